@@ -1,0 +1,162 @@
+"""Fréchet distance against official implementations (goldens), closed forms and its own statistics."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from tests.goldens_io import Golden, goldens
+from vaebench.metrics._frechet import (
+    bootstrap,
+    debiased,
+    extrapolate,
+    frechet,
+    frechet_infinity,
+    frechet_of_subsets,
+    mean_distance,
+    noise_floor,
+    subset_sizes,
+)
+
+PAIRS = goldens(lambda m: m.get("kind") == "frechet")
+SETS = [g for g in PAIRS if min(g.json("spec")["n"], g.json("spec")["m"]) > 1]
+SINGLES = [g for g in PAIRS if g not in SETS]
+
+
+def features(golden: Golden) -> tuple[np.ndarray, np.ndarray, dict[str, float]]:
+    tensors = golden.tensors()
+    numbers = {key: value.item() for key, value in tensors.items() if value.ndim == 0}
+    return tensors["real"].numpy(), tensors["fake"].numpy(), numbers
+
+
+def scale(real: np.ndarray, fake: np.ndarray) -> float:
+    """The size of the terms that cancel: traces and means, the yardstick of rounding."""
+    return float(real.var(axis=0).sum() + fake.var(axis=0).sum() + mean_distance(real, fake))
+
+
+def test_there_are_goldens() -> None:
+    assert SETS
+    assert SINGLES
+
+
+@pytest.mark.parametrize("golden", SETS, ids=str)
+@pytest.mark.parametrize(("ddof", "name"), [(0, "biased"), (1, "unbiased")])
+def test_frechet_is_the_float64_and_the_forty_digit_reference(golden: Golden, ddof: int, name: str) -> None:
+    real, fake, numbers = features(golden)
+    got = frechet(real, fake, ddof=ddof)
+    exact = 1e-9 * max(scale(real, fake), 1.0)
+    assert got == pytest.approx(numbers[f"ref64_{name}_nuclear"], rel=1e-9, abs=exact)
+    if f"mp40_{name}" in numbers:
+        assert got == pytest.approx(numbers[f"mp40_{name}"], rel=1e-12)
+    assert got == pytest.approx(numbers[f"eigh64_{name}"], rel=1e-6, abs=1e3 * exact)
+
+
+@pytest.mark.parametrize("golden", SETS, ids=str)
+def test_frechet_is_what_the_official_tools_print_within_their_own_precision(golden: Golden) -> None:
+    real, fake, numbers = features(golden)
+    rounding = 1e-6 * max(scale(real, fake), 1.0)
+    assert frechet(real, fake, ddof=0) == pytest.approx(
+        numbers["official_styleganv_featurestats_biased"], rel=1e-6, abs=rounding
+    )
+    unbiased = frechet(real, fake)
+    assert unbiased == pytest.approx(numbers["official_wfvae_styleganv_unbiased"], rel=1e-6, abs=rounding)
+    float32 = numbers["official_wfvae_videogpt_float32_unbiased"]
+    assert unbiased == pytest.approx(float32, rel=5e-4, abs=100 * rounding)
+
+
+@pytest.mark.parametrize("golden", SINGLES, ids=str)
+def test_one_sample_has_a_mean_distance_and_no_frechet_distance(golden: Golden) -> None:
+    real, fake, numbers = features(golden)
+    assert mean_distance(real, fake) == pytest.approx(numbers["ref64_biased_nuclear"], rel=1e-12)
+    assert mean_distance(real, fake) == pytest.approx(numbers["official_wfvae_styleganv_unbiased"], rel=1e-6)
+    with pytest.raises(ValueError, match=r"at least 2 samples, got 1; .*mean_distance"):
+        frechet(real, fake)
+
+
+@pytest.mark.parametrize("golden", goldens(lambda m: m.get("kind") == "fvd_inf"), ids=str)
+def test_extrapolation_follows_the_golden_subsets(golden: Golden) -> None:
+    spec, tensors = golden.json("spec"), golden.tensors()
+    real, fake = tensors["real"].numpy(), tensors["fake"].numpy()
+    sizes = subset_sizes(spec["min_fake"], spec["n"], spec["points"])
+    assert sizes.tolist() == tensors["sizes"].tolist()
+    subsets = [order[:size] for order, size in zip(tensors["perms"].numpy(), sizes, strict=True)]
+    distances = frechet_of_subsets(real, fake, subsets)
+    assert distances == pytest.approx(tensors["fvd_N"].numpy(), rel=1e-9)
+    assert extrapolate(sizes, distances) == pytest.approx(tensors["fvd_inf"].item(), rel=1e-9)
+
+
+def gaussian(seed: int, n: int, d: int, spread: float = 1.0) -> np.ndarray:
+    return np.random.default_rng(seed).standard_normal((n, d)) * spread
+
+
+@settings(max_examples=20, deadline=None)
+@given(st.integers(2, 40), st.integers(2, 40), st.integers(1, 24), st.integers(0, 1))
+def test_frechet_is_symmetric_blind_to_rotation_and_zero_on_itself(n: int, m: int, d: int, ddof: int) -> None:
+    a, b = gaussian(n, n, d), gaussian(m + 99, m, d, 2.0) + 1.0
+    turn = np.linalg.qr(gaussian(7, d, d))[0]
+    value = frechet(a, b, ddof=ddof)
+    assert frechet(b, a, ddof=ddof) == pytest.approx(value, rel=1e-9, abs=1e-9)
+    assert frechet(a @ turn, b @ turn, ddof=ddof) == pytest.approx(value, rel=1e-9, abs=1e-9)
+    assert frechet(a, a, ddof=ddof) == pytest.approx(0.0, abs=1e-11 * d)
+
+
+def test_a_shift_costs_its_square_and_a_stretch_the_square_of_the_change_in_deviation() -> None:
+    a = gaussian(0, 200, 5)
+    centred = a - a.mean(axis=0)
+    assert frechet(a, a + 3.0) == pytest.approx(5 * 9.0)
+    assert frechet(centred, 4.0 * centred) == pytest.approx(9.0 * np.trace(np.cov(a.T)))
+
+
+@pytest.mark.parametrize("decades", [0.0, 2.0])
+def test_noise_floor_is_the_mean_distance_of_two_samples_of_one_gaussian(decades: float) -> None:
+    n, m, d = 256, 320, 24
+    spread = np.logspace(0, -decades / 2, d)
+    pairs = [(gaussian(2 * k, n, d) * spread, gaussian(2 * k + 1, m, d) * spread) for k in range(40)]
+    distances = np.array([frechet(a, b) for a, b in pairs])
+    floors = np.array([noise_floor(a, b) for a, b in pairs])
+    error = distances.std() / np.sqrt(len(pairs))
+    assert floors.mean() == pytest.approx(distances.mean(), abs=3 * error + 0.02 * distances.mean())
+    assert abs(np.mean([debiased(a, b) for a, b in pairs])) < 0.05 * distances.mean()
+
+
+def test_bootstrap_spread_is_that_of_new_samples_and_its_mean_lies_a_floor_above() -> None:
+    n, d, shift = 200, 8, 0.5
+    values = np.array([frechet(gaussian(k, n, d), gaussian(k + 500, n, d) + shift) for k in range(60)])
+    a, b = gaussian(900, n, d), gaussian(901, n, d) + shift
+    resampled = bootstrap(a, b, resamples=100, seed=3)
+    assert resampled.std() == pytest.approx(values.std(), rel=0.4)
+    assert resampled.mean() - frechet(a, b) == pytest.approx(noise_floor(a, b), rel=0.5)
+    assert np.array_equal(resampled, bootstrap(a, b, resamples=100, seed=3))
+
+
+def test_extrapolation_removes_the_bias_of_few_fakes() -> None:
+    real, d = gaussian(1, 4000, 16), 16
+    fake = gaussian(2, 600, d) + 0.3
+    truth = d * 0.09
+    raw, infinite = frechet(real, fake), frechet_infinity(real, fake, smallest=100)
+    assert abs(infinite - truth) < abs(raw - truth)
+    assert infinite == frechet_infinity(real, fake, smallest=100)
+
+
+@pytest.mark.parametrize(
+    ("a", "b", "message"),
+    [
+        (np.zeros(3), np.zeros((2, 3)), r"matrix \(samples, features\), got the shape \(3,\)"),
+        (np.zeros((4, 3)), np.zeros((4, 2)), "3 and 2 features"),
+        (
+            np.array([[0.0, 1.0], [np.nan, 0.0]]),
+            np.zeros((2, 2)),
+            "1 of 2 feature vectors are not finite, the first in row 1",
+        ),
+    ],
+)
+def test_unusable_features_are_refused(a: np.ndarray, b: np.ndarray, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        frechet(a, b)
+
+
+def test_an_extrapolation_of_too_few_fakes_is_refused() -> None:
+    with pytest.raises(ValueError, match="512 and 300 samples"):
+        frechet_infinity(gaussian(0, 300, 4), gaussian(1, 300, 4))
