@@ -84,15 +84,15 @@ def mean_distance(a: Features, b: Features) -> float:
     """|mean a - mean b|^2 of real (n, d) and (m, d).
 
     All that is left of a Fréchet distance when each set is one clip, where both covariances vanish. It is
-    reported under its own name: the reconstruction script of WF-VAE, run with batches of one, calls the mean of
-    these "FVD".
+    reported under its own name: the reconstruction script of WF-VAE, run with batches of one, calls the mean
+    of these "FVD".
     """
     first, second = _pair(a, b, least=1)
     return float(np.square(first.mean(axis=0) - second.mean(axis=0)).sum())
 
 
 def noise_floor(a: Features, b: Features) -> float:
-    """The Fréchet distance to expect of n and m samples when both sets come from one Gaussian (the pooled one).
+    """The Fréchet distance to expect of n and m samples when both sets come from one Gaussian, the pooled.
 
     (1/n + 1/m) (sum_i l_i + 1/2 sum_ij (1 + [i = j]) l_i l_j / (l_i + l_j)), with l the eigenvalues of the
     pooled covariance.
@@ -116,8 +116,8 @@ def bootstrap(
 ) -> NDArray[np.float64]:
     """(resamples,) Fréchet distances of both sets drawn again with replacement.
 
-    Their standard deviation is the standard error of `frechet`. Their mean lies about one noise floor above it,
-    since a resample is one more draw: centre an interval on the value itself, not on these.
+    Their standard deviation is the standard error of `frechet`. Their mean lies about one noise floor above
+    it, since a resample is one more draw: centre an interval on the value itself, not on these.
     """
     first, second = _pair(a, b, least=2)
     rng = np.random.default_rng(seed)
@@ -140,7 +140,7 @@ def frechet_of_subsets(
 
 
 def extrapolate(sizes: NDArray[np.integer[Any]], distances: NDArray[np.float64]) -> float:
-    """The least-squares line through `distances` over 1 / `sizes`, at 0: the value at infinitely many samples."""
+    """The least-squares line through `distances` over 1 / `sizes`, at 0: the value of endless samples."""
     _, intercept = np.polyfit(1.0 / np.asarray(sizes, dtype=np.float64), distances, 1)
     return float(intercept)
 
@@ -164,10 +164,10 @@ def frechet_infinity(
     seed: int = 0,
     ddof: int = 1,
 ) -> float:
-    """`frechet` extrapolated to infinitely many fakes (Chong and Forsyth 2020), averaged over orders of `fake`.
+    """`frechet` extrapolated to infinitely many fakes (Chong and Forsyth 2020), averaged over shuffles.
 
-    The bias of the finite real set stays: compare only over one fixed real set. ValueError if `fake` has no more
-    than `smallest` rows.
+    The bias of the finite real set stays: compare only over one fixed real set. ValueError if `fake` has
+    no more than `smallest` rows.
     """
     rng = np.random.default_rng(seed)
     sizes = subset_sizes(smallest, len(fake), points)
