@@ -1,0 +1,98 @@
+"""Every VAE by name: `load("wan/2.1")`, `load("wfvae:path/to/checkpoint")`, `load("cogvideox/tiny")`.
+
+A name is `family/variant`, or `family:path` for a checkpoint of one's own.  `family/tiny` is a small network with random
+weights: it proves the plumbing and its scores mean nothing, so it runs only where it is named.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from vaebench import plugins, weights
+from vaebench.vae import VAESpec, VideoVAE
+
+if TYPE_CHECKING:
+    import torch
+
+
+def names() -> list[str]:
+    """All `family/variant` names, the untrained `family/tiny` apart; no weight is read and torch is not imported."""
+    return [f"{family}/{variant}" for family in plugins.names("adapters") for variant in _variants(family)]
+
+
+def _variants(family: str) -> dict[str, VAESpec]:
+    variants: dict[str, VAESpec] = plugins.find("adapters", family).VARIANTS
+    return variants
+
+
+def find(name: str) -> VAESpec:
+    """The spec of `family/variant` or `family:path`; ValueError with the nearest name if there is none."""
+    family, path = _split_path(name)
+    if path:
+        module = plugins.find("adapters", family)
+        if hasattr(module, "spec_of"):  # the family can tell its configuration from a checkpoint
+            spec: VAESpec = module.spec_of(path)
+            return spec
+        return replace(next(iter(_variants(family).values())), variant=Path(path).stem)
+    family, _, variant = name.partition("/")
+    variants = _variants(family)
+    if not variant and len(variants) == 1:
+        variant = next(iter(variants))
+    if variant not in variants:
+        close = plugins.did_you_mean(variant, list(variants))
+        raise ValueError(
+            f"{family} has no variant {variant!r}{close} (there are: {', '.join([*variants, 'tiny'])})"
+        )
+    return variants[variant]
+
+
+def available(name: str, override: str = "") -> str:
+    """ "" where `name` can run here with real weights; otherwise how to get them."""
+    if name.endswith("/tiny") and "tiny" not in _variants(name.partition("/")[0]):
+        return ""
+    family, path = _split_path(name)
+    spec = find(name)
+    try:
+        module = plugins.find("adapters", family.partition("/")[0])
+        if hasattr(module, "requires"):  # a package or a version that the family cannot do without
+            module.requires(spec)
+        if spec.source:
+            weights.find(spec.source, path or override)
+    except (weights.Unavailable, ImportError) as reason:
+        return str(reason)
+    return ""
+
+
+def load(
+    name: str,
+    *,
+    weights: str = "",
+    device: torch.device | str = "cpu",
+    dtype: torch.dtype | None = None,
+    mode: str = "whole",
+) -> VideoVAE:
+    """The VAE called `name`, ready to run.
+
+    ValueError for an unknown name or mode, `weights.Unavailable` (how to get them) for weights that are not here, and
+    ValueError listing the keys for a checkpoint that does not match.
+    """
+    import torch
+
+    dtype = dtype or torch.float32
+    family, path = _split_path(name)
+    module = plugins.find("adapters", family.partition("/")[0])
+    if name.endswith("/tiny") and "tiny" not in module.VARIANTS:
+        vae: VideoVAE = module.tiny(device=device, dtype=dtype, mode=mode)
+        return vae
+    spec = find(name)
+    if mode not in spec.modes:
+        raise ValueError(f"{spec.name} has no mode {mode!r} (it has: {', '.join(spec.modes)})")
+    vae = module.load(spec, weights=path or weights, device=device, dtype=dtype, mode=mode)
+    return vae
+
+
+def _split_path(name: str) -> tuple[str, str]:
+    family, colon, path = name.partition(":")
+    return (family, path) if colon else (name.partition("/")[0], "")

@@ -1,0 +1,221 @@
+"""The machine: what it is (for the record), how long a call takes on it, and how much memory.
+
+Timing is honest or it is nothing: the device is synchronised on both sides of the clock.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import platform
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import cache
+from importlib import metadata
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    import torch
+
+PACKAGES = ("torchvision", "numpy", "diffusers", "lpips", "torchmetrics", "av", "decord")
+
+
+@dataclass(frozen=True)
+class Machine:
+    """Everything of the machine that can change a number or a time."""
+
+    device: str  # the GPU's or the processor's own name
+    driver: str
+    cuda: str
+    torch: str
+    python: str
+    packages: dict[str, str]
+    commit: str  # of vaebench, where it runs from a checkout
+    dirty: bool  # the checkout had uncommitted changes
+    flags: dict[str, Any]  # tf32, cudnn.benchmark, deterministic, threads
+
+
+@dataclass
+class Elapsed:
+    seconds: float = float("nan")  # known when the block has ended
+
+
+@dataclass
+class Peak:
+    total_bytes: int = 0  # high-water mark inside the block
+    above_bytes: int = 0  # the same, above what was in use when the block began
+
+
+def pick_device(name: str) -> torch.device:
+    """ "auto" -> the GPU if there is one; ValueError for a device that is not here."""
+    import torch
+
+    if name == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        device = torch.device(name)
+    except RuntimeError:
+        raise ValueError(f"device={name!r}: torch knows no such device; try auto, cpu or cuda") from None
+    if device.type == "cuda" and not torch.cuda.is_available():
+        raise ValueError(f"device={name!r}: this machine has no CUDA device that torch can use")
+    return device
+
+
+def device_name(device: torch.device) -> str:
+    import torch
+
+    return torch.cuda.get_device_name(device) if device.type == "cuda" else _processor()
+
+
+@cache
+def _processor() -> str:
+    try:
+        for line in Path("/proc/cpuinfo").read_text().splitlines():
+            if line.startswith("model name"):
+                return line.partition(":")[2].strip()
+    except OSError:
+        pass
+    return platform.processor() or platform.machine()
+
+
+def describe(device: torch.device) -> Machine:
+    """The machine, for a record."""
+    import torch
+
+    commit, dirty = _checkout()
+    return Machine(
+        device=device_name(device),
+        driver=_driver() if device.type == "cuda" else "",
+        cuda=torch.version.cuda or "" if device.type == "cuda" else "",
+        torch=torch.__version__,
+        python=platform.python_version(),
+        packages=_versions(),
+        commit=commit,
+        dirty=dirty,
+        flags={
+            "tf32": torch.backends.cuda.matmul.allow_tf32 or torch.backends.cudnn.allow_tf32,
+            "cudnn_benchmark": torch.backends.cudnn.benchmark,
+            "deterministic": torch.are_deterministic_algorithms_enabled(),
+            "threads": torch.get_num_threads(),
+        },
+    )
+
+
+def _versions() -> dict[str, str]:
+    here = [name for name in PACKAGES if importlib.util.find_spec(name)]  # decord is not everywhere
+    return {name: metadata.version(name) for name in here}
+
+
+@cache
+def _checkout() -> tuple[str, bool]:
+    """Commit and dirtiness of vaebench's own checkout, not of the folder the user stands in; ("", False) if installed."""
+    here = Path(__file__).resolve().parent.parent
+    if not (here / ".git").exists():
+        return "", False
+
+    def git(*words: str) -> str:
+        return subprocess.run(
+            ["git", "-C", str(here), *words], capture_output=True, text=True, check=True
+        ).stdout.strip()
+
+    try:
+        return git("rev-parse", "HEAD"), bool(
+            git("status", "--porcelain", "--untracked-files=no", "--", "*.py")
+        )
+    except (OSError, subprocess.CalledProcessError):
+        return "", False
+
+
+@cache
+def _driver() -> str:
+    try:
+        out = subprocess.run(
+            ["nvidia-smi", "--query-gpu=driver_version", "--format=csv,noheader"],
+            capture_output=True, text=True, check=True, timeout=10,
+        )  # fmt: skip
+    except (OSError, subprocess.SubprocessError):
+        return ""
+    return out.stdout.splitlines()[0].strip()
+
+
+def synchronize(device: torch.device) -> None:
+    import torch
+
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+
+
+@contextmanager
+def stopwatch(device: torch.device) -> Iterator[Elapsed]:
+    """Seconds of the block, the device idle at both ends."""
+    elapsed = Elapsed()
+    synchronize(device)
+    start = time.perf_counter()
+    yield elapsed
+    synchronize(device)
+    elapsed.seconds = time.perf_counter() - start
+
+
+@contextmanager
+def peak_memory(device: torch.device) -> Iterator[Peak]:
+    """High-water mark of the block: the CUDA allocator's on a GPU, the resident set's on a CPU.
+
+    On a CPU the kernel's mark is reset where it can be (Linux); where it cannot, only a fresh process measures truly.
+    """
+    import torch
+
+    peak = Peak()
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+        torch.cuda.empty_cache()
+        torch.cuda.reset_peak_memory_stats(device)
+        before = torch.cuda.memory_allocated(device)
+        yield peak
+        torch.cuda.synchronize(device)
+        peak.total_bytes = torch.cuda.max_memory_allocated(device)
+    else:
+        _reset_resident_peak()
+        before = resident_bytes()
+        yield peak
+        peak.total_bytes = resident_peak_bytes()
+    peak.above_bytes = max(0, peak.total_bytes - before)
+
+
+def _reset_resident_peak() -> None:
+    try:
+        Path("/proc/self/clear_refs").write_text("5")
+    except OSError:
+        return
+
+
+def resident_bytes() -> int:
+    import psutil
+
+    used: int = psutil.Process().memory_info().rss
+    return used
+
+
+def resident_peak_bytes() -> int:
+    """The process's resident high-water mark since it began, or since its last reset."""
+    try:
+        for line in Path("/proc/self/status").read_text().splitlines():
+            if line.startswith("VmHWM"):
+                return int(line.split()[1]) * 1024
+    except OSError:
+        pass
+    import resource
+
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak if sys.platform == "darwin" else peak * 1024
+
+
+def rank_and_world() -> tuple[int, int]:
+    """This process and how many, as torchrun (RANK, WORLD_SIZE) or Slurm's srun say; (0, 1) alone."""
+    rank = os.environ.get("RANK") or os.environ.get("SLURM_PROCID") or "0"
+    world = os.environ.get("WORLD_SIZE") or os.environ.get("SLURM_NTASKS") or "1"
+    return int(rank), int(world)

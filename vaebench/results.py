@@ -1,0 +1,134 @@
+"""A result that can be believed on its own: score, unit, direction, n; VAE, data, settings, machine, failures.
+
+One record is one JSON file, `results/<suite>/<setting>/<family>-<variant>.json`, with the scores of each clip beside it as
+`.clips.csv`.  Numbers are stored raw and rounded only when printed.
+"""
+
+from __future__ import annotations
+
+import csv
+import hashlib
+import io
+import json
+import os
+import tempfile
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+SCHEMA = 1
+
+
+@dataclass(frozen=True)
+class Score:
+    """`low` and `high` are the bootstrap 95 % interval over clips; None where a score has no spread over clips."""
+
+    value: float
+    unit: str
+    better: Literal["higher", "lower", "neither"]
+    n: int
+    stderr: float | None = None
+    low: float | None = None
+    high: float | None = None
+    note: str = ""  # what a reader must know before believing it: "n < 256: biased upwards"
+
+
+@dataclass(frozen=True)
+class Failure:
+    case: str
+    file: str
+    reason: str
+
+
+@dataclass(frozen=True)
+class Record:
+    suite: str
+    suite_version: int
+    vae: dict[str, Any]  # the spec, and under "weights" the sha256 of what was loaded
+    data: dict[str, Any]  # the source's identity and how clips were fitted to the VAE
+    config: dict[str, Any]  # as the run was asked for: `vaebench run --config <this file>` runs it again
+    setting: str
+    scores: dict[str, Score]
+    absent: dict[str, str]  # score -> why it is not there
+    failed: list[Failure]
+    machine: dict[str, Any]
+    fingerprint: str
+    created: str  # ISO 8601, UTC
+    schema: int = SCHEMA
+    extra: dict[str, Any] = field(default_factory=dict)  # curves and profiles that plots draw
+
+    @property
+    def name(self) -> str:
+        return f"{self.vae['family']}/{self.vae['variant']}"
+
+
+def fingerprint(facts: Mapping[str, Any]) -> str:
+    """16 hex digits of everything that could change a number; dictionaries in any order give the same."""
+    return hashlib.sha256(json.dumps(facts, sort_keys=True, default=str).encode()).hexdigest()[:16]
+
+
+def record_path(root: Path, suite: str, setting: str, name: str) -> Path:
+    return root / suite / setting / f"{name.replace('/', '-')}.json"
+
+
+def write(record: Record, root: Path, clips: Mapping[str, Mapping[str, float]]) -> Path:
+    """Write the record and, where clips have scores of their own, its `.clips.csv`; returns the JSON's path."""
+    file = record_path(root, record.suite, record.setting, record.name)
+    file.parent.mkdir(parents=True, exist_ok=True)
+    if clips:
+        write_atomically(file.with_suffix(".clips.csv"), _clips_csv(clips))
+    write_atomically(file, json.dumps(asdict(record), indent=1, default=str, allow_nan=False) + "\n")
+    return file
+
+
+def read(file: Path) -> Record:
+    """The record in `file`; ValueError naming the file if it is not one."""
+    try:
+        data = json.loads(file.read_text())
+        if data["schema"] != SCHEMA:
+            raise ValueError(f"schema {data['schema']}, this version reads {SCHEMA}")
+        data["scores"] = {name: Score(**score) for name, score in data["scores"].items()}
+        data["failed"] = [Failure(**failure) for failure in data["failed"]]
+        return Record(**data)
+    except (KeyError, TypeError, ValueError) as reason:
+        raise ValueError(f"{file} is not a record of vaebench: {reason}") from None
+
+
+def read_all(root: Path, suite: str | None = None) -> Iterator[Record]:
+    """Every record below `root`, sorted by path; those of one suite if it is named."""
+    for file in sorted((root / suite if suite else root).glob("*/*.json" if suite else "*/*/*.json")):
+        yield read(file)
+
+
+def read_clips(root: Path, record: Record) -> dict[str, dict[str, float]]:
+    """Clip id -> its scores; {} where the record has no `.clips.csv`."""
+    file = record_path(root, record.suite, record.setting, record.name).with_suffix(".clips.csv")
+    if not file.is_file():
+        return {}
+    with file.open(newline="") as stream:
+        rows = list(csv.DictReader(stream))
+    return {row.pop("clip"): {key: float(value) for key, value in row.items() if value} for row in rows}
+
+
+def write_atomically(file: Path, text: str) -> None:
+    """`text` into `file`, by renaming: a reader, or a kill, sees the old file or the new one."""
+    with tempfile.NamedTemporaryFile("w", dir=file.parent, suffix=".part", delete=False) as part:
+        try:
+            part.write(text)
+            part.flush()
+            os.fsync(part.fileno())
+        except BaseException:
+            Path(part.name).unlink(missing_ok=True)
+            raise
+    os.chmod(part.name, 0o644)  # a temporary file is private; a record is not
+    Path(part.name).replace(file)
+
+
+def _clips_csv(clips: Mapping[str, Mapping[str, float]]) -> str:
+    columns = list(dict.fromkeys(column for scores in clips.values() for column in scores))
+    text = io.StringIO()
+    rows = csv.writer(text, lineterminator="\n")
+    rows.writerow(["clip", *columns])
+    rows.writerows([clip, *(scores.get(column, "") for column in columns)] for clip, scores in clips.items())
+    return text.getvalue()

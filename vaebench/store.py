@@ -1,0 +1,61 @@
+"""Finished cases on disk: what makes a run resumable and shardable.
+
+A store is a folder `runs/<fingerprint>/` with one `.npz` per case.  Files are written beside their place and renamed into
+it, so a kill at any moment leaves either a whole case or none, and processes that share a folder never disturb each other.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import tempfile
+import zipfile
+import zlib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+Statistics = Mapping[str, NDArray]
+
+
+@dataclass(frozen=True)
+class Store:
+    folder: Path
+
+    def _file(self, case: str) -> Path:
+        # readable where it can be, unique where it must be: two ids may differ only in characters a file name lacks
+        readable = re.sub(r"[^A-Za-z0-9._-]+", "_", case)[-80:]
+        return self.folder / f"{readable}-{zlib.crc32(case.encode()):08x}.npz"
+
+    def __contains__(self, case: str) -> bool:
+        return self._file(case).is_file()
+
+    def get(self, case: str) -> dict[str, NDArray] | None:
+        """What was kept of `case`; None if nothing was, or if the file is damaged (it will be measured again)."""
+        file = self._file(case)
+        try:
+            with np.load(file, allow_pickle=False) as arrays:
+                return dict(arrays)
+        except FileNotFoundError:
+            return None
+        except (ValueError, OSError, EOFError, zipfile.BadZipFile, zlib.error):
+            file.unlink(
+                missing_ok=True
+            )  # cut short by a full disk or a dying machine: as if it had never been
+            return None
+
+    def put(self, case: str, statistics: Statistics) -> None:
+        """Keep `statistics` of `case`, all or nothing; OSError if the disk is full or the folder cannot be written."""
+        self.folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.NamedTemporaryFile(dir=self.folder, suffix=".part", delete=False) as part:
+            try:
+                np.savez(part, allow_pickle=False, **statistics)
+                part.flush()
+                os.fsync(part.fileno())
+            except BaseException:
+                Path(part.name).unlink(missing_ok=True)
+                raise
+        Path(part.name).replace(self._file(case))
