@@ -38,6 +38,9 @@ def find(name: str) -> VAESpec:
         return replace(next(iter(_variants(family).values())), variant=Path(path).stem)
     family, _, variant = name.partition("/")
     variants = _variants(family)
+    if _is_untrained(name):
+        untrained: VAESpec = plugins.find("adapters", family).tiny().spec
+        return untrained
     if not variant and len(variants) == 1:
         variant = next(iter(variants))
     if variant not in variants:
@@ -50,12 +53,12 @@ def find(name: str) -> VAESpec:
 
 def available(name: str, override: str = "") -> str:
     """ "" where `name` can run here with real weights; otherwise how to get them."""
-    if name.endswith("/tiny") and "tiny" not in _variants(name.partition("/")[0]):
+    if _is_untrained(name):
         return ""
     family, path = _split_path(name)
     spec = find(name)
     try:
-        module = plugins.find("adapters", family.partition("/")[0])
+        module = plugins.find("adapters", family)
         if hasattr(module, "requires"):  # a package or a version that the family cannot do without
             module.requires(spec)
         if spec.source:
@@ -63,6 +66,20 @@ def available(name: str, override: str = "") -> str:
     except (weights.Unavailable, ImportError) as reason:
         return str(reason)
     return ""
+
+
+def weights_digest(name: str, override: str = "") -> str:
+    """sha256 of the weights file that `load` would read; "random" for an untrained one, "none" where there are no weights.
+
+    `weights.Unavailable` if the file is not here.
+    """
+    _, path = _split_path(name)
+    if _is_untrained(name):
+        return "random"
+    spec = find(name)
+    if path and Path(path).is_file():
+        return weights.digest(Path(path))
+    return weights.digest(weights.find(spec.source, path or override)) if spec.source else "none"
 
 
 def load(
@@ -82,8 +99,8 @@ def load(
 
     dtype = dtype or torch.float32
     family, path = _split_path(name)
-    module = plugins.find("adapters", family.partition("/")[0])
-    if name.endswith("/tiny") and "tiny" not in module.VARIANTS:
+    module = plugins.find("adapters", family)
+    if _is_untrained(name):
         vae: VideoVAE = module.tiny(device=device, dtype=dtype, mode=mode)
         return vae
     spec = find(name)
@@ -91,6 +108,11 @@ def load(
         raise ValueError(f"{spec.name} has no mode {mode!r} (it has: {', '.join(spec.modes)})")
     vae = module.load(spec, weights=path or weights, device=device, dtype=dtype, mode=mode)
     return vae
+
+
+def _is_untrained(name: str) -> bool:
+    family, _, variant = name.partition("/")
+    return variant == "tiny" and "tiny" not in _variants(family)
 
 
 def _split_path(name: str) -> tuple[str, str]:

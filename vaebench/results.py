@@ -17,6 +17,9 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
+import numpy as np
+from numpy.typing import NDArray
+
 SCHEMA = 1
 
 
@@ -24,7 +27,7 @@ SCHEMA = 1
 class Score:
     """`low` and `high` are the bootstrap 95 % interval over clips; None where a score has no spread over clips."""
 
-    value: float
+    value: float | None  # None where `n` is too small for the score to mean anything; `note` says so
     unit: str
     better: Literal["higher", "lower", "neither"]
     n: int
@@ -61,6 +64,19 @@ class Record:
     @property
     def name(self) -> str:
         return f"{self.vae['family']}/{self.vae['variant']}"
+
+
+def interval(scores: NDArray, resamples: int = 2000) -> tuple[float | None, float | None, float | None]:
+    """(N,) one score per clip -> (standard error, low, high) of their mean: the percentile bootstrap 95 % interval.
+
+    Clips are drawn with replacement from a fixed seed, so a table printed twice is the same.  Nothing for one clip.
+    """
+    if len(scores) < 2:
+        return None, None, None
+    draws = np.random.default_rng(0).integers(len(scores), size=(resamples, len(scores)))
+    means = scores.astype(np.float64)[draws].mean(axis=1)
+    low, high = np.percentile(means, [2.5, 97.5])
+    return float(scores.std(ddof=1) / np.sqrt(len(scores))), float(low), float(high)
 
 
 def fingerprint(facts: Mapping[str, Any]) -> str:

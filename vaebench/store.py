@@ -6,6 +6,7 @@ it, so a kill at any moment leaves either a whole case or none, and processes th
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import tempfile
@@ -59,3 +60,24 @@ class Store:
                 Path(part.name).unlink(missing_ok=True)
                 raise
         Path(part.name).replace(self._file(case))
+        self._mark(case).unlink(missing_ok=True)
+
+    def _mark(self, case: str) -> Path:
+        return self._file(case).with_suffix(".failed.json")
+
+    def fail(self, case: str, file: str, reason: str) -> None:
+        """Remember that `case` was tried and failed, so that processes that share the folder know that it is done."""
+        self.folder.mkdir(parents=True, exist_ok=True)
+        self._mark(case).write_text(json.dumps({"case": case, "file": file, "reason": reason}))
+
+    def failure(self, case: str) -> dict[str, str] | None:
+        """How `case` failed when it was last tried; None if it did not."""
+        try:
+            said: dict[str, str] = json.loads(self._mark(case).read_text())
+        except (OSError, ValueError):
+            return None
+        return said
+
+    def forget_failure(self, case: str) -> None:
+        """`case` is about to be tried again."""
+        self._mark(case).unlink(missing_ok=True)

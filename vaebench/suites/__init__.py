@@ -8,17 +8,18 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
+    from vaebench.config import RunConfig
     from vaebench.data import VideoSource
     from vaebench.results import Score
-    from vaebench.vae import VideoVAE
+    from vaebench.vae import VAESpec, VideoVAE
     from vaebench.video import Clip
 
-Statistics = dict[str, "NDArray"]  # what is stored of one case: name -> array
+    Statistics = dict[str, NDArray]  # what is stored of one case: name -> array
 
 
 @dataclass(frozen=True)
@@ -35,13 +36,18 @@ class Suite(Protocol):
     needs_weights: (
         bool  # False: cost does not depend on weight values, so random ones of the released size will do
     )
-    setting: str  # what two records must share to be compared: "bundle-33x256"
-    identity: Mapping[
-        str, object
-    ]  # everything of the suite that can change a number: options, metric versions
+    identity: Mapping[str, Any]  # everything of the suite that can change a number: options, metric versions
     absent: Mapping[str, str]  # scores that cannot be computed here, and why
 
-    def cases(self, source: VideoSource) -> Iterable[Case]: ...
+    def setting(self, source: VideoSource) -> str:
+        """What two records must share to be compared, and the name of their folder: "bundle-33x256"."""
+        ...
+
+    def open(self, name: str) -> VideoVAE:
+        """The VAE called `name`, loaded as this suite runs it."""
+        ...
+
+    def cases(self, source: VideoSource, spec: VAESpec) -> Iterable[Case]: ...
 
     def measure(self, vae: VideoVAE, case: Case) -> Statistics:
         """Everything that is worth keeping of one case; stored as soon as it exists."""
@@ -54,3 +60,16 @@ class Suite(Protocol):
     def per_case(self, statistics: Mapping[str, Statistics]) -> dict[str, dict[str, float]]:
         """Case id -> its own scalar scores, for the `.clips.csv` beside the record; {} where there are none."""
         ...
+
+    def extra(self, statistics: Mapping[str, Statistics]) -> dict[str, Any]:
+        """Curves and profiles for the plots, as plain lists and numbers; {} where there are none."""
+        ...
+
+
+def video_setting(config: RunConfig, source: VideoSource) -> str:
+    """The setting of a suite that scores clips; every choice that differs from the default is in its name."""
+    parts = [source.identity["name"], f"{config.num_frames}x{config.size}"]
+    parts += [f"first{config.clips}"] if config.clips else []
+    defaults = {"protocol": "default", "posterior": "mode", "mode": "whole", "dtype": "float32"}
+    parts += [getattr(config, key) for key, default in defaults.items() if getattr(config, key) != default]
+    return "-".join(parts)

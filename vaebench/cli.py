@@ -1,0 +1,200 @@
+"""The command line: run | plot | train | list | check | weights | manifest.  Each command imports what it needs, when it runs.
+
+Exit codes: 0 all went well; 1 something failed and is listed, the rest was done; 2 nothing could be run, one line says why;
+130 stopped by Ctrl-C.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from vaebench import __version__, plugins
+
+KINDS = ("adapters", "metrics", "data", "suites")
+
+
+def main(words: Sequence[str] | None = None) -> int:
+    """The `vaebench` command; returns the exit code."""
+    arguments = _parser().parse_args(words)
+    command: Callable[[argparse.Namespace], int] = arguments.command
+    try:
+        return command(arguments)
+    except KeyboardInterrupt:
+        print(
+            "\nstopped; what was finished is kept, and the same command goes on from there", file=sys.stderr
+        )
+        return 130
+    except BrokenPipeError:  # `vaebench list | head`
+        sys.stderr.close()
+        return 0
+    except (ValueError, OSError) as error:
+        if getattr(arguments, "settings", None) and "fail_fast=true" in arguments.settings:
+            raise  # the user asked to see where
+        print(f"vaebench: {error}", file=sys.stderr)
+        return 2
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="vaebench",
+        description="The benchmark of video VAEs. Settings are key=value words; `vaebench run --help` lists them.",
+    )
+    parser.add_argument("--version", action="version", version=f"vaebench {__version__}")
+    verbs = parser.add_subparsers(required=True, metavar="COMMAND")
+
+    run = verbs.add_parser(
+        "run",
+        help="measure VAEs and write records to results/",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        epilog=_settings_help(),
+    )
+    run.add_argument(
+        "--suite", default="", help="what to measure: one of `vaebench list suites` (reconstruction)"
+    )
+    run.add_argument(
+        "--config", default="", metavar="FILE", help="YAML of settings, or a record to run again"
+    )
+    run.add_argument("--format", default="text", choices=("text", "markdown", "latex", "csv", "json"))
+    run.add_argument("settings", nargs="*", metavar="key=value")
+    run.set_defaults(command=_run)
+
+    plot = verbs.add_parser("plot", help="draw every table and figure from results/ alone")
+    plot.add_argument("--results", default="results", metavar="DIR", help="folder of records (results)")
+    plot.add_argument("--out", default="", metavar="DIR", help="folder of the figures (<results>/plots)")
+    plot.add_argument(
+        "--only", default="", metavar="NAME", help="one figure: the name is its function's in plots.py"
+    )
+    plot.add_argument("--format", default="png,svg", help="png, svg, pdf or several with commas (png,svg)")
+    plot.add_argument("--style", default="screen", choices=("screen", "paper"))
+    plot.set_defaults(command=_plot)
+
+    train = verbs.add_parser("train", help="train WF-VAE from a recipe")
+    train.add_argument("recipe", help="a name below wfvae/recipes, or a YAML file")
+    train.add_argument("settings", nargs="*", metavar="key=value")
+    train.set_defaults(command=_train)
+
+    show = verbs.add_parser("list", help="what there is, and what is ready on this machine")
+    show.add_argument(
+        "kind", nargs="?", choices=KINDS, help="one kind with its details (all kinds, names only)"
+    )
+    show.set_defaults(command=_list)
+
+    check = verbs.add_parser("check", help="test one VAE against the contract, a verdict a line")
+    check.add_argument("name", help="family/variant, family/tiny or family:path/to/checkpoint")
+    check.add_argument("settings", nargs="*", metavar="key=value")
+    check.set_defaults(command=_check)
+
+    weights = verbs.add_parser(
+        "weights", help="the weight files of metrics and VAEs: which are here, how to get them"
+    )
+    weights.add_argument("action", nargs="?", choices=("fetch",))
+    weights.add_argument(
+        "name", nargs="?", help="a name of `vaebench weights`, or of `vaebench list adapters`"
+    )
+    weights.set_defaults(command=_weights)
+
+    manifest = verbs.add_parser(
+        "manifest", help="write a CSV that pins the clips of a folder, with their checksums"
+    )
+    manifest.add_argument("root", help="folder of videos")
+    manifest.add_argument("out", help="the CSV to write")
+    manifest.set_defaults(command=_manifest)
+    return parser
+
+
+def _settings_help() -> str:
+    """The fields of RunConfig with their sentences, read from the source: one truth, and no import of torch."""
+    import inspect
+
+    from vaebench.config import RunConfig
+
+    lines = inspect.getsource(RunConfig).splitlines()
+    rows = [line.strip().partition("  # ") for line in lines if ": " in line and "=" in line]
+    return "settings (key=value):\n" + "\n".join(f"  {code}\n      {said}" for code, _, said in rows)
+
+
+def _run(arguments: argparse.Namespace) -> int:
+    from vaebench import runner, tables
+    from vaebench.config import parse_run
+
+    config = parse_run(arguments.settings, suite=arguments.suite, file=arguments.config)
+    outcome = runner.run(config)
+    if outcome.records:
+        print(tables.render(outcome.records, arguments.format), end="")
+        for line in tables.notes(outcome.records):
+            print(line, file=sys.stderr)
+    runner.report(outcome)
+    if config.vaes is not None and outcome.not_ready:
+        for name, how in outcome.not_ready.items():
+            print(f"not ready: {name}: {how}", file=sys.stderr)
+        return 1 if outcome.records else 2
+    if outcome.not_ready:
+        print(
+            f"not ready: {', '.join(outcome.not_ready)}; `vaebench list adapters` says how to get them",
+            file=sys.stderr,
+        )
+    return 1 if outcome.failed else 0
+
+
+def _plot(arguments: argparse.Namespace) -> int:
+    from vaebench import plots
+
+    results = Path(arguments.results)
+    out = Path(arguments.out) if arguments.out else results / "plots"
+    for file in plots.draw(results, out, arguments.only, tuple(arguments.format.split(",")), arguments.style):
+        print(file)
+    return 0
+
+
+def _train(arguments: argparse.Namespace) -> int:
+    from vaebench.train import train
+
+    return train(arguments.recipe, arguments.settings)
+
+
+def _list(arguments: argparse.Namespace) -> int:
+    if arguments.kind == "adapters":
+        from vaebench import listing
+
+        print(listing.adapters_table(), end="")
+    elif arguments.kind:
+        from vaebench import listing
+
+        print(listing.modules_table(arguments.kind), end="")
+    else:
+        for kind in KINDS:
+            print(f"{kind}: {', '.join(plugins.names(kind))}")
+    return 0
+
+
+def _check(arguments: argparse.Namespace) -> int:
+    from vaebench.check import check
+
+    return check(arguments.name, arguments.settings)
+
+
+def _weights(arguments: argparse.Namespace) -> int:
+    from vaebench import listing, weights
+
+    if arguments.action == "fetch":
+        if not arguments.name:
+            raise ValueError("weights fetch needs a NAME: `vaebench weights` lists them")
+        print(weights.fetch(listing.weights_name(arguments.name)))
+        return 0
+    print(listing.weights_table(), end="")
+    return 0
+
+
+def _manifest(arguments: argparse.Namespace) -> int:
+    from vaebench.data import _manifest
+
+    count = _manifest.write(Path(arguments.root), Path(arguments.out))
+    print(f"{arguments.out}: {count} clips")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

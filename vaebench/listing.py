@@ -1,0 +1,90 @@
+"""What `vaebench list` and `vaebench weights` print.  Reads specs and docstrings; torch is never imported."""
+
+from __future__ import annotations
+
+import ast
+import importlib.util
+from pathlib import Path
+
+import adapters
+from vaebench import plugins, weights
+
+
+def _columns(rows: list[list[str]]) -> str:
+    widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
+    return "".join(
+        "  ".join(cell.ljust(widths[i]) for i, cell in enumerate(row)).rstrip() + "\n" for row in rows
+    )
+
+
+def adapters_table() -> str:
+    """family/variant, compression, channels, tcpr, parameters, causality, frames, modes, licence, ready or how to get it."""
+    rows = [
+        ["VAE", "r_t x r_s", "chn", "tcpr", "params", "causal", "frames", "modes", "licence", "ready"],
+    ]
+    for name in adapters.names():
+        spec = adapters.find(name)
+        how = adapters.available(name)
+        rows.append(
+            [
+                name,
+                spec.compression,
+                str(spec.latent_channels),
+                str(spec.tcpr),
+                f"{spec.parameters / 1e6:.1f} M" if spec.parameters else "-",
+                "yes" if spec.causal else "no",
+                str(spec.frames),
+                ",".join(spec.modes),
+                spec.license or "?",
+                "ready" if not how else f"no: {how}",
+            ]
+        )
+    return _columns(rows)
+
+
+def modules_table(kind: str) -> str:
+    """Name and first sentence of every module of a kind, without importing it where it is ours."""
+    return _columns([[name, _first_sentence(kind, name)] for name in plugins.names(kind)])
+
+
+def _first_sentence(kind: str, name: str) -> str:
+    try:
+        found = importlib.util.find_spec(f"{plugins.PACKAGES[kind]}.{name}")
+    except ModuleNotFoundError:
+        found = None
+    if found is None or found.origin is None:
+        return (plugins.find(kind, name).__doc__ or "").strip().splitlines()[0]
+    doc = ast.get_docstring(ast.parse(Path(found.origin).read_text())) or ""
+    return doc.partition("\n")[0]
+
+
+def weights_table() -> str:
+    """Every weight file: its name, what needs it, its licence, where it is or where it comes from."""
+    rows = [["name", "used by", "licence", "here"]]
+    for name, entry in weights.FILES.items():
+        try:
+            here = str(weights.path(name))
+        except weights.Unavailable:
+            here = f"no: `vaebench weights fetch {name}` ({entry.url})"
+        rows.append([name, entry.used_by, entry.license, here])
+    for name in adapters.names():
+        spec = adapters.find(name)
+        if spec.source:
+            try:
+                here = str(weights.find(spec.source))
+            except weights.Unavailable:
+                here = f"no: `vaebench weights fetch {name}` ({spec.source})"
+            rows.append([name, "VAE", spec.license, here])
+    return _columns(rows)
+
+
+def weights_name(name: str) -> str:
+    """What `weights.fetch` takes: the name of a metric's file, or the source of a VAE named family/variant."""
+    if name in weights.FILES or name.startswith("hf:"):
+        return name
+    if "/" in name:
+        source = adapters.find(name).source
+        if not source:
+            raise ValueError(f"{name} needs no weights")
+        return source
+    return name

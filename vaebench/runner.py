@@ -1,0 +1,286 @@
+"""The loop: every case of a suite, for every VAE, that is not in the store yet; then the records.
+
+Around that one `if` stand the progress bar, decoding ahead of compute, and the failure policy: a clip or a model that fails
+is listed with its reason, the rest goes on, nothing that was finished is lost.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Iterable, Iterator, Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field, replace
+from datetime import datetime, timezone
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+from tqdm import tqdm
+
+import adapters
+from vaebench import plugins, results
+from vaebench.config import RunConfig, as_dict
+from vaebench.machine import describe, device_name, pick_device, rank_and_world
+from vaebench.results import Failure, Record
+from vaebench.store import Store
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from vaebench.data import VideoSource
+    from vaebench.suites import Case, Statistics, Suite
+    from vaebench.vae import VAESpec
+
+AHEAD = 4  # cases decoded ahead of the device
+DECODED_BYTES = 1 << 29  # decoded clips kept for the next VAE: 80 clips of 33x256x256
+
+
+@dataclass
+class Outcome:
+    """What a run leaves: its records, what failed on the way, and what could not be run for want of weights."""
+
+    records: list[Record] = field(default_factory=list)
+    failed: list[Failure] = field(default_factory=list)
+    not_ready: dict[str, str] = field(default_factory=dict)  # VAE -> how to get its weights
+    waiting: list[str] = field(default_factory=list)  # VAEs whose other shards have not finished
+
+
+class DiskError(OSError):
+    """A finished case or a record could not be written; the message names the folder."""
+
+
+def run(config: RunConfig) -> Outcome:
+    """Run a suite as `config` says and write its records.
+
+    ValueError or OSError, one line for the user, where nothing can be run at all: an unknown name, no clips, a folder
+    that cannot be read or written.  What fails of single clips and models is in the outcome instead.
+    """
+    suite: Suite = plugins.find("suites", config.suite).build(config)
+    shard = _shard(config.shard)
+    outcome = Outcome()
+    chosen = _choose(config, suite, outcome)
+    source: VideoSource = plugins.find("data", config.data).build(config)
+    _check_writable(Path(config.results))
+    _check_writable(Path(config.runs))
+    jobs = [_Job(name, suite, source, config) for name in chosen]
+    ahead = _Ahead()
+    mine = [(job, case) for job in jobs for case in job.cases[shard[0] :: shard[1]]]
+    todo = sum(case.id not in job.store for job, case in mine)
+    with ahead, tqdm(total=todo, desc=config.suite, unit="case", disable=None if todo else True) as bar:
+        for job in jobs:
+            bar.set_postfix_str(job.name)
+            job.measure(job.cases[shard[0] :: shard[1]], ahead, bar, outcome)
+            _conclude(job, outcome)
+    return outcome
+
+
+def _choose(config: RunConfig, suite: Suite, outcome: Outcome) -> list[str]:
+    """The VAEs to run.  Unknown names are the user's mistake; those without weights are left out and said."""
+    if config.vaes is not None and not config.vaes:
+        raise ValueError("vaes=[] names no VAE; leave it out to run all that are ready")
+    asked = config.vaes if config.vaes is not None else adapters.names()
+    for name in asked:
+        adapters.find(name)
+    chosen = []
+    for name in dict.fromkeys(asked):
+        how = adapters.available(name, config.weights) if suite.needs_weights else ""
+        if how:
+            outcome.not_ready[name] = how
+        elif config.vaes is None and config.mode not in adapters.find(name).modes:
+            outcome.not_ready[name] = f"has no mode {config.mode!r}"
+        else:
+            chosen.append(name)
+    return chosen
+
+
+class _Job:
+    """One VAE in one run: its cases, its store, and what went wrong."""
+
+    def __init__(self, name: str, suite: Suite, source: VideoSource, config: RunConfig) -> None:
+        self.name, self.suite, self.source, self.config = name, suite, source, config
+        self.spec: VAESpec = adapters.find(name)
+        self.weights = adapters.weights_digest(name, config.weights) if suite.needs_weights else "random"
+        self.cases = list(suite.cases(source, self.spec))
+        facts = {
+            "suite": [suite.name, suite.version, suite.identity],
+            "vae": [asdict(self.spec), self.weights],
+            "data": source.identity,
+            "torch": torch.__version__,
+            "device": device_name(pick_device(config.device)),
+        }
+        self.fingerprint = results.fingerprint(facts)
+        self.store = Store(Path(config.runs) / self.fingerprint)
+        self.broken = ""  # why the VAE itself could not be loaded
+
+    def measure(self, cases: list[Case], ahead: _Ahead, bar: tqdm, outcome: Outcome) -> None:
+        """Measure those of `cases` that are not in the store; a failure is noted and the next case follows."""
+        missing = [case for case in cases if case.id not in self.store]
+        if not missing:
+            return
+        try:
+            vae = self.suite.open(self.name)
+        except Exception as error:
+            if self.config.fail_fast:
+                raise
+            self.broken = explain(error)
+            outcome.failed.append(Failure(self.name, "", self.broken))
+            bar.update(len(missing))
+            return
+        for case in ahead.decoded(missing):
+            self.store.forget_failure(case.id)
+            try:
+                statistics = self.suite.measure(vae, case)
+            except Exception as error:
+                if self.config.fail_fast:
+                    raise
+                file = case.clip.file if case.clip else ""
+                with _disk(self.store.folder):
+                    self.store.fail(case.id, file, explain(error))
+            else:
+                with _disk(self.store.folder):
+                    self.store.put(case.id, statistics)
+            bar.update()
+
+
+def _conclude(job: _Job, outcome: Outcome) -> None:
+    """Summarize and write the record once every case, of all shards, is measured or known to have failed."""
+    if job.broken:
+        return
+    kept: dict[str, Statistics] = {}
+    failed: list[Failure] = []
+    for case in job.cases:
+        statistics = job.store.get(case.id)
+        if statistics is not None:
+            kept[case.id] = statistics
+        elif said := job.store.failure(case.id):
+            failed.append(Failure(**said))
+        else:
+            outcome.waiting.append(job.name)
+            return
+    outcome.failed.extend(failed)
+    if kept:
+        record = _record(job, kept, failed)
+        root = Path(job.config.results)
+        with _disk(root):
+            results.write(record, root, job.suite.per_case(kept))
+        outcome.records.append(record)
+
+
+def _record(job: _Job, kept: Mapping[str, Statistics], failed: list[Failure]) -> Record:
+    config = job.config
+    fitted = f"{job.spec.fit(config.num_frames)} frames, size a multiple of {job.spec.size_multiple}"
+    return Record(
+        suite=job.suite.name,
+        suite_version=job.suite.version,
+        vae={**asdict(job.spec), "name": job.name, "weights": job.weights},
+        data={**job.source.identity, "padded_to": fitted},
+        config={**as_dict(config), "vaes": [job.name]},
+        setting=job.suite.setting(job.source),
+        scores=job.suite.summarize(kept),
+        absent=dict(job.suite.absent),
+        failed=failed,
+        machine=asdict(describe(pick_device(config.device))),
+        fingerprint=job.fingerprint,
+        created=datetime.now(timezone.utc).isoformat(timespec="seconds"),
+        extra=job.suite.extra(kept),
+    )
+
+
+class _Ahead:
+    """Decodes the next clips in threads while the device computes, and keeps them for the next VAE while they fit.
+
+    Threads, not processes: decoders and resizing release the interpreter's lock, and nothing has to be copied or forked.
+    """
+
+    def __init__(self) -> None:
+        self.pool = ThreadPoolExecutor(
+            max_workers=min(AHEAD, os.cpu_count() or 1), thread_name_prefix="decode"
+        )
+        self.kept: dict[str, Tensor] = {}
+        self.kept_bytes = 0
+
+    def __enter__(self) -> _Ahead:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.pool.shutdown(wait=False, cancel_futures=True)
+
+    def decoded(self, cases: list[Case]) -> Iterator[Case]:
+        """The cases in order, each with a clip whose `load()` is already under way, or has already failed."""
+        waiting: list[tuple[Case, Future[Tensor] | None]] = []
+        upcoming: Iterable[Case] = iter(cases)
+        while True:
+            while len(waiting) < AHEAD and (case := next(upcoming, None)):  # type: ignore[call-overload]
+                waiting.append((case, self.pool.submit(self._load, case) if case.clip else None))
+            if not waiting:
+                return
+            case, frames = waiting.pop(0)
+            clip = replace(case.clip, load=frames.result) if frames and case.clip else case.clip
+            yield replace(case, clip=clip)
+
+    def _load(self, case: Case) -> Tensor:
+        assert case.clip is not None
+        if case.id in self.kept:
+            return self.kept[case.id]
+        frames = case.clip.load()
+        if self.kept_bytes + frames.nbytes <= DECODED_BYTES:
+            self.kept[case.id] = frames
+            self.kept_bytes += frames.nbytes
+        return frames
+
+
+def explain(error: Exception) -> str:
+    """One line for the record and the user, with the remedy where one is known."""
+    if isinstance(error, torch.OutOfMemoryError) or "can't allocate memory" in str(error):
+        return "out of memory: try a block-wise mode (mode=tiled, native or streamed), dtype=bfloat16 or a smaller size"
+    text = " ".join(str(error).split()) or repr(error)
+    ours = isinstance(error, ValueError | OSError)
+    return text if ours else f"{type(error).__name__}: {text} (fail_fast=true shows where)"
+
+
+@contextmanager
+def _disk(folder: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise DiskError(
+            f"{folder} cannot be written: {error.strerror or error}; finished cases are kept"
+        ) from error
+
+
+def _check_writable(folder: Path) -> None:
+    place = folder
+    while not place.exists() and place != place.parent:
+        place = place.parent
+    if not (place.is_dir() and os.access(place, os.W_OK)):
+        raise DiskError(f"{folder} cannot be written: choose another with results=DIR and runs=DIR")
+
+
+def _shard(text: str) -> tuple[int, int]:
+    if text == "auto":
+        return rank_and_world()
+    index, slash, total = text.partition("/")
+    if not (slash and index.isdigit() and total.isdigit() and int(index) < int(total)):
+        raise ValueError(f"shard={text!r} should read i/n with i from 0 to n-1: shard=0/8 ... shard=7/8")
+    return int(index), int(total)
+
+
+def report(outcome: Outcome, stream: Any = None) -> None:
+    """What went wrong or was left out, a line each, to stderr."""
+    stream = stream or sys.stderr
+    for (case, reason), where in _grouped(outcome.failed).items():
+        print(f"failed: {case}{f' ({where})' if where else ''}: {reason}", file=stream)
+    for score, reason in _absent(outcome.records).items():
+        print(f"absent: {score}: {reason}", file=stream)
+    if outcome.waiting:
+        print(f"waiting for other shards: {', '.join(outcome.waiting)}", file=stream)
+
+
+def _grouped(failed: list[Failure]) -> dict[tuple[str, str], str]:
+    return {(failure.case, failure.reason): failure.file for failure in failed}  # one line for all VAEs
+
+
+def _absent(records: list[Record]) -> dict[str, str]:
+    return {score: reason for record in records for score, reason in record.absent.items()}

@@ -1,0 +1,161 @@
+"""results/ -> tables: as text for the terminal, markdown, LaTeX, CSV or JSON.
+
+A table holds the records of one suite and one setting, and nothing else: what was measured differently stands elsewhere.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+from collections.abc import Callable, Sequence
+
+from vaebench.results import Record, Score
+
+FORMATS = ("text", "markdown", "latex", "csv", "json")
+ARROWS = {"higher": "↑", "lower": "↓", "neither": ""}
+LATEX_ARROWS = {"↑": r"$\uparrow$", "↓": r"$\downarrow$", "±": r"$\pm$", "—": "---", "…": r"\ldots"}
+Table = tuple[list[str], list[list[str]]]  # header, rows
+
+
+def render(records: Sequence[Record], form: str = "text") -> str:
+    """One table per suite and setting, best first; the text ends with a newline."""
+    groups: dict[tuple[str, str], list[Record]] = {}
+    for record in records:
+        groups.setdefault((record.suite, record.setting), []).append(record)
+    if form == "json":
+        return json.dumps([_plain(record) for record in records], indent=1) + "\n"
+    if form == "csv":
+        return _csv(records)
+    draw: Callable[[Table], str] = {"text": _text, "markdown": _markdown, "latex": _latex}[form]
+    parts = []
+    for (suite, setting), group in groups.items():
+        title = f"{suite} · {setting}"
+        heading = {"text": f"{title}\n", "markdown": f"**{title}**\n\n", "latex": f"% {title}\n"}[form]
+        parts.append(heading + draw(tabulate(group)))
+    return "\n".join(parts)
+
+
+def tabulate(records: Sequence[Record]) -> Table:
+    """Header and rows of one setting's records: name, compression, channels, each score with its interval, n."""
+    names = list(dict.fromkeys(name for record in records for name in record.scores))
+    first = next(iter(names), "")
+    some = {name: record.scores[name] for record in records for name in record.scores}
+    header = ["VAE", "r_txr_sxr_s", "Chn", "tcpr", *(_title(name, some[name]) for name in names), "n"]
+    rows = []
+    for record in sorted(records, key=lambda record: _rank(record.scores.get(first))):
+        vae = record.vae
+        compression = (
+            f"{vae['temporal_compression']}x{vae['spatial_compression']}x{vae['spatial_compression']}"
+        )
+        tcpr = vae["temporal_compression"] * vae["spatial_compression"] ** 2
+        counts = [score.n for score in record.scores.values()]
+        failed = f" ({len(record.failed)} failed)" if record.failed else ""
+        label = vae.get("name", record.name) + (" (untrained)" if vae.get("weights") == "random" else "")
+        cells = [show(record.scores.get(name)) for name in names]
+        rows.append(
+            [
+                label,
+                compression,
+                str(vae["latent_channels"]),
+                str(tcpr),
+                *cells,
+                f"{max(counts, default=0)}{failed}",
+            ]
+        )
+    return header, rows
+
+
+def _rank(score: Score | None) -> float:
+    if score is None or score.value is None:
+        return float("inf")
+    return -score.value if score.better == "higher" else score.value
+
+
+def _title(name: str, score: Score) -> str:
+    return " ".join(part for part in (name, score.unit, ARROWS[score.better]) if part)
+
+
+def show(score: Score | None) -> str:
+    """ "31.42 ±0.85", half the width of the 95 % interval behind the sign; "—" for a score that is not there."""
+    if score is None or score.value is None:
+        return "—"
+    digits = _digits(score.value)
+    spread = ""
+    if score.low is not None and score.high is not None:
+        spread = f" ±{(score.high - score.low) / 2:.{digits}f}"
+    return f"{score.value:.{digits}f}{spread}"
+
+
+def _digits(value: float) -> int:
+    """Four significant figures or so: 31.42 dB, 0.9471, 123.4, 51234."""
+    size = abs(value)
+    return 4 if size < 1 else 3 if size < 10 else 2 if size < 100 else 1 if size < 1000 else 0
+
+
+def _text(table: Table) -> str:
+    header, rows = table
+    widths = [max(len(line[i]) for line in (header, *rows)) for i in range(len(header))]
+    lines = ["  ".join(_align(cell, widths[i], i) for i, cell in enumerate(line)) for line in (header, *rows)]
+    rule = "  ".join("─" * width for width in widths)
+    return "\n".join([lines[0].rstrip(), rule, *(line.rstrip() for line in lines[1:])]) + "\n"
+
+
+def _align(cell: str, width: int, column: int) -> str:
+    return cell.ljust(width) if column == 0 else cell.rjust(width)
+
+
+def _markdown(table: Table) -> str:
+    header, rows = table
+    rule = ["---", *("---:" for _ in header[1:])]
+    return "\n".join(f"| {' | '.join(line)} |" for line in (header, rule, *rows)) + "\n"
+
+
+def _latex(table: Table) -> str:
+    header, rows = table
+    lines = [rf"\begin{{tabular}}{{l{'r' * (len(header) - 1)}}}", r"\toprule"]
+    body = [" & ".join(_escape(cell) for cell in line) + r" \\" for line in (header, *rows)]
+    return "\n".join([*lines, body[0], r"\midrule", *body[1:], r"\bottomrule", r"\end{tabular}"]) + "\n"
+
+
+def _escape(cell: str) -> str:
+    for plain, escaped in (
+        ("_", r"\_"),
+        ("%", r"\%"),
+        ("&", r"\&"),
+        *LATEX_ARROWS.items(),
+    ):
+        cell = cell.replace(plain, escaped)
+    return cell
+
+
+def _csv(records: Sequence[Record]) -> str:
+    """Long form, full precision: one line a score."""
+    text = io.StringIO()
+    rows = csv.writer(text, lineterminator="\n")
+    rows.writerow(
+        ["suite", "setting", "vae", "score", "value", "unit", "better", "n", "stderr", "low", "high", "note"]
+    )
+    for record in records:
+        for name, s in record.scores.items():
+            facts = [record.suite, record.setting, record.vae.get("name", record.name), name]
+            rows.writerow([*facts, s.value, s.unit, s.better, s.n, s.stderr, s.low, s.high, s.note])
+    return text.getvalue()
+
+
+def _plain(record: Record) -> dict[str, object]:
+    scores = {name: vars(score) for name, score in record.scores.items()}
+    return {"suite": record.suite, "setting": record.setting, "vae": record.vae.get("name"), "scores": scores}
+
+
+def notes(records: Sequence[Record]) -> list[str]:
+    """What a reader of the table must know: each score's caution once, and why some rows mean nothing."""
+    said = {
+        f"{name}: {score.note}": None
+        for record in records
+        for name, score in record.scores.items()
+        if score.note
+    }
+    if any(record.vae.get("weights") == "random" for record in records if record.suite != "efficiency"):
+        said["(untrained): random weights; these scores prove the plumbing and say nothing of the VAE"] = None
+    return list(said)
