@@ -134,6 +134,6 @@ def _fill(kind: type[T], data: dict[str, Any], words: list[str]) -> T:
         merged = OmegaConf.merge(OmegaConf.structured(kind), data, OmegaConf.from_dotlist(words))
         filled = OmegaConf.to_object(merged)
     except OmegaConfBaseException as reason:
-        raise ValueError(str(reason).splitlines()[0]) from None
+        raise ValueError(f"{reason.full_key or 'settings'}: {str(reason).splitlines()[0]}") from None
     assert isinstance(filled, kind)
     return filled

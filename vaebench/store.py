@@ -38,7 +38,7 @@ class Store:
         """What was kept of `case`; None if nothing was, or if the file is damaged (it will be measured again)."""
         file = self._file(case)
         try:
-            with np.load(file, allow_pickle=False) as arrays:
+            with file.open("rb") as stream, np.load(stream, allow_pickle=False) as arrays:
                 return dict(arrays)
         except FileNotFoundError:
             return None

@@ -1,0 +1,69 @@
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pytest
+
+from vaebench.config import RunConfig, options, parse_run
+
+
+def test_words_win_over_the_file_and_the_file_over_the_defaults(tmp_path: Path):
+    file = tmp_path / "run.yaml"
+    file.write_text("num_frames: 17\nsize: 128\n")
+    config = parse_run(["size=64", "vaes=[pool/4x8x8,dct/4]"], file=str(file))
+    assert (config.num_frames, config.size, config.seed) == (17, 64, 0)
+    assert config.vaes == ["pool/4x8x8", "dct/4"]
+
+
+def test_a_key_that_is_no_setting_of_the_run_is_an_option_of_the_suite():
+    assert parse_run(["metrics=[psnr]", "keep=2"]).options == {"metrics": ["psnr"], "keep": 2}
+    assert parse_run(["options.keep=2"]).options == {"keep": 2}
+
+
+def test_options_are_checked_against_the_suites_own_dataclass():
+    @dataclass(frozen=True)
+    class Options:
+        metrics: list[str] = field(default_factory=list)
+
+    assert options(Options, {"metrics": ["psnr"]}).metrics == ["psnr"]
+    with pytest.raises(ValueError, match="no setting 'metrix'; did you mean 'metrics'"):
+        options(Options, {"metrix": ["psnr"]})
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["size=big"], "size"),
+        (["posterior=median"], "posterior='median' is not one of mode, sample"),
+        (["size"], "settings read key=value"),
+        (["num_frames=0"], "at least 1"),
+        (["weights=/tmp/x"], "belongs to one VAE"),
+    ],
+)
+def test_a_wrong_setting_is_one_clear_line(words: list[str], said: str):
+    with pytest.raises(ValueError, match=said) as caught:
+        parse_run(words)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_file_that_is_no_yaml_is_named(tmp_path: Path):
+    file = tmp_path / "run.yaml"
+    with pytest.raises(ValueError, match="no such file"):
+        parse_run([], file=str(file))
+    file.write_text("a: [")
+    with pytest.raises(ValueError, match=r"run\.yaml cannot be read as YAML"):
+        parse_run([], file=str(file))
+    file.write_text("- a\n")
+    with pytest.raises(ValueError, match=r"run\.yaml should hold key: value lines"):
+        parse_run([], file=str(file))
+
+
+def test_a_record_is_a_config(tmp_path: Path):
+    file = tmp_path / "pool.json"
+    file.write_text('{"config": {"size": 96, "vaes": ["pool/4x8x8"], "options": {"keep": 1}}}')
+    config = parse_run([], file=str(file))
+    assert (config.size, config.vaes, config.options) == (96, ["pool/4x8x8"], {"keep": 1})
+
+
+def test_the_configuration_is_frozen():
+    with pytest.raises(AttributeError):
+        RunConfig().size = 1  # type: ignore[misc]

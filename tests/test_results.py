@@ -1,0 +1,81 @@
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from vaebench import results, tables
+from vaebench.results import Failure, Record, Score
+
+RECORD = Record(
+    suite="reconstruction",
+    suite_version=1,
+    vae={"family": "pool", "variant": "4x8x8", "name": "pool/4x8x8", "temporal_compression": 4,
+         "spatial_compression": 8, "latent_channels": 3, "weights": "none"},
+    data={"name": "bundle"},
+    config={"suite": "reconstruction"},
+    setting="bundle-33x256",
+    scores={"psnr": Score(23.456, "dB", "higher", 8, 1.0, 21.5, 25.5), "ssim": Score(0.71234, "", "higher", 8)},
+    absent={"lpips": "weights are not here"},
+    failed=[Failure("bundle/x", "x.mp4", "cut short")],
+    machine={},
+    fingerprint="0" * 16,
+    created="2026-01-01T00:00:00+00:00",
+)  # fmt: skip
+
+
+def test_a_record_and_its_clips_come_back_as_written(tmp_path: Path):
+    clips = {"bundle/x": {"psnr": 20.5}, "bundle/y": {"psnr": 1 / 3}}
+    file = results.write(RECORD, tmp_path, clips)
+    assert file == tmp_path / "reconstruction" / "bundle-33x256" / "pool-4x8x8.json"
+    assert results.read(file) == RECORD
+    assert list(results.read_all(tmp_path)) == [RECORD]
+    assert list(results.read_all(tmp_path, "efficiency")) == []
+    assert results.read_clips(tmp_path, RECORD) == clips
+
+
+@pytest.mark.parametrize("text", ["", "[]", "{}", '{"schema": 99}', '{"schema": 1}'])
+def test_a_file_that_is_no_record_is_named(tmp_path: Path, text: str):
+    file = tmp_path / "bad.json"
+    file.write_text(text)
+    with pytest.raises(ValueError, match=r"bad\.json is not a record"):
+        results.read(file)
+
+
+def test_the_fingerprint_ignores_the_order_of_keys_and_nothing_else():
+    facts = {"a": 1, "b": {"c": [1, 2]}}
+    assert results.fingerprint(facts) == results.fingerprint({"b": {"c": [1, 2]}, "a": 1})
+    assert results.fingerprint(facts) != results.fingerprint({"a": 1, "b": {"c": [2, 1]}})
+
+
+def test_the_bootstrap_interval_is_that_of_the_normal_theory_and_repeats_itself():
+    scores = np.random.default_rng(1).normal(30, 2, size=400)
+    stderr, low, high = results.interval(scores)
+    assert stderr == pytest.approx(2 / 20, rel=0.1)
+    assert (low, high) == pytest.approx(
+        (scores.mean() - 1.96 * stderr, scores.mean() + 1.96 * stderr), abs=0.03
+    )
+    assert results.interval(scores) == (stderr, low, high)
+    assert results.interval(scores[:1]) == (None, None, None)
+
+
+@pytest.mark.parametrize("form", tables.FORMATS)
+def test_every_format_shows_value_interval_and_count(form: str):
+    text = tables.render([RECORD], form)
+    assert "pool/4x8x8" in text
+    assert "23.456" in text if form in ("csv", "json") else "23.46" in text
+    if form == "json":
+        assert json.loads(text)[0]["scores"]["psnr"]["n"] == 8
+    if form in ("text", "markdown"):
+        assert "8 (1 failed)" in text
+        assert "±2.00" in text
+
+
+def test_the_best_row_stands_first_and_the_untrained_are_marked():
+    better = replace(RECORD, vae={**RECORD.vae, "name": "toy/tiny", "weights": "random"},
+                     scores={"psnr": Score(30.0, "dB", "higher", 8)})  # fmt: skip
+    _, rows = tables.tabulate([RECORD, better])
+    assert [row[0] for row in rows] == ["toy/tiny (untrained)", "pool/4x8x8"]
+    assert rows[0][-2] == "—"
+    assert any("random weights" in note for note in tables.notes([better]))
