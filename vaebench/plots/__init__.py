@@ -1,0 +1,73 @@
+"""results/ -> figures, and nothing else: drawing twice changes no byte.
+
+One module per suite; each names its figures in `FIGURES`, a tuple of functions `figure(results, style)` that yield
+(file stem, matplotlib figure).  A figure whose records are not there yields nothing.  Tables are written beside them.
+"""
+
+from __future__ import annotations
+
+import importlib
+import pkgutil
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from vaebench import results as records
+from vaebench import tables
+from vaebench.plots import _style
+from vaebench.plugins import did_you_mean
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+    Drawing = Callable[[Path, str], Iterator[tuple[str, Figure]]]
+
+FORMATS = ("png", "svg", "pdf")
+
+
+def figures() -> dict[str, Drawing]:
+    """Every figure by the name of its function."""
+    modules = (name for _, name, _ in pkgutil.iter_modules(__path__) if not name.startswith("_"))
+    found: dict[str, Drawing] = {}
+    for name in modules:
+        for function in importlib.import_module(f"{__name__}.{name}").FIGURES:
+            found[function.__name__] = function
+    return found
+
+
+def draw(
+    results: Path, out: Path, only: str = "", formats: tuple[str, ...] = ("png", "svg"), style: str = "screen"
+) -> Iterator[Path]:
+    """Draw all figures (or the one called `only`) from the records below `results` into `out`; yields each file.
+
+    ValueError for an unknown figure or format, and where there is no record at all.
+    """
+    known = figures()
+    if only and only not in known:
+        raise ValueError(
+            f"no figure {only!r}{did_you_mean(only, list(known))} (there are: {', '.join(known)})"
+        )
+    if unknown := set(formats) - set(FORMATS):
+        raise ValueError(f"no format {', '.join(sorted(unknown))} (there are: {', '.join(FORMATS)})")
+    if not any(records.read_all(results)):
+        raise ValueError(f"no records in {results}: `vaebench run` writes them")
+    out.mkdir(parents=True, exist_ok=True)
+    with _style.applied(style):
+        for name, function in known.items():
+            if only and name != only:
+                continue
+            for stem, figure in function(results, style):
+                yield from _style.save(figure, out / stem, formats)
+    if not only:
+        yield from _tables(results, out)
+
+
+def _tables(results: Path, out: Path) -> Iterator[Path]:
+    """One markdown table per suite and setting, as README shows them."""
+    groups: dict[tuple[str, str], list[records.Record]] = {}
+    for record in records.read_all(results):
+        groups.setdefault((record.suite, record.setting), []).append(record)
+    for (suite, setting), group in groups.items():
+        file = out / f"{suite}-{setting}.md"
+        records.write_atomically(file, tables.render(group, "markdown"))
+        yield file

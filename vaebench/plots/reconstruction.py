@@ -1,0 +1,120 @@
+"""Figures of the reconstruction suite: each clip's score, and quality against the size of the latent."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import matplotlib.pyplot as plt
+import numpy as np
+from matplotlib.figure import Figure
+
+from vaebench import results
+from vaebench.plots import _style
+from vaebench.results import Record
+
+METRICS = ("psnr", "ssim", "lpips")  # what has a score per clip and is worth a picture of its own
+
+
+def _settings(root: Path) -> dict[str, list[Record]]:
+    groups: dict[str, list[Record]] = {}
+    for record in results.read_all(root, "reconstruction"):
+        groups.setdefault(record.setting, []).append(record)
+    return groups
+
+
+def _axis_label(metric: str, record: Record) -> str:
+    score = record.scores[metric]
+    arrow = {"higher": " (higher is better)", "lower": " (lower is better)", "neither": ""}[score.better]
+    return f"{metric.upper()}{f' [{score.unit}]' if score.unit else ''}{arrow}"
+
+
+def per_clip(root: Path, style: str) -> Iterator[tuple[str, Figure]]:
+    """Every clip's score as a dot, one row per VAE, with the mean and its 95 % interval."""
+    for setting, records in _settings(root).items():
+        for metric in METRICS:
+            rows = [(r, results.read_clips(root, r)) for r in records if _has(r, metric)]
+            rows = [(r, clips) for r, clips in rows if any(metric in scores for scores in clips.values())]
+            if rows:
+                yield f"per_clip-{metric}-{setting}", _per_clip(rows, metric, setting)
+
+
+def _has(record: Record, metric: str) -> bool:
+    return metric in record.scores and record.scores[metric].value is not None
+
+
+def _per_clip(rows: list[tuple[Record, dict[str, dict[str, float]]]], metric: str, setting: str) -> Figure:
+    rows.sort(
+        key=lambda row: row[0].scores[metric].value or 0, reverse=rows[0][0].scores[metric].better == "lower"
+    )
+    figure, axes = plt.subplots(figsize=(7, 1.1 + 0.42 * len(rows)))
+    looks = _style.look([record.vae["name"] for record, _ in rows])
+    jitter = np.random.default_rng(0)
+    for i, (record, clips) in enumerate(rows):
+        values = np.array([scores[metric] for scores in clips.values() if metric in scores])
+        colour = looks[record.vae["name"]]["color"]
+        axes.scatter(
+            values, i + jitter.uniform(-0.16, 0.16, len(values)), s=14, color=colour, alpha=0.55, lw=0
+        )
+        score = record.scores[metric]
+        if score.low is not None and score.high is not None:
+            axes.plot([score.low, score.high], [i, i], color="black", lw=2, solid_capstyle="butt")
+        axes.plot([score.value], [i], "|", color="black", ms=14, mew=2)
+    axes.set_yticks(range(len(rows)), [f"{r.vae['name']} ({r.scores[metric].n})" for r, _ in rows])
+    axes.set_ylim(-0.6, len(rows) - 0.4)
+    axes.grid(axis="y", visible=False)
+    axes.set_xlabel(_axis_label(metric, rows[0][0]))
+    axes.set_title(
+        f"{setting}: each clip (dots), mean and 95 % interval (n clips)", loc="left", fontsize="medium"
+    )
+    return figure
+
+
+def rate_distortion(root: Path, style: str) -> Iterator[tuple[str, Figure]]:
+    """Quality against latent values per pixel: what a VAE does with the room it is given."""
+    for setting, records in _settings(root).items():
+        shown = [record for record in records if _has(record, "psnr") and record.vae["family"] != "identity"]
+        if len(shown) > 1:
+            yield f"rate_distortion-{setting}", _rate_distortion(shown, setting)
+
+
+def _rate_distortion(records: list[Record], setting: str) -> Figure:
+    families = sorted({record.vae["family"] for record in records})
+    looks = _style.look(families)
+    figure, axes = plt.subplots(figsize=(6.4, 4.2))
+    for family in families:
+        points = sorted(
+            (_values_per_pixel(r), r.scores["psnr"], r) for r in records if r.vae["family"] == family
+        )
+        x = [point[0] for point in points]
+        y = np.array([point[1].value for point in points], dtype=float)
+        spread = [[_half(point[1], -1) for point in points], [_half(point[1], 1) for point in points]]
+        axes.errorbar(x, y, yerr=spread, label=family, capsize=2, lw=1, ms=6, **looks[family])  # type: ignore[arg-type]
+        for at, score, record in points:
+            axes.annotate(
+                record.vae["variant"],
+                (at, score.value),
+                xytext=(6, 4),
+                textcoords="offset points",
+                fontsize="x-small",
+            )
+    axes.set_xscale("log", base=2)
+    axes.set_xlabel("latent values per pixel (log scale)")
+    axes.set_ylabel(_axis_label("psnr", records[0]))
+    axes.set_title(f"{setting}: quality against the size of the latent", loc="left", fontsize="medium")
+    axes.margins(x=0.12, y=0.1)
+    axes.legend()
+    return figure
+
+
+def _values_per_pixel(record: Record) -> float:
+    vae = record.vae
+    return float(vae["latent_channels"] / (vae["temporal_compression"] * vae["spatial_compression"] ** 2))
+
+
+def _half(score: results.Score, side: int) -> float:
+    edge = score.high if side > 0 else score.low
+    return abs((edge if edge is not None else score.value or 0) - (score.value or 0))
+
+
+FIGURES = (per_clip, rate_distortion)
