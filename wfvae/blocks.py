@@ -1,0 +1,228 @@
+"""Norms, residual blocks, per-frame attention, spatial up- and downsampling, on activations (B, T, H, W, C).
+
+Every layer is called `layer(x, stream)`, whether it has state or not, so a stage is a loop.  Attribute names below are
+the official state-dict keys.
+
+When gradients are off a residual block takes its piece in windows and adds into its input where the width allows:
+what is alive is one activation and a window, not five.  A block therefore owns the tensor it is given.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Literal
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from wfvae.causal import CausalConv3d, Stream, TemporalUpsample, conv_frames, lean
+from wfvae.config import Interpolation, NormName
+
+WINDOW = {"cpu": 2**22, "cuda": 2**27}  # elements of an activation that a window may hold
+
+
+def run(layers: Iterable[nn.Module], x: Tensor, stream: Stream) -> Tensor:
+    """A stage: one layer after the other."""
+    for layer in layers:
+        x = layer(x, stream)
+    return x
+
+
+def window_frames(x: Tensor, channels: int) -> int:
+    """How many frames of width `channels` fit a window; even, because convolutions like to work in pairs."""
+    frame = x.shape[0] * x.shape[2] * x.shape[3] * channels
+    return max(WINDOW.get(x.device.type, WINDOW["cuda"]) // max(frame, 1) // 2 * 2, 2)
+
+
+class ChannelNorm(nn.Module):
+    """LayerNorm over the channels of each position."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.norm = nn.LayerNorm(channels, eps=1e-6)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.norm(x)
+
+
+class GroupNorm(nn.GroupNorm):
+    """32 groups; statistics over each frame, or over the whole video (which therefore cannot be streamed)."""
+
+    def __init__(self, channels: int, per_frame: bool) -> None:
+        super().__init__(32, channels, eps=1e-6)
+        self.per_frame = per_frame
+
+    def forward(self, x: Tensor) -> Tensor:
+        if self.per_frame:
+            return super().forward(x.flatten(0, 1).movedim(-1, 1)).movedim(1, -1).unflatten(0, x.shape[:2])
+        return super().forward(x.movedim(-1, 1)).movedim(1, -1)
+
+
+def make_norm(name: NormName, channels: int, per_frame: bool = False) -> nn.Module:
+    return ChannelNorm(channels) if name == "layernorm" else GroupNorm(channels, per_frame)
+
+
+def norm_silu(norm: nn.Module, x: Tensor) -> Tensor:
+    return F.silu(norm(x), inplace=lean())
+
+
+class Conv2d(nn.Conv2d):
+    """3x3 per frame; stride 2 pads zeros right and below only."""
+
+    def __init__(self, in_channels: int, out_channels: int, kernel: int = 3, stride: int = 1) -> None:
+        super().__init__(in_channels, out_channels, kernel, stride, kernel // 2 if stride == 1 else 0)
+
+    def forward(self, x: Tensor, stream: Stream) -> Tensor:
+        if self.stride[0] == 2:
+            x = F.pad(x, (0, 0, 0, 1, 0, 1))
+        return conv_frames(x, self.weight, self.bias, self.stride[0], self.padding[0])
+
+
+class Pointwise(nn.Module):
+    """1x1x1 convolution: one matrix on every position."""
+
+    def __init__(self, in_channels: int, out_channels: int) -> None:
+        super().__init__()
+        self.conv = nn.Conv3d(in_channels, out_channels, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return F.linear(x, self.conv.weight.flatten(1), self.conv.bias)
+
+
+class Pointwise2d(nn.Conv2d):
+    """1x1 convolution: one matrix on every position."""
+
+    def __init__(self, in_channels: int, out_channels: int) -> None:
+        super().__init__(in_channels, out_channels, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return F.linear(x, self.weight.flatten(1), self.bias)
+
+
+class ResnetBlock(nn.Module):
+    """x + conv2(silu(norm2(conv1(silu(norm1(x)))))), convolutions per frame (2D) or causal (3D)."""
+
+    def __init__(self, in_channels: int, out_channels: int, norm: NormName, dims: Literal[2, 3] = 3) -> None:
+        super().__init__()
+        conv = Conv2d if dims == 2 else CausalConv3d
+        self.windowed = norm == "layernorm" or dims == 2
+        self.out_channels = out_channels
+        self.norm1 = make_norm(norm, in_channels, per_frame=dims == 2)
+        self.conv1 = conv(in_channels, out_channels)
+        self.norm2 = make_norm(norm, out_channels, per_frame=dims == 2)
+        self.conv2 = conv(out_channels, out_channels)
+        if in_channels != out_channels:
+            self.nin_shortcut = (Pointwise2d if dims == 2 else Pointwise)(in_channels, out_channels)
+        else:
+            self.nin_shortcut = None
+
+    def forward(self, x: Tensor, stream: Stream) -> Tensor:
+        if not (lean() and self.windowed):
+            return self._shortcut(x) + self._residual(x, stream)
+        out = x if self.nin_shortcut is None else x.new_empty(*x.shape[:-1], self.out_channels)
+        start = 0
+        for window in stream.windows(x, window_frames(x, max(x.shape[-1], self.out_channels))):
+            stop = start + window.shape[1]
+            torch.add(self._residual(window, stream), self._shortcut(window), out=out[:, start:stop])
+            start = stop
+        return out
+
+    def _shortcut(self, x: Tensor) -> Tensor:
+        return x if self.nin_shortcut is None else self.nin_shortcut(x)
+
+    def _residual(self, x: Tensor, stream: Stream) -> Tensor:
+        h = self.conv1(norm_silu(self.norm1, x), stream)
+        return self.conv2(norm_silu(self.norm2, h), stream)
+
+
+class Attention(nn.Module):
+    """x + attention over the positions of each frame: one head as wide as the channels, no position term.
+
+    `legacy` is the attention of old checkpoints, which folds (T, C) without permuting: it mixes time and channels, so for
+    T > 1 it is another function, and one that cannot be streamed.
+    """
+
+    def __init__(self, channels: int, norm: NormName, legacy: bool) -> None:
+        super().__init__()
+        self.legacy = legacy
+        self.norm = make_norm(norm, channels)
+        self.q = Pointwise(channels, channels)
+        self.k = Pointwise(channels, channels)
+        self.v = Pointwise(channels, channels)
+        self.proj_out = Pointwise(channels, channels)
+
+    def forward(self, x: Tensor, stream: Stream) -> Tensor:
+        if x.shape[1] == 0:
+            return x
+        h = self.norm(x)
+        q, k, v = (self._tokens(layer(h)) for layer in (self.q, self.k, self.v))
+        h = F.scaled_dot_product_attention(q, k, v)
+        return x + self.proj_out(self._frames(h, x))
+
+    def _tokens(self, h: Tensor) -> Tensor:
+        """(B, T, H, W, C) -> (B T, 1, H W, C): the 4-D form that fused attention kernels want."""
+        if self.legacy:
+            batch, time, height, width, channels = h.shape
+            mixed = h.permute(0, 4, 1, 2, 3).reshape(batch * time, 1, channels, height * width)
+            return mixed.transpose(2, 3)
+        return h.flatten(2, 3).flatten(0, 1)[:, None]
+
+    def _frames(self, h: Tensor, x: Tensor) -> Tensor:
+        batch, time, height, width, channels = x.shape
+        if self.legacy:
+            mixed = h.transpose(2, 3).reshape(batch, channels, time, height, width)
+            return mixed.permute(0, 2, 3, 4, 1)
+        return h.reshape(x.shape)
+
+
+class Downsample(nn.Module):
+    """(B, T, H, W, C) -> (B, T, H // 2, W // 2, C)."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.conv = Conv2d(channels, channels, stride=2)
+
+    def forward(self, x: Tensor, stream: Stream) -> Tensor:
+        return self.conv(x, stream)
+
+
+class TimeDownsample(nn.Module):
+    """(B, T, H, W, C) -> (B, (T + 1) // 2, H // 2, W // 2, C)."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.conv = CausalConv3d(channels, channels, stride=2)
+
+    def forward(self, x: Tensor, stream: Stream) -> Tensor:
+        return self.conv(x, stream)
+
+
+def scale_frames(x: Tensor, mode: Literal["nearest", "bilinear"]) -> Tensor:
+    """(B, T, H, W, C) -> (B, T, 2H, 2W, C)."""
+    frames = x.flatten(0, 1).permute(0, 3, 1, 2)
+    frames = F.interpolate(frames, scale_factor=2.0, mode=mode)
+    return frames.permute(0, 2, 3, 1).unflatten(0, x.shape[:2])
+
+
+class Upsample(nn.Module):
+    """(B, T, H, W, C) -> (B, T, 2H, 2W, C): nearest, then a 3x3 convolution."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.conv = Conv2d(channels, channels)
+
+    def forward(self, x: Tensor, stream: Stream) -> Tensor:
+        return self.conv(scale_frames(x, "nearest"), stream)
+
+
+class TimeUpsample(nn.Module):
+    """(B, T, H, W, C) -> (B, 2T - 1, 2H, 2W, C); space is bilinear whatever time is, then a causal convolution."""
+
+    def __init__(self, channels: int, interpolation: Interpolation) -> None:
+        super().__init__()
+        self.time = TemporalUpsample(interpolation)
+        self.conv = CausalConv3d(channels, channels)
+
+    def forward(self, x: Tensor, stream: Stream) -> Tensor:
+        return self.conv(scale_frames(self.time(x, stream), "bilinear"), stream)

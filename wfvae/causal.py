@@ -1,0 +1,185 @@
+"""Layers that take a video in pieces: the Causal Cache (paper section 3.3) as an argument instead of a flag on modules.
+
+Three ideas are enough for the whole model.  A causal convolution keeps everything from where its next window starts; a
+temporal upsampler that needs the next frame emits one frame late; a join emits what both of its branches have.  A whole
+video is a stream of one piece, so there is one code path and no table of offsets.
+
+Inside the network every activation is (B, T, H, W, C), channels last: LayerNorm and 1x1 convolutions then are plain row
+operations, and a frame is what the fast 2-D kernels want.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from wfvae.config import Interpolation
+
+
+def lean() -> bool:
+    """Whether memory may be reused in place: nobody will ask for gradients, and no compiler is tracing."""
+    return not torch.is_grad_enabled() and not torch.compiler.is_compiling()
+
+
+class Stream:
+    """The state of one video on its way through the network; made by the call, dies with it.
+
+    `last` says that no piece follows the one in flight, so held-back frames are emitted and nothing more is kept.
+    """
+
+    def __init__(self, last: bool = False) -> None:
+        self.last = last
+        self.kept: dict[nn.Module, Tensor] = {}
+
+    def keep(self, layer: nn.Module, frames: Tensor) -> None:
+        """Keep these frames of `layer` for the next piece: a copy, so that the buffer they lie in can be freed."""
+        if self.last:
+            self.kept.pop(layer, None)
+        else:
+            self.kept[layer] = frames.clone() if lean() else frames
+
+    def extend(self, layer: nn.Module, x: Tensor, kernel: int, stride: int) -> tuple[Tensor, bool]:
+        """(B, T, ...) -> the frames that `layer` now sees, and whether they open the video.
+
+        The video opens with kernel - 1 copies of its first frame (never zeros); later pieces with the frames kept.
+        Needs stride <= kernel.
+        """
+        tail = self.kept.get(layer)
+        opens = tail is None
+        if tail is None:
+            tail = x[:, :1].expand(-1, min(kernel - 1, x.shape[1] * kernel), *x.shape[2:])
+        frames = torch.cat([tail, x], dim=1)
+        if frames.shape[1]:
+            windows = max((frames.shape[1] - kernel) // stride + 1, 0)
+            self.keep(layer, frames[:, windows * stride :])
+        return frames, opens
+
+    def windows(self, x: Tensor, num_frames: int) -> Iterator[Tensor]:
+        """The piece in windows of at most `num_frames`, so that what a block computes in between stays small."""
+        last = self.last
+        windows = x.split(num_frames, dim=1)
+        for i, window in enumerate(windows):
+            self.last = last and i == len(windows) - 1
+            yield window
+        self.last = last
+
+
+def conv_frames(x: Tensor, weight: Tensor, bias: Tensor | None, stride: int = 1, padding: int = 1) -> Tensor:
+    """(B, T, H, W, C) -> (B, T, H', W', O): one 2-D convolution per frame."""
+    y = F.conv2d(x.flatten(0, 1).permute(0, 3, 1, 2), weight, bias, stride, padding)
+    return y.permute(0, 2, 3, 1).unflatten(0, x.shape[:2])
+
+
+def conv_pairs(frames: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+    """(B, 2n + 2, H, W, C) -> (B, 2n, H, W, O): two output frames from four 2-D convolutions instead of six.
+
+    Winograd's F(2, 3) along time (arXiv 1509.09308, section 4.1); the transforms are sums of frames, exact to rounding.
+    """
+    g0, g1, g2 = weight.unbind(2)
+    even, odd = frames[:, 0::2], frames[:, 1::2]
+    half = (g0 + g2) * 0.5
+    m0 = conv_frames(even[:, :-1] - even[:, 1:], g0, None)
+    m1 = conv_frames(odd[:, :-1] + even[:, 1:], half + g1 * 0.5, bias)
+    m2 = conv_frames(even[:, 1:] - odd[:, :-1], half - g1 * 0.5, None)
+    m3 = conv_frames(odd[:, :-1] - odd[:, 1:], g2, None)
+    return torch.stack((m0 + m1 + m2, m1 - m2 - m3), dim=2).flatten(1, 2)
+
+
+def conv_taps(frames: Tensor, weight: Tensor, bias: Tensor | None, stride: int, padding: int) -> Tensor:
+    """(B, T, H, W, C) -> (B, (T - 3) // stride + 1, H', W', O): the three frames of a window side by side as channels."""
+    num = (frames.shape[1] - 3) // stride + 1
+    window = torch.cat([frames[:, k : k + (num - 1) * stride + 1 : stride] for k in range(3)], dim=-1)
+    return conv_frames(window, weight.transpose(1, 2).flatten(1, 2), bias, stride, padding)
+
+
+class CausalConv3d(nn.Module):
+    """3x3x3 convolution that never looks ahead: (B, T, H, W, C) -> (B, T, H, W, O), or halved in T, H, W by stride 2.
+
+    Zeros surround the frame (stride 2: only right and below); in time the first frame is repeated.  On CPU it runs as
+    2-D convolutions, which are faster there and, since the repeated frames are known, do a third of the work for an
+    opening frame.
+    """
+
+    def __init__(self, in_channels: int, out_channels: int, stride: int = 1) -> None:
+        super().__init__()
+        self.stride = stride
+        self.padding = 1 if stride == 1 else 0
+        self.conv = nn.Conv3d(in_channels, out_channels, 3, stride, (0, self.padding, self.padding))
+
+    def forward(self, x: Tensor, stream: Stream) -> Tensor:
+        if self.stride == 2:
+            x = F.pad(x, (0, 0, 0, 1, 0, 1))
+        frames, opens = stream.extend(self, x, 3, self.stride)
+        weight, bias = self.conv.weight, self.conv.bias
+        if frames.shape[1] < 3:
+            height, width = x.shape[2] // self.stride, x.shape[3] // self.stride
+            return x.new_empty(x.shape[0], 0, height, width, weight.shape[0])
+        if frames.device.type != "cpu":
+            return self.conv(frames.permute(0, 4, 1, 2, 3)).permute(0, 2, 3, 4, 1)
+        parts = []
+        if opens:  # three equal frames: the taps collapse into one
+            parts.append(conv_frames(frames[:, :1], weight.sum(2), bias, self.stride, self.padding))
+            frames = frames[:, self.stride :]
+        num = frames.shape[1] - 2
+        # bfloat16 would lose bits in the sums of frames
+        if self.stride == 1 and num >= 2 and frames.dtype in (torch.float32, torch.float64):
+            parts.append(conv_pairs(frames[:, : num - num % 2 + 2], weight, bias))
+            frames = frames[:, num - num % 2 :]
+        if frames.shape[1] >= 3:
+            parts.append(conv_taps(frames, weight, bias, self.stride, self.padding))
+        return parts[0] if len(parts) == 1 else torch.cat(parts, dim=1)
+
+
+class TemporalUpsample(nn.Module):
+    """(B, T, H, W, C) -> (B, 2T - 1, H, W, C): frame 0 stays alone, the others double, by repetition or linearly.
+
+    Linear interpolation (align_corners=False, edges clamped) needs the next frame, so in a stream each pair is emitted
+    when its successor arrives.
+    """
+
+    def __init__(self, interpolation: Interpolation) -> None:
+        super().__init__()
+        self.interpolation = interpolation
+
+    def forward(self, x: Tensor, stream: Stream) -> Tensor:
+        kept = stream.kept.get(self)
+        if kept is None and x.shape[1] == 0:
+            return x
+        opens = kept is None
+        opening, rest = (x[:, :1], x[:, 1:]) if opens else (x[:, :0], x)
+        if self.interpolation == "nearest":
+            stream.keep(self, x[:, :0])
+            pairs = rest.repeat_interleave(2, dim=1)
+        else:
+            if kept is None or kept.shape[1] == 0:
+                kept = rest[:, :1]  # the first of the doubled frames is its own left neighbour
+            parts = [kept, rest, rest[:, -1:] if rest.shape[1] else kept[:, -1:]]
+            rest = torch.cat(parts if stream.last else parts[:2], dim=1)
+            stream.keep(self, rest[:, -2:])
+            before, now, after = rest[:, :-2], rest[:, 1:-1], rest[:, 2:]
+            pairs = torch.stack((now.lerp(before, 0.25), now.lerp(after, 0.25)), dim=2).flatten(1, 2)
+        return torch.cat([opening, pairs], dim=1) if opens else pairs
+
+
+class Join(nn.Module):
+    """Two branches of one video, in step: emits the frames that both have, keeps the rest of whichever is ahead."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.left, self.right = nn.Identity(), nn.Identity()  # names for what is kept of each branch
+
+    def forward(self, left: Tensor, right: Tensor, stream: Stream) -> tuple[Tensor, Tensor]:
+        left = self._since(self.left, left, stream)
+        right = self._since(self.right, right, stream)
+        num = min(left.shape[1], right.shape[1])
+        stream.keep(self.left, left[:, num:])
+        stream.keep(self.right, right[:, num:])
+        return left[:, :num], right[:, :num]
+
+    @staticmethod
+    def _since(branch: nn.Module, x: Tensor, stream: Stream) -> Tensor:
+        kept = stream.kept.get(branch)
+        return x if kept is None or kept.shape[1] == 0 else torch.cat([kept, x], dim=1)

@@ -1,0 +1,134 @@
+"""Haar analysis and synthesis in 2D and 3D, with the causal first frame (paper section 3.1).
+
+A 2x2x2 cell of pixels becomes eight sub-bands, so both directions are one small matrix on every cell: no loop over
+channels or kernels.  Channels are band-major (band * C + c; the first C are the low-pass band), high-pass is first minus
+second.  The orders of the bands, a trap, are those of the official weights:
+
+    3D   h LLL, g W, hh H, gh HW, h_v T, g_v TW, hh_v TH, gh_v THW      (high-pass along; W before H)
+    2D   aa LL, ad H, da W, dd HW                                       (H before W)
+
+The kernels live in the state dict under the official names and are honoured as loaded.  The 3D ones are 0.3536, not
+1/sqrt(8): 0.3536 is what the released weights were trained with, and analysis then synthesis gains 8 * 0.3536^2 = 1.00026.
+"""
+
+from __future__ import annotations
+
+import itertools
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from wfvae.causal import Stream
+
+BANDS_3D = ("h", "g", "hh", "gh", "h_v", "g_v", "hh_v", "gh_v")
+BANDS_2D = ("aa", "ad", "da", "dd")
+SCALE_3D = 0.3536
+
+
+def haar_kernels_3d() -> Tensor:
+    """float32 (8, 2, 2, 2): band, then the cell's (T, H, W)."""
+    signs = torch.tensor([[1.0, 1.0], [1.0, -1.0]])  # low-pass, high-pass
+    bands = [torch.einsum("t,h,w->thw", *signs[list(band)]) for band in itertools.product((0, 1), repeat=3)]
+    return SCALE_3D * torch.stack(bands)
+
+
+def haar_kernels_2d() -> Tensor:
+    """float32 (4, 1, 2, 2): band, then the cell's (T, H, W)."""
+    signs = torch.tensor([[1.0, 1.0], [1.0, -1.0]])
+    bands = [
+        torch.einsum("w,h->hw", *signs[list(band)])[None] for band in itertools.product((0, 1), repeat=2)
+    ]
+    return 0.5 * torch.stack(bands)
+
+
+def analyse(frames: Tensor, kernels: Tensor) -> Tensor:
+    """(B, T, H, W, C), kernels (N, t, 2, 2) -> (B, T / t, H / 2, W / 2, N * C); an odd row, column or frame is dropped."""
+    batch, time, height, width, channels = frames.shape
+    span = kernels.shape[1]
+    time, height, width = time // span, height // 2, width // 2
+    cells = frames[:, : time * span, : height * 2, : width * 2]
+    cells = cells.reshape(batch, time, span, height, 2, width, 2, channels)
+    cells = cells.permute(0, 1, 3, 5, 7, 2, 4, 6).reshape(batch, time, height, width, channels * span * 4)
+    return F.linear(cells, _per_channel(kernels, channels))
+
+
+def synthesise(coefficients: Tensor, kernels: Tensor) -> Tensor:
+    """(B, T, H, W, N * C), kernels (N, t, 2, 2) -> (B, T * t, 2H, 2W, C), the transpose of `analyse`."""
+    batch, time, height, width, bands = coefficients.shape
+    span, channels = kernels.shape[1], bands // kernels.shape[0]
+    cells = F.linear(coefficients, _per_channel(kernels, channels).T)
+    cells = cells.view(batch, time, height, width, channels, span, 2, 2).permute(0, 1, 5, 2, 6, 3, 7, 4)
+    return cells.reshape(batch, time * span, height * 2, width * 2, channels)
+
+
+def _per_channel(kernels: Tensor, channels: int) -> Tensor:
+    """(N, t, 2, 2) -> (N * C, C * 4t): the same kernels for each channel, bands outermost."""
+    flat = kernels.flatten(1)
+    eye = torch.eye(channels, dtype=flat.dtype, device=flat.device)
+    return torch.einsum("nk,cd->ncdk", flat, eye).flatten(2).flatten(0, 1)
+
+
+class _Kernel(nn.Module):
+    """Only a name: the official analysis kernels sit at `<band>_conv.conv.weight`."""
+
+    weight: Tensor
+
+    def __init__(self, kernel: Tensor) -> None:
+        super().__init__()
+        self.conv = nn.Module()
+        self.conv.register_buffer("weight", kernel[None, None].clone())
+
+
+class HaarAnalysis3d(nn.Module):
+    """(B, T, H, W, C) -> (B, (T + 1) // 2, H // 2, W // 2, 8C); the video opens with its first frame twice."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        for band, kernel in zip(BANDS_3D, haar_kernels_3d(), strict=True):
+            self.add_module(f"{band}_conv", _Kernel(kernel))
+
+    def forward(self, x: Tensor, stream: Stream) -> Tensor:
+        kernels = torch.cat([getattr(self, f"{band}_conv").conv.weight[0] for band in BANDS_3D])
+        frames, _ = stream.extend(self, x, kernel=2, stride=2)
+        return analyse(frames, kernels)
+
+
+class HaarSynthesis3d(nn.Module):
+    """(B, T, H, W, 8C) -> (B, 2T - 1, 2H, 2W, C): the copy of the first frame is dropped where the video opens."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        for band, kernel in zip(BANDS_3D, haar_kernels_3d(), strict=True):
+            self.register_buffer(band, kernel[None, None].clone())
+
+    def forward(self, coefficients: Tensor, stream: Stream) -> Tensor:
+        video = synthesise(coefficients, torch.cat([getattr(self, band)[0] for band in BANDS_3D]))
+        opens = self not in stream.kept
+        if video.shape[1]:
+            stream.keep(self, video[:, :0])  # nothing but the fact that the video is open
+        return video[:, 1:] if opens else video
+
+
+class HaarAnalysis2d(nn.Module):
+    """(B, T, H, W, C) -> (B, T, H // 2, W // 2, 4C), per frame."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        for band, kernel in zip(BANDS_2D, haar_kernels_2d(), strict=True):
+            self.register_buffer(band, kernel[None].clone())
+
+    def forward(self, x: Tensor, stream: Stream) -> Tensor:
+        return analyse(x, torch.cat([getattr(self, band) for band in BANDS_2D]))
+
+
+class HaarSynthesis2d(nn.Module):
+    """(B, T, H, W, 4C) -> (B, T, 2H, 2W, C), per frame."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        for band, kernel in zip(BANDS_2D, haar_kernels_2d(), strict=True):
+            self.register_buffer(band, kernel[None].clone())
+
+    def forward(self, coefficients: Tensor, stream: Stream) -> Tensor:
+        return synthesise(coefficients, torch.cat([getattr(self, band) for band in BANDS_2D]))
