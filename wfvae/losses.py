@@ -1,0 +1,177 @@
+"""The training objective of WF-VAE: reconstruction, LPIPS, KL, wavelet and adversarial terms (arXiv 2411.17459, section 3.4).
+
+Two reductions.  `official` is the arithmetic of the released code, which made the released weights: pixel errors are
+summed over a frame and averaged over frames; KL and the wavelet term are summed over a *video*, so they weigh more,
+relative to the pixels, as clips get longer.  `mean` averages every term over its own elements, so that a weight keeps
+its meaning when the number of frames or the size changes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Literal, Protocol
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+Perceptual = Callable[[Tensor, Tensor], Tensor]  # (N, 3, H, W) in -1..1, twice -> (N,)
+
+
+@dataclass(frozen=True)
+class LossConfig:
+    """Weights of the terms; the defaults reproduce the released model (stage one)."""
+
+    reconstruction: Literal["l1", "l2"] = "l1"
+    reduction: Literal["official", "mean"] = "official"
+    perceptual: float = 1.0  # LPIPS; 0 trains without it, and then no weights are needed
+    kl: float = 1e-6
+    wavelet: float = 0.1  # encoder against decoder coefficients of levels 2 and 3
+    adversarial: float = (
+        0.5  # the paper's 1/2 in front of the adaptive weight; 0 trains without a discriminator
+    )
+    # Of the adaptive weight.  The paper prints 1e-6; the code that made the released weights used 1e-4 and the limit 1e4,
+    # later releases 1e-6 and 1e6, where the limit, not the ratio, then sets the weight.
+    delta: float = 1e-4
+    adaptive_limit: float = 1e4
+
+    def __post_init__(self) -> None:
+        if self.reconstruction not in ("l1", "l2") or self.reduction not in ("official", "mean"):
+            raise ValueError(
+                "loss.reconstruction is l1 or l2 and loss.reduction is official or mean; "
+                f"got {self.reconstruction!r} and {self.reduction!r}"
+            )
+        for name in ("perceptual", "kl", "wavelet", "adversarial"):
+            if not getattr(self, name) >= 0:
+                raise ValueError(f"loss.{name} is a weight >= 0, got {getattr(self, name)}")
+
+
+class Gaussian(Protocol):
+    """The posterior of the model: `mean` and `logvar`, (B, c, t, h, w) each."""
+
+    @property
+    def mean(self) -> Tensor: ...
+    @property
+    def logvar(self) -> Tensor: ...
+
+
+class Output(Protocol):
+    """What `WFVAE.forward` returns; the wavelet coefficients are (B, 12 or 24, t, h, w)."""
+
+    @property
+    def video(self) -> Tensor: ...
+    @property
+    def posterior(self) -> Gaussian: ...
+    @property
+    def encoder_w2(self) -> Tensor: ...
+    @property
+    def encoder_w3(self) -> Tensor: ...
+    @property
+    def decoder_w2(self) -> Tensor: ...
+    @property
+    def decoder_w3(self) -> Tensor: ...
+
+
+@dataclass(frozen=True)
+class GeneratorLoss:
+    """`total` is what to descend; `terms` are the unweighted parts, detached scalars, for the log."""
+
+    total: Tensor
+    nll: Tensor  # the pixel and LPIPS part, with its graph: what the adaptive weights are measured against
+    terms: dict[str, Tensor]
+
+
+def frames(video: Tensor) -> Tensor:
+    """(B, C, T, H, W) -> (B*T, C, H, W)."""
+    return video.transpose(1, 2).flatten(0, 1)
+
+
+def kl_divergence(mean: Tensor, logvar: Tensor) -> Tensor:
+    """KL(q || N(0, 1)) in nats of each element, same shape as `mean`."""
+    return 0.5 * (mean.square() + logvar.exp() - 1.0 - logvar)
+
+
+def reconstruction_loss(
+    video: Tensor, reconstruction: Tensor, config: LossConfig, perceptual: Perceptual | None
+) -> dict[str, Tensor]:
+    """(B, 3, T, H, W) in -1..1, twice -> the scalars `pixel`, `perceptual` (0 without it) and `nll`, their weighted sum.
+
+    `official`: LPIPS of a frame is added to each of its pixels before the sum, as the released code does, so that it weighs C*H*W.
+    """
+    error = (
+        (video - reconstruction).abs() if config.reconstruction == "l1" else (video - reconstruction).square()
+    )
+    scale = video[0, :, 0].numel() if config.reduction == "official" else 1
+    pixel = error.mean() * scale
+    distance = torch.zeros_like(pixel)
+    if config.perceptual:
+        if perceptual is None:
+            raise ValueError(
+                f"loss.perceptual is {config.perceptual} but there are no LPIPS weights; "
+                "get them, or say `loss.perceptual: 0` to train without the term"
+            )
+        distance = perceptual(frames(video), frames(reconstruction)).mean()
+    return {"pixel": pixel, "perceptual": distance, "nll": pixel + config.perceptual * scale * distance}
+
+
+def wavelet_loss(output: Output, reduction: Literal["official", "mean"]) -> Tensor:
+    """L1 between the wavelet coefficients of encoder and decoder, levels 2 and 3; a scalar (paper, equation 2)."""
+    pairs = ((output.encoder_w2, output.decoder_w2), (output.encoder_w3, output.decoder_w3))
+    if reduction == "official":
+        batch = output.encoder_w2.shape[0]
+        return torch.stack([(a - b).abs().sum() / batch for a, b in pairs]).sum()
+    return torch.stack([(a - b).abs().mean() for a, b in pairs]).sum()
+
+
+def balance(main: Tensor, other: Tensor, delta: float, limit: float) -> Tensor:
+    """How much larger the gradient `main` is than `other`: |main| / (|other| + delta), at most `limit`; a detached scalar."""
+    return (main.norm() / (other.norm() + delta)).clamp(0.0, limit).detach()
+
+
+def adaptive_weight(main: Tensor, other: Tensor, layer: Tensor, delta: float, limit: float) -> Tensor:
+    """`balance` of the gradients of two scalar losses with respect to `layer`; both graphs are kept."""
+    (main_gradient,) = torch.autograd.grad(main, layer, retain_graph=True)
+    (other_gradient,) = torch.autograd.grad(other, layer, retain_graph=True)
+    return balance(main_gradient, other_gradient, delta, limit)
+
+
+def generator_loss(
+    video: Tensor,
+    output: Output,
+    config: LossConfig,
+    *,
+    perceptual: Perceptual | None = None,
+    fake_logits: Tensor | None = None,
+    last_layer: Tensor | None = None,
+) -> GeneratorLoss:
+    """The loss of the autoencoder for `video` (B, 3, T, H, W) in -1..1.
+
+    `fake_logits` are the discriminator's of `output.video`, with their graph, and `last_layer` the weight at which the adversarial
+    term is balanced (`decoder.conv_out.weight`); without them, before the discriminator starts, there is no such term.
+    """
+    parts = reconstruction_loss(video, output.video, config, perceptual)
+    nll = parts["nll"]
+    kl = kl_divergence(output.posterior.mean, output.posterior.logvar)
+    kl = kl.sum() / video.shape[0] if config.reduction == "official" else kl.mean()
+    total = nll + config.kl * kl
+    terms = {**parts, "kl": kl}
+    if config.wavelet:
+        terms["wavelet"] = wavelet_loss(output, config.reduction)
+        total = total + config.wavelet * terms["wavelet"]
+    if fake_logits is not None and config.adversarial:
+        if last_layer is None:
+            raise ValueError("an adversarial term needs `last_layer`, the weight at which it is balanced")
+        adversarial = -fake_logits.mean()
+        weight = config.adversarial * adaptive_weight(
+            nll, adversarial, last_layer, config.delta, config.adaptive_limit
+        )
+        total = total + weight * adversarial
+        terms |= {"adversarial": adversarial, "adversarial_weight": weight}
+    terms["total"] = total
+    return GeneratorLoss(total, nll, {name: value.detach() for name, value in terms.items()})
+
+
+def discriminator_loss(real_logits: Tensor, fake_logits: Tensor) -> Tensor:
+    """The hinge loss of the discriminator, a scalar: real patches above 1, reconstructed ones below -1."""
+    return 0.5 * (F.relu(1.0 - real_logits).mean() + F.relu(1.0 + fake_logits).mean())

@@ -1,0 +1,171 @@
+"""Two optional regularisers of the latent, from SSVAE (arXiv 2512.05394; zai-org/SSVAE at 0b141f7).
+
+Local correlation (LCR) asks neighbouring latent positions to point the same way across channels; latent masking (LMR)
+hides positions from the decoder.  `LMRConfig.mask = "positions"` is what the released code does; "channels" is what
+secondary descriptions of the paper say, kept apart by name.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+
+@dataclass(frozen=True)
+class LCRConfig:
+    """Local correlation; the defaults are SSVAE's.  `weight` 0 leaves it out."""
+
+    weight: float = 0.0  # SSVAE: 0.02
+    base: float = 0.1  # multiplies the weight and the gradient ratio
+    window: tuple[int, int, int] = (2, 2, 2)  # latent t, h, w; the first frame has windows of its own
+    threshold: float = 0.75  # above it the term is exactly zero
+    average: Literal["average", "frame_weight"] = (
+        "average"  # of first frame and the rest: equal, or by frames
+    )
+    pearson: bool = True  # False: plain dot products over the number of channels
+    delta: float = 1e-4
+    limit: float = 1e8
+
+
+@dataclass(frozen=True)
+class LMRConfig:
+    """Latent masking in training; `probabilities` all on ratio 0 leaves it out."""
+
+    ratios: tuple[float, ...] = (0.0, 0.25, 0.5, 0.75)
+    probabilities: tuple[float, ...] = (
+        1.0,
+        0.0,
+        0.0,
+        0.0,
+    )  # SSVAE: .7 .1 .1 .1 at 256 pixels, .6 .1 .15 .15 at 512
+    block: tuple[int, int, int] = (1, 1, 1)  # SSVAE: 1 1 1 at 256 pixels, 2 2 2 at 512
+    mask: Literal["positions", "channels"] = "positions"
+    # "official" floors the block grid, so that a last odd latent frame is never masked and an image never is with 2 x 2 x 2
+    # blocks; "pad" rounds it up
+    last_block: Literal["official", "pad"] = "official"
+
+    def __post_init__(self) -> None:
+        if len(self.ratios) != len(self.probabilities) or abs(sum(self.probabilities) - 1) > 1e-6:
+            raise ValueError(
+                "lmr.ratios and lmr.probabilities have one entry each per choice and the probabilities sum to 1; "
+                f"got {self.ratios} and {self.probabilities}"
+            )
+
+    @property
+    def active(self) -> bool:
+        return any(r > 0 and p > 0 for r, p in zip(self.ratios, self.probabilities, strict=True))
+
+
+@dataclass(frozen=True)
+class LocalCorrelation:
+    image: Tensor  # of the first latent frame, scalar in -1..1
+    video: Tensor | None  # of the other frames; None for an image
+    average: Tensor
+
+
+def _window_correlation(z: Tensor, window: tuple[int, int, int], pearson: bool) -> Tensor:
+    """Mean over non-overlapping windows of z (B, D, t, h, w) of the correlation over D of each pair of positions inside."""
+    batch, channels, t, h, w = z.shape
+    a, b, c = window
+    z = z.reshape(batch, channels, t // a, a, h // b, b, w // c, c)
+    z = z.permute(0, 2, 4, 6, 3, 5, 7, 1).reshape(-1, a * b * c, channels)  # (windows, positions, D)
+    if pearson:
+        z = z - z.mean(-1, keepdim=True)
+        z = z / (z.norm(dim=-1, keepdim=True) + 1e-8)
+    # the sum over all pairs i < j is half of |sum of vectors|^2 minus the vectors' own squares: no (positions, positions) table
+    pairs = (z.sum(1).square().sum(-1) - z.square().sum((1, 2))) / 2
+    count = a * b * c * (a * b * c - 1) / 2
+    return pairs.mean() / count / (1 if pearson else channels)
+
+
+def local_correlation(mean: Tensor, config: LCRConfig) -> LocalCorrelation:
+    """Posterior mean (B, D, t, h, w) -> how alike neighbouring positions are.
+
+    Channels are standardised first, with statistics over (B, t, h, w) of the rank's own batch, which carry no gradient.
+    """
+    t, h, w = mean.shape[2:]
+    a, b, c = config.window
+    if h % b or w % c or (t - 1) % a:
+        raise ValueError(
+            f"local correlation with windows {config.window} needs h and w divisible by {b} and {c} and (t - 1) by {a}; "
+            f"got a latent of {t} x {h} x {w} (with 4x temporal compression and windows of 2: clips of 1 + 8k frames)"
+        )
+    mean = mean.float()
+    spread, centre = torch.std_mean(mean.detach(), dim=(0, 2, 3, 4), keepdim=True)
+    z = (mean - centre) / (spread + 1e-6)
+    image = _window_correlation(z[:, :, :1], (1, b, c), config.pearson)
+    if t == 1:
+        return LocalCorrelation(image, None, image)
+    video = _window_correlation(z[:, :, 1:], config.window, config.pearson)
+    if config.average == "average":
+        return LocalCorrelation(image, video, (image + video) / 2)
+    return LocalCorrelation(image, video, (image + (t - 1) * video) / t)
+
+
+def local_correlation_loss(mean: Tensor, config: LCRConfig) -> tuple[Tensor, LocalCorrelation]:
+    """The hinge `max(0, threshold - correlation)`, a scalar, and the correlations themselves for the log."""
+    correlation = local_correlation(mean, config)
+    return F.relu(config.threshold - correlation.average), correlation
+
+
+def mask_blocks(shape: tuple[int, int, int], chosen: Tensor, config: LMRConfig) -> Tensor:
+    """bool (t, h, w): True where a block of `chosen` (flat indices into the block grid) lies."""
+    grid = _grid(shape, config)
+    mask = torch.zeros(grid[0] * grid[1] * grid[2], dtype=torch.bool, device=chosen.device)
+    mask[chosen] = True
+    mask = mask.view(grid)
+    for axis, size in enumerate(config.block):
+        mask = mask.repeat_interleave(size, dim=axis)
+    full = torch.zeros(shape, dtype=torch.bool, device=chosen.device)
+    t, h, w = (min(a, b) for a, b in zip(mask.shape, shape, strict=True))
+    full[:t, :h, :w] = mask[:t, :h, :w]
+    return full
+
+
+def _grid(shape: tuple[int, int, int], config: LMRConfig) -> tuple[int, int, int]:
+    up = config.last_block == "pad"
+    t, h, w = (
+        -(-size // block) if up else size // block for size, block in zip(shape, config.block, strict=True)
+    )
+    return t, h, w
+
+
+def num_masked_blocks(shape: tuple[int, int, int], ratio: float, config: LMRConfig) -> int:
+    """How many blocks cover `ratio` of the positions; at least one, and never more than there are."""
+    grid = _grid(shape, config)
+    total = grid[0] * grid[1] * grid[2]
+    volume = config.block[0] * config.block[1] * config.block[2]
+    wanted = max(1, int(shape[0] * shape[1] * shape[2] * ratio // volume)) if ratio > 0 else 0
+    return min(wanted, total)
+
+
+class LatentMask(nn.Module):
+    """Replaces a part of a latent (B, c, t, h, w) by a learned token, one value per channel; one mask for the whole batch."""
+
+    def __init__(self, channels: int, config: LMRConfig) -> None:
+        super().__init__()
+        self.config = config
+        self.mask_token = nn.Parameter(torch.randn(1, channels, 1, 1, 1))
+
+    def draw(self, latent: Tensor, generator: torch.Generator | None = None) -> Tensor:
+        """bool, broadcastable to `latent`: what to hide this time.  `generator` lives on the CPU."""
+        config = self.config
+        weights = torch.tensor(config.probabilities)
+        ratio = config.ratios[int(torch.multinomial(weights, 1, generator=generator))]
+        if config.mask == "channels":
+            hidden = torch.randperm(latent.shape[1], generator=generator)[: int(latent.shape[1] * ratio)]
+            mask = torch.zeros(latent.shape[1], dtype=torch.bool)
+            mask[hidden] = True
+            return mask.view(1, -1, 1, 1, 1).to(latent.device)
+        shape = (latent.shape[2], latent.shape[3], latent.shape[4])
+        grid = _grid(shape, config)
+        order = torch.randperm(grid[0] * grid[1] * grid[2], generator=generator)
+        mask = mask_blocks(shape, order[: num_masked_blocks(shape, ratio, config)], config)
+        return mask[None, None].to(latent.device)
+
+    def forward(self, latent: Tensor, mask: Tensor) -> Tensor:
+        return torch.where(mask, self.mask_token.to(latent.dtype), latent)
