@@ -89,7 +89,7 @@ def _rate_distortion(records: list[Record], setting: str) -> Figure:
         x = [point[0] for point in points]
         y = np.array([point[1].value for point in points], dtype=float)
         spread = [[_half(point[1], -1) for point in points], [_half(point[1], 1) for point in points]]
-        axes.errorbar(x, y, yerr=spread, label=family, capsize=2, lw=1, ms=6, **looks[family])  # type: ignore[arg-type]
+        axes.errorbar(x, y, yerr=spread, label=family, capsize=2, lw=1, ms=6, **looks[family])
         for at, score, record in points:
             axes.annotate(
                 record.vae["variant"],

@@ -1,0 +1,113 @@
+"""The command line as a user meets it: real processes, real exit codes, what stands on which stream."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from vaebench import cli, plugins
+
+ROOT = Path(__file__).parent.parent
+
+
+def vaebench(*words: str, cwd: Path | None = None, **env: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "vaebench.cli", *words],
+        capture_output=True,
+        text=True,
+        timeout=120,
+        cwd=cwd or ROOT,
+        env={**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1", **env},
+    )
+
+
+@pytest.mark.parametrize(
+    "words", [["--help"], ["run", "--help"], ["list"], ["list", "adapters"], ["list", "metrics"], ["weights"]]
+)
+def test_what_only_talks_does_not_import_torch(words: list[str]):
+    script = (
+        "import sys; from vaebench.cli import main\n"
+        f"try: main({words!r})\n"
+        "except SystemExit: pass\n"
+        "heavy = {'torch', 'numpy', 'diffusers', 'matplotlib', 'pandas'} & set(sys.modules)\n"
+        "assert not heavy, heavy"
+    )
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, cwd=ROOT)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout
+
+
+def test_the_help_of_run_explains_every_setting(capsys: pytest.CaptureFixture[str]):
+    from dataclasses import fields
+
+    from vaebench.config import RunConfig
+
+    with pytest.raises(SystemExit):
+        cli.main(["run", "--help"])
+    text = capsys.readouterr().out
+    for setting in fields(RunConfig):
+        assert f"  {setting.name}: " in text
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["run", "--suite", "reconstrution"], "did you mean 'reconstruction'"),
+        (["run", "vaes=[pol/4x8x8]"], "did you mean 'pool'"),
+        (["run", "vaes=[pool/4x8x9]"], "did you mean 'pool/4x8x8'"),
+        (["run", "data=bundel"], "did you mean 'bundle'"),
+        (["run", "vaes=[pool/4x8x8]", "metrix=[psnr]"], "did you mean 'metrics'"),
+        (["run", "vaes=[pool/4x8x8]", "metrics=[pnsr]"], "did you mean 'psnr'"),
+        (["run", "vaes=[pool/4x8x8]", "mode=tiled"], "mode 'tiled'"),
+        (["run", "vaes=[pool/4x8x8]", "device=abacus"], "torch knows no such device"),
+        (["run", "vaes=[]"], "names no VAE"),
+        (["run", "shard=3"], "should read i/n"),
+        (["run", "vaes=[pool/4x8x8]", "data=folder", "root=nowhere"], "nowhere"),
+        (["run", "--config", "nowhere.yaml"], "nowhere.yaml"),
+        (["weights", "fetch", "i3d_torchscrip"], "did you mean"),
+        (["weights", "fetch"], "needs a NAME"),
+        (["plot", "--results", "nowhere"], "no records in nowhere"),
+        (["check", "wan/9"], "wan has no variant '9'"),
+        (["manifest", "nowhere", "out.csv"], "nowhere"),
+    ],
+)
+def test_a_users_mistake_is_one_line_and_exit_code_2(
+    words: list[str],
+    said: str,
+    capsys: pytest.CaptureFixture[str],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+):
+    monkeypatch.chdir(tmp_path)
+    assert cli.main(words) == 2
+    captured = capsys.readouterr()
+    assert captured.out == ""
+    assert said in captured.err
+    assert len(captured.err.strip().splitlines()) == 1
+    assert list(tmp_path.iterdir()) == []  # nothing half-written
+
+
+def test_the_process_itself_ends_with_the_exit_code_and_no_traceback():
+    done = vaebench("run", "--suite", "nonsense")
+    assert done.returncode == 2
+    assert "Traceback" not in done.stderr
+    assert "no 'nonsense' in suites" in done.stderr
+
+
+def test_every_plugin_has_a_first_sentence(capsys: pytest.CaptureFixture[str]):
+    for kind in ("metrics", "data", "suites"):
+        assert cli.main(["list", kind]) == 0
+        lines = capsys.readouterr().out.splitlines()
+        assert len(lines) == len(plugins.names(kind))
+        for line in lines:
+            assert len(line.split(maxsplit=1)[1]) > 20, line
+
+
+def test_the_list_of_adapters_has_a_line_for_every_variant(capsys: pytest.CaptureFixture[str]):
+    import adapters
+
+    assert cli.main(["list", "adapters"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert [line.split()[0] for line in lines[1:]] == adapters.names()
