@@ -1,0 +1,43 @@
+"""Flicker: how far the changes from frame to frame differ from those of the reference, in 8-bit levels.
+
+The mean of |(y[t+1] - y[t]) - (x[t+1] - x[t])| over pixels, channels and time.  Motion that is in the reference costs
+nothing, nor does an error that stands still (a constant shift of colour, a steady blur): what is counted is error that
+changes.  The squared form is the dtSSD of video matting (Erofeev et al. 2015).
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from vaebench.metrics import Better
+from vaebench.metrics._clips import check, mean_over_clips
+
+if TYPE_CHECKING:
+    import torch
+    from numpy.typing import NDArray
+    from torch import Tensor
+
+    from vaebench.video import Video
+
+
+class Flicker:
+    unit = "levels"  # of 255
+    better: Better = "lower"
+    version = 1
+    per_clip = True
+    min_frames = 2
+
+    def measure(self, reference: Video, reconstruction: Video) -> Tensor:
+        """float32 (B, 3, T, H, W) in 0..1, T >= 2, twice -> float64 (B,) in 8-bit levels."""
+        check(reference, reconstruction, frames=self.min_frames)
+        error = reconstruction - reference  # the difference of differences is the difference of errors
+        change = (error[:, :, 1:] - error[:, :, :-1]).abs_()  # (B, 3, T-1, H, W)
+        return 255 * change.mean(dim=(3, 4)).double().mean(dim=(1, 2))
+
+    def reduce(self, statistics: NDArray) -> float:
+        """(N,) -> 8-bit levels."""
+        return mean_over_clips(statistics)
+
+
+def build(device: torch.device | str) -> Flicker:
+    return Flicker()

@@ -1,0 +1,49 @@
+"""PSNR of each frame, averaged over frames, then over clips.
+
+MSE is floored at 1/12 of a squared 8-bit level, the error of rounding itself: a frame that comes back exactly scores
+58.92 dB, not infinity, 80 or 100, so one still frame cannot lift a whole clip.  The frame mean is the common
+definition in the papers of video VAEs; `psnr_pooled` is the other one, never higher.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import torch
+
+from vaebench.metrics import Better
+from vaebench.metrics._clips import check, mean_over_clips
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+    from torch import Tensor
+
+    from vaebench.video import Video
+
+MSE_FLOOR = 1 / 12 / 255**2  # of values in 0..1: variance of a uniform error one 8-bit level wide
+
+
+def decibels(mse: Tensor) -> Tensor:
+    """Mean squared error of values in 0..1 -> float64 dB, at most 58.92."""
+    return -10 * torch.log10(mse.double().clamp_min(MSE_FLOOR))
+
+
+class PSNR:
+    unit = "dB"
+    better: Better = "higher"
+    version = 1
+    per_clip = True
+
+    def measure(self, reference: Video, reconstruction: Video) -> Tensor:
+        """float32 (B, 3, T, H, W) in 0..1, twice -> float64 (B,) in dB."""
+        check(reference, reconstruction)
+        mse = (reference - reconstruction).square_().mean(dim=(1, 3, 4))  # (B, T)
+        return decibels(mse).mean(dim=1)
+
+    def reduce(self, statistics: NDArray) -> float:
+        """(N,) -> dB."""
+        return mean_over_clips(statistics)
+
+
+def build(device: torch.device | str) -> PSNR:
+    return PSNR()

@@ -1,0 +1,41 @@
+"""PSNR of a clip's pooled MSE, averaged over clips: the definition of TokenBench and of codec work.
+
+By Jensen's inequality never higher than the frame mean of `psnr`; a clip whose frames spread by 3 dB differs by 1 dB.
+Floored alike at the error of 8-bit rounding.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from vaebench.metrics import Better
+from vaebench.metrics._clips import check, mean_over_clips
+from vaebench.metrics.psnr import decibels
+
+if TYPE_CHECKING:
+    import torch
+    from numpy.typing import NDArray
+    from torch import Tensor
+
+    from vaebench.video import Video
+
+
+class PooledPSNR:
+    unit = "dB"
+    better: Better = "higher"
+    version = 1
+    per_clip = True
+
+    def measure(self, reference: Video, reconstruction: Video) -> Tensor:
+        """float32 (B, 3, T, H, W) in 0..1, twice -> float64 (B,) in dB."""
+        check(reference, reconstruction)
+        mse = (reference - reconstruction).square_().mean(dim=(1, 3, 4))  # (B, T)
+        return decibels(mse.double().mean(dim=1))
+
+    def reduce(self, statistics: NDArray) -> float:
+        """(N,) -> dB."""
+        return mean_over_clips(statistics)
+
+
+def build(device: torch.device | str) -> PooledPSNR:
+    return PooledPSNR()
