@@ -66,6 +66,21 @@ class CausalConv3d(nn.Module):
         return self.conv(F.pad(x, self.padding) if self.padding else x)
 
 
+class Level(nn.Module):
+    """Residual blocks, then a change of size under the name that the published keys give it (`downsample=`, `upsample=`)."""
+
+    def __init__(self, blocks: Iterable[nn.Module], **resample: nn.Module) -> None:
+        super().__init__()
+        self.block = nn.Sequential(*blocks)
+        for name, module in resample.items():
+            self.add_module(name, module)
+
+    def forward(self, x: Tensor) -> Tensor:
+        for stage in self.children():
+            x = stage(x)
+        return x
+
+
 def project(layer: nn.Conv2d | nn.Conv3d | nn.Linear, tokens: Tensor) -> Tensor:
     """A 1x1 convolution or a linear layer applied to tokens: (N, L, C) -> (N, L, C')."""
     return F.linear(tokens, layer.weight.flatten(1), layer.bias)
