@@ -34,6 +34,7 @@ class Score:
     stderr: float | None = None
     low: float | None = None
     high: float | None = None
+    signed: bool = False  # a change, whose sign is part of what it says
     note: str = ""  # what a reader must know before believing it: "n < 256: biased upwards"
 
 

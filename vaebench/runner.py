@@ -161,6 +161,7 @@ def _conclude(job: _Job, outcome: Outcome) -> None:
             return
     outcome.failed.extend(failed)
     if kept:
+        outcome.failed.extend(Failure(job.name, "", said) for said in job.suite.demands(job.spec, kept))
         record = _record(job, kept, failed)
         root = Path(job.config.results)
         with _disk(root):

@@ -37,33 +37,41 @@ def render(records: Sequence[Record], form: str = "text") -> str:
 
 
 def tabulate(records: Sequence[Record]) -> Table:
-    """Header and rows of one setting's records: name, compression, channels, each score with its interval, n."""
-    names = list(dict.fromkeys(name for record in records for name in record.scores))
-    first = next(iter(names), "")
-    some = {name: record.scores[name] for record in records for name in record.scores}
-    header = ["VAE", "r_txr_sxr_s", "Chn", "tcpr", *(_title(name, some[name]) for name in names), "n"]
-    rows = []
-    for record in sorted(records, key=lambda record: _rank(record.scores.get(first))):
-        vae = record.vae
-        compression = (
-            f"{vae['temporal_compression']}x{vae['spatial_compression']}x{vae['spatial_compression']}"
-        )
-        tcpr = vae["temporal_compression"] * vae["spatial_compression"] ** 2
-        counts = [score.n for score in record.scores.values()]
-        failed = f" ({len(record.failed)} failed)" if record.failed else ""
-        label = vae.get("name", record.name) + (" (untrained)" if vae.get("weights") == "random" else "")
-        cells = [show(record.scores.get(name)) for name in names]
-        rows.append(
-            [
-                label,
-                compression,
-                str(vae["latent_channels"]),
-                str(tcpr),
-                *cells,
-                f"{max(counts, default=0)}{failed}",
-            ]
-        )
-    return header, rows
+    """Header and rows of one setting's records: name, compression, channels, each score with its interval, n.
+
+    A score called `psnr@tiled` stands in the column psnr, in a row "tiled" of its own below the VAE's.
+    """
+    first = next((name for record in records for name in record.scores), "")
+    best_first = sorted(records, key=lambda record: _rank(record.scores.get(first)))
+    lines = [(record, *line) for record in best_first for line in _split_rows(record.scores)]
+    names = list(dict.fromkeys(name for *_, scores in lines for name in scores))
+    some = {name: score for *_, scores in lines for name, score in scores.items()}
+    header = ["VAE", "r_t x r_s", "Chn", "tcpr", *(_title(name, some[name]) for name in names), "n"]
+    return header, [_row(record, label, scores, names) for record, label, scores in lines]
+
+
+def _split_rows(scores: dict[str, Score]) -> list[tuple[str, dict[str, Score]]]:
+    rows: dict[str, dict[str, Score]] = {}
+    for name, score in scores.items():
+        metric, _, label = name.partition("@")
+        rows.setdefault(label, {})[metric] = score
+    return list(rows.items())
+
+
+def _row(record: Record, label: str, scores: dict[str, Score], names: list[str]) -> list[str]:
+    vae = record.vae
+    r_s = vae["spatial_compression"]
+    name = vae.get("name", record.name) + (" (untrained)" if vae.get("weights") == "random" else "")
+    failed = f" ({len(record.failed)} failed)" if record.failed else ""
+    most = max((score.n for score in scores.values()), default=0)
+    return [
+        f"{name} · {label}" if label else name,
+        f"{vae['temporal_compression']}x{r_s}x{r_s}",
+        str(vae["latent_channels"]),
+        str(vae["temporal_compression"] * r_s**2),
+        *(show(scores.get(name)) for name in names),
+        f"{most}{failed}",
+    ]
 
 
 def _rank(score: Score | None) -> float:
@@ -80,11 +88,14 @@ def show(score: Score | None) -> str:
     """ "31.42 ±0.85", half the width of the 95 % interval behind the sign; "—" for a score that is not there."""
     if score is None or score.value is None:
         return "—"
+    if 0 < abs(score.value) < 1e-3:
+        return f"{score.value:.1e}"
     digits = _digits(score.value)
     spread = ""
     if score.low is not None and score.high is not None:
         spread = f" ±{(score.high - score.low) / 2:.{digits}f}"
-    return f"{score.value:.{digits}f}{spread}"
+    sign = "+" if score.signed and score.value > 0 else ""
+    return f"{sign}{score.value:.{digits}f}{spread}"
 
 
 def _digits(value: float) -> int:

@@ -6,6 +6,9 @@ A VAE is a pair of pure functions and a spec.  An adapter (`adapters/<family>.py
     load(spec, *, weights="", device="cpu", dtype=torch.float32, mode="whole") -> VideoVAE
     tiny(*, device="cpu", dtype=torch.float32, mode="whole") -> VideoVAE      a small one with random weights, for tests
 
+`load(..., weights="random")` builds the released configuration, at its full size, with random weights: what a VAE costs does
+not depend on them.  Only suites that measure cost ask for it.
+
 This module and every adapter import torch inside functions only, so that listing all VAEs takes a blink.
 """
 

@@ -61,6 +61,10 @@ class Suite(Protocol):
         """Case id -> its own scalar scores, for the `.clips.csv` beside the record; {} where there are none."""
         ...
 
+    def demands(self, spec: VAESpec, statistics: Mapping[str, Statistics]) -> list[str]:
+        """What the user required of this VAE and did not get, a sentence each: the run then ends with exit code 1."""
+        ...
+
     def extra(self, statistics: Mapping[str, Statistics]) -> dict[str, Any]:
         """Curves and profiles for the plots, as plain lists and numbers; {} where there are none."""
         ...

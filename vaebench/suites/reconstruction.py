@@ -7,22 +7,19 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
 import torch
 
 import adapters
-from vaebench import plugins
 from vaebench.config import RunConfig, as_dict, options
 from vaebench.machine import pick_device
-from vaebench.results import Score, interval
 from vaebench.suites import Case, video_setting
+from vaebench.suites._scores import build_metrics, score, stack
 from vaebench.vae import VAESpec, VideoVAE, reconstruct
 from vaebench.video import to_model, to_score
-from vaebench.weights import Unavailable
 
 if TYPE_CHECKING:
     from vaebench.data import VideoSource
-    from vaebench.metrics import Metric
+    from vaebench.results import Score
     from vaebench.suites import Statistics
 
 
@@ -32,19 +29,6 @@ class Options:
     keep: int = (
         0  # write the first so many reconstructions, beside their references, as lossless video for the eye
     )
-
-
-def build_metrics(names: Iterable[str], device: torch.device) -> tuple[dict[str, Metric], dict[str, str]]:
-    """(metrics that can run here, reason for each that cannot); ValueError for a name that does not exist."""
-    found: dict[str, Metric] = {}
-    absent: dict[str, str] = {}
-    for name in dict.fromkeys(names):
-        module = plugins.find("metrics", name)
-        try:
-            found[name] = module.build(device)
-        except Unavailable as reason:
-            absent[name] = str(reason)
-    return found, absent
 
 
 class Reconstruction:
@@ -92,28 +76,17 @@ class Reconstruction:
         return {name: metric.measure(seen, got)[0].cpu().numpy() for name, metric in self.metrics.items()}
 
     def summarize(self, statistics: Mapping[str, Statistics]) -> dict[str, Score]:
-        return {name: self._score(metric, _stack(statistics, name)) for name, metric in self.metrics.items()}
-
-    def _score(self, metric: Metric, stacked: np.ndarray) -> Score:
-        caution = getattr(metric, "caution", None)
-        try:
-            value = metric.reduce(stacked)
-        except ValueError as reason:  # too few clips for this metric to mean anything: said, not guessed
-            return Score(None, metric.unit, metric.better, len(stacked), note=str(reason))
-        stderr, low, high = interval(stacked) if metric.per_clip else (None, None, None)
-        note = caution(len(stacked)) if caution else ""
-        return Score(value, metric.unit, metric.better, len(stacked), stderr, low, high, note)
+        return {name: score(metric, stack(statistics, name)) for name, metric in self.metrics.items()}
 
     def per_case(self, statistics: Mapping[str, Statistics]) -> dict[str, dict[str, float]]:
         own = [name for name, metric in self.metrics.items() if metric.per_clip]
         return {case: {name: float(kept[name]) for name in own} for case, kept in statistics.items()}
 
+    def demands(self, spec: VAESpec, statistics: Mapping[str, Statistics]) -> list[str]:
+        return []
+
     def extra(self, statistics: Mapping[str, Statistics]) -> dict[str, Any]:
         return {}
-
-
-def _stack(statistics: Mapping[str, Statistics], name: str) -> np.ndarray:
-    return np.stack([kept[name] for kept in statistics.values()])
 
 
 def build(config: RunConfig) -> Reconstruction:

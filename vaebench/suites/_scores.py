@@ -1,0 +1,60 @@
+"""From metrics and stored statistics to scores: what every suite that scores clips does in the same way."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from vaebench import plugins
+from vaebench.results import Score, interval
+from vaebench.weights import Unavailable
+
+if TYPE_CHECKING:
+    import torch
+
+    from vaebench.metrics import Metric
+    from vaebench.suites import Statistics
+
+
+def build_metrics(names: Iterable[str], device: torch.device) -> tuple[dict[str, Metric], dict[str, str]]:
+    """(metrics that can run here, reason for each that cannot); ValueError for a name that does not exist."""
+    found: dict[str, Metric] = {}
+    absent: dict[str, str] = {}
+    for name in dict.fromkeys(names):
+        module = plugins.find("metrics", name)
+        try:
+            found[name] = module.build(device)
+        except Unavailable as reason:
+            absent[name] = str(reason)
+    return found, absent
+
+
+def stack(statistics: Mapping[str, Statistics], name: str) -> NDArray:
+    """(N, ...) the statistic `name` of all cases, in their order."""
+    return np.stack([kept[name] for kept in statistics.values()])
+
+
+def score(metric: Metric, stacked: NDArray) -> Score:
+    """The score of a metric over clips, with its interval where clips have scores of their own."""
+    caution = getattr(metric, "caution", None)
+    try:
+        value = metric.reduce(stacked)
+    except ValueError as reason:  # too few clips for this metric to mean anything: said, not guessed
+        return Score(None, metric.unit, metric.better, len(stacked), note=str(reason))
+    stderr, low, high = interval(stacked) if metric.per_clip else (None, None, None)
+    note = caution(len(stacked)) if caution else ""
+    return Score(value, metric.unit, metric.better, len(stacked), stderr, low, high, note=note)
+
+
+def change(metric: Metric, before: NDArray, after: NDArray) -> Score:
+    """`after` minus `before` with its sign; the interval is that of the paired differences."""
+    n = len(before)
+    try:
+        value = metric.reduce(after) - metric.reduce(before)
+    except ValueError as reason:
+        return Score(None, metric.unit, metric.better, n, note=str(reason))
+    stderr, low, high = interval(after - before) if metric.per_clip else (None, None, None)
+    return Score(value, metric.unit, metric.better, n, stderr, low, high, signed=True)

@@ -1,0 +1,330 @@
+"""What block-wise inference costs: each VAE whole against streamed, tiled or cut in pieces, on the same clips.
+
+The scores are changes against the whole, with signs, as in the WF-VAE paper's Table 5 (arXiv 2411.17459), and what that table
+cannot show: how far pixels and latents move at worst, where (over frames, rows and columns: the seams), and what is saved.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+import adapters
+from vaebench.config import RunConfig, as_dict, options
+from vaebench.machine import peak_memory, pick_device, stopwatch
+from vaebench.results import Score, interval
+from vaebench.suites import Case, video_setting
+from vaebench.suites._scores import build_metrics, change, score, stack
+from vaebench.vae import (
+    Posterior,
+    StreamingVAE,
+    VAESpec,
+    VideoVAE,
+    check_latent,
+    check_reconstruction,
+    pad,
+    reconstruct,
+)
+from vaebench.video import to_model, to_score
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from vaebench.data import VideoSource
+    from vaebench.suites import Statistics
+    from vaebench.video import Latent, Video
+
+LOSSLESS = {
+    "float32": 2e-5,
+    "bfloat16": 0.1,
+    "float16": 0.02,
+}  # largest difference, relative to the largest value
+
+
+@dataclass(frozen=True)
+class Options:
+    metrics: list[str] = field(default_factory=lambda: ["psnr", "ssim", "lpips", "fvd"])  # by name
+    lengths: list[int] = field(default_factory=list)  # clip lengths in frames; empty: num_frames alone
+    pieces: list[int] = field(
+        default_factory=list
+    )  # also stream in pieces of so many frames, where a VAE can stream
+    naive: list[int] = field(
+        default_factory=lambda: [16]
+    )  # also cut into pieces of so many frames, each by itself
+    require: str = ""  # "lossless": exit code 1 if a mode that claims to be lossless is not
+
+
+class Pieces:
+    """A streaming VAE fed in pieces of `frames` frames, and of as many latents as they hold."""
+
+    def __init__(self, vae: StreamingVAE, frames: int) -> None:
+        self.vae, self.spec, self.frames = vae, vae.spec, frames
+
+    def encode(self, video: Video) -> Posterior:
+        found = list(self.vae.encode_stream(video.split(self.frames, dim=2)))
+        logvars = [q.logvar for q in found if q.logvar is not None]
+        return Posterior(
+            torch.cat([q.mean for q in found], dim=2), torch.cat(logvars, dim=2) if logvars else None
+        )
+
+    def decode(self, latent: Latent) -> Video:
+        latents = max(1, self.frames // self.spec.temporal_compression)
+        return torch.cat(list(self.vae.decode_stream(latent.split(latents, dim=2))), dim=2)
+
+
+class Blockwise:
+    name = "blockwise"
+    version = 1
+    needs_weights = True
+
+    def __init__(self, config: RunConfig, chosen: Options) -> None:
+        if chosen.require not in ("", "lossless"):
+            raise ValueError(f"require={chosen.require!r} is not 'lossless'")
+        if config.mode != "whole":
+            raise ValueError("the blockwise suite runs every mode of a VAE against its whole; leave mode out")
+        if any(length > config.num_frames for length in chosen.lengths):
+            raise ValueError(f"lengths go up to num_frames={config.num_frames}, got {max(chosen.lengths)}")
+        self.config, self.chosen = config, chosen
+        self.device = pick_device(config.device)
+        self.metrics, self.absent = build_metrics(chosen.metrics, self.device)
+        self.identity = {
+            "metrics": {name: metric.version for name, metric in self.metrics.items()},
+            **{key: as_dict(config)[key] for key in ("num_frames", "size", "dtype")},
+            **{key: getattr(chosen, key) for key in ("lengths", "pieces", "naive")},
+        }
+
+    def setting(self, source: VideoSource) -> str:
+        return video_setting(self.config, source)
+
+    def open(self, name: str) -> _Modes:
+        return _Modes(name, self.config, self.chosen, self.device)
+
+    def cases(self, source: VideoSource, spec: VAESpec) -> Iterable[Case]:
+        if self.chosen.require and not spec.lossless_modes:
+            raise ValueError(
+                f"{spec.name} claims no lossless mode, so require=lossless would test nothing; leave one out"
+            )
+        lengths = self.chosen.lengths or [self.config.num_frames]
+        return [Case(f"{clip.id}@{length}", clip) for clip in source for length in lengths]
+
+    @torch.inference_mode()
+    def measure(self, vae: VideoVAE, case: Case) -> Statistics:
+        assert isinstance(vae, _Modes)
+        assert case.clip is not None
+        length = int(case.id.rpartition("@")[2])
+        reference = to_model(case.clip.load()[:, :length].to(self.device)).unsqueeze(0)
+        whole, latent, kept = self._run(vae.whole, reference, "whole")
+        for label in vae.labels:
+            got, z, more = self._run(vae.get(label), reference, label)
+            kept |= more
+            # the decoder on its own, on the same latent: what a user of a diffusion model sees
+            same = vae.get(label).decode(latent) if label in vae.offered else None
+            kept |= {
+                f"{name}@{label}": value for name, value in differences(whole, got, latent, z, same).items()
+            }
+        return {"length": np.int64(length), **kept}
+
+    def _run(self, vae: VideoVAE, reference: Video, label: str) -> tuple[Video, Latent, Statistics]:
+        """Reconstruct, with the time and memory it takes and every metric's statistic."""
+        with peak_memory(self.device) as peak, stopwatch(self.device) as elapsed:
+            if isinstance(vae, _Naive):
+                reconstruction, latent = vae.reconstruct(reference)
+            else:
+                padded = pad(reference, vae.spec)
+                latent = check_latent(vae, padded, vae.encode(padded).mode())
+                reconstruction = check_reconstruction(vae, padded, vae.decode(latent))
+                reconstruction = reconstruction[
+                    :, :, : reference.shape[2], : reference.shape[3], : reference.shape[4]
+                ]
+        seen, got = to_score(reference), to_score(reconstruction)
+        kept = {name: metric.measure(seen, got)[0].cpu().numpy() for name, metric in self.metrics.items()}
+        # per frame, unrounded: a mode may differ from the whole by less than the 8-bit grid can show
+        mse = (reference - reconstruction).square().mean(dim=(0, 1, 3, 4)).double().cpu().numpy() / 4
+        cost = {"seconds": np.float64(elapsed.seconds), "bytes": np.int64(peak.above_bytes), "frame_mse": mse}
+        return reconstruction, latent, {f"{name}@{label}": value for name, value in {**kept, **cost}.items()}
+
+    def summarize(self, statistics: Mapping[str, Statistics]) -> dict[str, Score]:
+        longest = self._longest(statistics)
+        scores = {
+            f"{name}@whole": score(m, stack(longest, f"{name}@whole")) for name, m in self.metrics.items()
+        }
+        for label in _labels(statistics):
+            for name, metric in self.metrics.items():
+                before, after = stack(longest, f"{name}@whole"), stack(longest, f"{name}@{label}")
+                scores[f"{name}@{label}"] = change(metric, before, after)
+            for name in ("pixels_max", "pixels_rms", "latents_max", "latents_rms"):
+                everywhere = stack(statistics, f"{name}@{label}")
+                value = everywhere.max() if name.endswith("max") else np.sqrt(np.mean(everywhere**2))
+                if np.isfinite(value):
+                    scores[f"{name}@{label}"] = Score(float(value), "", "lower", len(statistics))
+            for name, unit in (("seconds", "time"), ("bytes", "memory")):
+                before, after = stack(longest, f"{name}@whole"), stack(longest, f"{name}@{label}")
+                if before.min() > 0:
+                    ratio = after / before
+                    stderr, low, high = interval(ratio)
+                    note = (
+                        "as a ratio to the whole, in one process; the efficiency suite measures cost properly"
+                    )
+                    scores[f"{unit}@{label}"] = Score(
+                        float(np.median(ratio)), "ratio", "lower", len(ratio), stderr, low, high, note=note
+                    )
+        return scores
+
+    def _longest(self, statistics: Mapping[str, Statistics]) -> dict[str, Statistics]:
+        """The cases of full length: quality is compared on these, losslessness on all."""
+        most = max(int(kept["length"]) for kept in statistics.values())
+        return {case: kept for case, kept in statistics.items() if int(kept["length"]) == most}
+
+    def demands(self, spec: VAESpec, statistics: Mapping[str, Statistics]) -> list[str]:
+        if not self.chosen.require:
+            return []
+        limit = LOSSLESS[self.config.dtype]
+        claimed = [label for label in _labels(statistics) if _claims(spec, label)]
+        return [
+            f"{label} is not lossless: {what} differ from the whole by {float(kept[f'{what}_max@{label}']):.1e} "
+            f"(at most {limit:.0e}) at {case}"
+            for label in claimed
+            for what in ("pixels", "latents")
+            for case, kept in statistics.items()
+            if not float(kept[f"{what}_max@{label}"]) <= limit
+        ]
+
+    def per_case(self, statistics: Mapping[str, Statistics]) -> dict[str, dict[str, float]]:
+        return {
+            case: {
+                name: float(value) for name, value in kept.items() if value.ndim == 0 and np.isfinite(value)
+            }
+            for case, kept in statistics.items()
+        }
+
+    def extra(self, statistics: Mapping[str, Statistics]) -> dict[str, Any]:
+        """Profiles of the difference over frames, rows and columns; PSNR by frame; PSNR by clip length."""
+        longest = self._longest(statistics)
+        profiles: dict[str, Any] = {
+            "whole": {"psnr_by_frame": _psnr_by_frame(stack(longest, "frame_mse@whole"))}
+        }
+        for label in _labels(statistics):
+            profiles[label] = {
+                name: _plain(np.sqrt(np.mean(stack(longest, f"{name}@{label}"), axis=0)))
+                for name in ("by_frame", "by_row", "by_column", "by_step")
+            }
+            profiles[label]["psnr_by_frame"] = _psnr_by_frame(stack(longest, f"frame_mse@{label}"))
+        return {"profiles": profiles, "by_length": self._by_length(statistics)}
+
+    def _by_length(self, statistics: Mapping[str, Statistics]) -> dict[str, Any]:
+        lengths = sorted({int(kept["length"]) for kept in statistics.values()})
+        own = [name for name, metric in self.metrics.items() if metric.per_clip]
+        curves: dict[str, Any] = {"lengths": lengths}
+        for label in ("whole", *_labels(statistics)):
+            groups = [[k for k in statistics.values() if int(k["length"]) == length] for length in lengths]
+            curves[label] = {
+                **{
+                    name: [float(np.mean([k[f"{name}@{label}"] for k in group])) for group in groups]
+                    for name in own
+                },
+                "bytes": [float(np.median([k[f"bytes@{label}"] for k in group])) for group in groups],
+            }
+        return curves
+
+
+class _Modes:
+    """A VAE in its whole mode, and the ways to run it block-wise, each loaded when it is first needed."""
+
+    def __init__(self, name: str, config: RunConfig, chosen: Options, device: torch.device) -> None:
+        self.name, self.config, self.device = name, config, device
+        self.whole = self._load("whole")
+        self.spec = self.whole.spec
+        self.encode, self.decode = self.whole.encode, self.whole.decode
+        pieces = chosen.pieces if isinstance(self.whole, StreamingVAE) else []
+        self.offered = [mode for mode in self.spec.modes if mode != "whole"] + [f"pieces-{n}" for n in pieces]
+        self.labels = [*self.offered, *(f"naive-{n}" for n in chosen.naive)]
+        self.loaded: dict[str, VideoVAE] = {}
+
+    def _load(self, mode: str) -> VideoVAE:
+        dtype = getattr(torch, self.config.dtype)
+        return adapters.load(
+            self.name, weights=self.config.weights, device=self.device, dtype=dtype, mode=mode
+        )
+
+    def get(self, label: str) -> VideoVAE:
+        """The VAE as `label` runs it: one of its modes, "pieces-4" or "naive-16"."""
+        kind, _, number = label.partition("-")
+        if kind == "naive":
+            return _Naive(self.whole, int(number))
+        if kind == "pieces":
+            assert isinstance(self.whole, StreamingVAE)
+            return Pieces(self.whole, int(number))
+        if label not in self.loaded:
+            self.loaded[label] = self._load(label)
+        return self.loaded[label]
+
+
+class _Naive:
+    """What users try: every piece of frames by itself, as if it were a video.  Its latent is that of no video."""
+
+    def __init__(self, vae: VideoVAE, frames: int) -> None:
+        self.vae, self.spec, self.frames = vae, vae.spec, vae.spec.fit(frames)
+        self.encode, self.decode = vae.encode, vae.decode
+
+    def reconstruct(self, video: Video) -> tuple[Video, Latent]:
+        parts = [reconstruct(self.vae, piece) for piece in video.split(self.frames, dim=2)]
+        return torch.cat([pixels for pixels, _ in parts], dim=2), torch.cat(
+            [latent for _, latent in parts], dim=2
+        )
+
+
+def differences(whole: Video, got: Video, latent: Latent, z: Latent, same: Video | None) -> Statistics:
+    """How a block-wise reconstruction `got` and latent `z` differ from the whole's; `same` decodes the whole's latent.
+
+    Videos (1, 3, T, H, W), latents (1, c, t, h, w); maxima relative to the larger of 1 and the largest value.  The mean squares
+    by frame, row, column and time step have their seams where block-wise inference has them.
+    """
+    error = got - whole
+    square = error.square()
+    steps = (error[:, :, 1:] - error[:, :, :-1]).square()  # flicker that the whole does not have
+    worst = relative(whole, got)
+    if same is not None:
+        worst = max(worst, relative(whole, same[:, :, : whole.shape[2], : whole.shape[3], : whole.shape[4]]))
+    comparable = latent.shape == z.shape
+    found: dict[str, Any] = {
+        "pixels_max": worst,
+        "pixels_rms": float(square.mean().sqrt()),
+        "latents_max": relative(latent, z) if comparable else float("nan"),
+        "latents_rms": float((latent - z).square().mean().sqrt()) if comparable else float("nan"),
+        "by_frame": square.mean(dim=(0, 1, 3, 4)),
+        "by_row": square.mean(dim=(0, 1, 2, 4)),
+        "by_column": square.mean(dim=(0, 1, 2, 3)),
+        "by_step": steps.mean(dim=(0, 1, 3, 4)),
+    }
+    return {k: np.asarray(v.cpu().numpy() if isinstance(v, Tensor) else v) for k, v in found.items()}
+
+
+def relative(a: Tensor, b: Tensor) -> float:
+    return float((a - b).abs().max() / max(1.0, float(a.abs().max())))
+
+
+def _labels(statistics: Mapping[str, Statistics]) -> list[str]:
+    first = next(iter(statistics.values()))
+    return [name.partition("@")[2] for name in first if name.startswith("pixels_max@")]
+
+
+def _claims(spec: VAESpec, label: str) -> bool:
+    return label in spec.lossless_modes or (label.startswith("pieces-") and "streamed" in spec.lossless_modes)
+
+
+def _psnr_by_frame(mse: NDArray) -> list[float]:
+    """(N, T) mean squared errors on 0..1 -> T mean PSNRs in dB; 100 dB where a frame is exact."""
+    return _plain(-10 * np.log10(np.maximum(mse, 1e-10)).mean(axis=0))
+
+
+def _plain(values: NDArray) -> list[float]:
+    return [float(value) for value in values]
+
+
+def build(config: RunConfig) -> Blockwise:
+    return Blockwise(config, options(Options, config.options))
