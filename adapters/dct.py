@@ -6,8 +6,9 @@ are (1, 1, 1), (1, 0, -1) and (1, -2, 1), normalised: luma and two opponent colo
 
 Which coefficients are kept is a fixed table, KEPT: the zig-zag of JPEG in three dimensions.  Luma goes shell by shell (frames +
 rows + columns = 0, 1, 2, 3), space before time within a shell; the two opponent colours give only their means, after the
-shell 0 and the shell 1.  The kept rows are orthonormal: decoding is their transpose, encode(decode(z)) is z, and nothing else
-made from these coefficients has a smaller squared error.
+shell 0 and the shell 1.  (On the bundled clips these are also the coefficients of largest mean energy.)  The kept rows are
+orthonormal: decoding is their transpose, encode(decode(z)) is z, and nothing else made from these coefficients has a smaller
+squared error.
 """
 
 from __future__ import annotations

@@ -1,0 +1,69 @@
+"""CogVideoX: causal 3D convolutions, 4x8x8, 16 channels; the released code works in blocks of 8 frames (2 latents).
+
+Yang et al., CogVideoX, arXiv 2408.06072.  The blocks hand their convolution caches on, so only the group norms, which take their
+statistics over the frames of a block, tell block-wise from whole; they also make the encoder look ahead.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+from adapters._diffusers import EVERYTHING, Family
+from vaebench.vae import FrameRule, VAESpec
+
+SOURCE = "hf:zai-org/CogVideoX{}:vae/diffusion_pytorch_model.safetensors"
+B2 = VAESpec(
+    family="cogvideox",
+    variant="2b",
+    temporal_compression=4,
+    spatial_compression=8,
+    latent_channels=16,
+    causal=False,
+    frames=FrameRule(8, 1),
+    size_multiple=8,
+    modes=("whole", "native", "tiled"),
+    source=SOURCE.format("-2b@1137dacfc2c9c012bed6a0793f4ecf2ca8e7ba01"),
+    license="Apache-2.0",
+    reference="arXiv 2408.06072",
+    parameters=215_583_907,
+    scale=1.15258426,
+    note="the convolutions are causal but the group norms see every frame of a block; 8k+1 frames (at 5, 13, 37 the released "
+    "code returns 8, 16, 40); whole at 33x768x768 in float32 needs 125 GiB; tiles of 240x360 pixels, in blocks as native",
+)
+VARIANTS = {
+    "2b": B2,
+    "5b": replace(
+        B2,
+        variant="5b",
+        source=SOURCE.format("-5b@8d6ea3f817438460b25595a120f109b88d5fdfad"),
+        license="Apache-2.0 (code), CogVideoX licence (weights)",
+        scale=0.7,
+    ),
+    "1.5-5b": replace(
+        B2,
+        variant="1.5-5b",
+        source=SOURCE.format("1.5-5B@fdc5267c90b5c06492985b966e43aae984e189e0"),
+        license="Apache-2.0 (code), CogVideoX licence (weights)",
+        scale=0.7,
+    ),
+}
+
+
+def _set_mode(model: Any, mode: str) -> None:
+    if mode == "whole":
+        model.num_sample_frames_batch_size = model.num_latent_frames_batch_size = EVERYTHING
+    if mode == "tiled":
+        model.enable_tiling()
+
+
+FAMILY = Family(
+    cls="AutoencoderKLCogVideoX",
+    variants=VARIANTS,
+    configs={},
+    small={"block_out_channels": (8, 8, 8, 8), "norm_num_groups": 4, "layers_per_block": 1},
+    set_mode=_set_mode,
+)
+load = FAMILY.load
+tiny = FAMILY.tiny
+requires = FAMILY.requires
