@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from pathlib import Path
+from pickle import UnpicklingError
 
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
@@ -17,11 +19,13 @@ def read_state(path: Path) -> dict[str, Tensor]:
 
     Raises OSError when there is no such file, ValueError when it holds something else.
     """
-    if path.suffix == ".safetensors":
-        return load_file(path)
-    found = torch.load(
-        path, map_location="cpu", weights_only=True
-    )  # tensors and containers only: no code is run
+    try:
+        if path.suffix == ".safetensors":
+            return load_file(path)
+        # tensors and containers only: no code is run
+        found = torch.load(path, map_location="cpu", weights_only=True)
+    except (SafetensorError, UnpicklingError, RuntimeError, EOFError) as reason:
+        raise ValueError(f"{path} cannot be read as weights: {str(reason).splitlines()[0]}") from None
     if not isinstance(found, dict):
         raise ValueError(f"{path} holds a {type(found).__name__}, not a state dict")
     return found
@@ -37,7 +41,9 @@ def load_strict(
     """
     names = {published(key): key for key in model.state_dict()}
     wanted = {published(key): tuple(value.shape) for key, value in model.state_dict().items()}
-    given = {key: tuple(value.shape) for key, value in state.items()}
+    given = {
+        key: tuple(getattr(value, "shape", ())) for key, value in state.items()
+    }  # a pickle holds anything
     problems = {
         "missing": [key for key in wanted if key not in given],
         "unexpected": [key for key in given if key not in wanted],

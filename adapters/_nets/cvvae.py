@@ -8,10 +8,10 @@ one pass over the video and the released block-wise inference give different res
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import partial
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 import torch.nn.functional as F
@@ -64,6 +64,54 @@ class Blocks:
     frames: int | None = 16  # a piece is so many frames and one before them, its overlap with the last piece
     tile: int | None = 576  # pixels, height and width
     overlap: float = 0.2222  # of a tile, cross-faded
+
+
+# words of the released config.json that name this network; the class upstream can build others from other words
+RELEASED = {
+    "double_z": True,
+    "attn_resolutions": [],
+    "half_3d": True,
+    "use_3d_conv": True,
+    "causal_encoder": True,
+    "causal_decoder": False,
+    "encoder_attn_type": "vanilla-xformers",
+    "decoder_attn_type": "spatial-temporal-xformer",
+    "mid_block_add_attention": True,
+    "norm_num_groups": 32,
+    "act_fn": "silu",
+    "time_n_compress": TEMPORAL,
+    "spatial_n_compress": SPATIAL,
+}
+
+
+def read_config(released: Mapping[str, Any]) -> tuple[CVVAEConfig, Blocks]:
+    """The config.json beside the weights -> network and blocks; ValueError if it describes another network."""
+    other = {key: released[key] for key, word in RELEASED.items() if released.get(key, word) != word}
+    sd3 = "block_out_channels" in released or "out_channels" in released
+    if sd3:
+        channels = tuple(released.get("block_out_channels", SD3.channels))
+        config = CVVAEConfig(
+            channels,
+            released.get("out_channels", SD3.latent_channels),
+            released.get("layers_per_block", 2),
+            sd3=True,
+        )
+    else:
+        channels = tuple(
+            released.get("ch", 128) * multiple for multiple in released.get("ch_mult", (1, 2, 4, 4))
+        )
+        config = CVVAEConfig(channels, released.get("z_channels", 4), released.get("num_res_blocks", 2))
+    if len(channels) != 4:
+        other["channels per level"] = channels
+    if other:
+        raise ValueError(f"not the network of CV-VAE: its config says {other}")
+    default = Blocks()
+    blocks = Blocks(
+        released.get("en_de_n_frames_a_time", default.frames),
+        released.get("tile_spatial_size", default.tile),
+        released.get("tile_overlap_ratio", default.overlap),
+    )
+    return config, blocks
 
 
 def group_norm(config: CVVAEConfig, channels: int) -> nn.GroupNorm:

@@ -1,0 +1,145 @@
+"""CV-VAE and Open-Sora 1.2 through the contract: modes, legal lengths, released files as published, refusals."""
+
+from __future__ import annotations
+
+import json
+from functools import cache
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import save_file
+
+from adapters import cvvae, opensora
+from adapters._nets.cvvae import published_name
+from adapters._own import OwnVAE
+from tests.goldens_io import draw
+from vaebench.vae import reconstruct
+
+FAMILIES = {
+    "cvvae/sd2.1": cvvae.tiny,
+    "cvvae/sd3": lambda mode: cvvae.tiny(mode=mode, variant="sd3"),
+    "opensora/1.2": opensora.tiny,
+}
+
+
+@cache
+def vae_of(family: str, mode: str) -> OwnVAE:
+    return FAMILIES[family](mode=mode)
+
+
+def video(frames: int, height: int = 16, width: int = 24, seed: int = 0) -> torch.Tensor:
+    return torch.rand(1, 3, frames, height, width, generator=torch.Generator().manual_seed(seed)) * 2 - 1
+
+
+@pytest.mark.parametrize("mode", ["whole", "native"])
+@pytest.mark.parametrize("frames", [1, 5, 17, 18, 21])
+@pytest.mark.parametrize("family", FAMILIES)
+def test_as_many_frames_come_back_as_went_in(family, frames, mode):
+    x = video(frames)
+    y, latent = reconstruct(vae_of(family, mode), x)  # checks the latent's shape too
+    assert y.shape == x.shape
+    assert y.dtype == latent.dtype == torch.float32
+
+
+@pytest.mark.parametrize("frames", [1, 17, 21, 33, 37, 49, 65, 69, 101])
+@pytest.mark.parametrize("piece", [0, 17])
+def test_a_latent_of_open_sora_tells_how_many_frames_to_decode(frames, piece):
+    spec = opensora.replace(opensora.V12, frames_per_piece=piece)
+    assert opensora.num_frames(spec, spec.latent_frames(frames)) == frames
+
+
+def test_a_latent_that_no_legal_video_has_is_refused():
+    spec = opensora.replace(opensora.V12, frames_per_piece=17)
+    with pytest.raises(ValueError, match="no video of 4k\\+1 frames has a latent of 10"):
+        opensora.num_frames(spec, 10)
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_native_is_whole_within_one_block_and_differs_beyond_it(family):
+    whole, native = vae_of(family, "whole"), vae_of(family, "native")
+    one_block, two = (17, 21) if family.startswith("opensora") else (5, 9)
+    torch.testing.assert_close(native.encode(video(one_block)).mean, whole.encode(video(one_block)).mean)
+    assert not torch.allclose(native.encode(video(two)).mean, whole.encode(video(two)).mean, atol=1e-3)
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_group_norm_makes_the_encoder_look_ahead_as_the_spec_says(family):
+    vae, x = vae_of(family, "whole"), video(9)
+    later = torch.cat([x[:, :, :5], -x[:, :, 5:]], dim=2)
+    assert not vae.spec.causal
+    assert not torch.equal(vae.encode(x).mean[:, :, :1], vae.encode(later).mean[:, :, :1])
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_what_the_network_would_drop_silently_is_refused_at_the_door(family):
+    vae = vae_of(family, "native")
+    with pytest.raises(ValueError, match=r"takes 4k\+1 frames, got 8; pad to 9"):
+        vae.encode(video(8))
+    with pytest.raises(ValueError, match="multiples of 8, got 12x24"):
+        vae.encode(video(5, height=12))
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_an_unknown_mode_names_the_known_ones(family):
+    with pytest.raises(ValueError, match=r"no mode 'tiled' \(it has: whole, native\)"):
+        FAMILIES[family](mode="tiled")
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_encoding_is_the_same_for_everyone_and_needs_no_gradient(family):
+    first, second = FAMILIES[family](mode="whole"), FAMILIES[family](mode="whole")
+    a, b = first.encode(video(5)), second.encode(video(5))
+    assert torch.equal(a.mean, b.mean)
+    assert not a.mean.requires_grad
+    assert torch.equal(first.decode(a.mean), second.decode(a.mean))
+
+
+@pytest.mark.parametrize("tiny", [cvvae.tiny, opensora.tiny])
+def test_float16_warns_of_overflow_and_bfloat16_runs(tiny):
+    with pytest.warns(UserWarning, match="overflow"):
+        tiny(dtype=torch.float16)
+    q = tiny(dtype=torch.bfloat16).encode(video(5))
+    assert q.mean.dtype == torch.float32
+    assert q.mean.isfinite().all()
+
+
+def published(folder: Path, suffix: str) -> tuple[Path, dict[str, torch.Tensor]]:
+    """A released SD 2.1 file in the small: its keys, `suffix` as its format, and a config.json beside it."""
+    small = {"ch": 32, "ch_mult": [1, 1, 1, 1], "num_res_blocks": 1, "en_de_n_frames_a_time": 4}
+    (folder / "config.json").write_text(json.dumps(small))
+    model = cvvae.tiny().model
+    state = {published_name(key, model.config): value for key, value in model.state_dict().items()}
+    state = {key: draw(key, value.shape) for key, value in state.items()}
+    file = folder / f"diffusion_pytorch_model{suffix}"
+    save_file(state, file) if suffix == ".safetensors" else torch.save(state, file)
+    return file, state
+
+
+@pytest.mark.parametrize("suffix", [".safetensors", ".bin"])
+def test_a_released_file_loads_and_its_config_sets_the_blocks(tmp_path, suffix):
+    file, state = published(tmp_path, suffix)
+    whole, native = (cvvae.load(cvvae.SD21, weights=str(file), mode=mode) for mode in ("whole", "native"))
+    assert torch.equal(whole.model.encoder.conv_in.weight, state["encoder.conv_in.weight"])
+    assert not torch.allclose(whole.encode(video(9)).mean, native.encode(video(9)).mean, atol=1e-3)
+
+
+def test_a_file_of_the_other_form_is_refused_with_its_keys(tmp_path):
+    file, _ = published(tmp_path, ".safetensors")
+    (tmp_path / "config.json").unlink()
+    with pytest.raises(ValueError, match=r"missing: .*encoder\.down_blocks"):
+        cvvae.load(cvvae.VARIANTS["sd3"], weights=str(file))
+
+
+@pytest.mark.parametrize("name", ["model.safetensors", "model.bin"])
+def test_a_broken_file_is_one_clear_error(tmp_path, name):
+    (tmp_path / name).write_bytes(b"not weights at all")
+    with pytest.raises(ValueError, match="cannot be read as weights"):
+        opensora.load(opensora.V12, weights=str(tmp_path / name))
+
+
+def test_weights_that_are_not_here_say_how_to_get_them(tmp_path, monkeypatch):
+    monkeypatch.setenv("VAEBENCH_WEIGHTS", str(tmp_path))
+    for load, spec in ((cvvae.load, cvvae.SD21), (opensora.load, opensora.V12)):
+        with pytest.raises(FileNotFoundError, match="vaebench weights fetch hf:"):
+            load(spec)
