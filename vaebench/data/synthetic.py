@@ -1,0 +1,123 @@
+"""Moving patterns whose motion is known: a source that needs no files.
+
+A pattern of coloured blocks in four sizes wraps around the frame and moves by whole quarters of a pixel; quarters come from
+averaging 4x4 finer samples, as a camera's pixel does.  All arithmetic is on integers, so the pixels are the same everywhere.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import partial
+from typing import TYPE_CHECKING
+
+import torch
+
+from vaebench.video import Clip
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from vaebench.config import RunConfig
+
+FINE = 4  # samples per pixel, each way
+BLOCKS = (32, 8, 2, 1)  # pixels; from broad shapes down to the finest detail a frame can hold
+
+
+@dataclass(frozen=True)
+class Motion:
+    """Pixels per frame, to the right and down; of the whole picture, or of a square in its middle over a still ground."""
+
+    dx: float
+    dy: float
+    square: bool = False
+
+
+MOTIONS = {
+    "still": Motion(0, 0),
+    "pan_slow": Motion(0.25, 0),
+    "pan": Motion(1, 0),
+    "tilt": Motion(0, 1),
+    "diagonal": Motion(1.5, 0.75),
+    "pan_fast": Motion(8, 0),
+    "square": Motion(2, 1, square=True),
+    "square_slow": Motion(0.5, -0.25, square=True),
+}
+
+
+@dataclass
+class Synthetic:
+    """One clip per motion, of any length and size."""
+
+    identity: dict[str, str]
+    num_frames: int
+    size: int
+
+    def __iter__(self) -> Iterator[Clip]:
+        for seed, (name, motion) in enumerate(MOTIONS.items()):
+            load = partial(render, motion, self.num_frames, self.size, seed)
+            label = f"{motion.dx:+g},{motion.dy:+g} px/frame"
+            yield Clip(id=f"synthetic/{name}", fps=24.0, load=load, file=f"synthetic/{name}", label=label)
+
+
+def build(config: RunConfig) -> Synthetic:
+    """Needs no root; the hash is of small renderings of every clip."""
+    if config.root or config.manifest:
+        raise ValueError("data=synthetic reads no files; for yours say data=folder root=DIR")
+    digest = hashlib.sha256()
+    for seed, motion in enumerate(MOTIONS.values()):
+        digest.update(render(motion, 5, 16, seed).numpy().tobytes())
+    identity = {"name": "synthetic", "sha256": digest.hexdigest(), "clips": str(len(MOTIONS))}
+    return Synthetic(identity, config.num_frames, config.size)
+
+
+def render(motion: Motion, num_frames: int, size: int, seed: int) -> Tensor:
+    """uint8 (3, num_frames, size, size)."""
+    frames = _move(_pattern(size, seed), motion, num_frames)
+    if not motion.square:
+        return frames.to(torch.uint8)
+    ground = _move(_pattern(size, seed + 1000), Motion(0, 0), 1)
+    mask = torch.zeros(1, size * FINE, size * FINE, dtype=torch.int32)
+    mask[:, size : 3 * size, size : 3 * size] = 255  # half the frame each way
+    cover = _move(mask, motion, num_frames)
+    return (
+        frames.mul_(cover)
+        .add_(ground * (255 - cover))
+        .add_(127)
+        .div_(255, rounding_mode="floor")
+        .to(torch.uint8)
+    )
+
+
+def _pattern(size: int, seed: int) -> Tensor:
+    """int32 (3, FINE * size, FINE * size) in 0..255."""
+    generator = torch.Generator().manual_seed(seed)
+    fine = FINE * size
+    pattern = torch.zeros(3, fine, fine, dtype=torch.int32)
+    for block in BLOCKS:
+        cell = block * FINE
+        count = -(-fine // cell)
+        colours = torch.randint(0, 256, (3, count, count), generator=generator, dtype=torch.int32)
+        pattern += colours.repeat_interleave(cell, 1).repeat_interleave(cell, 2)[:, :fine, :fine]
+    return pattern // len(BLOCKS)
+
+
+def _move(pattern: Tensor, motion: Motion, num_frames: int) -> Tensor:
+    """int32 (C, FINE * size, FINE * size) -> its pixels as it moves: int32 (C, num_frames, size, size) in 0..255."""
+    frames = []
+    pixels: dict[tuple[int, int], Tensor] = {}  # a moving frame is one of few, rolled by whole pixels
+    for time in range(num_frames):
+        down, down_fine = divmod(round(motion.dy * FINE) * time, FINE)
+        right, right_fine = divmod(round(motion.dx * FINE) * time, FINE)
+        if (down_fine, right_fine) not in pixels:
+            pixels[down_fine, right_fine] = _average(pattern.roll((down_fine, right_fine), dims=(1, 2)))
+        frames.append(pixels[down_fine, right_fine].roll((down, right), dims=(1, 2)))
+    return torch.stack(frames, dim=1)
+
+
+def _average(pattern: Tensor) -> Tensor:
+    """int32 (C, FINE * size, FINE * size) -> int32 (C, size, size), the rounded mean of each square."""
+    total = sum(pattern[:, y::FINE, x::FINE] for y in range(FINE) for x in range(FINE))
+    assert not isinstance(total, int)
+    return (total + FINE * FINE // 2) // (FINE * FINE)
