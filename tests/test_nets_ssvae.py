@@ -9,8 +9,11 @@ from typing import Any
 import pytest
 import torch
 
+import adapters
+from adapters import ssvae
 from adapters._nets.ssvae import SSVAE, SSVAEConfig
 from tests.goldens_io import Golden, goldens, manifests, rebuild
+from vaebench.vae import reconstruct
 
 GOLDENS = goldens(lambda metadata: "SSVAE Encoder3D" in metadata.get("what", ""))
 
@@ -33,9 +36,7 @@ def config_of(encoder: dict[str, Any], decoder: dict[str, Any]) -> SSVAEConfig:
 @cache
 def network(config: SSVAEConfig, dtype: torch.dtype) -> SSVAE:
     model = SSVAE(config).to(dtype).eval().requires_grad_(False)
-    state = model.state_dict()
-    # the recipe knows gains by the name `weight`; these are called `gamma` and have four axes, so they fall under ">= 2-D"
-    model.load_state_dict(rebuild(state))
+    model.load_state_dict(rebuild(model.state_dict()))
     return model
 
 
@@ -90,3 +91,60 @@ def test_every_parameter_gets_a_gradient():
     assert [
         name for name, p in model.named_parameters() if p.grad is None or not p.grad.isfinite().all()
     ] == []
+
+
+def video(frames: int, size: int = 32, seed: int = 0) -> torch.Tensor:
+    return torch.rand(1, 3, frames, size, size, generator=torch.Generator().manual_seed(seed)) * 2 - 1
+
+
+@pytest.mark.parametrize("mode", ssvae.VARIANTS["ch48"].modes)
+def test_every_mode_keeps_the_promises_of_the_spec(mode):
+    vae = adapters.load("ssvae/tiny", mode=mode)
+    for frames, size in ((1, 16), (7, 20)):
+        x = video(frames, size)
+        reconstruction, _ = reconstruct(vae, x)
+        assert reconstruction.shape == x.shape
+        assert reconstruction.dtype == torch.float32
+    whole = adapters.load("ssvae/tiny", mode="whole")
+    assert torch.equal(vae.encode(video(5)).mean, whole.encode(video(5)).mean)
+
+
+def test_an_unknown_mode_is_refused_with_those_there_are():
+    with pytest.raises(ValueError, match=r"'tiled'.*whole, native"):
+        adapters.load("ssvae/tiny", mode="tiled")
+
+
+def test_later_frames_leave_earlier_latents_untouched():
+    vae = adapters.load("ssvae/tiny")
+    x = video(9)
+    later = torch.cat([x[:, :, :5], video(4, seed=1)], dim=2)
+    torch.testing.assert_close(vae.encode(later).mean[:, :, :2], vae.encode(x).mean[:, :, :2])
+    assert vae.spec.causal
+
+
+@pytest.mark.parametrize("path", manifests("manifest_ssvae_ch48.json"), ids=lambda path: path.name)
+def test_the_released_checkpoint_loads_and_only_what_training_needs_is_dropped(path, tmp_path):
+    manifest = json.loads(path.read_text())
+    state = {key: torch.zeros(()).expand(shape) for key, shape in manifest["keys"].items()}  # a few kilobytes
+    state |= {"mask_token": torch.zeros(1, 48, 1, 1, 1), "loss.logvar": torch.zeros(())}
+    file = tmp_path / "ch48_256p_15w_512p_5w.ckpt"
+    torch.save({"state_dict": state, "global_step": 50_000}, file)
+    vae = adapters.load("ssvae/ch48", weights=str(tmp_path))
+    assert (
+        sum(p.numel() for p in vae.model.parameters()) == vae.spec.parameters == manifest["params"]["total"]
+    )
+
+    state["encoder.extra"] = state.pop("encoder.conv_in.conv.bias")
+    torch.save({"state_dict": state}, file)
+    with pytest.raises(
+        ValueError, match=r"1 missing: encoder\.conv_in\.conv\.bias.*1 unexpected: encoder\.extra"
+    ):
+        adapters.load("ssvae/ch48", weights=str(file))
+
+
+@pytest.mark.parametrize("path", manifests("manifest_ssvae_ch48.json"), ids=lambda path: path.name)
+def test_the_normalisation_is_the_published_one(path):
+    manifest = json.loads(path.read_text())
+    spec = ssvae.VARIANTS["ch48"]
+    assert list(spec.shift) == manifest["latents_mean"]
+    assert [1 / scale for scale in spec.scale] == pytest.approx(manifest["latents_std"], rel=1e-12)
