@@ -39,17 +39,16 @@ class Pool:
         self.dtype = dtype
 
     def encode(self, video: Video) -> Posterior:
-        import torch.nn.functional as F
-
-        block = (self.spec.temporal_compression, self.spec.spatial_compression, self.spec.spatial_compression)
-        return Posterior(F.avg_pool3d(video.to(self.dtype), block).float())
+        time, space = self.spec.temporal_compression, self.spec.spatial_compression
+        blocks = (
+            video.to(self.dtype).unflatten(2, (-1, time)).unflatten(4, (-1, space)).unflatten(6, (-1, space))
+        )
+        return Posterior(blocks.mean(dim=(3, 5, 7)).float())
 
     def decode(self, latent: Latent) -> Video:
-        import torch.nn.functional as F
-
-        block = (self.spec.temporal_compression, self.spec.spatial_compression, self.spec.spatial_compression)
-        scale = tuple(float(side) for side in block)
-        return F.interpolate(latent.to(self.dtype), scale_factor=scale, mode="nearest").float()
+        time, space = self.spec.temporal_compression, self.spec.spatial_compression
+        video = latent.to(self.dtype).float()
+        return video.repeat_interleave(time, 2).repeat_interleave(space, 3).repeat_interleave(space, 4)
 
 
 def load(

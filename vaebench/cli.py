@@ -18,7 +18,12 @@ KINDS = ("adapters", "metrics", "data", "suites")
 
 def main(words: Sequence[str] | None = None) -> int:
     """The `vaebench` command; returns the exit code."""
-    arguments = _parser().parse_args(words)
+    parser = _parser()
+    arguments, rest = parser.parse_known_args(words)
+    if strange := [word for word in rest if word.startswith("-") or not hasattr(arguments, "settings")]:
+        parser.error(f"unrecognized arguments: {' '.join(strange)}")
+    if rest:  # argparse loses the settings that stand after an option
+        arguments.settings += rest
     command: Callable[[argparse.Namespace], int] = arguments.command
     try:
         return command(arguments)

@@ -9,6 +9,8 @@ With a manifest two people measure the same frames of the same bytes, or are tol
 
 from __future__ import annotations
 
+import re
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from vaebench.data import _files, _manifest
@@ -31,4 +33,6 @@ def build(config: RunConfig) -> Files:
                 else f"files ending in {', '.join(_manifest.EXTENSIONS)} below it"
             )
         )
-    return _files.source("folder", root, rows, config)
+    # the folder's own name, so that the records of two folders do not share a setting
+    name = re.sub(r"[^A-Za-z0-9._]+", "_", Path(config.manifest).stem if config.manifest else root.resolve().name)
+    return _files.source(name or "folder", root, rows, config)

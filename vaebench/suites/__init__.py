@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from itertools import islice
 from typing import TYPE_CHECKING, Any, Protocol
 
 if TYPE_CHECKING:
@@ -68,6 +69,11 @@ class Suite(Protocol):
     def extra(self, statistics: Mapping[str, Statistics]) -> dict[str, Any]:
         """Curves and profiles for the plots, as plain lists and numbers; {} where there are none."""
         ...
+
+
+def clip_cases(source: VideoSource, config: RunConfig) -> list[Case]:
+    """A case a clip; the first `config.clips` of them where the run is a try."""
+    return [Case(clip.id, clip) for clip in islice(source, config.clips)]
 
 
 def video_setting(config: RunConfig, source: VideoSource) -> str:

@@ -18,7 +18,7 @@ import adapters
 from vaebench.config import RunConfig, as_dict, options
 from vaebench.machine import peak_memory, pick_device, stopwatch
 from vaebench.results import Score, interval
-from vaebench.suites import Case, video_setting
+from vaebench.suites import Case, clip_cases, video_setting
 from vaebench.suites._scores import build_metrics, change, score, stack
 from vaebench.vae import (
     Posterior,
@@ -110,7 +110,8 @@ class Blockwise:
                 f"{spec.name} claims no lossless mode, so require=lossless would test nothing; leave one out"
             )
         lengths = self.chosen.lengths or [self.config.num_frames]
-        return [Case(f"{clip.id}@{length}", clip) for clip in source for length in lengths]
+        clips = clip_cases(source, self.config)
+        return [Case(f"{case.id}@{length}", case.clip) for case in clips for length in lengths]
 
     @torch.inference_mode()
     def measure(self, vae: VideoVAE, case: Case) -> Statistics:

@@ -12,7 +12,7 @@ import torch
 import adapters
 from vaebench.config import RunConfig, as_dict, options
 from vaebench.machine import pick_device
-from vaebench.suites import Case, video_setting
+from vaebench.suites import Case, clip_cases, video_setting
 from vaebench.suites._scores import build_metrics, score, stack
 from vaebench.vae import VAESpec, VideoVAE, reconstruct
 from vaebench.video import to_model, to_score
@@ -63,7 +63,7 @@ class Reconstruction:
         )
 
     def cases(self, source: VideoSource, spec: VAESpec) -> Iterable[Case]:
-        return [Case(clip.id, clip) for clip in source]
+        return clip_cases(source, self.config)
 
     @torch.inference_mode()
     def measure(self, vae: VideoVAE, case: Case) -> Statistics:

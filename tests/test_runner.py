@@ -1,0 +1,330 @@
+"""The loop as a user meets it: resume after kill, shards, failures that stop nothing, records that run again."""
+
+import csv
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+
+import pytest
+
+from vaebench import cli, results, runner
+from vaebench.config import parse_run
+
+ROOT = Path(__file__).parent.parent
+BUNDLE = ROOT / "vaebench" / "data" / "bundle"
+SMALL = ["num_frames=5", "size=32", "metrics=[psnr,flicker]"]
+
+
+@pytest.fixture(autouse=True)
+def _elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+
+
+def run(*words: str) -> int:
+    return cli.main(["run", *SMALL, *words])
+
+
+def record(setting: str = "bundle-5x32", name: str = "pool-4x8x8") -> results.Record:
+    return results.read(Path("results/reconstruction") / setting / f"{name}.json")
+
+
+def kept() -> dict[str, bytes]:
+    return {file.name: file.read_bytes() for file in Path("runs").rglob("*.npz")}
+
+
+def test_the_main_job_prints_a_table_and_writes_records(capsys: pytest.CaptureFixture[str]):
+    assert run("vaes=[pool/4x8x8,dct/4,dct/16]") == 0
+    table = capsys.readouterr().out
+    assert [line.split()[0] for line in table.splitlines()[3:]] == ["dct/16", "dct/4", "pool/4x8x8"]
+    found = record()
+    assert found.scores["psnr"].n == 8
+    assert found.scores["psnr"].low < found.scores["psnr"].value < found.scores["psnr"].high
+    assert found.data["name"] == "bundle"
+    assert found.machine["torch"]
+    with Path("results/reconstruction/bundle-5x32/pool-4x8x8.clips.csv").open() as file:
+        clips = {row["clip"]: float(row["psnr"]) for row in csv.DictReader(file)}
+    assert len(clips) == 8
+    assert sum(clips.values()) / 8 == pytest.approx(found.scores["psnr"].value, abs=1e-4)
+
+
+def test_the_second_run_measures_nothing_and_says_the_same(monkeypatch: pytest.MonkeyPatch):
+    assert run("vaes=[pool/4x8x8]") == 0
+    first = record()
+    monkeypatch.setattr(
+        "adapters.load", lambda *_, **__: pytest.fail("a VAE was loaded though all is in the store")
+    )
+    assert run("vaes=[pool/4x8x8]") == 0
+    assert record().scores == first.scores
+
+
+@pytest.mark.parametrize("change", ["size=24", "num_frames=4", "metrics=[psnr]", "dtype=bfloat16"])
+def test_what_can_change_a_number_changes_the_store(change: str):
+    assert run("vaes=[pool/4x8x8]", "clips=1") == 0
+    assert run("vaes=[pool/4x8x8]", "clips=1", change) == 0
+    assert len(list(Path("runs").iterdir())) == 2
+
+
+def test_more_clips_go_on_from_the_ones_that_are_done():
+    assert run("vaes=[pool/4x8x8]", "clips=2") == 0
+    before = kept()
+    assert run("vaes=[pool/4x8x8]", "clips=4") == 0
+    assert before.items() <= kept().items()
+    assert len(kept()) == 4
+    assert len(list(Path("runs").iterdir())) == 1
+
+
+def test_a_run_killed_at_any_moment_goes_on_to_the_same_bits():
+    words = [
+        sys.executable,
+        "-m",
+        "vaebench.cli",
+        "run",
+        "num_frames=17",
+        "size=128",
+        "metrics=[psnr]",
+        "vaes=[dct/16]",
+    ]
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
+    process = subprocess.Popen(words, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    deadline = time.monotonic() + 60
+    while not list(Path("runs").rglob("*.npz")) and process.poll() is None and time.monotonic() < deadline:
+        time.sleep(0.002)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    interrupted = kept()
+    assert interrupted, "nothing was kept before the kill"
+    assert len(interrupted) < 8, "the run was over before it could be killed"
+    assert subprocess.run(words, env=environment, capture_output=True).returncode == 0
+    resumed, scores = kept(), record("bundle-17x128", "dct-16").scores
+    assert interrupted.items() <= resumed.items()
+    shutil.rmtree("runs")
+    assert subprocess.run(words, env=environment, capture_output=True).returncode == 0
+    assert kept() == resumed
+    assert record("bundle-17x128", "dct-16").scores == scores
+
+
+def test_ctrl_c_ends_with_130_and_keeps_what_was_finished(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+):
+    from vaebench.suites.reconstruction import Reconstruction
+
+    real, calls = Reconstruction.measure, []
+
+    def measure(self, vae, case):
+        calls.append(case.id)
+        if len(calls) == 3:
+            raise KeyboardInterrupt
+        return real(self, vae, case)
+
+    monkeypatch.setattr(Reconstruction, "measure", measure)
+    assert run("vaes=[pool/4x8x8]") == 130
+    assert "goes on from there" in capsys.readouterr().err
+    assert len(kept()) == 2
+    assert run("vaes=[pool/4x8x8]") == 0
+    assert len(calls) == 3 + 6
+
+
+def test_shards_share_a_store_and_the_last_one_writes_the_record(capsys: pytest.CaptureFixture[str]):
+    assert run("vaes=[pool/4x8x8]", "shard=0/2") == 0
+    assert "waiting for other shards: pool/4x8x8" in capsys.readouterr().err
+    assert len(kept()) == 4
+    assert not Path("results").exists()
+    assert run("vaes=[pool/4x8x8]", "shard=1/2") == 0
+    sharded = record()
+    shutil.rmtree("runs")
+    assert run("vaes=[pool/4x8x8]") == 0
+    assert record().scores == sharded.scores
+
+
+def test_rank_and_world_size_are_the_shard(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setenv("RANK", "3")
+    monkeypatch.setenv("WORLD_SIZE", "4")
+    assert run("vaes=[pool/4x8x8]") == 0
+    assert len(kept()) == 2
+
+
+def folder_with_bad_clips() -> Path:
+    root = Path("clips")
+    root.mkdir()
+    for clip in sorted(BUNDLE.glob("*.mp4"))[:2]:
+        shutil.copy(clip, root)
+    whole = sorted(BUNDLE.glob("*.mp4"))[0].read_bytes()
+    (root / "cut.mp4").write_bytes(whole[: len(whole) // 20])
+    (root / "text.mp4").write_text("this is no video")
+    return root
+
+
+def test_a_corrupt_clip_is_listed_and_everything_else_goes_on(capsys: pytest.CaptureFixture[str]):
+    root = folder_with_bad_clips()
+    assert run("vaes=[pool/4x8x8,dct/4]", "data=folder", f"root={root}") == 1
+    captured = capsys.readouterr()
+    assert "Traceback" not in captured.err
+    for name in ("pool-4x8x8", "dct-4"):
+        found = record("clips-5x32", name)
+        assert found.scores["psnr"].n == 2
+        assert sorted(Path(failure.file).name for failure in found.failed) == ["cut.mp4", "text.mp4"]
+        assert all(failure.reason for failure in found.failed)
+    assert "2 (2 failed)" in captured.out
+    assert captured.err.count("text.mp4") >= 1
+
+
+def test_a_clip_that_was_mended_is_tried_again():
+    root = folder_with_bad_clips()
+    words = ["vaes=[pool/4x8x8]", "data=folder", f"root={root}"]
+    assert run(*words) == 1
+    good = sorted(BUNDLE.glob("*.mp4"))[0]
+    shutil.copy(good, root / "cut.mp4")
+    shutil.copy(good, root / "text.mp4")
+    assert run(*words) == 0
+    assert record("clips-5x32").failed == []
+    assert record("clips-5x32").scores["psnr"].n == 4
+
+
+def test_fail_fast_stops_at_the_first_failure():
+    root = folder_with_bad_clips()
+    with pytest.raises((ValueError, OSError), match=r"cut\.mp4"):
+        run("vaes=[pool/4x8x8]", "data=folder", f"root={root}", "fail_fast=true")
+
+
+def test_a_vae_that_breaks_does_not_stop_the_others(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+):
+    import adapters
+
+    real = adapters.load
+
+    def load(name: str, **settings: object):
+        if name == "dct/4":
+            raise RuntimeError("no such network")
+        return real(name, **settings)
+
+    monkeypatch.setattr(adapters, "load", load)
+    assert run("vaes=[dct/4,pool/4x8x8]") == 1
+    assert "failed: dct/4: RuntimeError: no such network" in capsys.readouterr().err
+    assert record().scores["psnr"].n == 8
+
+
+def test_out_of_memory_is_a_failure_with_a_remedy():
+    import torch
+
+    said = runner.explain(torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 20 GiB"))
+    assert "bfloat16" in said
+    assert "\n" not in said
+
+
+def test_vaes_without_weights_are_named_and_never_run(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setenv("HF_HUB_CACHE", str(Path.cwd() / "nothing"))
+    assert run("vaes=[pool/4x8x8,svd/xt]", "clips=1") in (1, 2)
+    said = capsys.readouterr().err
+    assert "svd" in said
+    assert not Path("results/reconstruction/bundle-5x32-first1/svd-xt.json").exists()
+
+
+def test_a_named_untrained_vae_runs_and_is_marked(capsys: pytest.CaptureFixture[str]):
+    assert run("vaes=[cogvideox/tiny]", "clips=1") == 0
+    captured = capsys.readouterr()
+    assert "cogvideox/tiny (untrained)" in captured.out
+    assert "say nothing of the VAE" in captured.err
+
+
+def test_a_record_runs_again_from_its_own_file():
+    assert run("vaes=[pool/4x8x8]", "clips=2") == 0
+    first = record("bundle-5x32-first2")
+    shutil.rmtree("runs")
+    assert cli.main(["run", "--config", "results/reconstruction/bundle-5x32-first2/pool-4x8x8.json"]) == 0
+    assert record("bundle-5x32-first2").scores == first.scores
+
+
+def test_a_sample_of_the_posterior_depends_on_the_seed_and_not_on_the_shard():
+    words = ["vaes=[cogvideox/tiny]", "posterior=sample", "clips=2"]
+    assert run(*words) == 0
+    first = record("bundle-5x32-first2-sample", "cogvideox-tiny").scores
+    shutil.rmtree("runs")
+    assert run(*words, "shard=1/2") == 0
+    assert run(*words, "shard=0/2") == 0
+    assert record("bundle-5x32-first2-sample", "cogvideox-tiny").scores == first
+    assert run(*words, "seed=1") == 0
+    assert record("bundle-5x32-first2-sample", "cogvideox-tiny").scores != first
+
+
+@pytest.mark.parametrize("form", ["markdown", "latex", "csv", "json"])
+def test_the_table_comes_in_the_format_that_was_asked_for(form: str, capsys: pytest.CaptureFixture[str]):
+    assert cli.main(["run", *SMALL, "--format", form, "vaes=[pool/4x8x8]", "clips=1"]) == 0
+    text = capsys.readouterr().out
+    assert "pool/4x8x8" in text
+    if form == "json":
+        json.loads(text)
+
+
+def test_an_output_that_cannot_be_written_is_one_line(capsys: pytest.CaptureFixture[str]):
+    Path("results").write_text("in the way")
+    assert run("vaes=[pool/4x8x8]") == 2
+    assert "results" in capsys.readouterr().err
+    assert not Path("runs").exists()
+
+
+def test_a_full_disk_is_one_line_and_loses_nothing(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+):
+    assert run("vaes=[pool/4x8x8]", "clips=2") == 0
+    real = os.fsync
+    monkeypatch.setattr(os, "fsync", lambda _: (_ for _ in ()).throw(OSError(28, "No space left on device")))
+    assert run("vaes=[pool/4x8x8]") == 2
+    assert "No space left on device" in capsys.readouterr().err
+    assert len(kept()) == 2
+    assert not list(Path("runs").rglob("*.part"))
+    monkeypatch.setattr(os, "fsync", real)
+    assert run("vaes=[pool/4x8x8]") == 0
+
+
+def test_clips_are_decoded_ahead_of_the_device(monkeypatch: pytest.MonkeyPatch):
+    """While the first clip is being measured, the next one is decoded by another thread."""
+    from vaebench.suites.reconstruction import Reconstruction
+
+    decoding = threading.Event()
+    seen: list[str] = []
+    real = runner._Ahead._load
+
+    def load(self, case):
+        frames = real(self, case)
+        seen.append(threading.current_thread().name)
+        if len(seen) >= 2:
+            decoding.set()
+        return frames
+
+    monkeypatch.setattr(runner._Ahead, "_load", load)
+    measure = Reconstruction.measure
+
+    def patient(self, vae, case):
+        assert decoding.wait(20), "the second clip was not decoded while the first was measured"
+        return measure(self, vae, case)
+
+    monkeypatch.setattr(Reconstruction, "measure", patient)
+    assert run("vaes=[pool/4x8x8]", "clips=3") == 0
+    assert all(name.startswith("decode") for name in seen)
+
+
+def test_decoded_clips_are_kept_for_the_next_vae(monkeypatch: pytest.MonkeyPatch):
+    from vaebench.data import bundle
+
+    source = bundle.build(parse_run(SMALL))
+    calls: list[str] = []
+    real = type(source).__iter__
+
+    def counted(self):
+        from dataclasses import replace
+
+        for clip in real(self):
+            yield replace(clip, load=lambda clip=clip: (calls.append(clip.id), clip.load())[1])
+
+    monkeypatch.setattr(type(source), "__iter__", counted)
+    assert run("vaes=[pool/4x8x8,dct/4]") == 0
+    assert len(calls) == 8
