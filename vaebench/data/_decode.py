@@ -19,6 +19,7 @@ import io
 import os
 import struct
 from collections.abc import Iterator
+from itertools import chain, islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -28,6 +29,8 @@ if TYPE_CHECKING:
 
 SEEK_FROM = 48  # frames; below it, decoding from the first frame costs no more than the index and the seek
 REORDER = 64  # packets; no codec stores a frame further than this from its place in time
+ATTACHED_PIC = 0x400  # AV_DISPOSITION_ATTACHED_PIC, libavformat/avformat.h
+LOOK_AHEAD = 16  # frames; a frame may refer to one shown this much later
 REMEDY = "replace the file or leave it out"
 
 
@@ -42,36 +45,29 @@ def read(file: str | Path, start: int, count: int, data: bytes | None = None) ->
         _check_readable(file)
     import av
 
-    source = io.BytesIO(data) if data is not None else os.fspath(file)
     given = 0
+    shape = None
     try:
-        with av.open(source) as container:
-            stream = _video_stream(container, file)
-            shape = None
-            for frame in _from(container, stream, start):
-                if frame.is_corrupt:
-                    raise ValueError(f"{file}: frame {start + given} is damaged; {REMEDY}")
-                pixels = _rgb(frame, file)
-                shape = shape or pixels.shape
-                if pixels.shape != shape:
-                    raise ValueError(
-                        f"{file}: the picture changes from {shape[1]}x{shape[0]} to {pixels.shape[1]}x{pixels.shape[0]} "
-                        f"at frame {start + given}; cut the file there"
-                    )
-                yield pixels
-                given += 1
-                if given == count:
-                    return
-            total = start + given if given else None
+        for frame in _sound(file, data, start, count):
+            pixels = _rgb(frame, file)
+            shape = shape or pixels.shape
+            if pixels.shape != shape:
+                raise ValueError(
+                    f"{file}: the picture changes from {shape[1]}x{shape[0]} to {pixels.shape[1]}x{pixels.shape[0]} "
+                    f"at frame {start + given}; cut the file there"
+                )
+            yield pixels
+            given += 1
     except av.error.FFmpegError as reason:
         raise ValueError(
             f"{file}: cannot be decoded as video at frame {start + given} ({reason.strerror}); {REMEDY}"
         ) from None
-    held = f"{total} frames" if total is not None else f"no frame {start}"
-    raise ValueError(
-        f"{file}: too short: it holds {held}, frames {start} to {start + count - 1} were asked for; "
-        f"lower num_frames or leave it out"
-    )
+    if given < count:
+        end = f"holds {start + given} frames" if given else f"ends before frame {start}"
+        raise ValueError(
+            f"{file}: too short: it {end}, frames {start} to {start + count - 1} were asked for; "
+            "lower num_frames or leave it out"
+        )
 
 
 def fps(file: str | Path) -> float:
@@ -81,7 +77,7 @@ def fps(file: str | Path) -> float:
 
     try:
         with av.open(os.fspath(file)) as container:
-            return float(_video_stream(container, file).average_rate or 0)
+            return float(_video_stream(container, file, {}, "NONE").average_rate or 0)
     except av.error.FFmpegError as reason:
         raise ValueError(f"{file}: cannot be opened as video ({reason.strerror}); {REMEDY}") from None
 
@@ -99,58 +95,98 @@ def _check_readable(file: str | Path) -> None:
         raise ValueError(f"{file}: is empty (0 bytes); {REMEDY}")
 
 
-def _video_stream(container: Any, file: str | Path) -> Any:
+def _video_stream(container: Any, file: str | Path, options: dict[str, str], threads: str) -> Any:
     if container.format.name.endswith("_pipe"):  # FFmpeg's readers of single images
         raise ValueError(f"{file}: is a still image ({container.format.name[:-5]}), not a video; {REMEDY}")
     streams = [s for s in container.streams.video if s.codec_context is not None and not _cover(s)]
     if not streams:
         raise ValueError(f"{file}: has no video stream that can be decoded; {REMEDY}")
-    streams[0].thread_type = "AUTO"
+    streams[0].thread_type = threads
+    streams[0].codec_context.options = options
     return streams[0]
 
 
 def _cover(stream: Any) -> bool:
     """Is this the picture on the sleeve of a sound file?"""
-    return "attached_pic" in str(stream.disposition)
+    return bool(int(stream.disposition) & ATTACHED_PIC)
 
 
-def _from(container: Any, stream: Any, start: int) -> Iterator[Any]:
-    """Decoded frames from the `start`-th in presentation order."""
-    target = _time_of(container, stream, start) if start >= SEEK_FROM else None
-    if target is None:
-        for index, frame in enumerate(container.decode(stream)):
-            if index >= start:
-                yield frame
-        return
-    container.seek(target, stream=stream)  # to the key frame before it
-    for frame in container.decode(stream):
-        if frame.pts is not None and frame.pts >= target:
+def _sound(file: str | Path, data: bytes | None, start: int, count: int) -> Iterator[Any]:
+    """At most `count` decoded frames from the `start`-th, none of them damaged.
+
+    FFmpeg paints over damage, differently with each number of threads, so it is told to stop at the first fault.  Where it
+    stops over something that is not the picture (a malformed remark in the stream), the rest is decoded again, in one thread,
+    painting allowed, and taken if neither it nor what it may refer to is marked as painted over.
+    """
+    import av
+
+    given = 0
+    try:
+        for frame in islice(_decoded(file, data, start, {"err_detect": "explode"}, "FRAME"), count):
             yield frame
+            given += 1
+        return
+    except av.error.FFmpegError:
+        start, count = start + given, count - given
+    frames: list[Any] = []
+    damaged = False
+    for index, frame in enumerate(islice(_decoded(file, data, 0, {}, "NONE"), start + count + LOOK_AHEAD)):
+        damaged = frame.is_corrupt or (damaged and not frame.key_frame)
+        if damaged and index >= start:
+            raise ValueError(f"{file}: damaged at frame {index}; {REMEDY}")
+        if start <= index < start + count:
+            frames.append(frame)
+    yield from frames
+
+
+def _decoded(
+    file: str | Path, data: bytes | None, start: int, options: dict[str, str], threads: str
+) -> Iterator[Any]:
+    """Decoded frames from the `start`-th in presentation order, to the end."""
+    import av
+
+    def source() -> Any:
+        return os.fspath(file) if data is None else io.BytesIO(data)
+
+    if start >= SEEK_FROM:
+        with av.open(source()) as container:
+            frames = _entered(container, _video_stream(container, file, options, threads), start)
+            if frames is not None:
+                yield from frames
+                return
+    with av.open(source()) as container:
+        yield from islice(container.decode(_video_stream(container, file, options, threads)), start, None)
+
+
+def _entered(container: Any, stream: Any, start: int) -> Iterator[Any] | None:
+    """Decoded frames from the `start`-th, reached by a seek; None where the file cannot be entered surely."""
+    target = _time_of(container, stream, start)
+    if target is None:
+        return None
+    container.seek(target, stream=stream)  # to the key frame before it, if the container knows where that is
+    frames = container.decode(stream)
+    frame = next(frames, None)
+    if frame is None or frame.pts is None or frame.pts > target or not frame.key_frame:
+        return None
+    while frame is not None and frame.pts < target:
+        frame = next(frames, None)
+    return chain([frame], frames) if frame is not None and frame.pts == target else None
 
 
 def _time_of(container: Any, stream: Any, start: int) -> int | None:
-    """The time stamp of the `start`-th frame, from packets alone; None where the file cannot be entered there.
-
-    Leaves the container at its beginning when it answers None.
-    """
+    """The time stamp of the `start`-th frame, from packets alone; None where they do not tell."""
     times: list[int] = []
-    sure = True
-    key = None
     for packet in container.demux(stream):
-        if packet.size == 0 or packet.is_discard:  # the end of the file; frames outside the edit list
+        if packet.size == 0 or packet.is_discard:  # the end of the file; a frame outside the edit list
             continue
-        sure = sure and packet.pts is not None
-        if not sure or len(times) >= start + REORDER:
-            break
+        if packet.pts is None:
+            return None
         times.append(packet.pts)
-        if packet.is_keyframe:
-            key = packet.pts if key is None else key
-    times.sort()
-    sure = sure and len(times) > start and len(set(times)) == len(times) and key == times[0]
-    if not sure:
-        container.seek(0)
+        if len(times) == start + REORDER:
+            break
+    if len(times) <= start or len(set(times)) < len(times):
         return None
-    return times[start]
+    return sorted(times)[start]
 
 
 def _rgb(frame: Any, file: str | Path) -> NDArray[np.uint8]:

@@ -34,5 +34,7 @@ def build(config: RunConfig) -> Files:
             )
         )
     # the folder's own name, so that the records of two folders do not share a setting
-    name = re.sub(r"[^A-Za-z0-9._]+", "_", Path(config.manifest).stem if config.manifest else root.resolve().name)
+    name = re.sub(
+        r"[^A-Za-z0-9._]+", "_", Path(config.manifest).stem if config.manifest else root.resolve().name
+    )
     return _files.source(name or "folder", root, rows, config)
