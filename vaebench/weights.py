@@ -12,13 +12,13 @@ Nothing is downloaded behind a user's back: a missing file raises `Unavailable`,
 from __future__ import annotations
 
 import contextlib
+import errno
 import hashlib
+import http.client
 import json
 import os
 import tempfile
-import urllib.error
 import urllib.request
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
@@ -32,17 +32,42 @@ class Unavailable(FileNotFoundError):
 
 @dataclass(frozen=True)
 class WeightFile:
-    """One file that a metric needs.  `sha256` may be a prefix (torchvision publishes eight digits), or "" if unknown."""
+    """One file that a metric needs."""
 
-    file: str
-    url: str
+    file: str  # under which it is kept
+    url: str  # its origin
     sha256: str
     used_by: str
     license: str
-    git_blob: str = ""  # sha1 of the file as git hashes it, where that is what is publicly recorded
+    mirrors: tuple[str, ...] = ()  # the same bytes elsewhere, tried when the origin fails
 
 
-FILES: dict[str, WeightFile] = {}
+FILES: dict[str, WeightFile] = {
+    "alexnet": WeightFile(
+        file="alexnet-owt-7be5be79.pth",
+        url="https://download.pytorch.org/models/alexnet-owt-7be5be79.pth",
+        sha256="7be5be791159472b1fbf3c69796f7cb30dca7ad8466c2df70058c37116cdee02",
+        used_by="lpips",
+        license="BSD-3-Clause (torchvision)",
+    ),
+    "vgg16": WeightFile(
+        file="vgg16-397923af.pth",
+        url="https://download.pytorch.org/models/vgg16-397923af.pth",
+        sha256="397923af8e79cdbb6a7127f12361acd7a2f83e06b05044ddf496e83de57a5bf0",
+        used_by="lpips_vgg",
+        license="BSD-3-Clause (torchvision)",
+    ),
+    "i3d": WeightFile(
+        file="i3d_torchscript.pt",
+        url="https://www.dropbox.com/s/ge9e5ujwgetktms/i3d_torchscript.pt?dl=1",
+        sha256="bec6519f66ea534e953026b4ae2c65553c17bf105611c746d904657e5860a5e2",
+        used_by="fvd, i3d_l2",
+        license="Apache-2.0 (deepmind/kinetics-i3d)",
+        mirrors=(
+            "https://huggingface.co/flateon/FVD-I3D-torchscript/resolve/1c2d61711c52571ad617a1063e6fa691b212e184/i3d_torchscript.pt",
+        ),
+    ),
+}
 
 
 @dataclass(frozen=True)
@@ -144,40 +169,42 @@ def _sha256(stream: IO[bytes]) -> str:
 
 def verify(name: str, file: Path) -> None:
     """ValueError if `file` is not what the entry `name` says it is."""
-    entry = _entry(name)
-    if entry.sha256 and not digest(file).startswith(entry.sha256):
+    expected, found = _entry(name).sha256, digest(file)
+    if found != expected:
         raise ValueError(
-            f"{file} is not the {name} it should be: sha256 {digest(file)[:16]}..., expected {entry.sha256[:16]}...; "
+            f"{file} is not the {name} it should be: its sha256 is {found}, expected {expected}; "
             f"delete it and run `vaebench weights fetch {name}`"
         )
-    if entry.git_blob:
-        blob = hashlib.sha1(
-            b"blob %d\0" % file.stat().st_size + file.read_bytes(), usedforsecurity=False
-        ).hexdigest()
-        if blob != entry.git_blob:
-            raise ValueError(
-                f"{file} is not the {name} it should be: git blob {blob}, expected {entry.git_blob}"
-            )
+
+
+def verified(name: str) -> Path:
+    """The metric file called `name`, which is what it should be: a score is not computed with other weights.
+
+    Unavailable if it is not here, ValueError if another file lies in its place.
+    """
+    file = path(name)
+    verify(name, file)
+    return file
 
 
 def fetch(name: str) -> Path:
     """Download the metric file or the VAE weights called `name`, with a progress bar, and verify them.
 
-    ValueError for a wrong checksum (nothing is kept then), ConnectionError where the origin cannot be reached.
+    A file that is here already is only verified (ValueError if it is another).  ConnectionError where neither the
+    origin nor a mirror gives the bytes whose checksum is known; nothing is kept then.
     """
     if name.startswith("hf:"):
         return _fetch_from_hub(HubFile.parse(name))
     entry = _entry(name)
     with contextlib.suppress(Unavailable):
-        return path(name)
+        return verified(name)
     target = folders()[0] / entry.file
     target.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.NamedTemporaryFile(dir=target.parent, suffix=".part", delete=False) as part:
         try:
-            for block in _download(entry.url, name):
-                part.write(block)
+            _download(entry, name, part)
             part.close()
-            verify(name, Path(part.name))
+            Path(part.name).chmod(0o644)  # a temporary file is private; weights are not
             Path(part.name).replace(target)
         except BaseException:
             Path(part.name).unlink(missing_ok=True)
@@ -185,20 +212,38 @@ def fetch(name: str) -> Path:
     return target
 
 
-def _download(url: str, label: str) -> Iterator[bytes]:
+def _download(entry: WeightFile, name: str, into: IO[bytes]) -> None:
+    """The file of `entry` into an open file, from the first place that gives the right bytes."""
     from tqdm import tqdm
 
-    try:
-        with urllib.request.urlopen(url, timeout=60) as response:
-            total = int(response.headers.get("Content-Length", 0)) or None
-            with tqdm(total=total, unit="B", unit_scale=True, desc=label) as bar:
-                while block := response.read(1 << 20):
-                    bar.update(len(block))
-                    yield block
-    except urllib.error.URLError as reason:
-        raise ConnectionError(
-            f"{url} cannot be reached ({reason.reason}); download it elsewhere and copy it"
-        ) from None
+    failures = []
+    for url in (entry.url, *entry.mirrors):
+        into.seek(0)
+        into.truncate()
+        hashed = hashlib.sha256()
+        try:
+            with urllib.request.urlopen(url, timeout=60) as response:
+                total = int(response.headers.get("Content-Length") or 0) or None
+                with tqdm(total=total, unit="B", unit_scale=True, desc=name) as bar:
+                    while block := response.read(1 << 20):
+                        into.write(block)
+                        hashed.update(block)
+                        bar.update(len(block))
+        except (
+            OSError,
+            http.client.HTTPException,
+        ) as reason:  # a URLError is an OSError, and so is a time-out
+            if getattr(reason, "errno", None) == errno.ENOSPC:
+                raise
+            failures.append(f"{url}: {getattr(reason, 'reason', reason)}")
+            continue
+        if hashed.hexdigest() == entry.sha256:
+            return
+        failures.append(f"{url}: {into.tell()} bytes of sha256 {hashed.hexdigest()}, expected {entry.sha256}")
+    raise ConnectionError(
+        f"{entry.file} could not be had, and nothing was kept ({'; '.join(failures)}); "
+        f"download it elsewhere and copy it into {folders()[0]}"
+    )
 
 
 def _fetch_from_hub(hub: HubFile) -> Path:

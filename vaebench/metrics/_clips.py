@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 import numpy as np
+import torch
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -31,3 +34,14 @@ def mean_over_clips(statistics: NDArray) -> float:
     if not len(statistics):
         raise ValueError("there is no clip to take the mean of")
     return float(np.asarray(statistics, dtype=np.float64).mean())
+
+
+@contextmanager
+def full_precision() -> Iterator[None]:
+    """float32 convolutions and products in float32: cuDNN would round their factors to the 10 bits of TF32."""
+    before = torch.backends.cudnn.allow_tf32, torch.backends.cuda.matmul.allow_tf32
+    torch.backends.cudnn.allow_tf32 = torch.backends.cuda.matmul.allow_tf32 = False
+    try:
+        yield
+    finally:
+        torch.backends.cudnn.allow_tf32, torch.backends.cuda.matmul.allow_tf32 = before

@@ -1,0 +1,58 @@
+"""FVD (Unterthiner et al. 2018): the Fréchet distance of I3D features of all references and of all reconstructions.
+
+One distance of two whole sets, covariances over n - 1, with the features of StyleGAN-V's I3D in float64.  It is biased
+upwards by about 1/n: a value belongs to its n and to its number of frames, and is not compared across them.
+(WF-VAE's script takes it over batches of one, where no covariance exists: that number is `i3d_l2`.)
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from vaebench.metrics import Better
+from vaebench.metrics._frechet import frechet
+from vaebench.metrics._i3d_torchscript import MIN_FRAMES, Extractor, extractor
+
+if TYPE_CHECKING:
+    import torch
+    from numpy.typing import NDArray
+    from torch import Tensor
+
+    from vaebench.video import Video
+
+FEW = 256  # below it the bias is of the size of what is measured
+
+
+class FVD:
+    unit = ""
+    better: Better = "lower"
+    version = 1
+    per_clip = False
+    min_frames = MIN_FRAMES
+
+    def __init__(self, i3d: Extractor) -> None:
+        self.i3d = i3d
+
+    def measure(self, reference: Video, reconstruction: Video) -> Tensor:
+        """float32 (B, 3, T, H, H) in 0..1, T >= 9, twice -> float64 (B, 2, 400) features of both."""
+        return self.i3d.pair(reference, reconstruction)
+
+    def reduce(self, statistics: NDArray) -> float:
+        """(N, 2, 400) -> FVD; ValueError for fewer than two clips."""
+        if len(statistics) < 2:
+            raise ValueError(
+                f"FVD compares two sets of clips and needs at least 2 clips, got {len(statistics)}"
+            )
+        return frechet(statistics[:, 0], statistics[:, 1])
+
+    def caution(self, n: int) -> str:
+        """What a reader must know of an FVD of `n` clips; "" where nothing."""
+        return (
+            f"FVD of {n} clips is biased upwards; compare it only at equal n, and use {FEW} or more"
+            if n < FEW
+            else ""
+        )
+
+
+def build(device: torch.device | str) -> FVD:
+    return FVD(extractor(device))

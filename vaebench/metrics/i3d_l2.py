@@ -1,0 +1,45 @@
+"""The squared distance of the I3D features of a clip and of its reconstruction, averaged over clips.
+
+This is what WF-VAE's evaluation prints as "FVD": `examples/eval.sh` runs it with a batch size of one, where a Fréchet
+distance has no covariance and only the distance of the means is left.  (PKU-YuanGroup/WF-VAE at d858bee,
+`causalvideovae/eval/fvd/styleganv/fvd.py`.)  It is a paired distance, many times larger than the `fvd` of the same clips.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from vaebench.metrics import Better
+from vaebench.metrics._clips import mean_over_clips
+from vaebench.metrics._i3d_torchscript import MIN_FRAMES, Extractor, extractor
+
+if TYPE_CHECKING:
+    import torch
+    from numpy.typing import NDArray
+    from torch import Tensor
+
+    from vaebench.video import Video
+
+
+class I3DL2:
+    unit = ""
+    better: Better = "lower"
+    version = 1
+    per_clip = True
+    min_frames = MIN_FRAMES
+
+    def __init__(self, i3d: Extractor) -> None:
+        self.i3d = i3d
+
+    def measure(self, reference: Video, reconstruction: Video) -> Tensor:
+        """float32 (B, 3, T, H, H) in 0..1, T >= 9, twice -> float64 (B,)."""
+        features = self.i3d.pair(reference, reconstruction)  # (B, 2, 400)
+        return (features[:, 0] - features[:, 1]).square().sum(dim=1)
+
+    def reduce(self, statistics: NDArray) -> float:
+        """(N,) -> mean squared distance."""
+        return mean_over_clips(statistics)
+
+
+def build(device: torch.device | str) -> I3DL2:
+    return I3DL2(extractor(device))
