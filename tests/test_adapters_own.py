@@ -131,6 +131,30 @@ def test_a_file_of_the_other_form_is_refused_with_its_keys(tmp_path):
         cvvae.load(cvvae.VARIANTS["sd3"], weights=str(file))
 
 
+@pytest.mark.parametrize("suffix", [".safetensors", ".pt"])
+def test_a_released_file_of_open_sora_loads_and_must_have_the_latent_normalisation_of_the_spec(
+    tmp_path, monkeypatch, suffix
+):
+    model = opensora.tiny().model
+    monkeypatch.setattr(
+        "adapters._nets.opensora.OpenSoraConfig", lambda: model.config
+    )  # the released one is 1.6 GB
+    state = {key: draw(key, value.shape) for key, value in model.state_dict().items()}
+    state["scale"] = torch.tensor([3.85, 2.32, 2.33, 3.06]).view(1, 4, 1, 1, 1)
+    state["shift"] = torch.tensor([-0.10, 0.34, 0.27, 0.98]).view(1, 4, 1, 1, 1)
+    file = tmp_path / f"model{suffix}"
+    write = save_file if suffix == ".safetensors" else torch.save
+    write(state, file)
+    vae = opensora.load(opensora.V12, weights=str(tmp_path) if suffix == ".safetensors" else str(file))
+    assert torch.equal(vae.model.kl.quant_conv.weight, state["spatial_vae.module.quant_conv.weight"])
+    torch.testing.assert_close(vae.model.shift.flatten(), torch.tensor(vae.spec.shift))
+    torch.testing.assert_close(1 / vae.model.scale.flatten(), torch.tensor(vae.spec.scale))
+    state["scale"] = state["scale"] * 2
+    write(state, file)
+    with pytest.raises(ValueError, match=r"has scale \[7\.6.*expected \[3\.85"):
+        opensora.load(opensora.V12, weights=str(file))
+
+
 @pytest.mark.parametrize("name", ["model.safetensors", "model.bin"])
 def test_a_broken_file_is_one_clear_error(tmp_path, name):
     (tmp_path / name).write_bytes(b"not weights at all")

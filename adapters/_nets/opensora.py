@@ -159,6 +159,7 @@ class OpenSoraVAE(nn.Module):
 
     def __init__(self, config: OpenSoraConfig) -> None:
         super().__init__()
+        self.config = config
         levels = len(config.spatial_channels)
         kl = AutoencoderKL(
             down_block_types=("DownEncoderBlock2D",) * levels,
