@@ -21,6 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 SCHEMA = 1
+Better = Literal["higher", "lower", "neither"]
 
 
 @dataclass(frozen=True)
@@ -29,7 +30,7 @@ class Score:
 
     value: float | None  # None where `n` is too small for the score to mean anything; `note` says so
     unit: str
-    better: Literal["higher", "lower", "neither"]
+    better: Better
     n: int
     stderr: float | None = None
     low: float | None = None

@@ -80,7 +80,7 @@ def _choose(config: RunConfig, suite: Suite, outcome: Outcome) -> list[str]:
     """The VAEs to run.  Unknown names are the user's mistake; those without weights are left out and said."""
     if config.vaes is not None and not config.vaes:
         raise ValueError("vaes=[] names no VAE; leave it out to run all that are ready")
-    asked = config.vaes if config.vaes is not None else adapters.names()
+    asked = config.vaes if config.vaes is not None else suite.default_vaes(adapters.names())
     for name in asked:
         adapters.find(name)
     chosen = []

@@ -15,6 +15,15 @@ from vaebench.results import Record, Score
 FORMATS = ("text", "markdown", "latex", "csv", "json")
 ARROWS = {"higher": "↑", "lower": "↓", "neither": ""}
 LATEX_ARROWS = {"↑": r"$\uparrow$", "↓": r"$\downarrow$", "±": r"$\pm$", "—": "---", "…": r"\ldots"}
+# stored raw, shown in what a reader can read: unit -> (shown unit, divisor)
+SHOWN = {"bytes": ("MiB", 2**20), "FLOP": ("GFLOP", 1e9), "FLOP/s": ("GFLOP/s", 1e9)}
+# scores that a printed table shows, where a suite has more than fit; csv and json have them all
+COLUMNS = {
+    "efficiency": tuple(
+        f"{half}_{what}" for half in ("encode", "decode") for what in ("s", "frames_per_s", "peak_bytes")
+    )
+    + ("largest_frames",),
+}
 Table = tuple[list[str], list[list[str]]]  # header, rows
 
 
@@ -45,6 +54,8 @@ def tabulate(records: Sequence[Record]) -> Table:
     best_first = sorted(records, key=lambda record: _rank(record.scores.get(first)))
     lines = [(record, *line) for record in best_first for line in _split_rows(record.scores)]
     names = list(dict.fromkeys(name for *_, scores in lines for name in scores))
+    if wanted := COLUMNS.get(records[0].suite):
+        names = [name for name in names if name in wanted]
     some = {name: score for *_, scores in lines for name, score in scores.items()}
     header = ["VAE", "r_t x r_s", "Chn", "tcpr", *(_title(name, some[name]) for name in names), "n"]
     return header, [_row(record, label, scores, names) for record, label, scores in lines]
@@ -61,7 +72,10 @@ def _split_rows(scores: dict[str, Score]) -> list[tuple[str, dict[str, Score]]]:
 def _row(record: Record, label: str, scores: dict[str, Score], names: list[str]) -> list[str]:
     vae = record.vae
     r_s = vae["spatial_compression"]
-    name = vae.get("name", record.name) + (" (untrained)" if vae.get("weights") == "random" else "")
+    untrained = (
+        vae.get("weights") == "random" and record.suite != "efficiency"
+    )  # cost does not depend on them
+    name = vae.get("name", record.name) + (" (untrained)" if untrained else "")
     failed = f" ({len(record.failed)} failed)" if record.failed else ""
     most = max((score.n for score in scores.values()), default=0)
     return [
@@ -81,21 +95,30 @@ def _rank(score: Score | None) -> float:
 
 
 def _title(name: str, score: Score) -> str:
-    return " ".join(part for part in (name, score.unit, ARROWS[score.better]) if part)
+    for shown, stored in (("_peak", "_peak_bytes"), ("_throughput", "_frames_per_s"), ("", "_s")):
+        if name.endswith(stored):  # the unit follows anyway
+            name = name.removesuffix(stored) + shown
+            break
+    unit, _ = SHOWN.get(score.unit, (score.unit, 1))
+    return " ".join(part for part in (name, unit, ARROWS[score.better]) if part)
 
 
 def show(score: Score | None) -> str:
     """ "31.42 ±0.85", half the width of the 95 % interval behind the sign; "—" for a score that is not there."""
+    if score is not None and score.value is None and score.note.startswith("out of memory"):
+        return "OOM"
     if score is None or score.value is None:
         return "—"
-    if 0 < abs(score.value) < 1e-3:
-        return f"{score.value:.1e}"
-    digits = _digits(score.value)
+    _, divisor = SHOWN.get(score.unit, ("", 1))
+    value = score.value / divisor
+    if 0 < abs(value) < 1e-3:
+        return f"{value:.1e}"
+    digits = _digits(value)
     spread = ""
     if score.low is not None and score.high is not None:
-        spread = f" ±{(score.high - score.low) / 2:.{digits}f}"
-    sign = "+" if score.signed and score.value > 0 else ""
-    return f"{sign}{score.value:.{digits}f}{spread}"
+        spread = f" ±{(score.high - score.low) / 2 / divisor:.{digits}f}"
+    sign = "+" if score.signed and value > 0 else ""
+    return f"{sign}{value:.{digits}f}{spread}"
 
 
 def _digits(value: float) -> int:

@@ -6,7 +6,7 @@ line) and `build(config) -> Suite`.  The runner owns everything between: resume,
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from typing import TYPE_CHECKING, Any, Protocol
@@ -39,6 +39,10 @@ class Suite(Protocol):
     )
     identity: Mapping[str, Any]  # everything of the suite that can change a number: options, metric versions
     absent: Mapping[str, str]  # scores that cannot be computed here, and why
+
+    def default_vaes(self, names: Sequence[str]) -> list[str]:
+        """Those of all names that run when the user names none."""
+        ...
 
     def setting(self, source: VideoSource) -> str:
         """What two records must share to be compared, and the name of their folder: "bundle-33x256"."""

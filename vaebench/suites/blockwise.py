@@ -6,7 +6,7 @@ cannot show: how far pixels and latents move at worst, where (over frames, rows 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -97,6 +97,9 @@ class Blockwise:
             **{key: as_dict(config)[key] for key in ("num_frames", "size", "dtype")},
             **{key: getattr(chosen, key) for key in ("lengths", "pieces", "naive")},
         }
+
+    def default_vaes(self, names: Sequence[str]) -> list[str]:
+        return list(names)
 
     def setting(self, source: VideoSource) -> str:
         return video_setting(self.config, source)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import zlib
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -49,6 +49,9 @@ class Reconstruction:
             },
             "seed": config.seed if config.posterior == "sample" else None,
         }
+
+    def default_vaes(self, names: Sequence[str]) -> list[str]:
+        return list(names)
 
     def setting(self, source: VideoSource) -> str:
         return video_setting(self.config, source)

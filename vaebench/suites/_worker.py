@@ -1,0 +1,228 @@
+"""One efficiency measurement in a process of its own: `python -m vaebench.suites._worker time|memory '{job}'`.
+
+Prints one line of JSON.  Time and memory are two processes, because an allocator that gives everything back at once, which
+makes the resident set a true measure, is not the one that people run.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import torch
+from torch import Tensor
+
+import adapters
+from vaebench.machine import peak_memory, stopwatch, synchronize
+from vaebench.vae import VideoVAE
+
+WARM_CALLS = 3  # at least, and until two in a row differ by less than 5 %
+MOST_WARM_CALLS = 8
+FEWEST = 3  # timed calls
+MOST = 200
+
+
+@dataclass(frozen=True)
+class Job:
+    name: str
+    device: str
+    dtype: str
+    mode: str
+    num_frames: int
+    size: int
+    error: float
+    max_seconds: float
+    memory_gib: float
+    threads: int
+    tf32: bool
+    cudnn_benchmark: bool
+    compile: bool
+    channels_last: bool
+
+
+def main(what: str, job: Job) -> dict[str, Any]:
+    """What was measured; {"out_of_memory": ...} if it did not fit."""
+    try:
+        with torch.inference_mode():
+            return measure_time(job) if what == "time" else measure_memory(job)
+    except (torch.OutOfMemoryError, MemoryError, RuntimeError) as error:
+        if is_out_of_memory(error):
+            return {"out_of_memory": f"{job.num_frames}x{job.size}x{job.size} {job.dtype}"}
+        raise
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    said = str(error)
+    known = (
+        "can't allocate memory",
+        "out of memory",
+        "could not create a memory object",
+        "could not create a primitive",
+    )
+    return isinstance(error, torch.OutOfMemoryError | MemoryError) or any(words in said for words in known)
+
+
+def prepare(job: Job) -> tuple[VideoVAE, Tensor, torch.device]:
+    """Set the flags and load: the VAE and a video (1, 3, T, H, W) in -1..1 on its device."""
+    torch.set_num_threads(job.threads)
+    torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = job.tf32
+    torch.backends.cudnn.benchmark = job.cudnn_benchmark
+    device = torch.device(job.device)
+    limit_memory(job.memory_gib, device)
+    weights = "" if job.name.endswith("/tiny") or not adapters.find(job.name).source else "random"
+    torch.manual_seed(0)
+    vae = adapters.load(
+        job.name, weights=weights, device=device, dtype=getattr(torch, job.dtype), mode=job.mode
+    )
+    if job.channels_last:
+        to_channels_last(vae)
+    # noise, not zeros: sparse or constant input changes a device's power and clocks
+    video = (
+        torch.rand(1, 3, job.num_frames, job.size, job.size, generator=torch.Generator().manual_seed(0)) * 2
+        - 1
+    )
+    return vae, video.to(device), device
+
+
+def limit_memory(gib: float, device: torch.device) -> None:
+    """Give this process so much memory and no more; 0 leaves it all."""
+    if not gib:
+        return
+    if device.type == "cuda":
+        total = torch.cuda.get_device_properties(device).total_memory
+        torch.cuda.set_per_process_memory_fraction(min(1.0, gib * 2**30 / total), device)
+        return
+    import resource
+
+    resource.setrlimit(resource.RLIMIT_DATA, (int(gib * 2**30),) * 2)
+
+
+def networks(vae: VideoVAE) -> list[torch.nn.Module]:
+    return [value for value in vars(vae).values() if isinstance(value, torch.nn.Module)]
+
+
+def to_channels_last(vae: VideoVAE) -> None:
+    for network in networks(vae):
+        for parameter in network.parameters():
+            if parameter.dim() in (4, 5):
+                form = torch.channels_last if parameter.dim() == 4 else torch.channels_last_3d
+                parameter.data = parameter.data.contiguous(memory_format=form)
+
+
+def measure_time(job: Job) -> dict[str, Any]:
+    vae, video, device = prepare(job)
+    encode: Callable[[Tensor], Tensor] = lambda clip: vae.encode(clip).mode()  # noqa: E731
+    decode: Callable[[Tensor], Tensor] = vae.decode
+    if job.compile:
+        encode, decode = torch.compile(encode), torch.compile(decode)
+    found: dict[str, Any] = {}
+    latent = encode(video)
+    for half, call in (("encode", partial(encode, video)), ("decode", partial(decode, latent))):
+        cold, warm = warm_up(call, device, job.max_seconds)
+        energy = energy_meter(device)
+        times = repeat(call, device, job.error, job.max_seconds)
+        found |= {f"{half}_cold_s": cold, f"{half}_warm_calls": warm, f"{half}_s": times}
+        if energy is not None:
+            found[f"{half}_joules"] = energy() / len(times)
+    return found | ceilings(device, getattr(torch, job.dtype))
+
+
+def warm_up(call: Callable[[], Any], device: torch.device, max_seconds: float) -> tuple[float, int]:
+    """Call until the time has settled: (seconds of the first call, number of calls)."""
+    times: list[float] = []
+    while len(times) < MOST_WARM_CALLS and (sum(times) < max_seconds or not times):
+        with stopwatch(device) as elapsed:
+            call()
+        times.append(elapsed.seconds)
+        if len(times) >= WARM_CALLS and abs(times[-1] - times[-2]) < 0.05 * times[-1]:
+            break
+    return times[0], len(times)
+
+
+def repeat(call: Callable[[], Any], device: torch.device, error: float, max_seconds: float) -> list[float]:
+    """Seconds of each call, until their mean is known to the relative standard error `error`, or time is up."""
+    times: list[float] = []
+    end = time.perf_counter() + max_seconds
+    while len(times) < MOST:
+        with stopwatch(device) as elapsed:
+            call()
+        times.append(elapsed.seconds)
+        if len(times) < FEWEST:
+            continue
+        mean = sum(times) / len(times)
+        variance = sum((seconds - mean) ** 2 for seconds in times) / (len(times) - 1)
+        if (variance / len(times)) ** 0.5 <= error * mean or time.perf_counter() > end:
+            break
+    return times
+
+
+def energy_meter(device: torch.device) -> Callable[[], float] | None:
+    """A function that says how many joules the GPU used since now; None where NVML does not tell."""
+    if device.type != "cuda":
+        return None
+    try:
+        import pynvml
+
+        pynvml.nvmlInit()
+        handle = pynvml.nvmlDeviceGetHandleByIndex(device.index or 0)
+        start = pynvml.nvmlDeviceGetTotalEnergyConsumption(handle)
+    except (
+        Exception
+    ):  # no pynvml, no permission or an old GPU: NVML raises a type for each, and all mean "not told"
+        return None
+    return lambda: (pynvml.nvmlDeviceGetTotalEnergyConsumption(handle) - start) / 1000
+
+
+def ceilings(device: torch.device, dtype: torch.dtype) -> dict[str, float]:
+    """What this device reaches at best, measured now: a square product in FLOP/s, a copy in bytes/s (read and written)."""
+    side, count = (8192, 1 << 28) if device.type == "cuda" else (1024, 1 << 24)
+    a, b = (torch.randn(side, side, device=device).to(dtype) for _ in range(2))
+    source = torch.empty(count, device=device)
+    target = torch.empty_like(source)
+    product = best(lambda: a @ b, device)
+    copy = best(lambda: target.copy_(source), device)
+    return {"matmul_flop_per_s": 2 * side**3 / product, "copy_bytes_per_s": 2 * source.nbytes / copy}
+
+
+def best(call: Callable[[], Any], device: torch.device) -> float:
+    """The shortest of some calls, in seconds: a ceiling is what the device can do, not what it did on average."""
+    call()
+    shortest, end = float("inf"), time.perf_counter() + 0.5
+    while time.perf_counter() < end:
+        with stopwatch(device) as elapsed:
+            call()
+        shortest = min(shortest, elapsed.seconds)
+    return shortest
+
+
+def measure_memory(job: Job) -> dict[str, Any]:
+    """High-water marks of one encode and one decode, in all and above what was there before; and FLOPs, and parameters."""
+    from torch.utils.flop_counter import FlopCounterMode
+
+    vae, video, device = prepare(job)
+    found: dict[str, Any] = {
+        "parameters": sum(p.numel() for network in networks(vae) for p in network.parameters())
+    }
+    latent = vae.encode(video).mode()  # the first call also loads kernels and fills caches, which stay
+    vae.decode(latent)
+    for half, call in (("encode", partial(vae.encode, video)), ("decode", partial(vae.decode, latent))):
+        with peak_memory(device) as peak:
+            call()
+        with FlopCounterMode(display=False) as counter:
+            call()
+        found |= {
+            f"{half}_above_bytes": peak.above_bytes,
+            f"{half}_total_bytes": peak.total_bytes,
+            f"{half}_flop": counter.get_total_flops(),
+        }
+    synchronize(device)
+    return found
+
+
+if __name__ == "__main__":
+    print(json.dumps(main(sys.argv[1], Job(**json.loads(sys.argv[2])))))

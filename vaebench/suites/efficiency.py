@@ -1,0 +1,266 @@
+"""Time, throughput, memory, FLOPs and energy of encode and decode, over frames x size x dtype.
+
+What a VAE costs does not depend on its weights, so it runs with random ones of the released configuration, at full size, on
+purpose; `weights` in the record says "random".  Every measurement is a process of its own (`_worker.py`), so that memory,
+caches and crashes do not leak from one to the next; running out of memory is a result.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import subprocess
+import sys
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+
+import adapters
+from vaebench.config import RunConfig, options
+from vaebench.machine import device_name, pick_device
+from vaebench.results import Better, Score
+from vaebench.suites import Case
+from vaebench.suites._worker import Job
+from vaebench.vae import Posterior, VAESpec, VideoVAE
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from vaebench.data import VideoSource
+    from vaebench.suites import Statistics
+    from vaebench.video import Latent, Video
+
+GPU_GRID = ([33], [256, 512, 768])  # frames, sizes: the WF-VAE paper's Figure 4
+CPU_GRID = ([5], [64])  # what a processor does in minutes for every family: small, and its setting says so
+LIMIT = 1024  # frames: where the search for the largest video ends
+
+
+@dataclass(frozen=True)
+class Options:
+    frames: list[int] = field(
+        default_factory=list
+    )  # empty: 33 on a GPU, 5 on a CPU; the next legal length is run
+    sizes: list[int] = field(default_factory=list)  # pixels; empty: 256, 512, 768 on a GPU, 64 on a CPU
+    dtypes: list[str] = field(default_factory=list)  # empty: the run's dtype
+    error: float = 0.02  # repeat until the standard error of the mean time is below this share of it
+    max_seconds: float = 10.0  # and no longer than this for encode, and for decode
+    tf32: bool = False  # allow TF32 in float32 products (a GPU's tensor cores)
+    cudnn_benchmark: bool = False  # let cuDNN try its algorithms first: faster, often more memory
+    compile: bool = False  # torch.compile encode and decode; compiling is warm-up
+    channels_last: bool = False  # weights in channels-last layout
+    largest: bool = False  # also search the largest number of frames that fits, at each size
+    memory_gib: float = 0.0  # pretend the device has so much; 0: all of it
+    timeout_s: float = 900.0  # a measurement that takes longer has failed
+
+
+class Efficiency:
+    name = "efficiency"
+    version = 1
+    needs_weights = False
+
+    def __init__(self, config: RunConfig, chosen: Options) -> None:
+        self.config, self.chosen = config, chosen
+        self.device = pick_device(config.device)
+        frames, sizes = GPU_GRID if self.device.type == "cuda" else CPU_GRID
+        self.frames, self.sizes = chosen.frames or frames, chosen.sizes or sizes
+        self.dtypes = chosen.dtypes or [config.dtype]
+        if unknown := set(self.dtypes) - {"float32", "bfloat16", "float16"}:
+            raise ValueError(f"dtypes has {', '.join(sorted(unknown))}; there are float32, bfloat16, float16")
+        self.absent: dict[str, str] = {}
+        self.identity = {**asdict(chosen), "mode": config.mode, "threads": torch.get_num_threads()}
+
+    def default_vaes(self, names: Sequence[str]) -> list[str]:
+        """One of each network: variants that differ in weights alone cost the same."""
+        networks: dict[tuple[object, ...], str] = {}
+        for name in names:
+            spec = adapters.find(name)
+            networks.setdefault((spec.family, spec.parameters, spec.compression, spec.latent_channels), name)
+        return list(networks.values())
+
+    def setting(self, source: VideoSource) -> str:
+        device = re.sub(r"[^a-z0-9.]+", "-", device_name(self.device).lower()).strip("-")
+        flags = [
+            name
+            for name in ("tf32", "cudnn_benchmark", "compile", "channels_last")
+            if getattr(self.chosen, name)
+        ]
+        threads = [f"{torch.get_num_threads()}threads"] if self.device.type == "cpu" else []
+        mode = [self.config.mode] if self.config.mode != "whole" else []
+        budget = [f"{self.chosen.memory_gib:g}gib"] if self.chosen.memory_gib else []
+        return "-".join([device, *threads, *mode, *budget, *flags])
+
+    def open(self, name: str) -> VideoVAE:
+        return Unloaded(name, adapters.find(name))
+
+    def cases(self, source: VideoSource, spec: VAESpec) -> Iterable[Case]:
+        grid = [f"{d} {spec.fit(f)}x{s}" for d in self.dtypes for f in self.frames for s in self.sizes]
+        if self.chosen.largest:
+            grid += [f"{d} largest {s}" for d in self.dtypes for s in self.sizes]
+        return [Case(case) for case in dict.fromkeys(grid)]
+
+    def measure(self, vae: VideoVAE, case: Case) -> Statistics:
+        assert isinstance(vae, Unloaded)
+        dtype, *shape = case.id.split()
+        if shape[0] == "largest":
+            return self._largest(vae, dtype, int(shape[1]))
+        frames, size = map(int, shape[0].split("x"))
+        job = self._job(vae, dtype, frames, size)
+        memory = self._spawn(job, "memory")
+        if "out_of_memory" in memory:
+            return {"out_of_memory": np.str_(memory["out_of_memory"])}
+        time = self._spawn(job, "time")
+        if "out_of_memory" in time:  # timing repeats may need a little more than one call does
+            return {"out_of_memory": np.str_(time["out_of_memory"])}
+        return {name: np.asarray(value) for name, value in {"frames": frames, **memory, **time}.items()}
+
+    def _job(self, vae: Unloaded, dtype: str, frames: int, size: int) -> Job:
+        multiple = vae.spec.size_multiple
+        flags = {
+            name: getattr(self.chosen, name)
+            for name in ("tf32", "cudnn_benchmark", "compile", "channels_last")
+        }
+        return Job(
+            name=vae.name, device=str(self.device), dtype=dtype, mode=self.config.mode, num_frames=frames,
+            size=-(-size // multiple) * multiple, error=self.chosen.error, max_seconds=self.chosen.max_seconds,
+            memory_gib=self.chosen.memory_gib, threads=torch.get_num_threads(), **flags,
+        )  # fmt: skip
+
+    def _spawn(self, job: Job, what: str) -> dict[str, Any]:
+        """One measurement in a process of its own; ValueError with its last words if it dies of anything but memory."""
+        environment = {**os.environ, "PYTHONPATH": os.pathsep.join(path for path in sys.path if path)}
+        if (
+            what == "memory"
+        ):  # big blocks go back to the system when they are freed, so the resident set tells the truth
+            environment |= {"MALLOC_MMAP_THRESHOLD_": "65536", "MALLOC_TRIM_THRESHOLD_": "65536"}
+        command = [sys.executable, "-m", "vaebench.suites._worker", what, json.dumps(asdict(job))]
+        try:
+            done = subprocess.run(
+                command, capture_output=True, text=True, env=environment, timeout=self.chosen.timeout_s
+            )
+        except subprocess.TimeoutExpired:
+            raise ValueError(f"{what} took longer than timeout_s={self.chosen.timeout_s:g}") from None
+        if done.returncode == -9:
+            return {"out_of_memory": "killed by the system"}
+        lines = done.stdout.strip().splitlines()
+        if done.returncode or not lines:
+            words = (done.stderr.strip().splitlines() or [f"exit code {done.returncode}"])[-1]
+            raise ValueError(words)
+        answer: dict[str, Any] = json.loads(lines[-1])
+        return answer
+
+    def _largest(self, vae: Unloaded, dtype: str, size: int) -> Statistics:
+        """The largest legal number of frames, up to LIMIT, that encodes and decodes: doubling, then halving the gap."""
+
+        def fits(frames: int) -> bool:
+            return "out_of_memory" not in self._spawn(self._job(vae, dtype, frames, size), "memory")
+
+        spec = vae.spec
+        good, bad = 0, spec.fit(1)
+        while bad <= LIMIT and fits(bad):
+            good, bad = bad, spec.fit(2 * bad)
+        while spec.fit(good + 1) < bad:
+            middle = spec.fit((good + bad) // 2)
+            middle = middle if middle < bad else spec.fit(good + 1)
+            good, bad = (middle, bad) if fits(middle) else (good, middle)
+        return {"largest": np.int64(good)}
+
+    def summarize(self, statistics: Mapping[str, Statistics]) -> dict[str, Score]:
+        scores: dict[str, Score] = {}
+        for case, kept in statistics.items():
+            if "largest" in kept:
+                count = int(kept["largest"])
+                note = f"the search ends at {LIMIT} frames" if count >= LIMIT // 2 else ""
+                scores[f"largest_frames@{case}"] = Score(float(count), "frames", "higher", 1, note=note)
+            else:
+                scores |= {f"{name}@{case}": score for name, score in _scores(kept).items()}
+        return scores
+
+    def demands(self, spec: VAESpec, statistics: Mapping[str, Statistics]) -> list[str]:
+        return []
+
+    def per_case(self, statistics: Mapping[str, Statistics]) -> dict[str, dict[str, float]]:
+        return {}
+
+    def extra(self, statistics: Mapping[str, Statistics]) -> dict[str, Any]:
+        """Percentiles of the times, the first (cold) call, and the device's own ceilings, for each case."""
+        return {
+            case: {
+                name: _plain(value) for name, value in kept.items() if name not in ("encode_s", "decode_s")
+            }
+            | {
+                f"{half}_s_percentiles": _percentiles(kept[f"{half}_s"])
+                for half in HALVES
+                if f"{half}_s" in kept
+            }
+            for case, kept in statistics.items()
+        }
+
+
+@dataclass(frozen=True)
+class Unloaded:
+    """A VAE's name and spec; the workers load it, this process never does."""
+
+    name: str
+    spec: VAESpec
+
+    def encode(self, video: Video) -> Posterior:
+        raise AssertionError("the efficiency suite runs VAEs in processes of their own")
+
+    def decode(self, latent: Latent) -> Video:
+        raise AssertionError("the efficiency suite runs VAEs in processes of their own")
+
+
+HALVES = ("encode", "decode")
+
+
+def _scores(kept: Statistics) -> dict[str, Score]:
+    if "out_of_memory" in kept:
+        why = f"out of memory ({kept['out_of_memory']})"
+        return {f"{half}_s": Score(None, "s", "lower", 0, note=why) for half in HALVES}
+    frames = int(kept["frames"])
+    scores: dict[str, Score] = {}
+
+    def add(name: str, value: float, unit: str, better: Better, n: int = 1, **spread: float | None) -> None:
+        scores[name] = Score(float(value), unit, better, n, **spread)  # type: ignore[arg-type]
+
+    for half in HALVES:
+        times = kept[f"{half}_s"].astype(np.float64)
+        low, high = _median_interval(times)
+        stderr = float(times.std(ddof=1) / np.sqrt(len(times))) if len(times) > 1 else None
+        add(f"{half}_s", float(np.median(times)), "s", "lower", len(times), stderr=stderr, low=low, high=high)
+        add(f"{half}_frames_per_s", frames / float(np.median(times)), "frames/s", "higher", len(times))
+        add(f"{half}_peak_bytes", float(kept[f"{half}_above_bytes"]), "bytes", "lower")
+        add(f"{half}_total_bytes", float(kept[f"{half}_total_bytes"]), "bytes", "lower")
+        add(f"{half}_flop", float(kept[f"{half}_flop"]), "FLOP", "neither")
+        achieved = float(kept[f"{half}_flop"]) / float(np.median(times))
+        add(f"{half}_flop_per_s", achieved, "FLOP/s", "higher")
+        add(f"{half}_of_peak", achieved / float(kept["matmul_flop_per_s"]), "of matmul ceiling", "higher")
+        if f"{half}_joules" in kept:
+            add(f"{half}_joules", float(kept[f"{half}_joules"]), "J", "lower")
+    return scores
+
+
+def _median_interval(times: NDArray) -> tuple[float | None, float | None]:
+    """The 95 % interval of the median by the order statistics of a binomial; nothing below six times."""
+    n = len(times)
+    if n < 6:
+        return None, None
+    half = 0.98 * np.sqrt(n)
+    ordered = np.sort(times)
+    return float(ordered[max(0, int(n / 2 - half))]), float(ordered[min(n - 1, int(n / 2 + half))])
+
+
+def _percentiles(times: NDArray) -> dict[str, float]:
+    return {f"p{p}": float(np.percentile(times, p)) for p in (10, 50, 90, 99)}
+
+
+def _plain(value: NDArray) -> Any:
+    return value.item() if value.ndim == 0 else value.tolist()
+
+
+def build(config: RunConfig) -> Efficiency:
+    return Efficiency(config, options(Options, config.options))
