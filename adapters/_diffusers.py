@@ -55,6 +55,19 @@ def sample(vae: DiffusersVAE, latent: Tensor) -> Tensor:
     return vae.model.decode(latent).sample
 
 
+def read_safetensors(file: Path) -> Mapping[str, Tensor]:
+    """ValueError for anything but safetensors: the other formats are pickles, and a pickle can run code."""
+    from safetensors import SafetensorError
+    from safetensors.torch import load_file
+
+    if file.suffix != ".safetensors":
+        raise ValueError(f"{file} is not a .safetensors file; convert it, or take the released one")
+    try:
+        return load_file(file)
+    except SafetensorError as reason:
+        raise ValueError(f"{file} cannot be read as safetensors ({reason}); download it again") from None
+
+
 @dataclass(frozen=True)
 class Family:
     """One family of diffusers: its class, its released configurations and its peculiarities."""
@@ -65,15 +78,18 @@ class Family:
         str, Config
     ]  # the released configuration of each variant, where it is not the class default
     small: Config  # what makes a configuration tiny: overrides
+    small_for: Mapping[str, Config] = field(default_factory=dict)  # further overrides of single variants
     diffusers: str = "0.35"  # the first version that runs it as described here
     set_mode: Callable[[Any, str], None] = _no_change
     encode: Callable[[DiffusersVAE, Tensor], tuple[Tensor, Tensor | None]] = moments
     decode: Callable[[DiffusersVAE, Tensor], Tensor] = sample
     clear: Callable[[Any], None] = _nothing_kept  # forget what the last call left on the modules
     describe: Callable[[Any, VAESpec], VAESpec] | None = None  # completes the spec with what the weights know
+    read: Callable[[Path], Mapping[str, Tensor]] = read_safetensors
     one_by_one: bool = False  # the class cannot take a batch
     float32_pixels: bool = False  # the encoder casts by itself
     hazards: Mapping[str, str] = field(default_factory=dict)  # dtype -> what goes wrong
+    not_on_cpu: tuple[str, ...] = ()  # dtypes that torch cannot run it in on a CPU
 
     def load(
         self,
@@ -85,17 +101,22 @@ class Family:
         mode: str = "whole",
     ) -> DiffusersVAE:
         """The released weights, strictly: every tensor of the network is in the file and nothing else is."""
-        from adapters._nets.checkpoint import load_strict, read_state
+        from adapters._nets.checkpoint import load_strict
 
         self.requires(spec)
         file = places.find(spec.source, weights)
-        if file.suffix != ".safetensors":
-            raise ValueError(f"{spec.name} reads .safetensors only, got {file}; pickles can run code")
-        config = self._published_config(file) or self._released_config(spec, file)
+        state = self.read(file)
+        variant = spec.variant if spec.variant in self.variants else self._nearest(_shapes(state))
+        published = self._published_config(file)
         with _uninitialised():
-            model = self._build(config)
-        load_strict(model, read_state(file), str(file))
-        return DiffusersVAE(self, spec, model, device, dtype, mode)
+            model = self._build(published or self.configs.get(variant, {}))
+        if published and _shapes(model.state_dict()) != self._expected_shapes(variant):
+            raise ValueError(
+                f"{file.with_name('config.json')} describes another network than {self.cls} of {variant}; "
+                f"{spec.name} is the released one"
+            )
+        load_strict(model, state, str(file))
+        return DiffusersVAE(self, spec, variant, model, device, dtype, mode)
 
     def tiny(
         self,
@@ -112,9 +133,14 @@ class Family:
         self.requires(base)
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(0)
-            model = self._build({**self.configs.get(base.variant, {}), **self.small})
+            config = {
+                **self.configs.get(base.variant, {}),
+                **self.small,
+                **self.small_for.get(base.variant, {}),
+            }
+            model = self._build(config)
         spec = replace(base, variant="tiny", source="", sha256="", parameters=count(model))
-        return DiffusersVAE(self, spec, model, device, dtype, mode)
+        return DiffusersVAE(self, spec, base.variant, model, device, dtype, mode)
 
     def requires(self, spec: VAESpec) -> None:
         """ImportError, saying what to install, where diffusers is missing or too old."""
@@ -127,29 +153,22 @@ class Family:
             raise ImportError(f"{wanted} (here: {found})")
 
     def spec_of(self, path: str) -> VAESpec:
-        """The spec of a checkpoint of one's own: the variant with the same tensors, under the name of the file."""
+        """The spec of a checkpoint of one's own: of the variant with most tensors in common, under the name of the file."""
         first = next(iter(self.variants.values()))
-        file = places.find(first.source, path)
-        known = {
-            name: spec for name, spec in self.variants.items() if _shapes(file) == self._expected_shapes(name)
-        }
-        # a checkpoint that is none of ours keeps the first variant's spec, and strict loading will say what differs
-        return replace(next(iter(known.values()), first), variant=Path(path).stem)
+        state = self.read(places.find(first.source, path))
+        return replace(self.variants[self._nearest(_shapes(state))], variant=Path(path).stem)
 
     def count_parameters(self, variant: str) -> int:
         """Of the released configuration, without a byte of weights."""
-        import torch
+        return count(self._on_meta(variant))
 
-        with torch.device("meta"):
-            return count(self._build(self.configs.get(variant, {})))
+    def _nearest(self, shapes: dict[str, tuple[int, ...]]) -> str:
+        """The variant that shares most tensors with a file; strict loading says what still differs."""
 
-    def _released_config(self, spec: VAESpec, file: Path) -> Config:
-        if spec.variant in self.variants:
-            return self.configs.get(spec.variant, {})
-        for name in self.variants:
-            if _shapes(file) == self._expected_shapes(name):
-                return self.configs.get(name, {})
-        return next(iter(self.configs.values()), {})
+        def shared(variant: str) -> int:
+            return len(self._expected_shapes(variant).items() & shapes.items())
+
+        return max(self.variants, key=shared)
 
     def _published_config(self, file: Path) -> Config | None:
         """The config.json beside the weights, where there is one; ValueError if it is another class's."""
@@ -166,18 +185,24 @@ class Family:
 
     def _build(self, config: Config) -> Any:
         """The network of a configuration; keys that its class does not know (older releases wrote some) are left out."""
-        import diffusers
-
-        cls = getattr(diffusers, self.cls)
+        cls = self._class()
         known = inspect.signature(cls.__init__).parameters
         return cls(**{key: value for key, value in config.items() if key in known})
 
-    def _expected_shapes(self, variant: str) -> dict[str, tuple[int, ...]]:
+    def _class(self) -> Any:
+        import diffusers
+
+        return getattr(diffusers, self.cls)
+
+    def _on_meta(self, variant: str) -> Any:
         import torch
 
+        self._class()  # imported before, lest the constants of its module become meta tensors too
         with torch.device("meta"):
-            state = self._build(self.configs.get(variant, {})).state_dict()
-        return {key: tuple(value.shape) for key, value in state.items()}
+            return self._build(self.configs.get(variant, {}))
+
+    def _expected_shapes(self, variant: str) -> dict[str, tuple[int, ...]]:
+        return _shapes(self._on_meta(variant).state_dict())
 
 
 class DiffusersVAE:
@@ -187,6 +212,7 @@ class DiffusersVAE:
         self,
         family: Family,
         spec: VAESpec,
+        variant: str,
         model: Any,
         device: torch.device | str,
         dtype: torch.dtype | None,
@@ -197,12 +223,15 @@ class DiffusersVAE:
         if mode not in spec.modes:
             raise ValueError(f"{spec.name} has no mode {mode!r} (it has: {', '.join(spec.modes)})")
         self.family = family
+        self.variant = variant  # the released one that this is, or is built like
         self.mode = mode
         self.dtype = dtype or torch.float32
         self.device = torch.device(device)
-        hazard = family.hazards.get(str(self.dtype).removeprefix("torch."))
-        if hazard:
-            warnings.warn(f"{spec.name} in {self.dtype}: {hazard}", stacklevel=3)
+        name = str(self.dtype).removeprefix("torch.")
+        if self.device.type == "cpu" and name in family.not_on_cpu:
+            raise ValueError(f"{spec.name} cannot run in {name} on a CPU; use dtype=float32, or a GPU")
+        if name in family.hazards:
+            warnings.warn(f"{spec.name} in {name}: {family.hazards[name]}", stacklevel=3)
         torch.nn.Module.to(
             model, self.device, self.dtype
         )  # diffusers' own `to` logs a sentence at every cast
@@ -261,12 +290,8 @@ def _numbers(release: str) -> tuple[int, ...]:
     return tuple(int(part) for part in release.split(".")[:2])
 
 
-def _shapes(file: Path) -> dict[str, tuple[int, ...]]:
-    """Of the tensors of a safetensors file, from its header alone."""
-    from safetensors import safe_open
-
-    with safe_open(file, "pt") as tensors:
-        return {key: tuple(tensors.get_slice(key).get_shape()) for key in tensors.keys()}  # noqa: SIM118
+def _shapes(state: Mapping[str, Tensor]) -> dict[str, tuple[int, ...]]:
+    return {key: tuple(value.shape) for key, value in state.items()}
 
 
 @contextmanager

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 TIME, SPACE = 4, 8
+HALF = "its round trip loses 7 to 15 % rms (2 to 3 % in the latent) against float32; the release runs the VAE in float32"
 VARIANTS = {
     "1.0": VAESpec(
         family="allegro",
@@ -87,6 +88,7 @@ FAMILY = Family(
     encode=_encode,
     decode=_decode,
     one_by_one=True,  # a tile is a batch of one
+    hazards={"bfloat16": HALF},
 )
 load = FAMILY.load
 tiny = FAMILY.tiny

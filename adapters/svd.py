@@ -15,11 +15,7 @@ from vaebench.vae import VAESpec
 if TYPE_CHECKING:
     from torch import Tensor
 
-PIECE = {
-    "xt": 25,
-    "img2vid": 14,
-    "tiny": 25,
-}  # the pipeline decodes as many frames at once as its model makes
+PIECE = {"xt": 25, "img2vid": 14}  # the pipeline decodes as many frames at once as its model makes
 CONFIG = {
     "block_out_channels": (128, 256, 512, 512),
     "layers_per_block": 2,
@@ -64,7 +60,7 @@ def _encode(vae: DiffusersVAE, pixels: Tensor) -> tuple[Tensor, Tensor]:
 def _decode(vae: DiffusersVAE, latent: Tensor) -> Tensor:
     import torch
 
-    piece = {"whole": latent.shape[2], "native": PIECE.get(vae.spec.variant, 25), "chunk8": 8}[vae.mode]
+    piece = {"whole": latent.shape[2], "native": PIECE[vae.variant], "chunk8": 8}[vae.mode]
     return torch.cat([_decode_piece(vae.model, z) for z in latent.split(piece, dim=2)], dim=2)
 
 

@@ -1,0 +1,74 @@
+"""LTX-2: the VAE of Lightricks' second video model, 8x32x32, 128 channels, with a plain (not timestep-conditioned) decoder.
+
+HaCohen et al., LTX-2, 2026.  The released configuration has a decoder that is not causal, and says its compression outright.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+from adapters._diffusers import DiffusersVAE, Family, moments
+from vaebench.vae import FrameRule, VAESpec
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+VARIANTS = {
+    "2.0": VAESpec(
+        family="ltx2",
+        variant="2.0",
+        temporal_compression=8,
+        spatial_compression=32,
+        latent_channels=128,
+        causal=True,
+        frames=FrameRule(8, 1),
+        size_multiple=32,
+        modes=("whole", "framewise"),
+        source="hf:Lightricks/LTX-2@47da56e2ad66ce4125a9922b4a8826bf407f9d0a:vae/diffusion_pytorch_model.safetensors",
+        license="LTX-2 community licence",
+        reference="github.com/Lightricks/LTX-2",
+        parameters=1_222_479_601,
+        note="the encoder is causal, the decoder is not; frames of 64x64 at least; tiled is left out: "
+        "the released tiled decode crashes where the last tile is one latent wide; scale and shift are read from the weights",
+    )
+}
+
+
+def _set_mode(model: Any, mode: str) -> None:
+    model.use_framewise_encoding = model.use_framewise_decoding = mode == "framewise"
+
+
+def _describe(model: Any, spec: VAESpec) -> VAESpec:
+    scale = model.config.scaling_factor / model.latents_std.float()
+    return replace(spec, shift=tuple(model.latents_mean.float().tolist()), scale=tuple(scale.tolist()))
+
+
+def _encode(vae: DiffusersVAE, pixels: Tensor) -> tuple[Tensor, Tensor | None]:
+    if min(pixels.shape[-2:]) < 64:  # the decoder pads by reflection, for which one latent is not enough
+        raise ValueError(
+            f"{vae.spec.name} takes frames of 64x64 pixels at least, got {tuple(pixels.shape[-2:])}"
+        )
+    return moments(vae, pixels)
+
+
+FAMILY = Family(
+    cls="AutoencoderKLLTX2Video",
+    variants=VARIANTS,
+    configs={
+        "2.0": {"decoder_causal": False, "spatial_compression_ratio": 32, "temporal_compression_ratio": 8},
+    },
+    small={
+        "block_out_channels": (8, 16, 32, 64),
+        "decoder_block_out_channels": (8, 16, 32),
+        "layers_per_block": (1, 1, 1, 1, 1),
+        "decoder_layers_per_block": (1, 1, 1, 1),
+    },
+    diffusers="0.37",
+    set_mode=_set_mode,
+    encode=_encode,
+    describe=_describe,
+)
+load = FAMILY.load
+tiny = FAMILY.tiny
+requires = FAMILY.requires
