@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import json
-
 import pytest
 import torch
 from torch import Tensor
 
-from tests.goldens_io import Golden, goldens, manifests, rebuild
+from tests.goldens_io import Golden, goldens, rebuild
 from wfvae import WFVAE, WFVAEConfig
 from wfvae.causal import Stream
 

@@ -9,7 +9,8 @@ what is alive is one activation and a window, not five.  A block therefore owns 
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import math
+from collections.abc import Callable, Iterable
 from typing import Literal
 
 import torch
@@ -19,7 +20,7 @@ from torch import Tensor, nn
 from wfvae.causal import CausalConv3d, Stream, TemporalUpsample, conv_frames, lean
 from wfvae.config import Interpolation, NormName
 
-WINDOW = {"cpu": 2**22, "cuda": 2**27}  # elements of an activation that a window may hold
+WINDOW = {"cpu": 2**21, "cuda": 2**27}  # elements of an activation that a window may hold
 
 
 def run(layers: Iterable[nn.Module], x: Tensor, stream: Stream) -> Tensor:
@@ -29,10 +30,28 @@ def run(layers: Iterable[nn.Module], x: Tensor, stream: Stream) -> Tensor:
     return x
 
 
-def window_frames(x: Tensor, channels: int) -> int:
-    """How many frames of width `channels` fit a window; even, because convolutions like to work in pairs."""
-    frame = x.shape[0] * x.shape[2] * x.shape[3] * channels
-    return max(WINDOW.get(x.device.type, WINDOW["cuda"]) // max(frame, 1) // 2 * 2, 2)
+def by_windows(
+    step: Callable[[Tensor], Tensor],
+    x: Tensor,
+    stream: Stream,
+    shape: tuple[int, int, int],
+    out: Tensor | None = None,
+) -> Tensor:
+    """`step` of x (B, T, ...) -> (B, T, *shape), a few frames at a time when memory may be reused; `out` may be x.
+
+    A window holds an even number of frames, because convolutions like to work in pairs.
+    """
+    if not lean():
+        return step(x)
+    frame = x.shape[0] * max(math.prod(x.shape[2:]), math.prod(shape))
+    num_frames = max(WINDOW.get(x.device.type, WINDOW["cuda"]) // frame // 2 * 2, 2)
+    out = x.new_empty(*x.shape[:2], *shape) if out is None else out
+    start = 0
+    for window in stream.windows(x, num_frames):
+        stop = start + window.shape[1]
+        out[:, start:stop] = step(window)
+        start = stop
+    return out
 
 
 class ChannelNorm(nn.Module):
@@ -63,20 +82,19 @@ def make_norm(name: NormName, channels: int, per_frame: bool = False) -> nn.Modu
     return ChannelNorm(channels) if name == "layernorm" else GroupNorm(channels, per_frame)
 
 
-def norm_silu(norm: nn.Module, x: Tensor) -> Tensor:
-    return F.silu(norm(x), inplace=lean())
-
-
 class Conv2d(nn.Conv2d):
-    """3x3 per frame; stride 2 pads zeros right and below only."""
+    """3x3 per frame, of silu(norm(x)) with `norm`; stride 2 pads zeros right and below only."""
 
-    def __init__(self, in_channels: int, out_channels: int, kernel: int = 3, stride: int = 1) -> None:
-        super().__init__(in_channels, out_channels, kernel, stride, kernel // 2 if stride == 1 else 0)
+    def __init__(self, in_channels: int, out_channels: int, stride: int = 1) -> None:
+        super().__init__(in_channels, out_channels, 3, stride, 1 if stride == 1 else 0)
+        self.to(memory_format=torch.channels_last)
 
-    def forward(self, x: Tensor, stream: Stream) -> Tensor:
+    def forward(self, x: Tensor, stream: Stream, norm: nn.Module | None = None) -> Tensor:  # type: ignore[override]
+        if norm is not None:
+            x = F.silu(norm(x), inplace=lean())
         if self.stride[0] == 2:
             x = F.pad(x, (0, 0, 0, 1, 0, 1))
-        return conv_frames(x, self.weight, self.bias, self.stride[0], self.padding[0])
+        return conv_frames(x, self.weight, self.bias, self.stride[0], 1 if self.stride[0] == 1 else 0)
 
 
 class Pointwise(nn.Module):
@@ -112,28 +130,21 @@ class ResnetBlock(nn.Module):
         self.conv1 = conv(in_channels, out_channels)
         self.norm2 = make_norm(norm, out_channels, per_frame=dims == 2)
         self.conv2 = conv(out_channels, out_channels)
+        self.nin_shortcut: nn.Module | None = None
         if in_channels != out_channels:
             self.nin_shortcut = (Pointwise2d if dims == 2 else Pointwise)(in_channels, out_channels)
-        else:
-            self.nin_shortcut = None
 
     def forward(self, x: Tensor, stream: Stream) -> Tensor:
-        if not (lean() and self.windowed):
-            return self._shortcut(x) + self._residual(x, stream)
-        out = x if self.nin_shortcut is None else x.new_empty(*x.shape[:-1], self.out_channels)
-        start = 0
-        for window in stream.windows(x, window_frames(x, max(x.shape[-1], self.out_channels))):
-            stop = start + window.shape[1]
-            torch.add(self._residual(window, stream), self._shortcut(window), out=out[:, start:stop])
-            start = stop
-        return out
+        def step(window: Tensor) -> Tensor:
+            shortcut = window if self.nin_shortcut is None else self.nin_shortcut(window)
+            h = self.conv2(self.conv1(window, stream, self.norm1), stream, self.norm2)
+            return h.add_(shortcut) if lean() else h + shortcut
 
-    def _shortcut(self, x: Tensor) -> Tensor:
-        return x if self.nin_shortcut is None else self.nin_shortcut(x)
-
-    def _residual(self, x: Tensor, stream: Stream) -> Tensor:
-        h = self.conv1(norm_silu(self.norm1, x), stream)
-        return self.conv2(norm_silu(self.norm2, h), stream)
+        if not self.windowed:
+            return step(x)
+        return by_windows(
+            step, x, stream, (*x.shape[2:4], self.out_channels), x if self.nin_shortcut is None else None
+        )
 
 
 class Attention(nn.Module):
@@ -184,7 +195,8 @@ class Downsample(nn.Module):
         self.conv = Conv2d(channels, channels, stride=2)
 
     def forward(self, x: Tensor, stream: Stream) -> Tensor:
-        return self.conv(x, stream)
+        _, _, height, width, channels = x.shape
+        return by_windows(lambda w: self.conv(w, stream), x, stream, (height // 2, width // 2, channels))
 
 
 class TimeDownsample(nn.Module):
@@ -195,7 +207,9 @@ class TimeDownsample(nn.Module):
         self.conv = CausalConv3d(channels, channels, stride=2)
 
     def forward(self, x: Tensor, stream: Stream) -> Tensor:
-        return self.conv(x, stream)
+        if not lean():
+            return self.conv(x, stream)
+        return torch.cat([self.conv(window, stream) for window in stream.windows(x, 4)], dim=1)
 
 
 def scale_frames(x: Tensor, mode: Literal["nearest", "bilinear"]) -> Tensor:
@@ -213,7 +227,13 @@ class Upsample(nn.Module):
         self.conv = Conv2d(channels, channels)
 
     def forward(self, x: Tensor, stream: Stream) -> Tensor:
-        return self.conv(scale_frames(x, "nearest"), stream)
+        _, _, height, width, channels = x.shape
+        return by_windows(
+            lambda w: self.conv(scale_frames(w, "nearest"), stream),
+            x,
+            stream,
+            (2 * height, 2 * width, channels),
+        )
 
 
 class TimeUpsample(nn.Module):
@@ -225,4 +245,11 @@ class TimeUpsample(nn.Module):
         self.conv = CausalConv3d(channels, channels)
 
     def forward(self, x: Tensor, stream: Stream) -> Tensor:
-        return self.conv(scale_frames(self.time(x, stream), "bilinear"), stream)
+        x = self.time(x, stream)
+        _, _, height, width, channels = x.shape
+        return by_windows(
+            lambda w: self.conv(scale_frames(w, "bilinear"), stream),
+            x,
+            stream,
+            (2 * height, 2 * width, channels),
+        )

@@ -41,30 +41,42 @@ class Stream:
         else:
             self.kept[layer] = frames.clone() if lean() else frames
 
-    def extend(self, layer: nn.Module, x: Tensor, kernel: int, stride: int) -> tuple[Tensor, bool]:
+    def extend(
+        self, layer: nn.Module, x: Tensor, kernel: int, stride: int, norm: nn.Module | None = None
+    ) -> tuple[Tensor, bool]:
         """(B, T, ...) -> the frames that `layer` now sees, and whether they open the video.
 
         The video opens with kernel - 1 copies of its first frame (never zeros); later pieces with the frames kept.
-        Needs stride <= kernel.
+        With `norm`, the layer sees silu(norm(x)), written straight behind the frames kept.  Needs stride <= kernel.
         """
-        tail = self.kept.get(layer)
-        opens = tail is None
-        if tail is None:
-            tail = x[:, :1].expand(-1, min(kernel - 1, x.shape[1] * kernel), *x.shape[2:])
-        frames = torch.cat([tail, x], dim=1)
-        if frames.shape[1]:
-            windows = max((frames.shape[1] - kernel) // stride + 1, 0)
-            self.keep(layer, frames[:, windows * stride :])
-        return frames, opens
+        kept = self.kept.get(layer)
+        if x.shape[1] == 0 and kept is None:
+            return x, True
+        lead = kernel - 1 if kept is None else kept.shape[1]
+        if norm is not None and lean():
+            frames = x.new_empty(x.shape[0], lead + x.shape[1], *x.shape[2:])
+            torch.ops.aten.silu.out(norm(x), out=frames[:, lead:])
+            frames[:, :lead] = frames[:, lead : lead + 1] if kept is None else kept
+        else:
+            x = x if norm is None else F.silu(norm(x))
+            frames = torch.cat([x[:, :1].expand(-1, lead, *x.shape[2:]) if kept is None else kept, x], dim=1)
+        windows = max((frames.shape[1] - kernel) // stride + 1, 0)
+        self.keep(layer, frames[:, windows * stride :])
+        return frames, kept is None
 
     def windows(self, x: Tensor, num_frames: int) -> Iterator[Tensor]:
-        """The piece in windows of at most `num_frames`, so that what a block computes in between stays small."""
-        last = self.last
-        windows = x.split(num_frames, dim=1)
-        for i, window in enumerate(windows):
-            self.last = last and i == len(windows) - 1
-            yield window
-        self.last = last
+        """The piece in windows of at most `num_frames` (even), so that what a block computes in between stays small.
+
+        An odd piece has its odd frame in the first window: a video opens with one frame, then come pairs.
+        """
+        last, time = self.last, x.shape[1]
+        stop = 0
+        while True:
+            start, stop = stop, min(stop + num_frames + (time % 2 if stop == 0 else 0), time)
+            self.last = last and stop == time
+            yield x[:, start:stop]
+            if stop == time:
+                return
 
 
 def conv_frames(x: Tensor, weight: Tensor, bias: Tensor | None, stride: int = 1, padding: int = 1) -> Tensor:
@@ -73,22 +85,28 @@ def conv_frames(x: Tensor, weight: Tensor, bias: Tensor | None, stride: int = 1,
     return y.permute(0, 2, 3, 1).unflatten(0, x.shape[:2])
 
 
-def conv_pairs(frames: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+def conv_pairs(frames: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
     """(B, 2n + 2, H, W, C) -> (B, 2n, H, W, O): two output frames from four 2-D convolutions instead of six.
 
     Winograd's F(2, 3) along time (arXiv 1509.09308, section 4.1); the transforms are sums of frames, exact to rounding.
     """
     g0, g1, g2 = weight.unbind(2)
+    outer = g0 + g2
     even, odd = frames[:, 0::2], frames[:, 1::2]
-    half = (g0 + g2) * 0.5
-    m0 = conv_frames(even[:, :-1] - even[:, 1:], g0, None)
-    m1 = conv_frames(odd[:, :-1] + even[:, 1:], half + g1 * 0.5, bias)
-    m2 = conv_frames(even[:, 1:] - odd[:, :-1], half - g1 * 0.5, None)
-    m3 = conv_frames(odd[:, :-1] - odd[:, 1:], g2, None)
-    return torch.stack((m0 + m1 + m2, m1 - m2 - m3), dim=2).flatten(1, 2)
+    plus = conv_frames(odd[:, :-1] + even[:, 1:], outer + g1, 2 * bias)
+    minus = conv_frames(even[:, 1:] - odd[:, :-1], outer - g1, None)
+    first = conv_frames(even[:, :-1] - even[:, 1:], g0, None)
+    second = conv_frames(odd[:, 1:] - odd[:, :-1], g2, None)
+    if not lean():
+        pairs = (first.add(plus + minus, alpha=0.5), second.add(plus - minus, alpha=0.5))
+        return torch.stack(pairs, dim=2).flatten(1, 2)
+    out = plus.new_empty(plus.shape[0], 2 * plus.shape[1], *plus.shape[2:])
+    torch.add(first, plus + minus, alpha=0.5, out=out[:, 0::2])
+    torch.add(second, plus.sub_(minus), alpha=0.5, out=out[:, 1::2])
+    return out
 
 
-def conv_taps(frames: Tensor, weight: Tensor, bias: Tensor | None, stride: int, padding: int) -> Tensor:
+def conv_taps(frames: Tensor, weight: Tensor, bias: Tensor, stride: int, padding: int) -> Tensor:
     """(B, T, H, W, C) -> (B, (T - 3) // stride + 1, H', W', O): the three frames of a window side by side as channels."""
     num = (frames.shape[1] - 3) // stride + 1
     window = torch.cat([frames[:, k : k + (num - 1) * stride + 1 : stride] for k in range(3)], dim=-1)
@@ -100,7 +118,7 @@ class CausalConv3d(nn.Module):
 
     Zeros surround the frame (stride 2: only right and below); in time the first frame is repeated.  On CPU it runs as
     2-D convolutions, which are faster there and, since the repeated frames are known, do a third of the work for an
-    opening frame.
+    opening frame.  With `norm` it convolves silu(norm(x)).
     """
 
     def __init__(self, in_channels: int, out_channels: int, stride: int = 1) -> None:
@@ -108,12 +126,14 @@ class CausalConv3d(nn.Module):
         self.stride = stride
         self.padding = 1 if stride == 1 else 0
         self.conv = nn.Conv3d(in_channels, out_channels, 3, stride, (0, self.padding, self.padding))
+        self.conv.to(memory_format=torch.channels_last_3d)
 
-    def forward(self, x: Tensor, stream: Stream) -> Tensor:
+    def forward(self, x: Tensor, stream: Stream, norm: nn.Module | None = None) -> Tensor:
         if self.stride == 2:
             x = F.pad(x, (0, 0, 0, 1, 0, 1))
-        frames, opens = stream.extend(self, x, 3, self.stride)
+        frames, opens = stream.extend(self, x, 3, self.stride, norm)
         weight, bias = self.conv.weight, self.conv.bias
+        assert bias is not None
         if frames.shape[1] < 3:
             height, width = x.shape[2] // self.stride, x.shape[3] // self.stride
             return x.new_empty(x.shape[0], 0, height, width, weight.shape[0])
@@ -124,7 +144,7 @@ class CausalConv3d(nn.Module):
             parts.append(conv_frames(frames[:, :1], weight.sum(2), bias, self.stride, self.padding))
             frames = frames[:, self.stride :]
         num = frames.shape[1] - 2
-        # bfloat16 would lose bits in the sums of frames
+        # in bfloat16 the sums of frames would lose bits
         if self.stride == 1 and num >= 2 and frames.dtype in (torch.float32, torch.float64):
             parts.append(conv_pairs(frames[:, : num - num % 2 + 2], weight, bias))
             frames = frames[:, num - num % 2 :]

@@ -29,10 +29,9 @@ from wfvae.blocks import (
     TimeDownsample,
     TimeUpsample,
     Upsample,
+    by_windows,
     make_norm,
-    norm_silu,
     run,
-    window_frames,
 )
 from wfvae.causal import CausalConv3d, Join, Stream, lean
 from wfvae.config import WFVAEConfig
@@ -75,10 +74,11 @@ class Encoder(nn.Module):
         w3 = self.wavelet_transform_l2(w2[..., :3], stream)
         h = run(self.down1, w1, stream)
         h = torch.cat([h, self.connect_l1(w2, stream)], dim=-1)
-        h = run(self.down2, h, stream)
+        for layer in self.down2:
+            h = layer(h, stream)
         h = torch.cat([h, self.connect_l2(w3, stream)], dim=-1)
         h = run(self.mid, h, stream)
-        return self.conv_out(norm_silu(self.norm_out, h), stream), w2, w3
+        return self.conv_out(h, stream, self.norm_out), w2, w3
 
 
 class Decoder(nn.Module):
@@ -124,22 +124,19 @@ class Decoder(nn.Module):
         h = run(self.mid, self.conv_in(latent, stream), stream)
         w3 = run(self.connect_l2, h[..., self.width :], stream)
         l2 = self.inverse_wavelet_transform_l2(w3, stream)
-        h = run(self.up2, h[..., : self.width], stream)
+        h = h[..., : self.width]
+        for layer in self.up2:  # loops, not `run`: each activation is freed as soon as the next one stands
+            h = layer(h, stream)
         w2 = run(self.connect_l1, h[..., self.width :], stream)
         w2, l2 = self.join_l1(w2, l2, stream)  # up2 looks one frame ahead, the coefficients do not
         w2 = add_low_band(w2, l2)
         l1 = self.inverse_wavelet_transform_l1(w2, stream)
-        h = run(self.up1, h[..., : self.width], stream)
-        h = run(self.layer, h, stream)
-        w1, l1 = self.join_out(self._coefficients(h, stream), l1, stream)
+        h = h[..., : self.width]
+        for layer in (*self.up1, *self.layer):
+            h = layer(h, stream)
+        w1 = by_windows(lambda w: self.conv_out(w, stream, self.norm_out), h, stream, (*h.shape[2:4], 24))
+        w1, l1 = self.join_out(w1, l1, stream)
         return self.inverse_wavelet_transform_out(add_low_band(w1, l1), stream), w2, w3
-
-    def _coefficients(self, h: Tensor, stream: Stream) -> Tensor:
-        """The last layer, in windows: 24 channels leave, so what it computes in between should stay small as well."""
-        windows = h.split(window_frames(h, h.shape[-1]), dim=1) if lean() else (h,)
-        return torch.cat(
-            [self.conv_out(norm_silu(self.norm_out, window), stream) for window in windows], dim=1
-        )
 
 
 def middle(c_in: int, c_mid: int, c_out: int, config: WFVAEConfig, attended: int) -> nn.ModuleList:
@@ -237,7 +234,9 @@ class WFVAE(nn.Module):
     @property
     def last_layer(self) -> nn.Parameter:
         """The weight at which the adaptive adversarial weight compares gradients."""
-        return self.decoder.conv_out.weight
+        weight = self.decoder.conv_out.weight
+        assert isinstance(weight, nn.Parameter)
+        return weight
 
     def encode(self, video: Tensor) -> Posterior:
         """(B, 3, T, H, W) in -1..1 -> posterior (B, c, t, h, w).  Raises ValueError for a T, H or W that does not fit."""
