@@ -17,6 +17,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
 
+from adapters._own import check_legal
 from vaebench import weights as places
 from vaebench.vae import Posterior, VAESpec
 
@@ -31,7 +32,7 @@ EVERYTHING = 1 << 30  # a batch of frames that no video fills: one pass over all
 
 
 def _no_change(model: Any, mode: str) -> None:
-    """A family whose released code is whole by default."""
+    """A family whose released code is whole and has no other way."""
 
 
 def _nothing_kept(model: Any) -> None:
@@ -242,6 +243,7 @@ class DiffusersVAE:
     def encode(self, video: Video) -> Posterior:
         import torch
 
+        check_legal(self.spec, video)  # most of these networks would drop the surplus without a word
         pixels = video.to(self.device, torch.float32 if self.family.float32_pixels else self.dtype)
         with self._clean():
             parts = [self.family.encode(self, part) for part in self._parts(pixels)]

@@ -26,11 +26,13 @@ VARIANTS = {
         causal=True,
         frames=FrameRule(8, 1),
         size_multiple=8,
+        modes=("whole", "native"),
+        lossless_modes=("native",),
         source="hf:nvidia/Cosmos-1.0-Diffusion-7B-Text2World@main:vae/diffusion_pytorch_model.safetensors",
         license="NVIDIA open model licence",
         reference="arXiv 2501.03575",
         parameters=105_653_696,
-        note="whole only: its tiling switch changes nothing; sample equals mode; the release normalises by channel "
+        note="native is whole: its tiling switch changes nothing; sample equals mode; the release normalises by channel "
         "and latent frame, for 121 frames at most; the scale and shift here are means over those frames",
     )
 }

@@ -18,13 +18,14 @@ VARIANTS = {
         causal=True,
         frames=FrameRule(4, 1),
         size_multiple=16,
-        modes=("whole", "tiled"),
+        modes=("whole", "native", "tiled"),
+        lossless_modes=("native",),
         source="hf:hunyuanvideo-community/HunyuanVideo-1.5-Diffusers-480p_t2v@main:vae/diffusion_pytorch_model.safetensors",
         license="Tencent Hunyuan community licence (not for the EU, the UK and South Korea)",
         reference="arXiv 2511.18870",
         parameters=1_260_634_115,
         scale=1.03682,
-        note="each attention builds its mask in a Python loop over all positions, which its timing contains; "
+        note="native is whole; each attention builds its mask in a Python loop over all positions, which its timing contains; "
         "tiles of 256 pixels, 25 % overlap",
     )
 }

@@ -56,12 +56,14 @@ V090 = VAESpec(
     causal=True,
     frames=FrameRule(8, 1),
     size_multiple=32,
-    modes=("whole", "framewise", "tiled"),
+    modes=("whole", "native", "framewise", "tiled"),
+    lossless_modes=("native",),
     source="hf:Lightricks/LTX-Video@8984fa25007f376c1a299016d0957a37a2f797bb:vae/diffusion_pytorch_model.safetensors",
     license="Apache-2.0 (code), LTX-Video open weights licence (weights)",
     reference="arXiv 2501.00103",
     parameters=419_193_649,
-    note="the encoder is causal, the decoder is not; framewise cuts time into 16 frames overlapping by 8 in both directions; "
+    note="the encoder is causal, the decoder is not; native is whole; framewise cuts time into 16 frames, "
+    "overlapping by 8, in both directions; "
     "tiles of 512 pixels overlapping by 64; scale and shift are read from the weights",
 )
 

@@ -24,12 +24,13 @@ VARIANTS = {
         causal=True,
         frames=FrameRule(8, 1),
         size_multiple=32,
-        modes=("whole", "framewise"),
+        modes=("whole", "native", "framewise"),
+        lossless_modes=("native",),
         source="hf:Lightricks/LTX-2@47da56e2ad66ce4125a9922b4a8826bf407f9d0a:vae/diffusion_pytorch_model.safetensors",
         license="LTX-2 community licence",
         reference="github.com/Lightricks/LTX-2",
         parameters=1_222_479_601,
-        note="the encoder is causal, the decoder is not; frames of 64x64 at least; tiled is left out: "
+        note="the encoder is causal, the decoder is not; native is whole; frames of 64x64 at least; tiled is left out: "
         "the released tiled decode crashes where the last tile is one latent wide; scale and shift are read from the weights",
     )
 }

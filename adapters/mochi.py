@@ -31,14 +31,15 @@ VARIANTS = {
         causal=True,
         frames=FrameRule(6, 1),
         size_multiple=8,
-        modes=("whole", "tiled"),
+        modes=("whole", "native", "tiled"),
+        lossless_modes=("native",),
         source="hf:genmo/mochi-1-preview@14be5fcea23095ed330cb214647916a451e38b6e:vae/diffusion_pytorch_model.safetensors",
         license="Apache-2.0",
         reference="github.com/genmoai/mochi",
         parameters=459_748_611,
         scale=tuple(1 / std for std in STD),
         shift=MEAN,
-        note="6k+1 frames (the released code silently returns 31 of 33); tiles of 256 pixels overlapping by 64; "
+        note="native is whole; 6k+1 frames (the released code silently returns 31 of 33); tiles of 256 pixels overlapping by 64; "
         "its frame-wise switches crash and are left out; run in float32 by its authors",
     )
 }

@@ -29,14 +29,14 @@ FT_MSE = VAESpec(
     latent_channels=4,
     causal=True,
     size_multiple=8,
-    modes=("whole", "sliced", "tiled"),
-    lossless_modes=("sliced",),
+    modes=("whole", "native", "sliced", "tiled"),
+    lossless_modes=("native", "sliced"),
     source="hf:stabilityai/sd-vae-ft-mse@31f26fdeee1355a5c34592e401dd41e45d25a493:diffusion_pytorch_model.safetensors",
     license="MIT",
     reference="arXiv 2112.10752",
     parameters=83_653_863,
     scale=0.18215,
-    note="whole is all frames as one batch, sliced one frame at a time; tiles of 256 pixels, 25 % overlap",
+    note="whole and native are all frames as one batch, sliced one frame at a time; tiles of 256 pixels, 25 % overlap",
 )
 VARIANTS = {
     "ft-mse": FT_MSE,
@@ -46,7 +46,7 @@ VARIANTS = {
         source="hf:stable-diffusion-v1-5/stable-diffusion-v1-5@451f4fe16113bff5a5d2269ed5ad43b0592e9a14"
         ":vae/diffusion_pytorch_model.safetensors",
         license="CreativeML OpenRAIL-M",
-        note="whole is all frames as one batch, sliced one frame at a time; tiles of 512 pixels, 25 % overlap",
+        note="whole and native are all frames as one batch, sliced one frame at a time; tiles of 512 pixels, 25 % overlap",
     ),
 }
 

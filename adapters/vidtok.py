@@ -26,12 +26,13 @@ KL16 = VAESpec(
     causal=True,
     frames=FrameRule(4, 1),
     size_multiple=8,
-    modes=("whole", "tiled"),
+    modes=("whole", "native", "tiled"),
+    lossless_modes=("native",),
     source="hf:microsoft/VidTok@main:checkpoints/vidtok_kl_causal_488_16chn.ckpt",
     license="MIT",
     reference="arXiv 2412.13061",
     parameters=157_949_351,
-    note="tiled cuts time into 16 frames with caches and space into 256 pixels without overlap; the decoder looks "
+    note="native is whole; tiled cuts time into 16 frames with caches and space into 256 pixels without overlap; the decoder looks "
     "3 frames ahead of a latent's own; "
     "whole at 33x768x768 in float32 needs 182 GiB",
 )
