@@ -45,7 +45,7 @@ VARIANTS = {
         reference="arXiv:2409.01199, github.com/PKU-YuanGroup/Open-Sora-Plan@v1.2.0",
         parameters=239_189_991,
         scale=0.18215,
-        note="group norms span the clip: every piece-wise mode changes the result, at 256 pixels the tiles of 32 at the border too",
+        note="group norms span the clip, so every piece-wise mode changes the result; upstream samples in bfloat16",
     )
 }
 

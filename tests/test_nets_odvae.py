@@ -101,6 +101,33 @@ def test_time_is_cut_as_published(length, piece, reach, expected):
 
 
 @torch.no_grad()
+@pytest.mark.parametrize("preset", odvae.TILINGS)
+def test_tiling_puts_every_piece_where_it_belongs(preset, monkeypatch):
+    """With a network that looks at one position only, block-wise is whole; at 256 pixels a residual tile of 32 is run too."""
+    sizes = []
+
+    def encode(x):
+        sizes.append(x.shape[3])
+        return torch.nn.functional.avg_pool2d(x[:, :1, ::4].flatten(1, 2), 8).unsqueeze(1)
+
+    def decode(z):
+        later = z[:, :, 1:].repeat_interleave(4, dim=2)
+        video = torch.cat([z[:, :, :1], later], dim=2)
+        return video.repeat_interleave(8, dim=3).repeat_interleave(8, dim=4)
+
+    model = ODVAE(read_config(SMALL))
+    monkeypatch.setattr(model, "_encode", encode)
+    monkeypatch.setattr(model, "_decode", decode)
+    size, latent_size, frames, latent_frames, shared = odvae.TILINGS[preset]
+    tiling = Tiling(size, latent_size, frames, latent_frames, shared=shared)
+    x = torch.rand(1, 3, 37, 256, 8, generator=torch.Generator().manual_seed(0))
+    z = model.encode(x)
+    torch.testing.assert_close(model.encode(x, tiling), z)
+    torch.testing.assert_close(model.decode(z, tiling), model.decode(z))
+    assert sizes[1:3] == ([256, 32] if size == 256 else [256, 256])
+
+
+@torch.no_grad()
 def test_a_tiling_that_holds_the_whole_video_changes_nothing():
     model = network(ODVAEConfig(width=32), torch.float32)
     x = torch.rand(1, 3, 5, 16, 24, generator=torch.Generator().manual_seed(0)) * 2 - 1
