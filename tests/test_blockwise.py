@@ -1,0 +1,179 @@
+"""The suite that says what block-wise inference costs: nothing where it claims so, and where the seams are elsewhere."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+import adapters
+from vaebench import cli, results, tables
+from vaebench.suites import blockwise
+from vaebench.vae import FrameRule, Posterior, VAESpec
+
+SMALL = ["num_frames=13", "size=32", "metrics=[psnr]", "data=synthetic", "clips=2"]
+
+
+@pytest.fixture(autouse=True)
+def _elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+
+
+def run(*words: str) -> int:
+    return cli.main(["run", "--suite", "blockwise", *SMALL, *words])
+
+
+def record(name: str) -> results.Record:
+    (file,) = Path("results/blockwise").rglob(f"{name}.json")
+    return results.read(file)
+
+
+class Blurred:
+    """A VAE whose frames mix with their two predecessors; `streamed` starts afresh every `restart` frames, if at all."""
+
+    def __init__(self, mode: str, restart: int) -> None:
+        self.spec = SPEC
+        self.restart = restart if mode == "streamed" else 0
+
+    def encode(self, video: torch.Tensor) -> Posterior:
+        pieces = video.split(self.restart or video.shape[2], dim=2)
+        return Posterior(torch.cat([self._blur(piece) for piece in pieces], dim=2))
+
+    @staticmethod
+    def _blur(video: torch.Tensor) -> torch.Tensor:
+        before = torch.cat([video[:, :, :1], video[:, :, :1], video], dim=2)
+        return (before[:, :, :-2] + before[:, :, 1:-1] + before[:, :, 2:]) / 3
+
+    def decode(self, latent: torch.Tensor) -> torch.Tensor:
+        return latent.clone()
+
+
+SPEC = VAESpec(
+    "blurred",
+    "a",
+    1,
+    1,
+    3,
+    causal=True,
+    frames=FrameRule(),
+    modes=("whole", "streamed"),
+    lossless_modes=("streamed",),
+)
+
+
+@pytest.fixture
+def blurred(monkeypatch: pytest.MonkeyPatch):
+    """Makes `blurred/a` known; the argument is how many frames pass before its "streamed" mode forgets, 0 for never."""
+    real = {name: getattr(adapters, name) for name in ("find", "load", "available", "weights_digest")}
+
+    def install(restart: int) -> None:
+        def own(name: str) -> bool:
+            return name == "blurred/a"
+
+        monkeypatch.setattr(adapters, "find", lambda n: SPEC if own(n) else real["find"](n))
+        monkeypatch.setattr(adapters, "available", lambda n, w="": "" if own(n) else real["available"](n, w))
+        monkeypatch.setattr(adapters, "weights_digest", lambda n, w="": f"restart {restart}")
+        monkeypatch.setattr(adapters, "load", lambda n, mode="whole", **_: Blurred(mode, restart))
+
+    return install
+
+
+def test_a_mode_that_keeps_its_promise_passes(blurred, capsys: pytest.CaptureFixture[str]):
+    blurred(0)
+    assert run("vaes=[blurred/a]", "require=lossless", "lengths=[1,5,13]") == 0
+    scores = record("blurred-a").scores
+    assert scores["pixels_max@streamed"].value == 0
+    assert scores["psnr@streamed"].value == 0
+    assert "blurred/a · streamed" in capsys.readouterr().out
+
+
+def test_a_mode_that_breaks_its_promise_is_named_with_case_and_size_and_the_exit_code_is_1(
+    blurred, capsys: pytest.CaptureFixture[str]
+):
+    blurred(8)
+    assert run("vaes=[blurred/a]", "require=lossless", "lengths=[5,13]") == 1
+    said = capsys.readouterr().err
+    assert "streamed is not lossless" in said
+    assert "@13" in said
+    assert "@5" not in said  # shorter than the piece: nothing was lost there
+    assert run("vaes=[blurred/a]", "lengths=[5,13]") == 0  # and without the demand it is a result
+
+
+def test_the_profile_shows_where_the_seams_are(blurred):
+    blurred(8)
+    assert run("vaes=[blurred/a]", "naive=[]") == 0
+    profile = record("blurred-a").extra["profiles"]["streamed"]
+    moved = [i for i, value in enumerate(profile["by_frame"]) if value > 1e-6]
+    assert moved == [8, 9]  # the two frames after the seam, which lost their predecessors
+    assert len(profile["by_row"]) == len(profile["by_column"]) == 32
+    assert len(profile["by_step"]) == 12
+    assert min(profile["by_step"][7], profile["by_step"][9]) > 0  # it flickers into the seam and out of it
+
+
+def test_the_signs_are_those_of_the_papers_table(blurred):
+    """PSNR against the reference falls when frames are lost, or rises when a blur is: here the first piece is as before."""
+    blurred(4)
+    assert run("vaes=[blurred/a]", "naive=[]") == 0
+    found = record("blurred-a").scores
+    assert found["psnr@streamed"].signed
+    whole, got = (torch.rand(1, 3, 4, 8, 8) for _ in range(2))
+    kept = blockwise.differences(whole, got, whole, got, None)
+    assert kept["pixels_rms"] == pytest.approx(float((whole - got).square().mean().sqrt()))
+    assert np.sum(kept["by_frame"]) / 4 == pytest.approx(kept["pixels_rms"] ** 2, rel=1e-5)
+
+
+def test_a_demand_that_would_test_nothing_is_refused(capsys: pytest.CaptureFixture[str]):
+    assert run("vaes=[pool/4x8x8]", "require=lossless") == 2
+    assert "claims no lossless mode" in capsys.readouterr().err
+    assert run("vaes=[pool/4x8x8]", "require=lossles") == 2
+    assert run("vaes=[pool/4x8x8]", "lengths=[99]") == 2
+
+
+def test_naive_pieces_of_a_vae_without_memory_cost_nothing_and_of_one_with_memory_do():
+    assert run("vaes=[pool/4x8x8,cogvideox/tiny]", "naive=[4]", "clips=1") == 0
+    assert record("pool-4x8x8").scores["pixels_max@naive-4"].value == 0
+    assert record("cogvideox-tiny").scores["pixels_max@naive-4"].value > 1e-3
+
+
+@pytest.mark.parametrize("name", ["cogvideox/tiny", "odvae/tiny", "allegro/tiny", "wfvae/tiny-random"])
+def test_every_mode_of_a_family_is_measured_against_its_whole(name: str):
+    size = "size=64" if name.startswith("allegro") else "size=32"
+    assert run(f"vaes=[{name}]", size, "clips=1", "naive=[]", "num_frames=9") == 0
+    found = record(name.replace("/", "-"))
+    for mode in adapters.find(name).modes[1:]:
+        assert found.scores[f"pixels_max@{mode}"].value >= 0
+        assert len(found.extra["profiles"][mode]["psnr_by_frame"]) == 9
+
+
+def test_the_causal_cache_of_wfvae_costs_nothing_at_any_length_or_cut():
+    lengths = "lengths=[1,5,9,13]"
+    assert (
+        run("vaes=[wfvae/tiny-random]", "require=lossless", lengths, "pieces=[1,3,4]", "clips=1", "naive=[]")
+        == 0
+    )
+    found = record("wfvae-tiny-random")
+    assert {
+        f"pixels_max@{mode}" for mode in ("streamed", "pieces-1", "pieces-3", "pieces-4")
+    } <= found.scores.keys()
+    assert max(s.value for name, s in found.scores.items() if name.startswith("latents_max")) <= 2e-5
+    assert found.extra["by_length"]["lengths"] == [1, 5, 9, 13]
+
+
+def test_the_table_has_a_row_for_every_mode():
+    assert run("vaes=[pool/4x8x8]", "naive=[4,8]") == 0
+    _, rows = tables.tabulate([record("pool-4x8x8")])
+    assert [row[0] for row in rows] == [f"pool/4x8x8 · {label}" for label in ("whole", "naive-4", "naive-8")]
+
+
+def test_a_posterior_of_another_shape_has_no_latent_difference(blurred):
+    blurred(0)
+    video = torch.rand(1, 3, 4, 8, 8)
+    kept = blockwise.differences(video, video, torch.zeros(1, 4, 2, 4, 4), torch.zeros(1, 4, 3, 4, 4), None)
+    assert np.isnan(kept["latents_max"])
+    assert kept["pixels_max"] == 0
+
+
+def test_lossless_modes_are_a_part_of_the_spec():
+    assert "streamed" in adapters.find("wfvae/tiny-random").lossless_modes
+    assert replace(SPEC, lossless_modes=()).lossless_modes == ()

@@ -1,0 +1,214 @@
+"""Time and memory are measured right: a sleep of known length, an allocation of known size, a crash that stays outside."""
+
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from vaebench import cli, results
+from vaebench.config import parse_run
+from vaebench.machine import peak_memory
+from vaebench.suites import Case, _worker, efficiency
+
+CPU = torch.device("cpu")
+
+
+@pytest.fixture(autouse=True)
+def _elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+
+
+def suite(*words: str) -> efficiency.Efficiency:
+    return efficiency.build(parse_run(["device=cpu", "max_seconds=0.3", *words], suite="efficiency"))
+
+
+def record(name: str) -> results.Record:
+    (file,) = Path("results/efficiency").rglob(f"{name}.json")
+    return results.read(file)
+
+
+def test_a_planted_sleep_is_measured_right():
+    times = _worker.repeat(lambda: time.sleep(0.02), CPU, error=0.05, max_seconds=5)
+    assert 0.02 <= float(np.median(times)) < 0.03
+
+
+def test_repeats_end_when_the_mean_is_known_well_enough_or_time_is_up():
+    steady = _worker.repeat(lambda: time.sleep(0.005), CPU, error=0.5, max_seconds=60)
+    assert len(steady) == _worker.FEWEST
+    turns = iter(range(10_000))
+    restless = _worker.repeat(lambda: time.sleep(0.02 * (next(turns) % 2)), CPU, error=1e-6, max_seconds=0.2)
+    assert len(restless) > _worker.FEWEST
+    assert sum(restless) < 1
+
+
+def test_warming_up_ends_when_the_time_has_settled():
+    lengths = iter([0.1, 0.05, 0.02, 0.02, 0.02, 0.02])
+    cold, calls = _worker.warm_up(lambda: time.sleep(next(lengths)), CPU, max_seconds=10)
+    assert cold == pytest.approx(0.1, abs=0.02)
+    assert 4 <= calls <= 6
+
+
+def test_a_known_allocation_is_measured_right():
+    size = 200 * 2**20
+    with peak_memory(CPU) as peak:
+        block = torch.ones(size // 4)
+        del block
+    assert peak.above_bytes == pytest.approx(size, rel=0.05)
+    with peak_memory(CPU) as after:
+        torch.ones(1000)
+    assert after.above_bytes < 0.1 * size  # an earlier high-water mark is not counted again
+
+
+def test_the_floating_point_operations_are_those_of_the_convolutions(monkeypatch: pytest.MonkeyPatch):
+    """A 1x1 convolution 3 -> 8 over T x H x W positions is 2 * 3 * 8 operations at each."""
+    from vaebench.vae import Posterior, VAESpec
+
+    conv = torch.nn.Conv3d(3, 8, 1, bias=False)
+    back = torch.nn.Conv3d(8, 3, 1, bias=False)
+
+    class OneByOne:
+        spec = VAESpec("toy", "a", 1, 1, 8, causal=True)
+        network = torch.nn.ModuleList([conv, back])
+
+        def __init__(self) -> None:
+            self.net = self.network
+
+        def encode(self, video):
+            return Posterior(conv(video))
+
+        def decode(self, latent):
+            return back(latent)
+
+    monkeypatch.setattr(_worker, "prepare", lambda job: (OneByOne(), torch.rand(1, 3, 5, 16, 16), CPU))
+    with torch.inference_mode():
+        found = _worker.measure_memory(None)
+    assert found["encode_flop"] == found["decode_flop"] == 2 * 3 * 8 * 5 * 16 * 16
+    assert found["parameters"] == 48
+
+
+def test_two_runs_of_one_model_agree_within_the_stated_error():
+    """Two series of the same work: their means differ by no more than a few of the standard errors that ended them."""
+    a = torch.rand(200, 200)
+    first, second = (_worker.repeat(lambda: [a @ a for _ in range(40)], CPU, 0.02, 3) for _ in range(2))
+    spread = np.hypot(*(np.std(times, ddof=1) / np.sqrt(len(times)) for times in (first, second)))
+    # medians: another process that wakes up once moves a mean, and says nothing of the model
+    assert abs(np.median(first) - np.median(second)) < 6 * max(spread, 0.02 * np.median(first))
+
+
+def test_each_case_is_measured_and_recorded_with_units(capsys: pytest.CaptureFixture[str]):
+    words = ["vaes=[cogvideox/tiny]", "frames=[9]", "sizes=[32]", "max_seconds=0.2", "device=cpu"]
+    assert cli.main(["run", "--suite", "efficiency", *words]) == 0
+    found = record("cogvideox-tiny")
+    assert found.vae["weights"] == "random"
+    scores = found.scores
+    case = "float32 9x32"
+    assert scores[f"encode_s@{case}"].unit == "s"
+    assert scores[f"encode_s@{case}"].n >= _worker.FEWEST
+    assert scores[f"decode_peak_bytes@{case}"].value > 9 * 32 * 32 * 3 * 4  # at least the video it returns
+    assert scores[f"encode_frames_per_s@{case}"].value == pytest.approx(9 / scores[f"encode_s@{case}"].value)
+    assert scores[f"encode_flop@{case}"].value > 1e6
+    assert found.extra[case]["matmul_flop_per_s"] > 1e8
+    table = capsys.readouterr().out
+    assert "cogvideox/tiny · float32 9x32" in table
+    assert "MiB" in table
+    assert "untrained" not in table
+
+
+def test_out_of_memory_is_a_result_with_its_size(capsys: pytest.CaptureFixture[str]):
+    words = [
+        "vaes=[cogvideox/tiny]",
+        "frames=[33]",
+        "sizes=[512]",
+        "memory_gib=1.5",
+        "device=cpu",
+        "max_seconds=0.1",
+    ]
+    assert cli.main(["run", "--suite", "efficiency", *words]) == 0
+    score = record("cogvideox-tiny").scores["encode_s@float32 33x512"]
+    assert score.value is None
+    assert "out of memory (33x512x512 float32)" in score.note
+    assert "OOM" in capsys.readouterr().out
+
+
+def test_a_worker_that_dies_is_a_failure_and_the_next_model_runs(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+):
+    real = efficiency.Efficiency._spawn
+    halves = {
+        f"{half}_{what}": 1.0
+        for half in ("encode", "decode")
+        for what in ("above_bytes", "total_bytes", "flop")
+    }
+    times = {"encode_s": [0.1, 0.1, 0.1], "decode_s": [0.2, 0.2, 0.2], "matmul_flop_per_s": 1e9}
+
+    def spawn(self, job, what):
+        if job.name == "cogvideox/tiny":
+            return real(self, replace(job, name="cogvideox/nothing"), what)
+        return halves if what == "memory" else times
+
+    monkeypatch.setattr(efficiency.Efficiency, "_spawn", spawn)
+    words = ["vaes=[cogvideox/tiny,pool/4x8x8]", "frames=[4]", "sizes=[16]", "device=cpu"]
+    assert cli.main(["run", "--suite", "efficiency", *words]) == 1
+    assert "no variant 'nothing'" in capsys.readouterr().err
+    assert record("pool-4x8x8").scores["decode_frames_per_s@float32 4x16"].value == pytest.approx(20)
+
+
+def test_the_search_finds_the_largest_legal_length_that_fits(monkeypatch: pytest.MonkeyPatch):
+    made = suite("largest=true", "frames=[5]", "sizes=[64]")
+    vae = made.open("cogvideox/2b")
+    asked: list[int] = []
+
+    def spawn(self, job, what):
+        asked.append(job.num_frames)
+        return {"out_of_memory": ""} if job.num_frames > 100 else {}
+
+    monkeypatch.setattr(efficiency.Efficiency, "_spawn", spawn)
+    found = made.measure(vae, Case("float32 largest 64"))
+    assert found["largest"] == 97  # 8k+1
+    assert all(vae.spec.frames.allows(frames) for frames in asked)
+    assert len(asked) < 15
+
+
+def test_variants_that_differ_in_weights_alone_run_once():
+    names = suite().default_vaes(["pool/4x8x8", "cogvideox/2b", "cogvideox/5b", "dct/4", "dct/16"])
+    assert names == ["pool/4x8x8", "cogvideox/2b", "dct/4", "dct/16"]
+
+
+def test_the_setting_names_device_threads_and_every_flag():
+    from vaebench.data import synthetic
+
+    source = synthetic.build(parse_run([]))
+    plain = suite().setting(source)
+    assert f"{torch.get_num_threads()}threads" in plain
+    assert suite("tf32=true", "mode=native", "memory_gib=8").setting(source) == f"{plain}-native-8gib-tf32"
+
+
+def test_the_cases_are_legal_lengths_of_the_vae():
+    made = suite("frames=[5,17]", "sizes=[64]", "dtypes=[float32,bfloat16]")
+    spec = made.open("cogvideox/2b").spec
+    ids = [case.id for case in made.cases(None, spec)]
+    assert ids == ["float32 9x64", "float32 17x64", "bfloat16 9x64", "bfloat16 17x64"]
+
+
+def test_compile_and_channels_last_change_no_value(tmp_path: Path):
+    import adapters
+
+    vae = adapters.load("cogvideox/tiny")
+    video = torch.rand(1, 3, 9, 16, 16)
+    with torch.inference_mode():
+        before = vae.encode(video).mean
+        _worker.to_channels_last(vae)
+        after = vae.encode(video).mean
+    assert _worker.networks(vae)
+    assert torch.allclose(before, after, atol=1e-5)
+
+
+@pytest.mark.gpu
+def test_memory_of_a_known_allocation_on_a_gpu():
+    with peak_memory(torch.device("cuda")) as peak:
+        block = torch.ones(50 * 2**20, device="cuda")
+        del block
+    assert peak.above_bytes == pytest.approx(200 * 2**20, rel=0.02)
