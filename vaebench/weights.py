@@ -26,6 +26,9 @@ from typing import IO
 from vaebench.plugins import did_you_mean
 
 
+RANDOM = "random"  # in the place of a path: the released configuration with random weights, for what measures cost alone
+
+
 class Unavailable(FileNotFoundError):
     """A file of weights is not on this machine; the message says how to get it."""
 
@@ -98,8 +101,8 @@ def path(name: str) -> Path:
     """The metric file called `name`, on this machine; Unavailable if it is not here."""
     entry = _entry(name)
     places = [folder / entry.file for folder in folders()]
-    torch_home = os.environ.get("TORCH_HOME", Path.home() / ".cache" / "torch")
-    places.append(Path(torch_home) / "hub" / "checkpoints" / entry.file)
+    cache = Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache"))
+    places.append(Path(os.environ.get("TORCH_HOME", cache / "torch")) / "hub" / "checkpoints" / entry.file)
     for place in places:
         if place.is_file():
             return place
