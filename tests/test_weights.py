@@ -1,0 +1,308 @@
+"""Weight files: where they are looked for, what is verified, and a download that keeps all or nothing."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import threading
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, HTTPServer
+from pathlib import Path
+from typing import BinaryIO
+
+import pytest
+
+from vaebench import plugins, weights
+from vaebench.weights import HubFile, Unavailable, WeightFile
+
+CONTENT = bytes(range(256)) * 5000  # more than one block
+SHA = hashlib.sha256(CONTENT).hexdigest()
+HUB = "hf:org/repo@0123abc:vae/model.safetensors"
+
+
+@pytest.fixture(autouse=True)
+def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """An empty machine."""
+    folder = tmp_path / "home"
+    folder.mkdir()
+    monkeypatch.setenv("HOME", str(folder))
+    for name in ("VAEBENCH_WEIGHTS", "TORCH_HOME", "XDG_CACHE_HOME"):
+        monkeypatch.delenv(name, raising=False)
+    for name in ("http_proxy", "HTTP_PROXY", "all_proxy", "ALL_PROXY"):
+        monkeypatch.delenv(name, raising=False)
+    return folder
+
+
+@pytest.fixture
+def shelf(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """$VAEBENCH_WEIGHTS, not made yet."""
+    monkeypatch.setenv("VAEBENCH_WEIGHTS", str(tmp_path / "shelf"))
+    return tmp_path / "shelf"
+
+
+def enter(monkeypatch: pytest.MonkeyPatch, url: str, **change: object) -> WeightFile:
+    """The only entry of the table: "net", a file of CONTENT."""
+    entry = WeightFile("net.pth", url, SHA, "a test", "none")
+    entry = dataclasses.replace(entry, **change)  # type: ignore[arg-type]
+    monkeypatch.setattr(weights, "FILES", {"net": entry})
+    return entry
+
+
+@pytest.fixture
+def site() -> Iterator[str]:
+    """A web site on this machine: /net.pth is the file, /short breaks off, /page is a page, anything else is missing."""
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            body = {"/net.pth": CONTENT, "/short": CONTENT, "/page": b"<html>please log in</html>"}.get(
+                self.path
+            )
+            if body is None:
+                self.send_error(404)
+                return
+            self.send_response(200)
+            self.send_header("Content-Length", str(len(body)))
+            self.end_headers()
+            self.wfile.write(body[: len(body) // 2] if self.path == "/short" else body)
+
+        def log_message(self, *_: object) -> None:
+            pass
+
+    server = HTTPServer(("127.0.0.1", 0), Handler)
+    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
+    thread.start()
+    yield f"http://127.0.0.1:{server.server_port}"
+    server.shutdown()
+    thread.join()
+    server.server_close()
+
+
+# --- the table -----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", weights.FILES)
+def test_every_entry_says_where_from_what_for_and_under_which_licence(name: str) -> None:
+    entry = weights.FILES[name]
+    assert all(url.startswith("https://") for url in (entry.url, *entry.mirrors))
+    assert len(bytes.fromhex(entry.sha256)) == 32
+    assert entry.license
+    assert Path(entry.file).name == entry.file
+    assert set(entry.used_by.split(", ")) <= set(plugins.names("metrics"))
+
+
+@pytest.mark.parametrize("name", ["alexnet", "vgg16"])
+def test_the_checksum_agrees_with_the_digits_that_torchvision_puts_into_the_name(name: str) -> None:
+    entry = weights.FILES[name]
+    assert entry.sha256.startswith(entry.file.removesuffix(".pth").rpartition("-")[2])
+
+
+def test_an_unknown_name_gets_the_nearest() -> None:
+    with pytest.raises(ValueError, match=r"no weights called 'alexnt'; did you mean 'alexnet'\?"):
+        weights.path("alexnt")
+
+
+# --- where a metric's file lies ------------------------------------------------------------------------------------
+
+
+def test_the_users_folder_comes_first_then_the_cache_then_torchs(
+    home: Path, shelf: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    enter(monkeypatch, "https://nowhere.invalid/net.pth")
+    places = [shelf, home / ".cache/vaebench/weights", home / ".cache/torch/hub/checkpoints"]
+    for place in reversed(places):
+        place.mkdir(parents=True)
+        (place / "net.pth").write_bytes(CONTENT)
+        assert weights.path("net") == place / "net.pth"
+
+
+@pytest.mark.parametrize(("variable", "inside"), [("TORCH_HOME", "hub"), ("XDG_CACHE_HOME", "torch/hub")])
+def test_torchs_cache_is_where_torch_has_it(
+    variable: str, inside: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    enter(monkeypatch, "https://nowhere.invalid/net.pth")
+    monkeypatch.setenv(variable, str(tmp_path / "other"))
+    file = tmp_path / "other" / inside / "checkpoints" / "net.pth"
+    file.parent.mkdir(parents=True)
+    file.write_bytes(CONTENT)
+    assert weights.path("net") == file
+
+
+def test_a_missing_file_is_unavailable_and_the_message_says_how_to_get_it(
+    shelf: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    enter(monkeypatch, "https://nowhere.invalid/net.pth")
+    with pytest.raises(Unavailable) as missing:
+        weights.path("net")
+    for words in ("vaebench weights fetch net", str(shelf), "https://nowhere.invalid/net.pth"):
+        assert words in str(missing.value)
+    assert isinstance(missing.value, OSError)  # one line on the command line
+
+
+# --- checksums -----------------------------------------------------------------------------------------------------
+
+
+def test_only_the_known_bytes_are_verified(shelf: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    enter(monkeypatch, "https://nowhere.invalid/net.pth")
+    shelf.mkdir()
+    file = shelf / "net.pth"
+    file.write_bytes(CONTENT)
+    assert weights.verified("net") == file
+    file.write_bytes(CONTENT[:-1])
+    with pytest.raises(
+        ValueError, match=f"net.pth is not the net it should be: .* expected {SHA}; delete it"
+    ):
+        weights.verified("net")
+
+
+def test_a_digest_is_remembered_until_the_file_changes(
+    home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = tmp_path / "big"
+    file.write_bytes(CONTENT)
+    assert weights.digest(file) == SHA
+    with monkeypatch.context() as patched:
+        patched.setattr(weights, "_sha256", lambda stream: "read again")
+        assert weights.digest(file) == SHA
+        file.write_bytes(CONTENT + b"!")
+        assert weights.digest(file) == "read again"
+    (home / ".cache/vaebench/sha256.json").write_text("{half a fi")
+    assert weights.digest(file) == hashlib.sha256(CONTENT + b"!").hexdigest()
+
+
+class Full:
+    """A file on a full disk: it can be rewound and not be written."""
+
+    def __init__(self, device: BinaryIO) -> None:
+        self.write = device.write
+
+    def seek(self, _: int) -> None: ...
+
+    def truncate(self) -> None: ...
+
+
+# --- fetch ---------------------------------------------------------------------------------------------------------
+
+
+def left_in(folder: Path) -> list[str]:
+    return sorted(file.name for file in folder.iterdir())
+
+
+def test_fetch_downloads_verifies_and_keeps(site: str, shelf: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    enter(monkeypatch, f"{site}/net.pth")
+    file = weights.fetch("net")
+    assert file == shelf / "net.pth"
+    assert file.read_bytes() == CONTENT
+    assert file.stat().st_mode & 0o777 == 0o644
+    assert left_in(shelf) == ["net.pth"]
+    assert weights.verified("net") == file
+
+
+def test_fetch_shows_its_progress(
+    site: str, shelf: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    enter(monkeypatch, f"{site}/net.pth")
+    weights.fetch("net")
+    assert "net: 100%" in capsys.readouterr().err
+
+
+def test_fetch_without_a_folder_of_ones_own_fills_the_cache(
+    site: str, home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    enter(monkeypatch, f"{site}/net.pth")
+    assert weights.fetch("net") == home / ".cache/vaebench/weights/net.pth"
+
+
+def test_what_is_here_is_not_fetched_again_but_it_is_verified(
+    site: str, shelf: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    enter(monkeypatch, f"{site}/missing")
+    shelf.mkdir()
+    (shelf / "net.pth").write_bytes(CONTENT)
+    assert weights.fetch("net") == shelf / "net.pth"
+    (shelf / "net.pth").write_bytes(b"another")
+    with pytest.raises(ValueError, match="not the net it should be"):
+        weights.fetch("net")
+
+
+@pytest.mark.parametrize(
+    ("page", "reason"),
+    [("missing", "Not Found"), ("page", "26 bytes of sha256"), ("short", "")],
+)
+def test_what_is_not_the_file_is_not_kept(
+    page: str, reason: str, site: str, shelf: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    enter(monkeypatch, f"{site}/{page}")
+    with pytest.raises(ConnectionError, match=rf"nothing was kept \(.*/{page}: {reason}.*copy it into"):
+        weights.fetch("net")
+    assert left_in(shelf) == []
+
+
+@pytest.mark.parametrize("page", ["missing", "page", "short"])
+def test_a_mirror_is_asked_when_the_origin_fails(
+    page: str, site: str, shelf: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    enter(monkeypatch, f"{site}/{page}", mirrors=(f"{site}/net.pth",))
+    assert weights.fetch("net").read_bytes() == CONTENT
+    assert left_in(shelf) == ["net.pth"]
+
+
+def test_an_origin_that_cannot_be_reached_is_one_line(
+    shelf: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    enter(monkeypatch, (tmp_path / "nothing").as_uri(), mirrors=("http://127.0.0.1:1/net.pth",))
+    with pytest.raises(ConnectionError, match=r"nothing: .*127\.0\.0\.1:1/net\.pth: ") as refused:
+        weights.fetch("net")
+    assert "\n" not in str(refused.value)
+
+
+def test_an_interrupted_download_leaves_nothing(
+    site: str, shelf: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupt(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    enter(monkeypatch, f"{site}/net.pth")
+    monkeypatch.setattr(weights, "_download", interrupt)
+    with pytest.raises(KeyboardInterrupt):
+        weights.fetch("net")
+    assert left_in(shelf) == []
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="no /dev/full on this system")
+def test_a_full_disk_is_said_and_no_mirror_is_blamed(
+    site: str, shelf: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    entry = enter(monkeypatch, f"{site}/net.pth", mirrors=(f"{site}/net.pth",))
+    with Path("/dev/full").open("wb", buffering=0) as full, pytest.raises(OSError, match="No space left"):
+        weights._download(entry, "net", Full(full))
+    assert not shelf.exists()
+
+
+# --- files of the Hugging Face hub ---------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "source", ["org/repo@1:a", "hf:org/repo:a", "hf:org/repo@1", "hf:@1:a", "hf:org/repo@1:"]
+)
+def test_a_source_that_pins_no_revision_or_file_is_refused(source: str) -> None:
+    with pytest.raises(ValueError, match="reads hf:org/repo@revision:path"):
+        HubFile.parse(source)
+
+
+def test_the_weights_of_a_vae_are_found_where_they_were_put(shelf: Path, home: Path, tmp_path: Path) -> None:
+    with pytest.raises(
+        Unavailable, match=r"org/repo/vae/model\.safetensors is not here: run .* weights=PATH"
+    ):
+        weights.find(HUB)
+    cached = home / ".cache/vaebench/weights/org--repo/vae/model.safetensors"
+    own = shelf / "org--repo/vae/model.safetensors"
+    for file in (cached, own):
+        file.parent.mkdir(parents=True)
+        file.touch()
+        assert weights.find(HUB) == file
+    given = tmp_path / "given"
+    given.mkdir()
+    with pytest.raises(Unavailable, match=r"given has no model\.safetensors"):
+        weights.find(HUB, str(given))
+    (given / "model.safetensors").touch()
+    assert weights.find(HUB, str(given)) == weights.find(HUB, str(given / "model.safetensors"))
