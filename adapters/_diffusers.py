@@ -105,6 +105,10 @@ class Family:
         from adapters._nets.checkpoint import load_strict
 
         self.requires(spec)
+        if weights == places.RANDOM:
+            return DiffusersVAE(
+                self, spec, spec.variant, self._build(self.configs.get(spec.variant, {})), device, dtype, mode
+            )
         file = places.find(spec.source, weights)
         state = self.read(file)
         variant = spec.variant if spec.variant in self.variants else self._nearest(_shapes(state))

@@ -75,8 +75,10 @@ def load(
     from adapters._nets.cvvae import CVVAE, SD3, Blocks, CVVAEConfig, published_name, read_config
 
     check_mode(spec, mode)
-    file = places.find(spec.source, weights)
     config, blocks = SD3 if spec.latent_channels == 16 else CVVAEConfig(), Blocks()
+    if weights == places.RANDOM:
+        return _vae(spec, CVVAE(config), blocks, device, dtype, mode)
+    file = places.find(spec.source, weights)
     beside = file.with_name("config.json")
     if beside.is_file():
         config, blocks = read_config(_json(beside))

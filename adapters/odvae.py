@@ -87,6 +87,8 @@ def load(
     from adapters._nets.checkpoint import load_strict, read_state
     from adapters._nets.odvae import ODVAE, read_config
 
+    if weights == weight_files.RANDOM:
+        return _ready(spec, ODVAE(), device, dtype or torch.float32, mode)
     file = weight_files.find(spec.source, weights)
     described = file.with_name("config.json")
     config = read_config(json.loads(described.read_text())) if described.is_file() else None

@@ -66,6 +66,8 @@ def load(
     from adapters._nets.opensora import OpenSoraConfig, OpenSoraVAE
 
     check_mode(spec, mode)
+    if weights == places.RANDOM:
+        return _vae(spec, OpenSoraVAE(OpenSoraConfig()), PIECE, device, dtype, mode)
     file = places.find(spec.source, weights)
     with torch.device("meta"):
         model = OpenSoraVAE(OpenSoraConfig())

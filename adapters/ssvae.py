@@ -91,6 +91,8 @@ def load(
     from adapters._nets.checkpoint import load_strict, read_state
     from adapters._nets.ssvae import SSVAE
 
+    if weights == weight_files.RANDOM:
+        return _ready(spec, SSVAE(), device, dtype or torch.float32, mode)
     file = weight_files.find(spec.source, weights)
     with torch.device("meta"):
         model = SSVAE()
