@@ -1,23 +1,23 @@
-"""A source of clips that are files below a root: what folder, bundle, webvid, panda70m, kinetics400 and ucf101 share."""
+"""A source of clips that are files below a root: what all sources that read video files share."""
 
 from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
 from functools import partial
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING
 
 from vaebench.data import _decode, _frames, _manifest
+from vaebench.data._manifest import Row
 from vaebench.video import Clip
 
 if TYPE_CHECKING:
     from torch import Tensor
 
     from vaebench.config import RunConfig
-    from vaebench.data._manifest import Row
 
 ENDS = 1 << 14  # bytes read from either end of a file for its fingerprint
 
@@ -42,10 +42,47 @@ class Files:
 def source(name: str, root: Path, rows: Sequence[Row], config: RunConfig, listed: int | None = None) -> Files:
     """The source of these rows.  `listed`: how many clips the data set has, where only those on disk are in `rows`."""
     _manifest.unique(rows, root)
-    identity = {"name": name, "sha256": fingerprint(root, rows), "clips": str(len(rows))}
+    contents = ((row.id, row.start, row.sha256 or ends(root / row.file)) for row in rows)
+    identity = {"name": name, "sha256": fingerprint(contents), "clips": str(len(rows))}
     if listed is not None:
         identity["listed"] = str(listed)
     return Files(identity, root, rows, config.num_frames, config.size)
+
+
+def published(
+    config: RunConfig,
+    layout: str,
+    columns: Sequence[str],
+    expand: Callable[[dict[str, str]], Iterable[tuple[str, str]]],
+    name_of: Callable[[Path, str], str] = lambda _, file: PurePosixPath(file).stem,
+    label_of: Callable[[str], str] = lambda _: "",
+) -> Files:
+    """A data set that is given out as a CSV and fetched clip by clip, so that what is on disk is seldom all of it.
+
+    `expand` turns a row of the data set's own CSV into the (name, label) of each of its clips, `name_of` a file below the
+    root into the name of its clip.  The clips are those of the CSV that are on disk, in its order, and the identity says how
+    many it lists.  A manifest of ours in place of the CSV pins the clips instead; without either every video is read, with
+    the label that `label_of` finds in its path.
+    """
+    root = need_root(config, layout)
+    listed = None
+    if not config.manifest:
+        rows = [replace(row, label=label_of(row.file)) for row in _manifest.scan(root)]
+    elif _manifest.is_manifest(config.manifest):
+        rows = _manifest.read(config.manifest)
+    else:
+        wanted = [clip for row in _manifest.table(config.manifest, columns) for clip in expand(row)]
+        on_disk = {name_of(root, row.file): row.file for row in _manifest.scan(root)}
+        rows = [Row(name, on_disk[name], label=label) for name, label in wanted if name in on_disk]
+        listed = len(wanted)
+    if not rows:
+        where = (
+            f"{root}, of the {listed} that {config.manifest} lists"
+            if listed
+            else config.manifest or str(root)
+        )
+        raise ValueError(f"no clip of data={config.data} is in {where}; the layout expected is {layout}")
+    return source(config.data, root, rows, config, listed)
 
 
 def load_row(path: Path, row: Row, num_frames: int, size: int) -> Tensor:
@@ -60,7 +97,7 @@ def load_row(path: Path, row: Row, num_frames: int, size: int) -> Tensor:
     return _frames.clip(_decode.read(path, row.start, num_frames), size)
 
 
-def fingerprint(root: Path, rows: Sequence[Row]) -> str:
+def fingerprint(contents: Iterable[tuple[str, int, str]]) -> str:
     """One hash of what decides the pixels: every clip's id, start frame, and bytes.
 
     The bytes stand as the sha256 that a manifest pins, which is checked when the clip is loaded.  Where nothing is pinned they
@@ -69,20 +106,20 @@ def fingerprint(root: Path, rows: Sequence[Row]) -> str:
     the middle that keeps the length does not; a manifest shows that too.
     """
     digest = hashlib.sha256()
-    for row in rows:
-        content = row.sha256 or _ends(root / row.file)
-        digest.update(f"{row.id}\0{row.start}\0{content}\n".encode())
+    for name, start, content in contents:
+        digest.update(f"{name}\0{start}\0{content}\n".encode())
     return digest.hexdigest()
 
 
-def _ends(file: Path) -> str:
+def ends(file: Path) -> str:
+    """Length and hash of both ends of a file, "missing" if there is none: its clip says so when it is loaded."""
     try:
         with open(file, "rb") as content:
             length = os.fstat(content.fileno()).st_size
             head = content.read(ENDS)
             content.seek(max(ENDS, length - ENDS))
             return f"{length} {hashlib.sha256(head + content.read(ENDS)).hexdigest()}"
-    except OSError:  # its clip says so when it is loaded
+    except OSError:
         return "missing"
 
 

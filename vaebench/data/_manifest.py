@@ -38,20 +38,30 @@ COLUMNS = [f.name for f in fields(Row)]
 
 def table(file: str | Path, need: Sequence[str]) -> list[dict[str, str]]:
     """The rows of a CSV with at least the columns `need`.  OSError if unreadable, ValueError if it is no such table."""
+    columns = _header(file)
+    lacking = [column for column in need if column not in columns]
+    if lacking:
+        raise ValueError(f"{file}: has no column {lacking[0]!r}; its columns are: {', '.join(columns)}")
     try:
         with open(file, encoding="utf-8-sig", newline="") as text:
-            reader = csv.DictReader(text, restval="")
-            columns = list(reader.fieldnames or [])
-            lacking = [column for column in need if column not in columns]
-            if lacking:
-                raise ValueError(
-                    f"{file}: has no column {lacking[0]!r}; its columns are: {', '.join(columns)}"
-                )
-            return list(reader)
+            return list(csv.DictReader(text, restkey="", restval=""))
+    except (csv.Error, UnicodeDecodeError) as reason:
+        raise ValueError(f"{file}: is not a CSV in UTF-8 ({reason})") from None
+
+
+def _header(file: str | Path) -> list[str]:
+    try:
+        with open(file, encoding="utf-8-sig", newline="") as text:
+            return next(csv.reader(text), [])
     except OSError as reason:
         raise OSError(f"{file}: {reason.strerror}; manifest=FILE should name a CSV") from None
     except (csv.Error, UnicodeDecodeError) as reason:
         raise ValueError(f"{file}: is not a CSV in UTF-8 ({reason})") from None
+
+
+def is_manifest(file: str | Path) -> bool:
+    """Is this a manifest of ours, rather than the CSV that a data set is given out with?"""
+    return "file" in _header(file)
 
 
 def read(file: str | Path) -> list[Row]:

@@ -1,0 +1,40 @@
+"""Kinetics-400 (Kay et al., 2017, arXiv 1705.06950): ten-second clips of human actions, in folders by class.
+
+    vaebench run data=kinetics400 root=DIR/val manifest=val.csv
+
+    DIR/val/<class>/<youtube_id>_<start>_<end>.mp4     start and end in seconds, six digits each; class folders may be absent
+    val.csv                                            columns label, youtube_id, time_start, time_end, split
+
+The clips are the CSV's, in its order, as far as they are on disk; the record says of how many, since clips vanish from
+the web.  Without the CSV every clip below root is read and its folder is its label.  `vaebench manifest` pins a subset.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from pathlib import PurePosixPath
+from typing import TYPE_CHECKING
+
+from vaebench.data import _files
+
+if TYPE_CHECKING:
+    from vaebench.config import RunConfig
+    from vaebench.data._files import Files
+
+LAYOUT = (
+    "Kinetics-400, DIR/<class>/<youtube_id>_<start>_<end>.mp4, with manifest=val.csv or without "
+    "(https://github.com/cvdfoundation/kinetics-dataset has both)"
+)
+
+
+def build(config: RunConfig) -> Files:
+    """OSError for a folder or CSV that cannot be read; ValueError, with the layout, if no clip of it is there."""
+    columns = ["label", "youtube_id", "time_start", "time_end"]
+    return _files.published(
+        config, LAYOUT, columns, _clips, label_of=lambda file: PurePosixPath(file).parent.name
+    )
+
+
+def _clips(row: dict[str, str]) -> Iterable[tuple[str, str]]:
+    start, end = (int(float(row[column])) for column in ("time_start", "time_end"))
+    return [(f"{row['youtube_id']}_{start:06d}_{end:06d}", row["label"])]

@@ -1,0 +1,60 @@
+"""Panda-70M (Chen et al., CVPR 2024, arXiv 2402.19479): captioned cuts of YouTube videos.
+
+    vaebench run data=panda70m root=DIR manifest=panda70m_testing.csv
+
+    DIR/<shard>/<number>_<clip>.mp4 with <number>_<clip>.json   as the video2dataset of its repository lays it: the json's
+                                                               "url" says which video the number means
+    DIR/.../<videoID>_<clip>.mp4                               or cut by hand, the clips of a video counted from 0
+    panda70m_testing.csv                                       columns url, videoID, timestamp, ...; a list of cuts per video
+
+A clip is called <videoID>_<clip>, five digits, whichever way it was fetched: numbers depend on the CSV that was used, names
+do not.  The clips are the CSV's, in its order, as far as they are on disk; the record says of how many.
+"""
+
+from __future__ import annotations
+
+import ast
+import json
+from collections.abc import Iterable
+from pathlib import Path, PurePosixPath
+from typing import TYPE_CHECKING
+from urllib.parse import parse_qs, urlparse
+
+from vaebench.data import _files
+
+if TYPE_CHECKING:
+    from vaebench.config import RunConfig
+    from vaebench.data._files import Files
+
+LAYOUT = (
+    "Panda-70M, DIR/<shard>/<number>_<clip>.mp4 with a .json beside each, or DIR/<videoID>_<clip>.mp4, with "
+    "manifest=panda70m_testing.csv (https://github.com/snap-research/Panda-70M, dataset_dataloading, has CSV and downloader)"
+)
+
+
+def build(config: RunConfig) -> Files:
+    """OSError for a folder or CSV that cannot be read; ValueError, with the layout, if no clip of it is there."""
+    return _files.published(config, LAYOUT, ["videoID", "timestamp"], _clips, name_of=_name)
+
+
+def _clips(row: dict[str, str]) -> Iterable[tuple[str, str]]:
+    try:
+        cuts = len(ast.literal_eval(row["timestamp"]))
+    except (ValueError, SyntaxError, TypeError):
+        raise ValueError(
+            f"Panda-70M: timestamp {row['timestamp']!r} of {row['videoID']} should be a list of cuts"
+        ) from None
+    return [(f"{row['videoID']}_{cut:05d}", "") for cut in range(cuts)]
+
+
+def _name(root: Path, file: str) -> str:
+    """`<videoID>_<clip>` of a file, by the json beside it if there is one, else by its own name."""
+    video, _, cut = PurePosixPath(file).stem.rpartition("_")
+    beside = (root / file).with_suffix(".json")
+    if beside.is_file():
+        try:
+            url = urlparse(str(json.loads(beside.read_text(encoding="utf-8"))["url"]))
+        except (OSError, ValueError, KeyError, TypeError) as reason:
+            raise ValueError(f'{beside}: should name the clip\'s video under "url" ({reason!r})') from None
+        video = parse_qs(url.query).get("v", [PurePosixPath(url.path).name])[0]
+    return f"{video}_{int(cut):05d}" if cut.isdecimal() else PurePosixPath(file).stem

@@ -1,0 +1,89 @@
+"""WebDataset shards: videos inside tar files, read where they lie, never unpacked.
+
+    vaebench run data=shards root=DIR        DIR/00000.tar, DIR/00001.tar, ..., each with <key>.mp4 (or webm, avi, ...)
+
+Listing walks the headers of one shard after the other and holds one at a time, so it starts at once on any number of them.
+A clip is called <shard>/<key>.  The identity hashes each shard's name, length and both ends: a tar that was written anew
+differs there in its times and sizes.
+"""
+
+from __future__ import annotations
+
+import tarfile
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path, PurePosixPath
+from typing import TYPE_CHECKING
+
+from vaebench.data import _decode, _files, _frames, _manifest
+from vaebench.video import Clip
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from vaebench.config import RunConfig
+
+LAYOUT = "a folder of uncompressed WebDataset shards (.tar) with videos in them"
+
+
+@dataclass
+class Shards:
+    """A `VideoSource` of tar members."""
+
+    identity: dict[str, str]
+    root: Path
+    shards: list[str]
+    num_frames: int
+    size: int
+
+    def __iter__(self) -> Iterator[Clip]:
+        """ValueError naming a shard that is no tar or is cut off."""
+        for shard in self.shards:
+            path = self.root / shard
+            for name, offset, length in _members(path):
+                key = PurePosixPath(shard).with_suffix("") / PurePosixPath(name).with_suffix("")
+                load = partial(_load, path, name, offset, length, self.num_frames, self.size)
+                yield Clip(id=key.as_posix(), fps=0.0, load=load, file=f"{path}:{name}")
+
+
+def build(config: RunConfig) -> Shards:
+    """OSError for a folder that cannot be read, ValueError for one without shards."""
+    root = _files.need_root(config, LAYOUT)
+    if config.manifest:
+        raise ValueError(
+            "data=shards reads every video of its shards; a manifest pins files, with data=folder"
+        )
+    shards = sorted(_manifest.walk(root, (".tar",)))
+    if not shards:
+        packed = next(iter(_manifest.walk(root, (".tar.gz", ".tgz", ".tar.zst"))), "")
+        hint = f" ({packed} is compressed: uncompress it, clips are read from the middle)" if packed else ""
+        raise ValueError(f"{root}: no .tar below it{hint}; root=DIR should name {LAYOUT}")
+    identity = {
+        "name": "shards",
+        "sha256": _files.fingerprint((shard, 0, _files.ends(root / shard)) for shard in shards),
+        "shards": str(len(shards)),
+    }
+    return Shards(identity, root, shards, config.num_frames, config.size)
+
+
+def _members(shard: Path) -> Iterator[tuple[str, int, int]]:
+    """Name, offset and length in bytes of each video in a shard."""
+    try:
+        with tarfile.open(shard, "r:") as archive:
+            for member in archive:
+                archive.members = []  # type: ignore[attr-defined]  # it remembers every header it has seen
+                if member.isreg() and member.name.lower().endswith(_manifest.EXTENSIONS):
+                    yield member.name, member.offset_data, member.size
+    except tarfile.TarError as reason:
+        raise ValueError(f"{shard}: is not a whole, uncompressed tar ({reason}); fetch it again") from None
+
+
+def _load(shard: Path, name: str, offset: int, length: int, num_frames: int, size: int) -> Tensor:
+    """uint8 (3, num_frames, size, size)."""
+    with open(shard, "rb") as content:
+        content.seek(offset)
+        data = content.read(length)
+    if len(data) < length:
+        raise ValueError(f"{shard}:{name}: the shard ends before this clip does; fetch it again")
+    return _frames.clip(_decode.read(f"{shard}:{name}", 0, num_frames, data), size)

@@ -1,0 +1,50 @@
+"""UCF-101 (Soomro et al., 2012, arXiv 1212.0402): 13,320 videos of 101 actions, 320x240.
+
+vaebench run data=ucf101 root=UCF-101                                            all of them, as Latte and StyleGAN-V do
+vaebench run data=ucf101 root=UCF-101 manifest=ucfTrainTestlist/testlist01.txt   one of the published splits
+
+UCF-101/<Class>/v_<Class>_g01_c01.avi     the label is the folder's name: the files of HandstandPushups are called
+                                          v_HandStandPushups_...
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path, PurePosixPath
+from typing import TYPE_CHECKING
+
+from vaebench.data import _files, _manifest
+from vaebench.data._manifest import Row
+
+if TYPE_CHECKING:
+    from vaebench.config import RunConfig
+    from vaebench.data._files import Files
+
+LAYOUT = (
+    "UCF-101 unpacked, DIR/<Class>/v_<Class>_g01_c01.avi; the splits are in ucfTrainTestlist/, beside it and not in it "
+    "(https://www.crcv.ucf.edu/data/UCF101.php has both)"
+)
+
+
+def build(config: RunConfig) -> Files:
+    """OSError for a folder or list that cannot be read; ValueError, with the layout, if there is no video."""
+    root = _files.need_root(config, LAYOUT)
+    if config.manifest.endswith(".txt"):
+        rows = _split(config.manifest)
+    else:
+        rows = _manifest.read(config.manifest) if config.manifest else _manifest.scan(root)
+    rows = [replace(row, label=PurePosixPath(row.file).parent.name) for row in rows]
+    if not rows or not all(row.label for row in rows):
+        stray = next((row.file for row in rows if not row.label), "no video")
+        raise ValueError(f"{config.manifest or root}: found {stray}; the layout expected is {LAYOUT}")
+    return _files.source("ucf101", root, rows, config)
+
+
+def _split(file: str) -> list[Row]:
+    """`trainlist01.txt` ("Class/video.avi 1") or `testlist01.txt` ("Class/video.avi")."""
+    try:
+        lines = Path(file).read_text(encoding="utf-8").split("\n")
+    except OSError as reason:
+        raise OSError(f"{file}: {reason.strerror}; manifest=FILE should be a split or a manifest") from None
+    names = [PurePosixPath(line.split()[0]) for line in lines if line.strip()]
+    return [Row(name.with_suffix("").as_posix(), name.as_posix()) for name in names]

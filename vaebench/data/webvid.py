@@ -1,0 +1,36 @@
+"""WebVid-10M (Bain et al., ICCV 2021, arXiv 2104.00650): stock footage with captions, fetched from its CSV.
+
+    vaebench run data=webvid root=DIR manifest=results_10M_val.csv
+
+    DIR/videos/<page_dir>/<videoid>.mp4      as its download script lays it; any other tree with <videoid>.mp4 will do
+    results_10M_val.csv                      columns videoid, page_dir, contentUrl, duration, name
+
+The clips are the CSV's, in its order, as far as they are on disk; the record says of how many.  The CSVs were withdrawn
+from their first place, and the videos may not be passed on: two people compare the same clips by a manifest
+(`vaebench manifest DIR FILE.csv`), which names and hashes them and holds no pixel.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import TYPE_CHECKING
+
+from vaebench.data import _files
+
+if TYPE_CHECKING:
+    from vaebench.config import RunConfig
+    from vaebench.data._files import Files
+
+LAYOUT = (
+    "WebVid-10M as its download script lays it, DIR/videos/<page_dir>/<videoid>.mp4, with manifest=results_10M_val.csv "
+    "(https://github.com/m-bain/webvid tells where it can still be had)"
+)
+
+
+def build(config: RunConfig) -> Files:
+    """OSError for a folder or CSV that cannot be read; ValueError, with the layout, if no clip of it is there."""
+    return _files.published(config, LAYOUT, ["videoid"], _clips)
+
+
+def _clips(row: dict[str, str]) -> Iterable[tuple[str, str]]:
+    return [(row["videoid"], "")]
