@@ -15,7 +15,17 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from adapters._nets.blocks import CausalConv3d, FrameConv2d, Level, attend, frames_of, project, silu, video_of
+from adapters._nets.blocks import (
+    CausalConv3d,
+    FrameConv2d,
+    Level,
+    attend,
+    frames_of,
+    project,
+    repeat_first,
+    silu,
+    video_of,
+)
 
 
 @dataclass(frozen=True)
@@ -94,13 +104,12 @@ class Downsample(nn.Module):
 
     def shortcut(self, x: Tensor) -> Tensor:
         """Space (and time) to channels, then the mean over groups of them."""
-        if (
-            self.time
-        ):  # the released model completes the first pair of frames with zeros, not with the first frame
-            x = F.pad(x, (0, 0, 0, 0, 1, 0)) if not self.new_shuffle else torch.cat([x[:, :, :1], x], dim=2)
+        if self.time:
+            # the released model completes the first pair of frames with zeros, not with the first frame
+            x = repeat_first(x, 1) if self.new_shuffle else F.pad(x, (0, 0, 0, 0, 1, 0))
         batch, channels, frames, height, width = x.shape
         depth = 1 + self.time
-        x = x.view(batch, channels, frames // depth, depth, height // 2, 2, width // 2, 2)
+        x = x.reshape(batch, channels, frames // depth, depth, height // 2, 2, width // 2, 2)
         x = x.permute(0, 1, 3, 5, 7, 2, 4, 6).flatten(1, 4)
         return x.unflatten(1, (self.out_channels, -1)).mean(dim=2)
 
