@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
@@ -82,7 +83,7 @@ def published(
             else config.manifest or str(root)
         )
         raise ValueError(f"no clip of data={config.data} is in {where}; the layout expected is {layout}")
-    return source(config.data, root, rows, config, listed)
+    return source(named(config.data, Path(config.manifest).stem), root, rows, config, listed)
 
 
 def load_row(path: Path, row: Row, num_frames: int, size: int) -> Tensor:
@@ -121,6 +122,11 @@ def ends(file: Path) -> str:
             return f"{length} {hashlib.sha256(head + content.read(ENDS)).hexdigest()}"
     except OSError:
         return "missing"
+
+
+def named(*parts: str) -> str:
+    """A name for the record, of which the folder of its results is made; two lists of one data set get two names."""
+    return "_".join(re.sub(r"[^A-Za-z0-9._]+", "_", part) for part in parts if part)
 
 
 def need_root(config: RunConfig, what: str) -> Path:

@@ -9,7 +9,6 @@ With a manifest two people measure the same frames of the same bytes, or are tol
 
 from __future__ import annotations
 
-import re
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -34,7 +33,5 @@ def build(config: RunConfig) -> Files:
             )
         )
     # the folder's own name, so that the records of two folders do not share a setting
-    name = re.sub(
-        r"[^A-Za-z0-9._]+", "_", Path(config.manifest).stem if config.manifest else root.resolve().name
-    )
+    name = _files.named(Path(config.manifest).stem or root.resolve().name)
     return _files.source(name or "folder", root, rows, config)

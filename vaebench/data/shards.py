@@ -60,7 +60,7 @@ def build(config: RunConfig) -> Shards:
         hint = f" ({packed} is compressed: uncompress it, clips are read from the middle)" if packed else ""
         raise ValueError(f"{root}: no .tar below it{hint}; root=DIR should name {LAYOUT}")
     identity = {
-        "name": "shards",
+        "name": _files.named("shards", root.resolve().name),
         "sha256": _files.fingerprint((shard, 0, _files.ends(root / shard)) for shard in shards),
         "shards": str(len(shards)),
     }

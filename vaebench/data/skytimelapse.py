@@ -74,7 +74,11 @@ def build(config: RunConfig) -> Folders:
         )
         for folder, names in folders.items()
     )
-    identity = {"name": "skytimelapse", "sha256": _files.fingerprint(contents), "clips": str(len(folders))}
+    identity = {
+        "name": _files.named("skytimelapse", root.resolve().name),
+        "sha256": _files.fingerprint(contents),
+        "clips": str(len(folders)),
+    }
     return Folders(identity, root, folders, config.num_frames, config.size)
 
 

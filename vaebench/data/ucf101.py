@@ -37,7 +37,7 @@ def build(config: RunConfig) -> Files:
     if not rows or not all(row.label for row in rows):
         stray = next((row.file for row in rows if not row.label), "no video")
         raise ValueError(f"{config.manifest or root}: found {stray}; the layout expected is {LAYOUT}")
-    return _files.source("ucf101", root, rows, config)
+    return _files.source(_files.named("ucf101", Path(config.manifest).stem), root, rows, config)
 
 
 def _split(file: str) -> list[Row]:
