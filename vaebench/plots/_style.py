@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import matplotlib as mpl
 
 if TYPE_CHECKING:
+    from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
 # Okabe and Ito's eight, told apart by colour-blind eyes; markers repeat the distinction for print in grey
@@ -60,6 +61,38 @@ def look(names: list[str]) -> dict[str, dict[str, str]]:
         name: {"color": COLOURS[i % len(COLOURS)], "marker": MARKERS[(i // len(COLOURS) + i) % len(MARKERS)]}
         for i, name in enumerate(ordered)
     }
+
+
+def label_points(axes: Axes, xs: list[float], ys: list[float], labels: list[str]) -> None:
+    """A label beside each point, moved up or down until no two of them overlap."""
+    figure = axes.get_figure()
+    assert figure is not None
+    placed: list[Any] = []
+    order = sorted(range(len(xs)), key=lambda i: (ys[i], xs[i]))
+    for i in order:
+        for dx, dy in _places():
+            text = axes.annotate(
+                labels[i], (xs[i], ys[i]), xytext=(dx, dy), textcoords="offset points", fontsize="x-small",
+                ha="left" if dx >= 0 else "right", va="center",
+                arrowprops={"arrowstyle": "-", "lw": 0.4, "color": "grey"} if abs(dy) > 10 else None,
+            )  # fmt: skip
+            box = text.get_window_extent(renderer=figure.canvas.get_renderer()).padded(1)  # type: ignore[attr-defined]
+            if not any(box.overlaps(other) for other in placed):
+                placed.append(box)
+                break
+            text.remove()
+        else:
+            axes.annotate(
+                labels[i], (xs[i], ys[i]), xytext=(7, 0), textcoords="offset points", fontsize="x-small"
+            )
+
+
+def _places() -> Iterator[tuple[float, float]]:
+    """Offsets in points, nearest first."""
+    for step in range(14):
+        for sign in (1, -1) if step else (1,):
+            for dx in (8, -8):
+                yield dx, sign * 9.0 * step
 
 
 def save(figure: Figure, stem: Path, formats: tuple[str, ...]) -> Iterator[Path]:

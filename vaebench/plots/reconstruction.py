@@ -83,27 +83,21 @@ def _rate_distortion(records: list[Record], setting: str) -> Figure:
     looks = _style.look(families)
     figure, axes = plt.subplots(figsize=(6.4, 4.2))
     for family in families:
-        points = sorted(
-            (_values_per_pixel(r), r.scores["psnr"], r) for r in records if r.vae["family"] == family
-        )
-        x = [point[0] for point in points]
-        y = np.array([point[1].value for point in points], dtype=float)
-        spread = [[_half(point[1], -1) for point in points], [_half(point[1], 1) for point in points]]
+        own = sorted((r for r in records if r.vae["family"] == family), key=_values_per_pixel)
+        scores = [record.scores["psnr"] for record in own]
+        spread = [[_half(score, side) for score in scores] for side in (-1, 1)]
+        x, y = [_values_per_pixel(record) for record in own], [score.value for score in scores]
         axes.errorbar(x, y, yerr=spread, label=family, capsize=2, lw=1, ms=6, **looks[family])
-        for at, score, record in points:
-            axes.annotate(
-                record.vae["variant"],
-                (at, score.value),
-                xytext=(6, 4),
-                textcoords="offset points",
-                fontsize="x-small",
-            )
     axes.set_xscale("log", base=2)
     axes.set_xlabel("latent values per pixel (log scale)")
     axes.set_ylabel(_axis_label("psnr", records[0]))
     axes.set_title(f"{setting}: quality against the size of the latent", loc="left", fontsize="medium")
-    axes.margins(x=0.12, y=0.1)
-    axes.legend()
+    axes.margins(x=0.15, y=0.1)
+    axes.legend(loc="center left", bbox_to_anchor=(1.01, 0.5))
+    at = [(_values_per_pixel(record), record.scores["psnr"].value or 0) for record in records]
+    _style.label_points(
+        axes, [x for x, _ in at], [y for _, y in at], [record.vae["variant"] for record in records]
+    )
     return figure
 
 

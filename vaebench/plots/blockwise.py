@@ -1,0 +1,159 @@
+"""Figures of block-wise inference: what it costs, where its seams are, what it saves."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import matplotlib.pyplot as plt
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from vaebench import results
+from vaebench.plots import _style
+from vaebench.results import Record
+
+METRICS = ("psnr", "ssim", "lpips", "fvd")
+
+
+def _records(root: Path) -> list[Record]:
+    return list(results.read_all(root, "blockwise"))
+
+
+def _modes(record: Record) -> list[str]:
+    return [name.partition("@")[2] for name in record.scores if name.startswith("pixels_max@")]
+
+
+def _stem(kind: str, record: Record) -> str:
+    return f"{kind}-{record.vae['name'].replace('/', '-')}-{record.setting}"
+
+
+def degradation(root: Path, style: str) -> Iterator[tuple[str, Figure]]:
+    """Change of each metric against whole inference, a bar a mode: the paper's Table 5, with signs."""
+    settings: dict[str, list[Record]] = {}
+    for record in _records(root):
+        settings.setdefault(record.setting, []).append(record)
+    for setting, records in settings.items():
+        shown = [
+            metric for metric in METRICS if any(_changed(r, metric, m) for r in records for m in _modes(r))
+        ]
+        if shown:
+            yield f"degradation-{setting}", _degradation(records, shown, setting)
+
+
+def _changed(record: Record, metric: str, mode: str) -> bool:
+    score = record.scores.get(f"{metric}@{mode}")
+    return score is not None and score.value is not None
+
+
+def _degradation(records: list[Record], metrics: list[str], setting: str) -> Figure:
+    rows = [(record, mode) for record in records for mode in _modes(record)]
+    figure, grid = plt.subplots(1, len(metrics), figsize=(2.6 + 3.1 * len(metrics), 1.3 + 0.3 * len(rows)), sharey=True,
+                                squeeze=False)  # fmt: skip
+    looks = _style.look(sorted({record.vae["name"] for record in records}))
+    for axes, metric in zip(grid[0], metrics, strict=True):
+        for i, (record, mode) in enumerate(rows):
+            score = record.scores.get(f"{metric}@{mode}")
+            if score is None or score.value is None:
+                continue
+            axes.barh(i, score.value, 0.7, color=looks[record.vae["name"]]["color"])
+            if score.low is not None and score.high is not None:
+                axes.plot([score.low, score.high], [i, i], color="black", lw=1)
+        axes.axvline(0, color="black", lw=0.8)
+        unit = next(r.scores[f"{metric}@{m}"].unit for r, m in rows if _changed(r, metric, m))
+        better = next(r.scores[f"{metric}@{m}"].better for r, m in rows if _changed(r, metric, m))
+        axes.set_xlabel(f"change of {metric.upper()}{f' [{unit}]' if unit else ''}\n({better} is better)")
+        axes.grid(axis="y", visible=False)
+    grid[0][0].set_yticks(range(len(rows)), [f"{record.vae['name']} · {mode}" for record, mode in rows])
+    grid[0][0].invert_yaxis()
+    figure.suptitle(
+        f"{setting}: block-wise minus whole inference, 95 % interval over clips", fontsize="small"
+    )
+    return figure
+
+
+def seam_profile(root: Path, style: str) -> Iterator[tuple[str, Figure]]:
+    """Where block-wise and whole differ: over frames, rows and columns; and the flicker between frames."""
+    for record in _records(root):
+        profiles = {mode: record.extra["profiles"][mode] for mode in _modes(record)}
+        if profiles:
+            yield _stem("seam_profile", record), _seam_profile(record, profiles)
+
+
+def _seam_profile(record: Record, profiles: dict[str, Any]) -> Figure:
+    figure, grid = plt.subplots(2, 2, figsize=(10, 5.6))
+    looks = _style.look(list(profiles))
+    panels = (
+        ("by_frame", "frame"),
+        ("by_step", "step from a frame to the next"),
+        ("by_row", "row"),
+        ("by_column", "column"),
+    )
+    for axes, (name, title) in zip(grid.flat, panels, strict=True):
+        for mode, profile in profiles.items():
+            values = np.array(profile[name])
+            colour = looks[mode]["color"]
+            axes.plot(values, label=f"{mode} (max {values.max():.1e})", color=colour, lw=1.2,
+                      marker=looks[mode]["marker"] if len(values) < 50 else None, ms=3)  # fmt: skip
+        axes.set_xlabel(title)
+        axes.set_ylabel("RMS difference")
+        axes.set_ylim(bottom=0)
+        axes.legend(fontsize="x-small")
+    figure.suptitle(
+        f"{record.vae['name']}, {record.setting}: difference to whole inference, pixels in -1..1",
+        fontsize="small",
+    )
+    return figure
+
+
+def psnr_by_frame(root: Path, style: str) -> Iterator[tuple[str, Figure]]:
+    """PSNR against the reference at each frame: the first frame, the phase within a piece, the last."""
+    for record in _records(root):
+        figure, axes = plt.subplots(figsize=(7, 3.6))
+        looks = _style.look(list(record.extra["profiles"]))
+        for mode, profile in record.extra["profiles"].items():
+            line = "-" if mode == "whole" else "--"
+            axes.plot(profile["psnr_by_frame"], line, label=mode, lw=2.4 if mode == "whole" else 1.2,
+                      color="black" if mode == "whole" else looks[mode]["color"])  # fmt: skip
+        axes.set_xlabel("frame")
+        axes.set_ylabel("PSNR [dB]")
+        axes.set_title(f"{record.vae['name']}, {record.setting}", loc="left", fontsize="medium")
+        axes.legend(fontsize="small")
+        yield _stem("psnr_by_frame", record), figure
+
+
+def by_length(root: Path, style: str) -> Iterator[tuple[str, Figure]]:
+    """Quality and peak memory against the length of the clip: streaming is flat, whole is not."""
+    for record in _records(root):
+        curves = record.extra["by_length"]
+        if len(curves["lengths"]) > 1:
+            yield _stem("by_length", record), _by_length(record, curves)
+
+
+def _by_length(record: Record, curves: dict[str, Any]) -> Figure:
+    names = [name for name in METRICS if name in curves["whole"]]
+    figure, grid = plt.subplots(1, 1 + len(names), figsize=(4.2 * (1 + len(names)), 3.6), squeeze=False)
+    modes = [mode for mode in curves if mode != "lengths"]
+    looks = _style.look(modes)
+
+    def line(axes: Axes, mode: str, values: list[float]) -> None:
+        axes.plot(curves["lengths"], values, label=mode, ms=4, lw=1.3, **looks[mode])  # type: ignore[arg-type]
+
+    for mode in modes:
+        line(grid[0][0], mode, [value / 2**20 for value in curves[mode]["bytes"]])
+        for axes, name in zip(grid[0][1:], names, strict=True):
+            line(axes, mode, curves[mode][name])
+    for axes, label in zip(
+        grid[0], ["peak memory above the weights [MiB]", *(name.upper() for name in names)], strict=True
+    ):
+        axes.set_xlabel("frames")
+        axes.set_ylabel(label)
+    grid[0][0].set_ylim(bottom=0)
+    grid[0][0].legend(fontsize="small")
+    figure.suptitle(f"{record.vae['name']}, {record.setting}", fontsize="small")
+    return figure
+
+
+FIGURES = (degradation, seam_profile, psnr_by_frame, by_length)
