@@ -129,11 +129,22 @@ def balance(main: Tensor, other: Tensor, delta: float, limit: float) -> Tensor:
     return (main.norm() / (other.norm() + delta)).clamp(0.0, limit).detach()
 
 
-def adaptive_weight(main: Tensor, other: Tensor, layer: Tensor, delta: float, limit: float) -> Tensor:
-    """`balance` of the gradients of two scalar losses with respect to `layer`; both graphs are kept."""
-    (main_gradient,) = torch.autograd.grad(main, layer, retain_graph=True)
-    (other_gradient,) = torch.autograd.grad(other, layer, retain_graph=True)
-    return balance(main_gradient, other_gradient, delta, limit)
+def adaptive_weight(
+    main: Tensor,
+    other: Tensor,
+    layer: Tensor,
+    delta: float,
+    limit: float,
+    reduce: Callable[[Tensor], Tensor] | None = None,
+) -> Tensor:
+    """`balance` of the gradients of two scalar losses with respect to `layer`; both graphs are kept.
+
+    `reduce` averages a gradient over processes, so that all of them use the weight of the whole batch.
+    """
+    gradients = [torch.autograd.grad(loss, layer, retain_graph=True)[0] for loss in (main, other)]
+    if reduce is not None:
+        gradients = [reduce(gradient) for gradient in gradients]
+    return balance(gradients[0], gradients[1], delta, limit)
 
 
 def generator_loss(
@@ -144,11 +155,13 @@ def generator_loss(
     perceptual: Perceptual | None = None,
     fake_logits: Tensor | None = None,
     last_layer: Tensor | None = None,
+    reduce: Callable[[Tensor], Tensor] | None = None,
 ) -> GeneratorLoss:
     """The loss of the autoencoder for `video` (B, 3, T, H, W) in -1..1.
 
     `fake_logits` are the discriminator's of `output.video`, with their graph, and `last_layer` the weight at which the adversarial
     term is balanced (`decoder.conv_out.weight`); without them, before the discriminator starts, there is no such term.
+    `reduce` is that of `adaptive_weight`.
     """
     parts = reconstruction_loss(video, output.video, config, perceptual)
     nll = parts["nll"]

@@ -1,0 +1,312 @@
+"""Training clips: random windows of the videos below a folder, single files and WebDataset shards alike.
+
+What lies behind an index is a function of the index and the seed alone: which file, which frames, which crop, which flip.
+A file that cannot be read costs a note with its name and another draw, never the run.  The tree is listed once and the
+list kept (`data.index`); a shard is read at the offsets in that list, so that any of its videos can be had without the
+ones before it.
+
+Unlike in evaluation, clips are whatever the augmentation makes of them; nothing measured on them is a result.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import os
+import tarfile
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from vaebench.data import _decode, _manifest, synthetic
+from vaebench.video import to_model
+from wfvae.batches import Sample
+
+TRIES = 32  # files that may fail in a row before a clip is given up
+
+
+@dataclass(frozen=True)
+class TrainingData:
+    """Where clips come from and what is done to them; the defaults are the paper's stage one."""
+
+    root: str = (
+        ""  # folder with videos (avi, gif, mkv, mov, mp4, webm) and shards (tar), searched to any depth
+    )
+    manifest: str = ""  # CSV as `vaebench manifest` writes: only these files; `label` names the scene
+    index: str = ""  # where the list of files is kept; "": in the run's folder
+    num_frames: int = 25
+    size: int = 256  # of the square crop
+    short: int = 0  # short side to resize to before cropping; 0: `size`
+    zoom: float = 1.0  # above 1: crops up to this times as large, scaled down to `size`
+    crop: Literal["center", "random"] = "center"
+    stride: int = 1  # every so many frames
+    dynamic_fps: bool = False  # strides 1..stride, drawn anew for each clip
+    augment: Literal["none", "flip", "strong"] = (
+        "none"  # strong: also turns, time reversal, colours swapped, contrast
+    )
+    by_scene: bool = (
+        False  # draw the scene first, then one of its files: many clips of one scene do not crowd out others
+    )
+    synthetic: float = 0.0  # share of clips that are synthetic motion
+    cache: Literal["none", "memory"] = "none"  # memory: decode and resize everything once
+
+    def __post_init__(self) -> None:
+        if self.num_frames < 1 or self.size < 8 or self.size % 8 or self.stride < 1 or self.zoom < 1:
+            raise ValueError(
+                "data.num_frames and data.stride are at least 1, data.size a multiple of 8, data.zoom at least 1; "
+                f"got {self.num_frames}, {self.stride}, {self.size}, {self.zoom}"
+            )
+        if not 0 <= self.synthetic <= 1:
+            raise ValueError(f"data.synthetic is a share from 0 to 1, got {self.synthetic}")
+        if self.short and self.short < self.size:
+            raise ValueError(
+                f"data.short ({self.short}) is the side that crops of data.size ({self.size}) are cut from"
+            )
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One video: a file below the root, or bytes `offset` to `offset + length` of a shard."""
+
+    file: str
+    scene: str
+    member: str = ""
+    offset: int = 0
+    length: int = 0
+
+    @property
+    def name(self) -> str:
+        return f"{self.file}:{self.member}" if self.member else self.file
+
+
+def entries(config: TrainingData, index: Path) -> list[Entry]:
+    """The videos of `config`, from the list at `index` if there is one, else by looking; then the list is kept there."""
+    if config.manifest:
+        return [Entry(row.file, row.label or row.id) for row in _manifest.read(config.manifest)]
+    if not config.root:
+        raise ValueError("training needs data.root=DIR, a folder of videos or of WebDataset shards (.tar)")
+    root = Path(config.root)
+    if not root.is_dir():
+        raise OSError(f"{root}: no such folder; data.root names one with videos or WebDataset shards (.tar)")
+    if index.is_file():
+        return list(_read_index(index, root))
+    found = sorted(_scan(root), key=lambda entry: (entry.file, entry.offset))
+    if not found:
+        raise ValueError(f"{root}: holds no video ({', '.join(_manifest.EXTENSIONS)}) and no shard (.tar)")
+    index.parent.mkdir(parents=True, exist_ok=True)
+    draft = index.with_name(f".{index.name}.{os.getpid()}")
+    with draft.open("w", newline="", encoding="utf-8") as text:
+        writer = csv.writer(text)
+        writer.writerow([json.dumps(str(root.resolve())), "scene", "member", "offset", "length"])
+        writer.writerows([e.file, e.scene, e.member, e.offset, e.length] for e in found)
+    draft.replace(index)
+    return found
+
+
+def _read_index(index: Path, root: Path) -> Iterator[Entry]:
+    with index.open(newline="", encoding="utf-8") as text:
+        rows = csv.reader(text)
+        of = json.loads(next(rows)[0])
+        if of != str(root.resolve()):
+            raise ValueError(f"{index} lists {of}, not {root}; remove it, or give data.index another name")
+        for file, scene, member, offset, length in rows:
+            yield Entry(file, scene, member, int(offset), int(length))
+
+
+def _scan(root: Path) -> Iterator[Entry]:
+    for folder, _, names in os.walk(root):
+        for name in names:
+            path = Path(folder, name)
+            relative = path.relative_to(root).as_posix()
+            if path.suffix.lower() in _manifest.EXTENSIONS:
+                yield Entry(relative, relative)
+            elif path.suffix.lower() == ".tar":
+                yield from _scan_shard(path, relative)
+
+
+def _scan_shard(path: Path, relative: str) -> Iterator[Entry]:
+    """The videos of a tar in the WebDataset layout: `key.mp4` beside whatever else belongs to the key."""
+    try:
+        with tarfile.open(path, "r:") as shard:
+            for member in shard:
+                if member.isfile() and Path(member.name).suffix.lower() in _manifest.EXTENSIONS:
+                    yield Entry(
+                        relative, f"{relative}:{member.name}", member.name, member.offset_data, member.size
+                    )
+    except tarfile.TarError as reason:
+        raise ValueError(
+            f"{path}: is not an uncompressed tar ({reason}); replace it or leave it out"
+        ) from None
+
+
+class TrainingClips:
+    """Endless random clips: `clips[index]` is a `Sample` of float32 (3, num_frames, size, size) in -1..1."""
+
+    def __init__(self, config: TrainingData, index: Path, seed: int = 0) -> None:
+        self.config, self.seed = config, seed
+        self.entries: Sequence[Entry] = [] if config.synthetic == 1 else entries(config, index)
+        scenes: dict[str, list[Entry]] = {}
+        for entry in self.entries:
+            scenes.setdefault(entry.scene if config.by_scene else entry.name, []).append(entry)
+        self.scenes = list(scenes.values())
+        self.cached: dict[str, Tensor] = {}
+        self.unreadable: tuple[str, ...] = ()
+        if config.cache == "memory":
+            self._fill()
+
+    def _fill(self) -> None:
+        failed = []
+        for entry in self.entries:
+            frames, reason = self._whole(entry)
+            if frames is None:
+                failed.append(reason)
+            else:
+                self.cached[entry.name] = frames
+        self.unreadable = tuple(failed)
+        self.scenes = [[e for e in scene if e.name in self.cached] for scene in self.scenes]
+        self.scenes = [scene for scene in self.scenes if scene]
+        if self.entries and not self.scenes:
+            raise ValueError(
+                f"none of the {len(self.entries)} training videos can be read; the first: {failed[0]}"
+            )
+
+    def _whole(self, entry: Entry) -> tuple[Tensor | None, str]:
+        try:
+            return self._frames(entry, 0, self._length(entry), 1), ""
+        except (OSError, ValueError) as reason:
+            return None, str(reason)
+
+    def __getitem__(self, index: int) -> Sample:
+        generator = torch.Generator().manual_seed((self.seed + 1) * 0x9E3779B1 + index)
+        if self.config.synthetic and torch.rand((), generator=generator) < self.config.synthetic:
+            return Sample(to_model(self._augment(self._synthetic(generator), generator)))
+        failed: list[str] = []
+        while len(failed) < TRIES:
+            scene = self.scenes[_draw(len(self.scenes), generator)]
+            entry = scene[_draw(len(scene), generator)]
+            try:
+                frames = self._window(entry, generator)
+            except (OSError, ValueError) as reason:
+                failed.append(str(reason))
+                continue
+            return Sample(self._finish(frames, generator), tuple(failed))
+        raise ValueError(f"{TRIES} training videos in a row cannot be read; the last: {failed[-1]}")
+
+    def _window(self, entry: Entry, generator: torch.Generator) -> Tensor:
+        """uint8 (3, num_frames, H, W): a random window of the video, its short side resized."""
+        config = self.config
+        stride = 1 + _draw(config.stride, generator) if config.dynamic_fps else config.stride
+        cached = self.cached.get(entry.name)
+        length = cached.shape[1] if cached is not None else self._length(entry)
+        # a video too short for the stride is read at the largest one that fits, never stretched
+        stride = max(1, min(stride, (length - 1) // max(config.num_frames - 1, 1)))
+        span = (config.num_frames - 1) * stride + 1
+        if length < span:
+            raise ValueError(f"{entry.name}: too short: it holds {length} frames, {span} are needed")
+        start = _draw(length - span + 1, generator)
+        if cached is not None:
+            return cached[:, start : start + span : stride]
+        return self._frames(entry, start, span, stride)
+
+    def _frames(self, entry: Entry, start: int, count: int, stride: int) -> Tensor:
+        frames = []
+        for i, frame in enumerate(_decode.read(self._path(entry), start, count, self._bytes(entry))):
+            if i % stride == 0:
+                frames.append(_short_side(torch.from_numpy(frame), self.config.short or self.config.size))
+        return torch.stack(frames, dim=1)
+
+    def _path(self, entry: Entry) -> Path:
+        return Path(self.config.root, entry.file)
+
+    def _bytes(self, entry: Entry) -> bytes | None:
+        if not entry.member:
+            return None
+        with self._path(entry).open("rb") as shard:
+            shard.seek(entry.offset)
+            return shard.read(entry.length)
+
+    def _length(self, entry: Entry) -> int:
+        return _num_frames(self._path(entry), self._bytes(entry))
+
+    def _finish(self, frames: Tensor, generator: torch.Generator) -> Tensor:
+        """uint8 (3, T, H, W) -> the crop, augmented: float32 (3, T, size, size) in -1..1."""
+        size, (height, width) = self.config.size, frames.shape[2:]
+        side = size
+        if self.config.zoom > 1:
+            largest = min(int(size * self.config.zoom), height, width)
+            side = size + _draw(largest - size + 1, generator)
+        if self.config.crop == "random":
+            top, left = _draw(height - side + 1, generator), _draw(width - side + 1, generator)
+        else:
+            top, left = (height - side) // 2, (width - side) // 2
+        frames = frames[:, :, top : top + side, left : left + side]
+        if side != size:
+            resized = F.interpolate(frames.transpose(0, 1), (size, size), mode="bilinear", antialias=True)
+            frames = resized.transpose(0, 1)
+        return to_model(self._augment(frames, generator))
+
+    def _augment(self, frames: Tensor, generator: torch.Generator) -> Tensor:
+        """uint8 (3, T, H, W), square -> the same, flipped and so on."""
+        if self.config.augment == "none":
+            return frames
+        if _draw(2, generator):
+            frames = frames.flip(3)
+        if self.config.augment == "flip":
+            return frames
+        if _draw(2, generator):
+            frames = frames.flip(1)  # time
+        if not _draw(4, generator):
+            frames = frames.flip(2)
+        if not _draw(4, generator):
+            frames = frames.transpose(2, 3)
+        if not _draw(8, generator):
+            frames = frames[torch.randperm(3, generator=generator)]
+        if _draw(2, generator):
+            gain, shift = torch.rand(2, generator=generator)
+            levels = torch.arange(256.0).sub(128).mul(0.6 + 0.7 * gain).add(128 + 60 * (shift - 0.5))
+            frames = levels.round().clamp(0, 255).to(torch.uint8)[frames.long()]
+        return frames
+
+    def _synthetic(self, generator: torch.Generator) -> Tensor:
+        """uint8 (3, T, size, size): a moving pattern."""
+        quarters = torch.randint(-12, 13, (2,), generator=generator)
+        motion = synthetic.Motion(
+            int(quarters[0]) / 4, int(quarters[1]) / 4, square=bool(_draw(2, generator))
+        )
+        return synthetic.render(motion, self.config.num_frames, self.config.size, _draw(1 << 30, generator))
+
+
+def _num_frames(path: Path, data: bytes | None) -> int:
+    """Frames as the header counts them, else as many as there are packets; ValueError or OSError naming the file."""
+    import av
+
+    if data is None and not path.is_file():
+        raise OSError(f"{path}: no such file")
+    try:
+        with av.open(io.BytesIO(data) if data is not None else str(path)) as container:
+            if not container.streams.video:
+                raise ValueError(f"{path}: has no video stream")
+            stream = container.streams.video[0]
+            return stream.frames or sum(1 for packet in container.demux(stream) if packet.size)
+    except av.error.FFmpegError as reason:
+        raise ValueError(f"{path}: cannot be opened as video ({reason.strerror})") from None
+
+
+def _draw(count: int, generator: torch.Generator) -> int:
+    return int(torch.randint(count, (), generator=generator))
+
+
+def _short_side(frame: Tensor, short: int) -> Tensor:
+    """uint8 (H, W, 3) -> uint8 (3, h, w) whose smaller side is `short`."""
+    height, width, _ = frame.shape
+    image = frame.permute(2, 0, 1)[None]
+    if min(height, width) != short:
+        size = (max(short, short * height // width), max(short, short * width // height))
+        image = F.interpolate(image, size, mode="bilinear", antialias=True)
+    return image[0]

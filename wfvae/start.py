@@ -1,0 +1,141 @@
+"""A start that already reconstructs: the coarsest wavelet coefficients pass through the network as they are.
+
+Training from random weights first has to learn to be a low-pass filter, which is most of what a short run can do.  Here the
+24 coefficients W3 of a position are rotated to their principal components on the training clips, and the strongest
+`latent_channels` of them become the latent.  The decoder's two coefficient heads are fitted by least squares to give back
+W3 and then what W2 lacks, from the latent and its neighbours; every residual branch and the last layer start at zero.
+Released models were not started this way; it is for small budgets.
+
+A component must survive the norm and the SiLU before the encoder's last convolution.  It travels as the pair (+v, -v),
+because silu(v) - silu(-v) = v, beside one constant pair that is large enough for the norm to divide by about the same
+number everywhere.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from wfvae.model import WFVAE, Decoded, Encoded
+
+CONSTANT = 30.0  # of the constant pair, where every component has about unit deviation
+
+
+@torch.no_grad()
+def principal_components(model: WFVAE, videos: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
+    """Videos (B, 3, T, H, W) in -1..1 -> deviations (24,), falling, and directions (24, 24), a column each, of W3."""
+    total = torch.zeros(24, 24, dtype=torch.float64)
+    for video in videos:
+        w3 = model.encode_with_coefficients(video).w3.movedim(1, -1).flatten(0, -2).double()
+        total += w3.T @ w3 / len(w3)
+    values, vectors = torch.linalg.eigh(total / len(videos))
+    return values.flip(0).clamp_min(0).sqrt().float(), vectors.flip(1).float()
+
+
+@torch.no_grad()
+def carry_wavelets(model: WFVAE, videos: Sequence[Tensor]) -> None:
+    """Sets the weights of a model so that it starts as described above; `videos` (B, 3, T, H, W) in -1..1 are training clips.
+
+    ValueError for a model that is too narrow to carry its latent, or normalises over groups.
+    """
+    config = model.config
+    latent, c = config.latent_channels, config.base_channels
+    flow = min(config.encoder_flow_channels, config.decoder_flow_channels // 2)
+    if config.norm != "layernorm" or 2 * latent + 2 > 4 * c or latent > min(24, flow):
+        raise ValueError(
+            "initial: wavelets needs norm layernorm, 4 x base_channels above twice the latent channels, encoder flow channels "
+            f"of at least and decoder flow channels of at least twice the latent channels (24 at most); got {config}"
+        )
+    deviations, directions = principal_components(model, videos)
+    scale = deviations[:latent].clamp_min(deviations[0] * 0.02)
+    w = model.state_dict()
+    for name in w:
+        if ".conv2." in name or "mid.1.proj_out" in name:
+            w[name].zero_()
+    _carry_in(w, (directions[:, :latent] / scale).T, c)
+    _carry_out(w, latent, c)
+    heads = [f"decoder.connect_l{level}.{config.connect_res_blocks}" for level in (2, 1)]
+    for name in (*heads, "decoder.conv_out"):
+        w[name + ".weight"].zero_()
+        w[name + ".bias"].zero_()
+    _fit(model, heads[0], videos, lambda encoded, decoded: encoded.w3)
+    _fit(model, heads[1], videos, lambda encoded, decoded: encoded.w2 - decoded.w2)
+
+
+def _carry_in(w: dict[str, Tensor], analysis: Tensor, c: int) -> None:
+    """The encoder: `analysis` (latent, 24) of W3 becomes the posterior's mean."""
+    latent = len(analysis)
+    eye = torch.arange(latent)
+    w["encoder.connect_l2.weight"].zero_()[:latent, :, 1, 1] = analysis
+    w["encoder.connect_l2.bias"].zero_()
+    shortcut = w["encoder.mid.0.nin_shortcut.conv.weight"]  # (4C, 2C + flow, 1, 1, 1)
+    shortcut[: 2 * latent + 2] = 0
+    shortcut[eye, 2 * c + eye] = 1
+    shortcut[latent + eye, 2 * c + eye] = -1
+    bias = w["encoder.mid.0.nin_shortcut.conv.bias"].zero_()
+    bias[2 * latent], bias[2 * latent + 1] = CONSTANT, -CONSTANT
+    w["encoder.norm_out.norm.weight"][: 2 * latent] = math.sqrt(2 * (CONSTANT**2 + latent) / (4 * c))
+    outward = w["encoder.conv_out.conv.weight"].zero_()
+    outward[eye, eye, 2, 1, 1] = 1
+    outward[eye, latent + eye, 2, 1, 1] = -1
+    w["encoder.conv_out.conv.bias"].zero_()[latent:] = -8  # a narrow posterior
+
+
+def _carry_out(w: dict[str, Tensor], latent: int, c: int) -> None:
+    """The decoder: the latent, and the latent one step earlier, reach the inputs of both heads unchanged."""
+    eye, wide, both = torch.arange(latent), torch.arange(4 * c), torch.arange(2 * latent)
+    inward = w["decoder.conv_in.conv.weight"]  # (4C, latent, 3, 3, 3), the last tap in time is now
+    inward[: 2 * latent] = 0
+    inward[eye, eye, 2, 1, 1] = 1
+    inward[latent + eye, eye, 1, 1, 1] = 1
+    w["decoder.conv_in.conv.bias"].zero_()
+    upward = w[
+        next(name for name in w if name.startswith("decoder.up2.") and name.endswith(".conv.conv.weight"))
+    ]
+    upward[: 2 * latent] = 0
+    upward[both, both, 2, 1, 1] = 1
+    for name in w:
+        if (
+            name.startswith(("decoder.mid.2.nin_shortcut", "decoder.up2."))
+            and "nin_shortcut.conv.weight" in name
+        ):
+            w[name].zero_()[wide, wide] = 1  # (4C + flow, 4C, 1, 1, 1)
+            w[name][4 * c + both, both] = 1
+        elif name.startswith(("decoder.mid.2.nin_shortcut", "decoder.up2.")) and name.endswith(
+            "nin_shortcut.conv.bias"
+        ):
+            w[name].zero_()
+
+
+def _fit(
+    model: WFVAE, head: str, videos: Sequence[Tensor], target: Callable[[Encoded, Decoded], Tensor]
+) -> None:
+    """Ridge regression of a 3 x 3 convolution: its inputs in the running model against `target` (B, N, t, h, w).
+
+    A clip weighs by one over its energy beyond the coarsest band, as decibels would have it.
+    """
+    layer = model.get_submodule(head)
+    seen: list[Tensor] = []
+    handle = layer.register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0]))
+    left: Tensor | float = 0.0
+    right: Tensor | float = 0.0
+    for video in videos:
+        encoded = model.encode_with_coefficients(video)
+        decoded = model.decode_with_coefficients(encoded.posterior.mode())
+        images = seen.pop().flatten(0, 1).movedim(-1, 1)  # (B * t, in, h, w)
+        x = F.unfold(images, 3, padding=1).transpose(1, 2).flatten(0, 1).double()
+        x = torch.cat([x, torch.ones_like(x[:, :1])], dim=1)
+        y = target(encoded, decoded).movedim(1, -1).reshape(len(x), -1).double()
+        weight = 1 / (len(x) * (encoded.w2[:, 3:].square().mean().double() + 1e-3))
+        left, right = left + weight * x.T @ x, right + weight * x.T @ y
+    handle.remove()
+    assert isinstance(left, Tensor)
+    ridge = 1e-4 * left.diagonal().mean() * torch.eye(len(left), dtype=left.dtype)
+    solution = torch.linalg.solve(left + ridge, right).T.float()  # (out, in * 9 + 1)
+    w = layer.state_dict()
+    w["weight"].copy_(solution[:, :-1].view_as(w["weight"]))
+    w["bias"].copy_(solution[:, -1])

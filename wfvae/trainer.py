@@ -1,0 +1,459 @@
+"""The training loop of WF-VAE: two optimisers, EMA, accumulation, exact resume.
+
+A *step* is one turn of the loop.  `alternating`, as in the released code: once the discriminator has started, even steps train the
+autoencoder and odd steps the discriminator, each on clips of its own, so that 800k steps are 400k updates of either.
+`simultaneous`: every step trains both on the same clips.
+
+Everything random is a function of (seed, step, index of the clip) and nothing else, and so is the order of the data
+(`wfvae.batches`): a run that was killed and resumed goes through the same numbers as one that was not.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable, Iterator
+from contextlib import nullcontext
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from accelerate import Accelerator
+from accelerate.utils import DistributedDataParallelKwargs
+from torch import Tensor, nn
+
+from wfvae import state
+from wfvae.batches import Batch, Clips, batches
+from wfvae.discriminator import PatchDiscriminator3D
+from wfvae.losses import LossConfig, Perceptual, adaptive_weight, discriminator_loss, generator_loss
+from wfvae.model import WFVAE, Posterior, Reconstruction
+from wfvae.regularizers import LatentMask, LCRConfig, LMRConfig, local_correlation_loss
+
+Values = dict[str, float]
+
+
+@dataclass(frozen=True)
+class TrainerConfig:
+    """How to train; the defaults are the released code's for stage one."""
+
+    steps: int = 800_000
+    order: Literal["alternating", "simultaneous"] = "alternating"
+    batch: int = 1  # clips per process and pass
+    accumulate: int = 1  # passes per step
+    learning_rate: float = 1e-5
+    warmup: int = 0  # steps of linear rise
+    decay: Literal["constant", "cosine"] = "constant"
+    weight_decay: float = 1e-4
+    beta2: float = 0.999
+    clip: float = 0.0  # largest gradient norm of either network; 0: no clipping
+    ema: float = 0.999  # decay; 0: no EMA
+    discriminator_start: int = 0  # first step with an adversarial term
+    discriminator_width: int = 64
+    discriminator_layers: int = 4
+    freeze_encoder: bool = False
+    precision: Literal["no", "bf16", "fp16"] = "no"  # of autocast; weights and optimiser are float32
+    checkpoint_activations: bool = (
+        False  # recompute residual blocks in the backward pass: less memory, a third more time
+    )
+    compile: bool = False
+    seed: int = 0
+    save_every: int = 5000
+    keep: int = 3  # newest checkpoints; the best one stays as well
+    validate_every: int = 5000
+    workers: int = 4  # decoding processes
+
+    def __post_init__(self) -> None:
+        at_least_one = ("steps", "batch", "accumulate", "save_every", "keep", "validate_every")
+        for name in at_least_one:
+            if getattr(self, name) < 1:
+                raise ValueError(f"trainer.{name} is at least 1, got {getattr(self, name)}")
+        if not 0 <= self.ema < 1 or self.learning_rate <= 0 or self.clip < 0:
+            raise ValueError(
+                "trainer.ema lies in [0, 1), learning_rate above 0, clip at 0 or above; "
+                f"got {self.ema}, {self.learning_rate}, {self.clip}"
+            )
+
+
+@dataclass(frozen=True)
+class Hooks:
+    """What the loop tells its surroundings, on the main process only."""
+
+    log: Callable[[int, Values], None] = lambda step, values: None
+    failed: Callable[[tuple[str, ...]], None] = lambda names: None  # files that could not be read
+    # the model with its EMA weights -> scores; the first one, negated if smaller is better, chooses the best checkpoint
+    validate: Callable[[int, WFVAE], Values] | None = None
+
+
+class _Pass(nn.Module):
+    """One pass from clips to reconstruction, as a module so that DDP and torch.compile see all of it."""
+
+    def __init__(self, model: WFVAE, mask: LatentMask | None) -> None:
+        super().__init__()
+        self.model, self.mask = model, mask
+
+    def forward(self, video: Tensor, noise: Tensor, hidden: Tensor | None) -> tuple[Tensor, ...]:
+        encoded = self.model.encode_with_coefficients(video)
+        mean, logvar = encoded.posterior.mean, encoded.posterior.logvar
+        latent = mean + torch.exp(0.5 * logvar) * noise.to(mean.dtype)
+        if self.mask is not None and hidden is not None:
+            latent = self.mask(latent, hidden)
+        decoded = self.model.decode_with_coefficients(latent)
+        return decoded.video, mean, logvar, encoded.w2, encoded.w3, decoded.w2, decoded.w3
+
+
+def _seed(*parts: int) -> int:
+    value = 0
+    for part in parts:
+        value = (value * 1_000_003 + part + 1) % (2**63 - 1)
+    return value
+
+
+def learning_rate(config: TrainerConfig, step: int) -> float:
+    """Of a step; a function of the step alone."""
+    rise = min(1.0, (step + 1) / config.warmup) if config.warmup else 1.0
+    fall = 1.0 if config.decay == "constant" else 0.5 + 0.5 * math.cos(math.pi * step / config.steps)
+    return config.learning_rate * rise * fall
+
+
+@dataclass
+class Trainer:
+    """Holds a run; `Trainer(...).train()` starts it, or goes on from the newest checkpoint in `run`."""
+
+    model: WFVAE
+    clips: Clips
+    run: Path
+    config: TrainerConfig = field(default_factory=TrainerConfig)
+    loss: LossConfig = field(default_factory=LossConfig)
+    lcr: LCRConfig = field(default_factory=LCRConfig)
+    lmr: LMRConfig = field(default_factory=LMRConfig)
+    perceptual: Perceptual | None = None
+    hooks: Hooks = field(default_factory=Hooks)
+    cpu: bool = False
+
+    def __post_init__(self) -> None:
+        config = self.config
+        if self.loss.perceptual and self.perceptual is None:
+            raise ValueError(
+                "there are no LPIPS weights: get them, or say `loss.perceptual: 0` to train without the term"
+            )
+        torch.manual_seed(_seed(config.seed))  # of the discriminator's weights and the mask token
+        # the discriminator runs twice before its backward pass, which re-sent BatchNorm buffers would spoil
+        handlers = [DistributedDataParallelKwargs(broadcast_buffers=False)]
+        self.accelerator = Accelerator(
+            mixed_precision=config.precision, cpu=self.cpu, kwargs_handlers=handlers
+        )
+        if config.freeze_encoder:
+            self.model.encoder.requires_grad_(False)
+        for name, parameter in self.model.named_parameters():
+            if "wavelet_transform" in name:  # the official checkpoints carry the Haar kernels as parameters
+                parameter.requires_grad_(False)
+        if config.checkpoint_activations:
+            _checkpoint_blocks(self.model)
+        mask = LatentMask(self.model.config.latent_channels, self.lmr) if self.lmr.active else None
+        self.passes = _Pass(self.model, mask)
+        self.critic = (
+            PatchDiscriminator3D(config.discriminator_layers, config.discriminator_width)
+            if self.loss.adversarial
+            else None
+        )
+        self.step, self.best_score, self.files_failed = 0, -math.inf, 0
+        self.ema = state.Ema.of(self.passes, config.ema) if config.ema else None
+        self.optimizer = self._optimizer(self.passes)
+        self.critic_optimizer = self._optimizer(self.critic) if self.critic else None
+        self._prepare()
+        found = state.checkpoints(self.run)
+        if found:
+            self._restore(state.read(found[-1]))
+
+    def _optimizer(self, module: nn.Module) -> torch.optim.Optimizer:
+        config = self.config
+        return torch.optim.AdamW(
+            [p for p in module.parameters() if p.requires_grad],
+            lr=config.learning_rate,
+            betas=(0.9, config.beta2),
+            weight_decay=config.weight_decay,
+        )
+
+    def _prepare(self) -> None:
+        accelerator = self.accelerator
+        passes = torch.compile(self.passes) if self.config.compile else self.passes
+        self.prepared, self.optimizer = accelerator.prepare(passes, self.optimizer)
+        if self.critic is not None:
+            self.prepared_critic, self.critic_optimizer = accelerator.prepare(
+                self.critic, self.critic_optimizer
+            )
+        if self.ema is not None:
+            moved = {name: value.to(accelerator.device) for name, value in self.ema.averages.items()}
+            self.ema = state.Ema(self.ema.decay, moved)
+
+    # ---- the loop ----
+
+    def train(self) -> Values:
+        """Runs to the last step and returns the last logged values; ValueError if the loss stops being finite."""
+        values: Values = {}
+        stream = self._stream()
+        while self.step < self.config.steps:
+            started = time.perf_counter()
+            torch.manual_seed(_seed(self.config.seed, self.step, self.accelerator.process_index))  # dropout
+            values = self._train_step(stream)
+            self.step += 1
+            values["clips_per_s"] = self._clips_per_step() / (time.perf_counter() - started)
+            if self.accelerator.is_main_process:
+                self.hooks.log(self.step, values)
+            last = self.step == self.config.steps
+            if self.step % self.config.validate_every == 0 or last:
+                values |= self._validate()
+            if self.step % self.config.save_every == 0 or last:
+                self.save()
+        return values
+
+    def _clips_per_step(self) -> int:
+        return self.config.batch * self.config.accumulate * self.accelerator.num_processes
+
+    def _stream(self) -> Iterator[Batch]:
+        return batches(
+            self.clips,
+            self.config.batch,
+            start=self.step * self.config.accumulate,
+            rank=self.accelerator.process_index,
+            world=self.accelerator.num_processes,
+            workers=self.config.workers,
+            pin=self.accelerator.device.type == "cuda",
+        )
+
+    def _trains(self) -> tuple[bool, bool]:
+        """Whether this step trains the autoencoder, and the discriminator."""
+        if self.critic is None or self.step < self.config.discriminator_start:
+            return True, False
+        if self.config.order == "simultaneous":
+            return True, True
+        return self.step % 2 == 0, self.step % 2 == 1
+
+    def _train_step(self, stream: Iterator[Batch]) -> Values:
+        generator, critic = self._trains()
+        adversarial = self.critic is not None and self.step >= self.config.discriminator_start
+        rate = learning_rate(self.config, self.step)
+        for optimizer in (self.optimizer, self.critic_optimizer):
+            for group in optimizer.param_groups if optimizer else ():
+                group["lr"] = rate
+        self.passes.train()
+        total: dict[str, Tensor] = {}
+        for i in range(self.config.accumulate):
+            batch = next(stream)
+            if batch.failed:
+                self.files_failed += len(batch.failed)
+                if self.accelerator.is_main_process:
+                    self.hooks.failed(batch.failed)
+            video = batch.video.to(self.accelerator.device, non_blocking=True)
+            last = i == self.config.accumulate - 1
+            terms: dict[str, Tensor] = {}
+            noise, hidden = self._draw(video, batch.indices)
+            with self._sync(last and generator, self.prepared), torch.set_grad_enabled(generator):
+                with self.accelerator.autocast():
+                    output = _named(self.prepared(video, noise, hidden))
+                if generator:
+                    loss, terms = self._generator_loss(video, output, adversarial)
+                    self._check(loss)
+                    self.accelerator.backward(loss / self.config.accumulate)
+            if critic:
+                with self._sync(last, self.prepared_critic):
+                    with self.accelerator.autocast():
+                        real, fake = self.prepared_critic(video), self.prepared_critic(output.video.detach())
+                    loss = discriminator_loss(real.float(), fake.float())
+                    self._check(loss)
+                    self.accelerator.backward(loss / self.config.accumulate)
+                terms |= {
+                    "discriminator": loss.detach(),
+                    "logits_real": real.mean().detach(),
+                    "logits_fake": fake.mean().detach(),
+                }
+            for name, value in terms.items():
+                total[name] = total.get(name, torch.zeros_like(value)) + value / self.config.accumulate
+        if generator:
+            total["gradient_norm"] = self._update(self.optimizer, self.passes)
+            if self.ema is not None:
+                self.ema.update(self.passes)
+        if critic and self.critic is not None:
+            total["discriminator_gradient_norm"] = self._update(self.critic_optimizer, self.critic)
+        values = {
+            name: self.accelerator.reduce(value.float(), "mean").item() for name, value in total.items()
+        }
+        return values | {"learning_rate": rate, "files_failed": float(self.files_failed)}
+
+    def _sync(self, now: bool, module: nn.Module) -> Any:
+        """Gradients are averaged over processes in the last pass of a step only."""
+        return nullcontext() if now else self.accelerator.no_sync(module)
+
+    def _draw(self, video: Tensor, indices: tuple[int, ...]) -> tuple[Tensor, Tensor | None]:
+        """The noise of the posterior, drawn per clip so that it does not depend on the number of processes; and the mask."""
+        config, (_, _, frames, height, width) = self.model.config, video.shape
+        shape = (
+            config.latent_channels,
+            1 + (frames - 1) // config.temporal_compression,
+            height // 8,
+            width // 8,
+        )
+        noise = torch.stack(
+            [
+                torch.randn(shape, generator=torch.Generator().manual_seed(_seed(self.config.seed, 1, i)))
+                for i in indices
+            ]
+        ).to(video.device)
+        if self.passes.mask is None:
+            return noise, None
+        generator = torch.Generator().manual_seed(_seed(self.config.seed, 2, self.step))
+        return noise, self.passes.mask.draw(noise, generator)
+
+    def _generator_loss(
+        self, video: Tensor, output: Reconstruction, adversarial: bool
+    ) -> tuple[Tensor, dict[str, Tensor]]:
+        logits = None
+        if adversarial:
+            assert self.critic is not None
+            self.critic.requires_grad_(False)  # its gradients are not wanted in this step
+            with self.accelerator.autocast():
+                logits = self.critic(output.video).float()
+            self.critic.requires_grad_(True)
+        with self.accelerator.autocast():
+            found = generator_loss(
+                video,
+                output,
+                self.loss,
+                perceptual=self.perceptual,
+                fake_logits=logits,
+                last_layer=self.model.last_layer,
+                reduce=self._average,
+            )
+        total, terms = found.total, found.terms
+        if self.lcr.weight:
+            hinge, correlation = local_correlation_loss(output.posterior.mean, self.lcr)
+            layer = self.model.encoder.conv_out.conv.weight
+            weight = (
+                self.lcr.base
+                * self.lcr.weight
+                * adaptive_weight(found.nll, hinge, layer, self.lcr.delta, self.lcr.limit, self._average)
+            )
+            total = total + weight * hinge
+            terms = terms | {
+                "lcr": hinge.detach(),
+                "lcr_weight": weight,
+                "local_correlation": correlation.average.detach(),
+            }
+        return total, terms
+
+    def _average(self, gradient: Tensor) -> Tensor:
+        averaged: Tensor = self.accelerator.reduce(gradient, "mean")
+        return averaged
+
+    def _check(self, loss: Tensor) -> None:
+        if not torch.isfinite(loss):
+            found = state.checkpoints(self.run)
+            raise ValueError(
+                f"the loss is {loss.item()} at step {self.step}; the last good checkpoint is "
+                f"{found[-1] if found else 'none'}. Lower trainer.learning_rate, set trainer.clip, or use precision bf16"
+            )
+
+    def _update(self, optimizer: Any, module: nn.Module) -> Tensor:
+        """One step of an optimiser, on clipped gradients; returns their norm before clipping."""
+        parameters = [p for p in module.parameters() if p.grad is not None]
+        limit = self.config.clip or math.inf
+        norm = self.accelerator.clip_grad_norm_(parameters, limit)
+        optimizer.step()
+        optimizer.zero_grad(set_to_none=True)
+        return norm.detach()
+
+    # ---- validation and state ----
+
+    def evaluated(self) -> dict[str, Tensor]:
+        """The weights that are validated and exported: the EMA's, if there is one."""
+        weights = self.ema.weights(self.passes) if self.ema else self.passes.state_dict()
+        return {
+            name.removeprefix("model."): value for name, value in weights.items() if name.startswith("model.")
+        }
+
+    @torch.no_grad()
+    def _validate(self) -> Values:
+        if self.hooks.validate is None or not self.accelerator.is_main_process:
+            return {}
+        raw = {name: value.clone() for name, value in self.model.state_dict().items()}
+        self.model.load_state_dict(self.evaluated())
+        self.model.eval()
+        scores = self.hooks.validate(self.step, self.model)
+        self.model.load_state_dict(raw)
+        score = next(iter(scores.values()), -math.inf)
+        if score > self.best_score:
+            self.best_score = score
+            self.save()
+            state.mark_best(state.checkpoint_folder(self.run, self.step))
+        return scores
+
+    def save(self) -> None:
+        """Writes a checkpoint of this step, and removes the oldest ones."""
+        if not self.accelerator.is_main_process:
+            return
+        training = {
+            "step": self.step,
+            "best_score": self.best_score,
+            "files_failed": self.files_failed,
+            "model": self.passes.state_dict(),
+            "ema": self.ema.averages if self.ema else {},
+            "optimizer": self.optimizer.state_dict(),
+            "critic": self.critic.state_dict() if self.critic else {},
+            "critic_optimizer": self.critic_optimizer.state_dict() if self.critic_optimizer else {},
+            "scaler": self.accelerator.scaler.state_dict() if self.accelerator.scaler else {},
+        }
+        folder = state.checkpoint_folder(self.run, self.step)
+        state.write(folder, self.model.config.to_official(), self.evaluated(), training)
+        state.prune(self.run, self.config.keep)
+
+    def _restore(self, training: dict[str, Any]) -> None:
+        """Goes on where a checkpoint of this run stood."""
+        self.step, self.best_score = training["step"], training["best_score"]
+        self.files_failed = training["files_failed"]
+        self.passes.load_state_dict(training["model"])
+        if self.ema is not None:
+            for name, value in self.ema.averages.items():
+                value.copy_(training["ema"][name])
+        self.optimizer.load_state_dict(training["optimizer"])
+        if self.critic is not None and self.critic_optimizer is not None:
+            self.critic.load_state_dict(training["critic"])
+            self.critic_optimizer.load_state_dict(training["critic_optimizer"])
+        if self.accelerator.scaler:
+            self.accelerator.scaler.load_state_dict(training["scaler"])
+
+
+def start_from(trainer: Trainer, folder: Path, refresh_discriminator: bool) -> None:
+    """A later stage begins with the weights of an earlier one: raw weights, EMA, and the discriminator unless refreshed.
+
+    Optimisers and step count start anew.  Does nothing to a run that already has checkpoints of its own.
+    """
+    if trainer.step:
+        return
+    training = state.read(folder)
+    trainer.passes.load_state_dict(training["model"], strict=not trainer.lmr.active)
+    if trainer.ema is not None:
+        for name, value in trainer.ema.averages.items():
+            if name in training["ema"]:
+                value.copy_(training["ema"][name])
+    if trainer.critic is not None and not refresh_discriminator:
+        trainer.critic.load_state_dict(training["critic"])
+
+
+def _named(parts: tuple[Tensor, ...]) -> Reconstruction:
+    half = (torch.float16, torch.bfloat16)
+    video, mean, logvar, *coefficients = (part.float() if part.dtype in half else part for part in parts)
+    return Reconstruction(video, Posterior(mean, logvar), *coefficients)
+
+
+def _checkpoint_blocks(model: WFVAE) -> None:
+    """Residual blocks keep their input only and run again in the backward pass."""
+    from functools import partial
+
+    from torch.utils.checkpoint import checkpoint
+
+    from wfvae.blocks import ResnetBlock
+
+    for block in model.modules():
+        if isinstance(block, ResnetBlock):
+            block.forward = partial(checkpoint, block.forward, use_reentrant=False)  # type: ignore[method-assign]
