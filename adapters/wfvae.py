@@ -1,0 +1,223 @@
+"""WF-VAE, our own implementation: the released weights, and the reference of a VAE that takes a video in pieces.
+
+Li et al., WF-VAE: Enhancing Video VAE by Wavelet-Driven Energy Flow, arXiv 2411.17459.  Modes: "whole" is one pass, which is also
+what the released code does by default ("native"); "streamed" runs in pieces through the Causal Cache, in memory that does not
+grow with the length, and gives what "whole" gives to rounding.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from adapters._own import check_legal, check_mode, untrained
+from vaebench import weights as places
+from vaebench.vae import FrameRule, Posterior, VAESpec
+
+if TYPE_CHECKING:
+    import torch
+
+    from vaebench.video import Latent, Video
+    from wfvae import WFVAE, WFVAEConfig
+
+UNPINNED = "the repository's branch, not a commit: which one it stood at is not known to us"
+L16 = VAESpec(
+    family="wfvae",
+    variant="l-16",
+    temporal_compression=4,
+    spatial_compression=8,
+    latent_channels=16,
+    causal=True,
+    frames=FrameRule(4, 1),
+    size_multiple=8,
+    modes=("whole", "streamed", "native"),
+    lossless_modes=("streamed", "native"),
+    source="hf:chestnutlzj/WF-VAE-L-16Chn@main:diffusion_pytorch_model.safetensors",
+    license="Apache-2.0",
+    reference="arXiv 2411.17459",
+    parameters=84_586_912 + 232_494_332,
+    scale=0.18215,  # in the released config.json
+    note=UNPINNED,
+)
+VARIANTS = {
+    "l-16": L16,
+    "s-8": replace(
+        L16,
+        variant="s-8",
+        latent_channels=8,
+        source="hf:LanguageBind/Open-Sora-Plan-v1.3.0@main:vae/merged.ckpt",
+        parameters=38_268_176 + 108_394_428,
+        note=f"of Open-Sora-Plan 1.3, its encoder distilled from OD-VAE; its authors advise against it; {UNPINNED}, nor is the "
+        "file's name",
+    ),
+    "m-32-8x8x8": replace(
+        L16,
+        variant="m-32-8x8x8",
+        temporal_compression=8,
+        latent_channels=32,
+        frames=FrameRule(8, 1),
+        source="hf:LanguageBind/Open-Sora-Plan-v1.5.0@main:wfvae_888_dim32.ckpt",
+        parameters=60_326_272 + 166_709_352,
+        note=f"of Open-Sora-Plan 1.5; {UNPINNED}, nor is the file's name",
+    ),
+}
+WIDTHS = {"l-16": 192, "s-8": 128, "m-32-8x8x8": 160}
+TINY: dict[str, Any] = {
+    "base_channels": 32,
+    "latent_channels": 8,
+    "encoder_flow_channels": 32,
+    "decoder_flow_channels": 32,
+}
+TINY_SPEC = replace(
+    L16,
+    variant="tiny-random",
+    latent_channels=8,
+    source="",
+    parameters=0,
+    scale=1.0,
+    note="random weights, for what does not depend on them: streaming, time, memory",
+)
+VARIANTS["tiny-random"] = TINY_SPEC
+PIECE = 4  # latent frames that "streamed" takes at a time
+
+
+class StreamedWFVAE:
+    """A StreamingVAE around the model; `piece` is 0 where a video goes through in one pass."""
+
+    def __init__(
+        self, spec: VAESpec, model: WFVAE, device: torch.device | str, dtype: torch.dtype | None, piece: int
+    ) -> None:
+        import torch
+
+        self.spec = spec
+        self.device = torch.device(device)
+        self.dtype = dtype or torch.float32
+        self.model = model.to(self.device, self.dtype).eval().requires_grad_(False)
+        self.piece = piece
+
+    def encode(self, video: Video) -> Posterior:
+        import torch
+
+        check_legal(self.spec, video)
+        if self.piece:
+            found = list(self.encode_stream(video.split(self.piece * self.spec.temporal_compression, dim=2)))
+            logvars = [q.logvar for q in found if q.logvar is not None]
+            return Posterior(torch.cat([q.mean for q in found], dim=2), torch.cat(logvars, dim=2))
+        with torch.no_grad():
+            q = self.model.encode(video.to(self.device, self.dtype))
+        return Posterior(q.mean.float(), q.logvar.float())
+
+    def decode(self, latent: Latent) -> Video:
+        import torch
+
+        with torch.no_grad():
+            latent = latent.to(self.device, self.dtype)
+            video = self.model.decode_long(latent, self.piece) if self.piece else self.model.decode(latent)
+        return video.float()
+
+    def encode_stream(self, pieces: Iterable[Video]) -> Iterator[Posterior]:
+        """Pieces (B, 3, n, H, W) of one video, cut anywhere -> pieces of its posterior."""
+        import torch
+
+        moved = (piece.to(self.device, self.dtype) for piece in pieces)
+        stream = self.model.encode_stream(moved)
+        while True:
+            with torch.no_grad():  # only while the model works: a generator must not change its caller's setting
+                q = next(stream, None)
+            if q is None:
+                return
+            yield Posterior(q.mean.float(), q.logvar.float())
+
+    def decode_stream(self, pieces: Iterable[Latent]) -> Iterator[Video]:
+        """Pieces (B, c, n, h, w) of one latent, cut anywhere -> pieces of its video."""
+        import torch
+
+        stream = self.model.decode_stream(piece.to(self.device, self.dtype) for piece in pieces)
+        while True:
+            with torch.no_grad():
+                video = next(stream, None)
+            if video is None:
+                return
+            yield video.float()
+
+
+def load(
+    spec: VAESpec,
+    *,
+    weights: str = "",
+    device: torch.device | str = "cpu",
+    dtype: torch.dtype | None = None,
+    mode: str = "whole",
+) -> StreamedWFVAE:
+    """The released weights, or those of a training run, strictly; `weights` is a file or a folder that holds one."""
+    import wfvae
+
+    check_mode(spec, mode)
+    config = _config(spec)
+    if weights == places.RANDOM or not spec.source:
+        model, _ = untrained(lambda: wfvae.WFVAE(config), spec)
+    else:
+        file = places.find(spec.source, weights)
+        model = wfvae.load(file, None if file.with_name("config.json").is_file() else config)
+    assert isinstance(model, wfvae.WFVAE)
+    return StreamedWFVAE(spec, model, device, dtype, PIECE if mode == "streamed" else 0)
+
+
+def tiny(
+    *,
+    device: torch.device | str = "cpu",
+    dtype: torch.dtype | None = None,
+    mode: str = "whole",
+    variant: str = "l-16",
+) -> StreamedWFVAE:
+    """A narrow network with random weights, of 4x8x8 or (variant "m-32-8x8x8") 8x8x8."""
+    import wfvae
+
+    r = VARIANTS[variant].temporal_compression
+    base = replace(TINY_SPEC, temporal_compression=r, frames=FrameRule(r, 1))
+    check_mode(base, mode)
+    config = wfvae.WFVAEConfig(**{**TINY, "temporal_compression": r})
+    model, spec = untrained(lambda: wfvae.WFVAE(config), base)
+    assert isinstance(model, wfvae.WFVAE)
+    return StreamedWFVAE(spec, model, device, dtype, PIECE if mode == "streamed" else 0)
+
+
+def requires(spec: VAESpec) -> None:
+    """`weights.Unavailable` for the variant that has none, so that its numbers are never taken for a VAE's."""
+    if spec.variant == TINY_SPEC.variant:
+        raise places.Unavailable(f"{spec.name} has random weights: it is for suites that do not depend on them")
+
+
+def spec_of(path: str) -> VAESpec:
+    """The spec of a checkpoint of one's own (a file, or a folder in the official layout), from the config.json with it."""
+    from wfvae.checkpoint import read_config
+
+    place = Path(path).expanduser()
+    config = read_config((place if place.is_dir() else place.parent) / "config.json")
+    r = config.temporal_compression
+    return replace(
+        L16,
+        variant=place.stem,
+        temporal_compression=r,
+        latent_channels=config.latent_channels,
+        frames=FrameRule(r, 1),
+        modes=L16.modes if config.streams else ("whole", "native"),
+        lossless_modes=L16.lossless_modes if config.streams else ("native",),
+        parameters=0,
+        scale=config.scale[0] if len(set(config.scale)) == 1 else 1.0,
+        note="a checkpoint of one's own",
+    )
+
+
+def _config(spec: VAESpec) -> WFVAEConfig:
+    from wfvae import WFVAEConfig
+
+    if spec.variant not in WIDTHS:
+        return WFVAEConfig(**{**TINY, "temporal_compression": spec.temporal_compression})
+    return WFVAEConfig(
+        base_channels=WIDTHS[spec.variant],
+        latent_channels=spec.latent_channels,
+        temporal_compression=8 if spec.temporal_compression == 8 else 4,
+    )

@@ -1,0 +1,156 @@
+"""Weights of a WF-VAE: reads the official files, writes the same layout.
+
+    FOLDER/config.json, FOLDER/diffusion_pytorch_model.safetensors       what the authors publish, and what `save` writes
+    FOLDER/config.json, FOLDER/checkpoint-N.ckpt                         what their trainer writes; the EMA is preferred
+
+Loading is strict: a missing, extra or misshapen key is an error that lists them.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from wfvae.config import WFVAEConfig
+from wfvae.model import WFVAE
+
+CONFIG = "config.json"
+WEIGHTS = "diffusion_pytorch_model.safetensors"
+_LISTED = 8  # keys of each kind that an error names
+
+
+def load(source: str | Path, config: WFVAEConfig | None = None, *, ema: bool = True) -> WFVAE:
+    """The model of a folder, of a weights file, or of a Hugging Face repository "org/name[@revision]"; float32, on the CPU.
+
+    `config` stands in for a config.json that is not there.  `ema=False` takes a `.ckpt`'s raw weights instead.
+    FileNotFoundError for what is not here, ValueError for a file that is not a WF-VAE's.
+    """
+    weights = _weights_file(_resolve(source))
+    if config is None:
+        config = read_config(weights.with_name(CONFIG))
+    state = read_state(weights, ema=ema)
+    with torch.device("meta"):
+        model = WFVAE(config)
+    check_keys(model, state, weights)
+    model.to_empty(device="cpu").load_state_dict(dict(state))
+    return model.eval()
+
+
+def save(model: WFVAE, folder: str | Path) -> None:
+    """Writes config.json and diffusion_pytorch_model.safetensors, which the official code loads as they are."""
+    folder = Path(folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    state = {key: value.detach().cpu().contiguous() for key, value in model.state_dict().items()}
+    save_file(state, folder / WEIGHTS, metadata={"format": "pt"})
+    (folder / CONFIG).write_text(json.dumps(model.config.to_official(), indent=2) + "\n")
+
+
+def read_config(file: Path) -> WFVAEConfig:
+    """An official config.json."""
+    if not file.is_file():
+        raise FileNotFoundError(
+            f"{file} is not here: it says what the weights beside it belong to; copy the release's {CONFIG} there"
+        )
+    try:
+        official = json.loads(file.read_text())
+    except ValueError as reason:
+        raise ValueError(f"{file} is not JSON: {reason}") from None
+    if not isinstance(official, dict):
+        raise ValueError(f"{file} should hold a JSON object, got a {type(official).__name__}")
+    return WFVAEConfig.from_official(official)
+
+
+def read_state(file: Path, *, ema: bool = True) -> Mapping[str, Tensor]:
+    """The state dict in a `.safetensors` or an official `.ckpt`; nothing in a `.ckpt` is executed."""
+    if file.suffix == ".safetensors":
+        try:
+            return load_file(file)
+        except SafetensorError as reason:
+            raise ValueError(f"{file} is not a safetensors file: {reason}") from None
+    try:
+        found = torch.load(file, map_location="cpu", weights_only=True)
+    except Exception as reason:  # a dozen types of error, all of which mean the same
+        raise ValueError(f"{file} cannot be read as a checkpoint of weights: {reason}") from None
+    if not isinstance(found, dict):
+        raise ValueError(f"{file} should hold a dict of weights, got a {type(found).__name__}")
+    state = _raw_state(found)
+    if ema and found.get("ema_state_dict"):
+        # the average covers what is trained; the Haar kernels come from the raw weights
+        state = {**state, **_plain(found["ema_state_dict"])}
+    return state
+
+
+def check_keys(model: WFVAE, state: Mapping[str, Any], file: Path) -> None:
+    """ValueError that lists the missing, extra and misshapen keys, if there are any."""
+    expected = model.state_dict()
+    faults = {
+        "missing": [key for key in expected if key not in state],
+        "extra": [key for key in state if key not in expected],
+        "misshapen": [
+            f"{key} {tuple(state[key].shape)}, expected {tuple(value.shape)}"
+            for key, value in expected.items()
+            if key in state and state[key].shape != value.shape
+        ],
+    }
+    if any(faults.values()):
+        told = [
+            f"{len(keys)} {kind}: {', '.join(keys[:_LISTED])}{', ...' if len(keys) > _LISTED else ''}"
+            for kind, keys in faults.items()
+            if keys
+        ]
+        raise ValueError(f"{file} does not hold the weights of this configuration; {'; '.join(told)}")
+
+
+def _raw_state(found: Mapping[str, Any]) -> dict[str, Tensor]:
+    state = found.get("state_dict", {} if "ema_state_dict" in found else found)
+    return _plain(state.get("gen_model", state))
+
+
+def _plain(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Without the prefix that data-parallel training leaves on keys."""
+    return {key.removeprefix("module."): value for key, value in state.items()}
+
+
+def _resolve(source: str | Path) -> Path:
+    """A path that exists; a repository name is looked up in the Hugging Face cache, and fetched if it is not there."""
+    path = Path(source).expanduser()
+    if path.exists():
+        return path
+    name, _, revision = str(source).partition("@")
+    if not re.fullmatch(r"[\w.-]+/[\w.-]+", name) or path.suffix in (".ckpt", ".safetensors"):
+        raise FileNotFoundError(
+            f"{path} is not here; give a folder, a .safetensors or .ckpt file, or org/name on the Hub"
+        )
+    from huggingface_hub import snapshot_download
+
+    try:
+        return Path(
+            snapshot_download(name, revision=revision or None, allow_patterns=[CONFIG, "*.safetensors"])
+        )
+    except (
+        Exception
+    ) as reason:  # the client has its own types for no network, no such repository, no permission
+        raise FileNotFoundError(
+            f"{source} is no folder here and could not be had from the Hub: {reason}"
+        ) from None
+
+
+def _weights_file(path: Path) -> Path:
+    if path.is_file():
+        return path
+    found = [path / WEIGHTS] if (path / WEIGHTS).is_file() else sorted(path.glob("*.safetensors"))
+    found = found or sorted(path.glob("*.ckpt"))
+    if len(found) != 1:
+        names = ", ".join(file.name for file in found) or "none"
+        raise FileNotFoundError(
+            f"{path} should hold one .safetensors or .ckpt file (it has: {names}); name the file"
+        )
+    return found[0]
