@@ -56,9 +56,7 @@ def test_the_main_job_prints_a_table_and_writes_records(capsys: pytest.CaptureFi
 def test_the_second_run_measures_nothing_and_says_the_same(monkeypatch: pytest.MonkeyPatch):
     assert run("vaes=[pool/4x8x8]") == 0
     first = record()
-    monkeypatch.setattr(
-        "adapters.load", lambda *_, **__: pytest.fail("a VAE was loaded though all is in the store")
-    )
+    monkeypatch.setattr("adapters.load", lambda *_, **__: pytest.fail("a VAE was loaded though all is in the store"))
     assert run("vaes=[pool/4x8x8]") == 0
     assert record().scores == first.scores
 
@@ -186,6 +184,19 @@ def test_a_clip_that_was_mended_is_tried_again():
     assert record("clips-5x32").scores["psnr"].n == 4
 
 
+def test_kept_frames_are_the_clips_own_and_a_figure_shows_them():
+    import numpy as np
+    from PIL import Image
+
+    assert run("vaes=[identity/pixels,pool/4x8x8]", "keep=1", "clips=2", "size=64") == 0
+    (file,) = Path("results/reconstruction/bundle-5x64-first2/identity-pixels.frames").glob("*.png")
+    sheet = np.asarray(Image.open(file))
+    assert sheet.shape == (2 * 64, 3 * 64, 3)
+    assert np.array_equal(sheet[:64], sheet[64:])  # the identity gives every pixel back
+    assert cli.main(["plot", "--only", "strips", "--format", "png"]) == 0
+    assert len(list(Path("results/plots").glob("strips-*.png"))) == 1
+
+
 def test_fail_fast_stops_at_the_first_failure():
     root = folder_with_bad_clips()
     with pytest.raises((ValueError, OSError), match=r"cut\.mp4"):
@@ -271,9 +282,7 @@ def test_an_output_that_cannot_be_written_is_one_line(capsys: pytest.CaptureFixt
     assert not Path("runs").exists()
 
 
-def test_a_full_disk_is_one_line_and_loses_nothing(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-):
+def test_a_full_disk_is_one_line_and_loses_nothing(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]):
     assert run("vaes=[pool/4x8x8]", "clips=2") == 0
     real = os.fsync
     monkeypatch.setattr(os, "fsync", lambda _: (_ for _ in ()).throw(OSError(28, "No space left on device")))

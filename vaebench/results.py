@@ -11,6 +11,7 @@ import hashlib
 import io
 import json
 import os
+import re
 import tempfile
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, field
@@ -98,6 +99,22 @@ def write(record: Record, root: Path, clips: Mapping[str, Mapping[str, float]]) 
         write_atomically(file.with_suffix(".clips.csv"), _clips_csv(clips))
     write_atomically(file, json.dumps(asdict(record), indent=1, default=str, allow_nan=False) + "\n")
     return file
+
+
+def pictures_folder(root: Path, record: Record) -> Path:
+    return record_path(root, record.suite, record.setting, record.name).with_suffix(".frames")
+
+
+def write_pictures(root: Path, record: Record, pictures: Mapping[str, NDArray]) -> None:
+    """Kept frames, uint8 (2, n, H, W, 3) a case, as lossless `.frames/<case>.png`: reference above reconstruction."""
+    from PIL import Image
+
+    folder = pictures_folder(root, record)
+    for case, frames in pictures.items():
+        folder.mkdir(parents=True, exist_ok=True)
+        rows, count, height, width, _ = frames.shape
+        sheet = frames.transpose(0, 2, 1, 3, 4).reshape(rows * height, count * width, 3)
+        Image.fromarray(sheet).save(folder / f"{re.sub(r'[^A-Za-z0-9._-]+', '_', case)}.png")
 
 
 def read(file: Path) -> Record:

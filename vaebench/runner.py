@@ -166,6 +166,7 @@ def _conclude(job: _Job, outcome: Outcome) -> None:
         root = Path(job.config.results)
         with _disk(root):
             results.write(record, root, job.suite.per_case(kept))
+            results.write_pictures(root, record, job.suite.pictures(kept))
         outcome.records.append(record)
 
 
@@ -196,9 +197,7 @@ class _Ahead:
     """
 
     def __init__(self) -> None:
-        self.pool = ThreadPoolExecutor(
-            max_workers=min(AHEAD, os.cpu_count() or 1), thread_name_prefix="decode"
-        )
+        self.pool = ThreadPoolExecutor(max_workers=min(AHEAD, os.cpu_count() or 1), thread_name_prefix="decode")
         self.kept: dict[str, Tensor] = {}
         self.kept_bytes = 0
 
@@ -246,9 +245,7 @@ def _disk(folder: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        raise DiskError(
-            f"{folder} cannot be written: {error.strerror or error}; finished cases are kept"
-        ) from error
+        raise DiskError(f"{folder} cannot be written: {error.strerror or error}; finished cases are kept") from error
 
 
 def _check_writable(folder: Path) -> None:

@@ -44,9 +44,7 @@ def draw(
     """
     known = figures()
     if only and only not in known:
-        raise ValueError(
-            f"no figure {only!r}{did_you_mean(only, list(known))} (there are: {', '.join(known)})"
-        )
+        raise ValueError(f"no figure {only!r}{did_you_mean(only, list(known))} (there are: {', '.join(known)})")
     if unknown := set(formats) - set(FORMATS):
         raise ValueError(f"no format {', '.join(sorted(unknown))} (there are: {', '.join(FORMATS)})")
     if not any(records.read_all(results)):

@@ -11,6 +11,7 @@ import matplotlib as mpl
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
+    from matplotlib.axis import Axis
     from matplotlib.figure import Figure
 
 # Okabe and Ito's eight, told apart by colour-blind eyes; markers repeat the distinction for print in grey
@@ -63,14 +64,28 @@ def look(names: list[str]) -> dict[str, dict[str, str]]:
     }
 
 
-def label_points(axes: Axes, xs: list[float], ys: list[float], labels: list[str]) -> None:
-    """A label beside each point, moved up or down until no two of them overlap."""
+def plain_log(axis: Axis, few: bool = False) -> None:
+    """A logarithmic axis with plain numbers at 1, 2, 5 of each decade (or at the decades alone), none on top of another."""
+    from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter, NullLocator
+
+    low, high = axis.get_view_interval()
+    wide = high / max(low, 1e-30) > (30 if few else 300)
+    axis.set_major_locator(LogLocator(subs=(1.0,) if wide else (1.0, 3.0) if few else (1.0, 2.0, 5.0)))
+    axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+    axis.set_minor_locator(NullLocator())
+    axis.set_minor_formatter(NullFormatter())
+
+
+def label_points(
+    axes: Axes, xs: list[float], ys: list[float], labels: list[str], radii: list[float] | None = None
+) -> None:
+    """A label beside each point (of these radii, in typographic points), moved until no two of them overlap."""
     figure = axes.get_figure()
     assert figure is not None
     placed: list[Any] = []
     order = sorted(range(len(xs)), key=lambda i: (ys[i], xs[i]))
     for i in order:
-        for dx, dy in _places():
+        for dx, dy in _places(8 + (radii[i] if radii else 0)):
             text = axes.annotate(
                 labels[i], (xs[i], ys[i]), xytext=(dx, dy), textcoords="offset points", fontsize="x-small",
                 ha="left" if dx >= 0 else "right", va="center",
@@ -82,16 +97,14 @@ def label_points(axes: Axes, xs: list[float], ys: list[float], labels: list[str]
                 break
             text.remove()
         else:
-            axes.annotate(
-                labels[i], (xs[i], ys[i]), xytext=(7, 0), textcoords="offset points", fontsize="x-small"
-            )
+            axes.annotate(labels[i], (xs[i], ys[i]), xytext=(7, 0), textcoords="offset points", fontsize="x-small")
 
 
-def _places() -> Iterator[tuple[float, float]]:
+def _places(aside: float) -> Iterator[tuple[float, float]]:
     """Offsets in points, nearest first."""
     for step in range(14):
         for sign in (1, -1) if step else (1,):
-            for dx in (8, -8):
+            for dx in (aside, -aside):
                 yield dx, sign * 9.0 * step
 
 

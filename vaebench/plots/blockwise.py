@@ -36,9 +36,7 @@ def degradation(root: Path, style: str) -> Iterator[tuple[str, Figure]]:
     for record in _records(root):
         settings.setdefault(record.setting, []).append(record)
     for setting, records in settings.items():
-        shown = [
-            metric for metric in METRICS if any(_changed(r, metric, m) for r in records for m in _modes(r))
-        ]
+        shown = [metric for metric in METRICS if any(_changed(r, metric, m) for r in records for m in _modes(r))]
         if shown:
             yield f"degradation-{setting}", _degradation(records, shown, setting)
 
@@ -68,9 +66,7 @@ def _degradation(records: list[Record], metrics: list[str], setting: str) -> Fig
         axes.grid(axis="y", visible=False)
     grid[0][0].set_yticks(range(len(rows)), [f"{record.vae['name']} · {mode}" for record, mode in rows])
     grid[0][0].invert_yaxis()
-    figure.suptitle(
-        f"{setting}: block-wise minus whole inference, 95 % interval over clips", fontsize="small"
-    )
+    figure.suptitle(f"{setting}: block-wise minus whole inference, 95 % interval over clips", fontsize="small")
     return figure
 
 

@@ -19,9 +19,7 @@ AREA = 900.0  # points**2 of the largest bubble
 
 
 def _cases(record: Record) -> list[str]:
-    return list(
-        dict.fromkeys(name.partition("@")[2] for name in record.scores if name.startswith("encode_s@"))
-    )
+    return list(dict.fromkeys(name.partition("@")[2] for name in record.scores if name.startswith("encode_s@")))
 
 
 def _value(record: Record, name: str, case: str) -> float | None:
@@ -63,13 +61,10 @@ def _bubbles(drawn: list[tuple[Record, Record]], case: str, setting: str, device
         frames = (_value(cost, "encode_frames_per_s", case) or 0) * (_value(cost, "encode_s", case) or 0)
         xs.append(frames / seconds)
         ys.append(_psnr(quality) or 0)
-        memories.append(
-            max(_value(cost, f"{half}_peak_bytes", case) or 0 for half in ("encode", "decode")) / GIB
-        )
+        memories.append(max(_value(cost, f"{half}_peak_bytes", case) or 0 for half in ("encode", "decode")) / GIB)
         labels.append(f"{cost.vae['name']} ({cost.vae['latent_channels']} ch)")
     figure, axes = plt.subplots(figsize=(7.2, 4.6))
     _scatter(axes, xs, ys, memories, labels, [cost.vae["family"] for _, cost in drawn])
-    axes.set_xscale("log")
     axes.set_xlabel("frames per second, encode and decode together (log scale)")
     axes.set_ylabel("PSNR [dB] (higher is better)")
     axes.set_title(f"{setting}; cost of {case} on {device}", loc="left", fontsize="small")
@@ -87,18 +82,17 @@ def _scatter(
         colour = looks[family]["color"]
         face = "none" if hollow else colour
         area = max(AREA * memory / most, 8.0)
-        axes.scatter(
-            [x], [y], s=area, color=colour, facecolor=face, alpha=0.55, lw=1.2, ls="--" if hollow else "-"
-        )
+        axes.scatter([x], [y], s=area, color=colour, facecolor=face, alpha=0.55, lw=1.2, ls="--" if hollow else "-")
         axes.plot([x], [y], ".", color="black", ms=3)
-    _style.label_points(axes, xs, ys, labels)
+    radii = [math.sqrt(max(AREA * memory / most, 8.0) / math.pi) for memory in memories]
+    axes.set_xscale("log")
+    axes.margins(0.2)
+    _style.plain_log(axes.xaxis)
+    _style.label_points(axes, xs, ys, labels, radii)
     for share in (1.0, 0.3):
         area = max(AREA * share, 8.0)
         axes.scatter([], [], s=area, color="grey", alpha=0.4, lw=0, label=f"{_round(most * share)} GiB")
-    axes.legend(
-        title="peak memory", labelspacing=1.8, borderpad=1.2, loc="center left", bbox_to_anchor=(1.01, 0.5)
-    )
-    axes.margins(0.2)
+    axes.legend(title="peak memory", labelspacing=1.8, borderpad=1.2, loc="center left", bbox_to_anchor=(1.01, 0.5))
 
 
 def _round(value: float) -> str:
@@ -124,7 +118,6 @@ def _published_bubbles() -> Iterator[tuple[str, Figure]]:
     figure, axes = plt.subplots(figsize=(7.2, 4.6))
     labels = [f"{model} {best[model].variant}".strip() for model in shown]
     _scatter(axes, xs, ys, memories, labels, shown, hollow=True)
-    axes.set_xscale("log")
     axes.set_xlabel("frames per second, encode of 33x512x512 on an H100 (log scale)")
     axes.set_ylabel("PSNR [dB] on WebVid-10M, the paper's protocol")
     axes.set_title("AS PUBLISHED, not measured here: arXiv 2411.17459", loc="left", fontsize="small")
@@ -164,6 +157,7 @@ def _cost_bars(records: list[Record], sizes: list[int], dtype: str, device: str)
                     axes.text(floor, at, "OOM", va="center", ha="left", fontsize="x-small", color="firebrick")
         axes.set_xscale("log")
         axes.set_xlim(left=floor)
+        _style.plain_log(axes.xaxis, few=True)
         axes.set_xlabel(f"{title} (log scale)")
         axes.grid(axis="y", visible=False)
     grid[0].set_yticks(range(len(records)), [_name(record) for record in records])
@@ -174,12 +168,8 @@ def _cost_bars(records: list[Record], sizes: list[int], dtype: str, device: str)
     frames = sorted(
         {case.split()[1].partition("x")[0] for r in records for case in _cases(r) if case.startswith(dtype)}
     )
-    said = (
-        f"{'/'.join(frames)} frames at {', '.join(f'{size}x{size}' for size in sizes)}, {dtype}, on {device}"
-    )
-    figure.suptitle(
-        f"{said}; memory above the weights; random weights of the released configuration", fontsize="small"
-    )
+    said = f"{'/'.join(frames)} frames at {', '.join(f'{size}x{size}' for size in sizes)}, {dtype}, on {device}"
+    figure.suptitle(f"{said}; memory above the weights; random weights of the released configuration", fontsize="small")
     return figure
 
 

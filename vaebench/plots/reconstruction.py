@@ -8,6 +8,7 @@ from pathlib import Path
 import matplotlib.pyplot as plt
 import numpy as np
 from matplotlib.figure import Figure
+from matplotlib.ticker import FuncFormatter
 
 from vaebench import results
 from vaebench.plots import _style
@@ -44,18 +45,14 @@ def _has(record: Record, metric: str) -> bool:
 
 
 def _per_clip(rows: list[tuple[Record, dict[str, dict[str, float]]]], metric: str, setting: str) -> Figure:
-    rows.sort(
-        key=lambda row: row[0].scores[metric].value or 0, reverse=rows[0][0].scores[metric].better == "lower"
-    )
+    rows.sort(key=lambda row: row[0].scores[metric].value or 0, reverse=rows[0][0].scores[metric].better == "lower")
     figure, axes = plt.subplots(figsize=(7, 1.1 + 0.42 * len(rows)))
     looks = _style.look([record.vae["name"] for record, _ in rows])
     jitter = np.random.default_rng(0)
     for i, (record, clips) in enumerate(rows):
         values = np.array([scores[metric] for scores in clips.values() if metric in scores])
         colour = looks[record.vae["name"]]["color"]
-        axes.scatter(
-            values, i + jitter.uniform(-0.16, 0.16, len(values)), s=14, color=colour, alpha=0.55, lw=0
-        )
+        axes.scatter(values, i + jitter.uniform(-0.16, 0.16, len(values)), s=14, color=colour, alpha=0.55, lw=0)
         score = record.scores[metric]
         if score.low is not None and score.high is not None:
             axes.plot([score.low, score.high], [i, i], color="black", lw=2, solid_capstyle="butt")
@@ -64,9 +61,7 @@ def _per_clip(rows: list[tuple[Record, dict[str, dict[str, float]]]], metric: st
     axes.set_ylim(-0.6, len(rows) - 0.4)
     axes.grid(axis="y", visible=False)
     axes.set_xlabel(_axis_label(metric, rows[0][0]))
-    axes.set_title(
-        f"{setting}: each clip (dots), mean and 95 % interval (n clips)", loc="left", fontsize="medium"
-    )
+    axes.set_title(f"{setting}: each clip (dots), mean and 95 % interval (n clips)", loc="left", fontsize="medium")
     return figure
 
 
@@ -89,15 +84,14 @@ def _rate_distortion(records: list[Record], setting: str) -> Figure:
         x, y = [_values_per_pixel(record) for record in own], [score.value for score in scores]
         axes.errorbar(x, y, yerr=spread, label=family, capsize=2, lw=1, ms=6, **looks[family])
     axes.set_xscale("log", base=2)
+    axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"1/{1 / value:g}" if value < 1 else f"{value:g}"))
     axes.set_xlabel("latent values per pixel (log scale)")
     axes.set_ylabel(_axis_label("psnr", records[0]))
     axes.set_title(f"{setting}: quality against the size of the latent", loc="left", fontsize="medium")
     axes.margins(x=0.15, y=0.1)
     axes.legend(loc="center left", bbox_to_anchor=(1.01, 0.5))
     at = [(_values_per_pixel(record), record.scores["psnr"].value or 0) for record in records]
-    _style.label_points(
-        axes, [x for x, _ in at], [y for _, y in at], [record.vae["variant"] for record in records]
-    )
+    _style.label_points(axes, [x for x, _ in at], [y for _, y in at], [record.vae["variant"] for record in records])
     return figure
 
 
@@ -111,4 +105,61 @@ def _half(score: results.Score, side: int) -> float:
     return abs((edge if edge is not None else score.value or 0) - (score.value or 0))
 
 
-FIGURES = (per_clip, rate_distortion)
+AMPLIFIED = 4  # times the error, so that the eye can see it
+CROP = 64  # pixels a side of the enlarged detail
+
+
+def strips(root: Path, style: str) -> Iterator[tuple[str, Figure]]:
+    """Reference, each VAE's reconstruction, its error amplified and a crop: one figure a kept clip (`keep=N`)."""
+    for setting, records in _settings(root).items():
+        sheets: dict[str, dict[str, np.ndarray]] = {}
+        for record in records:
+            for file in sorted(results.pictures_folder(root, record).glob("*.png")):
+                sheets.setdefault(file.stem, {})[record.vae["name"]] = plt.imread(file)[..., :3]
+        for clip, of_vaes in sheets.items():
+            yield f"strips-{setting}-{clip}", _strips(of_vaes, clip)
+
+
+def _strips(of_vaes: dict[str, np.ndarray], clip: str) -> Figure:
+    """Each sheet (2 H, n W, 3) in 0..1, reference above reconstruction; the last frame is shown."""
+    figure, grid = plt.subplots(1 + len(of_vaes), 4, figsize=(8.4, 2.15 * (1 + len(of_vaes))), squeeze=False)
+    pairs = {name: (_last(sheet, 0), _last(sheet, 1)) for name, sheet in of_vaes.items()}
+    reference = next(iter(pairs.values()))[0]
+    top, left = _busiest(reference)
+    rows = [("reference", reference), *((name, pair[1]) for name, pair in pairs.items())]
+    for axes, (name, picture) in zip(grid, rows, strict=True):
+        error = np.abs(picture - reference)
+        psnr = -10 * np.log10(max(float(np.square(error).mean()), 1e-10))
+        crops = [image[top : top + CROP, left : left + CROP] for image in (picture, AMPLIFIED * error)]
+        shown = [picture, AMPLIFIED * error, *crops]
+        titles = [
+            name if name == "reference" else f"{name}, {psnr:.1f} dB",
+            f"error x {AMPLIFIED}",
+            "detail",
+            "its error",
+        ]
+        for i, (ax, image, title) in enumerate(zip(axes, shown, titles, strict=True)):
+            ax.set_axis_off()
+            if name == "reference" and i % 2:
+                continue
+            ax.imshow(np.clip(image, 0, 1), interpolation="nearest")
+            ax.set_title(title, fontsize="x-small", loc="left")
+    figure.suptitle(f"{clip}: last frame", fontsize="small")
+    return figure
+
+
+def _last(sheet: np.ndarray, row: int) -> np.ndarray:
+    height = sheet.shape[0] // 2
+    return sheet[row * height : (row + 1) * height, -height:]  # clips are square
+
+
+def _busiest(image: np.ndarray) -> tuple[int, int]:
+    """Top and left of the crop with the most detail: the largest sum of squared gradients, on a coarse grid."""
+    grey = image.mean(axis=2)
+    detail = np.square(np.diff(grey, axis=0))[:, :-1] + np.square(np.diff(grey, axis=1))[:-1]
+    rows, columns = (range(0, max(1, side - CROP), 16) for side in grey.shape)
+    places = [(y, x) for y in rows for x in columns]
+    return max(places, key=lambda place: float(detail[place[0] : place[0] + CROP, place[1] : place[1] + CROP].sum()))
+
+
+FIGURES = (per_clip, rate_distortion, strips)

@@ -34,9 +34,7 @@ class Case:
 class Suite(Protocol):
     name: str
     version: int  # raised when a number would change
-    needs_weights: (
-        bool  # False: cost does not depend on weight values, so random ones of the released size will do
-    )
+    needs_weights: bool  # False: cost does not depend on weight values, so random ones of the released size will do
     identity: Mapping[str, Any]  # everything of the suite that can change a number: options, metric versions
     absent: Mapping[str, str]  # scores that cannot be computed here, and why
 
@@ -68,6 +66,10 @@ class Suite(Protocol):
 
     def demands(self, spec: VAESpec, statistics: Mapping[str, Statistics]) -> list[str]:
         """What the user required of this VAE and did not get, a sentence each: the run then ends with exit code 1."""
+        ...
+
+    def pictures(self, statistics: Mapping[str, Statistics]) -> dict[str, NDArray]:
+        """Case id -> uint8 (2, n, H, W, 3): n frames of the reference and of the reconstruction, where they were kept."""
         ...
 
     def extra(self, statistics: Mapping[str, Statistics]) -> dict[str, Any]:

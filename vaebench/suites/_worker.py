@@ -76,16 +76,11 @@ def prepare(job: Job) -> tuple[VideoVAE, Tensor, torch.device]:
     limit_memory(job.memory_gib, device)
     weights = "" if job.name.endswith("/tiny") or not adapters.find(job.name).source else "random"
     torch.manual_seed(0)
-    vae = adapters.load(
-        job.name, weights=weights, device=device, dtype=getattr(torch, job.dtype), mode=job.mode
-    )
+    vae = adapters.load(job.name, weights=weights, device=device, dtype=getattr(torch, job.dtype), mode=job.mode)
     if job.channels_last:
         to_channels_last(vae)
     # noise, not zeros: sparse or constant input changes a device's power and clocks
-    video = (
-        torch.rand(1, 3, job.num_frames, job.size, job.size, generator=torch.Generator().manual_seed(0)) * 2
-        - 1
-    )
+    video = torch.rand(1, 3, job.num_frames, job.size, job.size, generator=torch.Generator().manual_seed(0)) * 2 - 1
     return vae, video.to(device), device
 
 
@@ -171,9 +166,7 @@ def energy_meter(device: torch.device) -> Callable[[], float] | None:
         pynvml.nvmlInit()
         handle = pynvml.nvmlDeviceGetHandleByIndex(device.index or 0)
         start = pynvml.nvmlDeviceGetTotalEnergyConsumption(handle)
-    except (
-        Exception
-    ):  # no pynvml, no permission or an old GPU: NVML raises a type for each, and all mean "not told"
+    except Exception:  # no pynvml, no permission or an old GPU: NVML raises a type for each, and all mean "not told"
         return None
     return lambda: (pynvml.nvmlDeviceGetTotalEnergyConsumption(handle) - start) / 1000
 
@@ -205,9 +198,7 @@ def measure_memory(job: Job) -> dict[str, Any]:
     from torch.utils.flop_counter import FlopCounterMode
 
     vae, video, device = prepare(job)
-    found: dict[str, Any] = {
-        "parameters": sum(p.numel() for network in networks(vae) for p in network.parameters())
-    }
+    found: dict[str, Any] = {"parameters": sum(p.numel() for network in networks(vae) for p in network.parameters())}
     latent = vae.encode(video).mode()  # the first call also loads kernels and fills caches, which stay
     vae.decode(latent)
     for half, call in (("encode", partial(vae.encode, video)), ("decode", partial(vae.decode, latent))):

@@ -50,12 +50,8 @@ LOSSLESS = {
 class Options:
     metrics: list[str] = field(default_factory=lambda: ["psnr", "ssim", "lpips", "fvd"])  # by name
     lengths: list[int] = field(default_factory=list)  # clip lengths in frames; empty: num_frames alone
-    pieces: list[int] = field(
-        default_factory=list
-    )  # also stream in pieces of so many frames, where a VAE can stream
-    naive: list[int] = field(
-        default_factory=lambda: [16]
-    )  # also cut into pieces of so many frames, each by itself
+    pieces: list[int] = field(default_factory=list)  # also stream in pieces of so many frames, where a VAE can stream
+    naive: list[int] = field(default_factory=lambda: [16])  # also cut into pieces of so many frames, each by itself
     require: str = ""  # "lossless": exit code 1 if a mode that claims to be lossless is not
 
 
@@ -68,9 +64,7 @@ class Pieces:
     def encode(self, video: Video) -> Posterior:
         found = list(self.vae.encode_stream(video.split(self.frames, dim=2)))
         logvars = [q.logvar for q in found if q.logvar is not None]
-        return Posterior(
-            torch.cat([q.mean for q in found], dim=2), torch.cat(logvars, dim=2) if logvars else None
-        )
+        return Posterior(torch.cat([q.mean for q in found], dim=2), torch.cat(logvars, dim=2) if logvars else None)
 
     def decode(self, latent: Latent) -> Video:
         latents = max(1, self.frames // self.spec.temporal_compression)
@@ -128,9 +122,7 @@ class Blockwise:
             kept |= more
             # the decoder on its own, on the same latent: what a user of a diffusion model sees
             same = vae.get(label).decode(latent) if label in vae.offered else None
-            kept |= {
-                f"{name}@{label}": value for name, value in differences(whole, got, latent, z, same).items()
-            }
+            kept |= {f"{name}@{label}": value for name, value in differences(whole, got, latent, z, same).items()}
         return {"length": np.int64(length), **kept}
 
     def _run(self, vae: VideoVAE, reference: Video, label: str) -> tuple[Video, Latent, Statistics]:
@@ -142,9 +134,7 @@ class Blockwise:
                 padded = pad(reference, vae.spec)
                 latent = check_latent(vae, padded, vae.encode(padded).mode())
                 reconstruction = check_reconstruction(vae, padded, vae.decode(latent))
-                reconstruction = reconstruction[
-                    :, :, : reference.shape[2], : reference.shape[3], : reference.shape[4]
-                ]
+                reconstruction = reconstruction[:, :, : reference.shape[2], : reference.shape[3], : reference.shape[4]]
         seen, got = to_score(reference), to_score(reconstruction)
         kept = {name: metric.measure(seen, got)[0].cpu().numpy() for name, metric in self.metrics.items()}
         # per frame, unrounded: a mode may differ from the whole by less than the 8-bit grid can show
@@ -154,9 +144,7 @@ class Blockwise:
 
     def summarize(self, statistics: Mapping[str, Statistics]) -> dict[str, Score]:
         longest = self._longest(statistics)
-        scores = {
-            f"{name}@whole": score(m, stack(longest, f"{name}@whole")) for name, m in self.metrics.items()
-        }
+        scores = {f"{name}@whole": score(m, stack(longest, f"{name}@whole")) for name, m in self.metrics.items()}
         for label in _labels(statistics):
             for name, metric in self.metrics.items():
                 before, after = stack(longest, f"{name}@whole"), stack(longest, f"{name}@{label}")
@@ -171,9 +159,7 @@ class Blockwise:
                 if before.min() > 0:
                     ratio = after / before
                     stderr, low, high = interval(ratio)
-                    note = (
-                        "as a ratio to the whole, in one process; the efficiency suite measures cost properly"
-                    )
+                    note = "as a ratio to the whole, in one process; the efficiency suite measures cost properly"
                     scores[f"{unit}@{label}"] = Score(
                         float(np.median(ratio)), "ratio", "lower", len(ratio), stderr, low, high, note=note
                     )
@@ -200,18 +186,17 @@ class Blockwise:
 
     def per_case(self, statistics: Mapping[str, Statistics]) -> dict[str, dict[str, float]]:
         return {
-            case: {
-                name: float(value) for name, value in kept.items() if value.ndim == 0 and np.isfinite(value)
-            }
+            case: {name: float(value) for name, value in kept.items() if value.ndim == 0 and np.isfinite(value)}
             for case, kept in statistics.items()
         }
+
+    def pictures(self, statistics: Mapping[str, Statistics]) -> dict[str, NDArray]:
+        return {}
 
     def extra(self, statistics: Mapping[str, Statistics]) -> dict[str, Any]:
         """Profiles of the difference over frames, rows and columns; PSNR by frame; PSNR by clip length."""
         longest = self._longest(statistics)
-        profiles: dict[str, Any] = {
-            "whole": {"psnr_by_frame": _psnr_by_frame(stack(longest, "frame_mse@whole"))}
-        }
+        profiles: dict[str, Any] = {"whole": {"psnr_by_frame": _psnr_by_frame(stack(longest, "frame_mse@whole"))}}
         for label in _labels(statistics):
             profiles[label] = {
                 name: _plain(np.sqrt(np.mean(stack(longest, f"{name}@{label}"), axis=0)))
@@ -227,10 +212,7 @@ class Blockwise:
         for label in ("whole", *_labels(statistics)):
             groups = [[k for k in statistics.values() if int(k["length"]) == length] for length in lengths]
             curves[label] = {
-                **{
-                    name: [float(np.mean([k[f"{name}@{label}"] for k in group])) for group in groups]
-                    for name in own
-                },
+                **{name: [float(np.mean([k[f"{name}@{label}"] for k in group])) for group in groups] for name in own},
                 "bytes": [float(np.median([k[f"bytes@{label}"] for k in group])) for group in groups],
             }
         return curves
@@ -251,9 +233,7 @@ class _Modes:
 
     def _load(self, mode: str) -> VideoVAE:
         dtype = getattr(torch, self.config.dtype)
-        return adapters.load(
-            self.name, weights=self.config.weights, device=self.device, dtype=dtype, mode=mode
-        )
+        return adapters.load(self.name, weights=self.config.weights, device=self.device, dtype=dtype, mode=mode)
 
     def get(self, label: str) -> VideoVAE:
         """The VAE as `label` runs it: one of its modes, "pieces-4" or "naive-16"."""
@@ -277,9 +257,7 @@ class _Naive:
 
     def reconstruct(self, video: Video) -> tuple[Video, Latent]:
         parts = [reconstruct(self.vae, piece) for piece in video.split(self.frames, dim=2)]
-        return torch.cat([pixels for pixels, _ in parts], dim=2), torch.cat(
-            [latent for _, latent in parts], dim=2
-        )
+        return torch.cat([pixels for pixels, _ in parts], dim=2), torch.cat([latent for _, latent in parts], dim=2)
 
 
 def differences(whole: Video, got: Video, latent: Latent, z: Latent, same: Video | None) -> Statistics:

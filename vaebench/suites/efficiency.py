@@ -41,9 +41,7 @@ LIMIT = 1024  # frames: where the search for the largest video ends
 
 @dataclass(frozen=True)
 class Options:
-    frames: list[int] = field(
-        default_factory=list
-    )  # empty: 33 on a GPU, 5 on a CPU; the next legal length is run
+    frames: list[int] = field(default_factory=list)  # empty: 33 on a GPU, 5 on a CPU; the next legal length is run
     sizes: list[int] = field(default_factory=list)  # pixels; empty: 256, 512, 768 on a GPU, 64 on a CPU
     dtypes: list[str] = field(default_factory=list)  # empty: the run's dtype
     error: float = 0.02  # repeat until the standard error of the mean time is below this share of it
@@ -83,11 +81,7 @@ class Efficiency:
 
     def setting(self, source: VideoSource) -> str:
         device = re.sub(r"[^a-z0-9.]+", "-", device_name(self.device).lower()).strip("-")
-        flags = [
-            name
-            for name in ("tf32", "cudnn_benchmark", "compile", "channels_last")
-            if getattr(self.chosen, name)
-        ]
+        flags = [name for name in ("tf32", "cudnn_benchmark", "compile", "channels_last") if getattr(self.chosen, name)]
         threads = [f"{torch.get_num_threads()}threads"] if self.device.type == "cpu" else []
         mode = [self.config.mode] if self.config.mode != "whole" else []
         budget = [f"{self.chosen.memory_gib:g}gib"] if self.chosen.memory_gib else []
@@ -119,10 +113,7 @@ class Efficiency:
 
     def _job(self, vae: Unloaded, dtype: str, frames: int, size: int) -> Job:
         multiple = vae.spec.size_multiple
-        flags = {
-            name: getattr(self.chosen, name)
-            for name in ("tf32", "cudnn_benchmark", "compile", "channels_last")
-        }
+        flags = {name: getattr(self.chosen, name) for name in ("tf32", "cudnn_benchmark", "compile", "channels_last")}
         return Job(
             name=vae.name, device=str(self.device), dtype=dtype, mode=self.config.mode, num_frames=frames,
             size=-(-size // multiple) * multiple, error=self.chosen.error, max_seconds=self.chosen.max_seconds,
@@ -185,17 +176,14 @@ class Efficiency:
     def per_case(self, statistics: Mapping[str, Statistics]) -> dict[str, dict[str, float]]:
         return {}
 
+    def pictures(self, statistics: Mapping[str, Statistics]) -> dict[str, NDArray]:
+        return {}
+
     def extra(self, statistics: Mapping[str, Statistics]) -> dict[str, Any]:
         """Percentiles of the times, the first (cold) call, and the device's own ceilings, for each case."""
         return {
-            case: {
-                name: _plain(value) for name, value in kept.items() if name not in ("encode_s", "decode_s")
-            }
-            | {
-                f"{half}_s_percentiles": _percentiles(kept[f"{half}_s"])
-                for half in HALVES
-                if f"{half}_s" in kept
-            }
+            case: {name: _plain(value) for name, value in kept.items() if name not in ("encode_s", "decode_s")}
+            | {f"{half}_s_percentiles": _percentiles(kept[f"{half}_s"]) for half in HALVES if f"{half}_s" in kept}
             for case, kept in statistics.items()
         }
 

@@ -18,17 +18,18 @@ from vaebench.vae import VAESpec, VideoVAE, reconstruct
 from vaebench.video import to_model, to_score
 
 if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
     from vaebench.data import VideoSource
     from vaebench.results import Score
     from vaebench.suites import Statistics
+    from vaebench.video import Video
 
 
 @dataclass(frozen=True)
 class Options:
     metrics: list[str] = field(default_factory=lambda: ["psnr", "ssim", "lpips", "fvd", "flicker"])  # by name
-    keep: int = (
-        0  # write the first so many reconstructions, beside their references, as lossless video for the eye
-    )
+    keep: int = 0  # of the first so many clips, keep some frames as PNG, for the eye
 
 
 class Reconstruction:
@@ -38,15 +39,13 @@ class Reconstruction:
 
     def __init__(self, config: RunConfig, chosen: Options) -> None:
         self.config = config
-        self.keep = chosen.keep
+        self.keep, self.kept = chosen.keep, set[str]()
         self.device = pick_device(config.device)
         self.metrics, self.absent = build_metrics(chosen.metrics, self.device)
         self.identity = {
             "metrics": {name: metric.version for name, metric in self.metrics.items()},
-            **{
-                key: as_dict(config)[key]
-                for key in ("num_frames", "size", "protocol", "posterior", "mode", "dtype")
-            },
+            **{key: as_dict(config)[key] for key in ("num_frames", "size", "protocol", "posterior", "mode", "dtype")},
+            "keep": chosen.keep,
             "seed": config.seed if config.posterior == "sample" else None,
         }
 
@@ -66,7 +65,9 @@ class Reconstruction:
         )
 
     def cases(self, source: VideoSource, spec: VAESpec) -> Iterable[Case]:
-        return clip_cases(source, self.config)
+        cases = clip_cases(source, self.config)
+        self.kept = {case.id for case in cases[: self.keep]}
+        return cases
 
     @torch.inference_mode()
     def measure(self, vae: VideoVAE, case: Case) -> Statistics:
@@ -76,7 +77,10 @@ class Reconstruction:
         generator = torch.Generator().manual_seed(zlib.crc32(f"{self.config.seed} {case.id}".encode()))
         reconstruction, _ = reconstruct(vae, reference, posterior=self.config.posterior, generator=generator)
         seen, got = to_score(reference), to_score(reconstruction)
-        return {name: metric.measure(seen, got)[0].cpu().numpy() for name, metric in self.metrics.items()}
+        kept = {name: metric.measure(seen, got)[0].cpu().numpy() for name, metric in self.metrics.items()}
+        if case.id in self.kept:
+            kept["frames"] = _some_frames(seen, got)
+        return kept
 
     def summarize(self, statistics: Mapping[str, Statistics]) -> dict[str, Score]:
         return {name: score(metric, stack(statistics, name)) for name, metric in self.metrics.items()}
@@ -88,8 +92,19 @@ class Reconstruction:
     def demands(self, spec: VAESpec, statistics: Mapping[str, Statistics]) -> list[str]:
         return []
 
+    def pictures(self, statistics: Mapping[str, Statistics]) -> dict[str, NDArray]:
+        return {case: kept["frames"] for case, kept in statistics.items() if "frames" in kept}
+
     def extra(self, statistics: Mapping[str, Statistics]) -> dict[str, Any]:
         return {}
+
+
+def _some_frames(seen: Video, got: Video) -> NDArray:
+    """(1, 3, T, H, W) in 0..1, twice -> uint8 (2, n, H, W, 3): the first, middle and last frame of both."""
+    frames = seen.shape[2]
+    some = sorted({0, frames // 2, frames - 1})
+    both = torch.cat([seen, got])[:, :, some].mul(255).round().byte()
+    return both.permute(0, 2, 3, 4, 1).cpu().numpy()
 
 
 def build(config: RunConfig) -> Reconstruction:
