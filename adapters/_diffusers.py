@@ -75,9 +75,7 @@ class Family:
 
     cls: str
     variants: Mapping[str, VAESpec]
-    configs: Mapping[
-        str, Config
-    ]  # the released configuration of each variant, where it is not the class default
+    configs: Mapping[str, Config]  # the released configuration of each variant, where it is not the class default
     small: Config  # what makes a configuration tiny: overrides
     small_for: Mapping[str, Config] = field(default_factory=dict)  # further overrides of single variants
     diffusers: str = "0.35"  # the first version that runs it as described here
@@ -87,6 +85,7 @@ class Family:
     clear: Callable[[Any], None] = _nothing_kept  # forget what the last call left on the modules
     describe: Callable[[Any, VAESpec], VAESpec] | None = None  # completes the spec with what the weights know
     read: Callable[[Path], Mapping[str, Tensor]] = read_safetensors
+    least_side: int = 1  # of height and width, where a network pads by reflection
     one_by_one: bool = False  # the class cannot take a batch
     float32_pixels: bool = False  # the encoder casts by itself
     hazards: Mapping[str, str] = field(default_factory=dict)  # dtype -> what goes wrong
@@ -237,9 +236,7 @@ class DiffusersVAE:
             raise ValueError(f"{spec.name} cannot run in {name} on a CPU; use dtype=float32, or a GPU")
         if name in family.hazards:
             warnings.warn(f"{spec.name} in {name}: {family.hazards[name]}", stacklevel=3)
-        torch.nn.Module.to(
-            model, self.device, self.dtype
-        )  # diffusers' own `to` logs a sentence at every cast
+        torch.nn.Module.to(model, self.device, self.dtype)  # diffusers' own `to` logs a sentence at every cast
         self.model = model.eval().requires_grad_(False)
         self.spec = family.describe(self.model, spec) if family.describe else spec
         family.set_mode(self.model, mode)
@@ -248,6 +245,11 @@ class DiffusersVAE:
         import torch
 
         check_legal(self.spec, video)  # most of these networks would drop the surplus without a word
+        if min(video.shape[-2:]) < self.family.least_side:
+            least = self.family.least_side
+            raise ValueError(
+                f"{self.spec.name} takes frames of {least}x{least} at least, got {tuple(video.shape[-2:])}"
+            )
         pixels = video.to(self.device, torch.float32 if self.family.float32_pixels else self.dtype)
         with self._clean():
             parts = [self.family.encode(self, part) for part in self._parts(pixels)]

@@ -6,13 +6,10 @@ HaCohen et al., LTX-2, 2026.  The released configuration has a decoder that is n
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from adapters._diffusers import DiffusersVAE, Family, moments
+from adapters._diffusers import Family
 from vaebench.vae import FrameRule, VAESpec
-
-if TYPE_CHECKING:
-    from torch import Tensor
 
 VARIANTS = {
     "2.0": VAESpec(
@@ -45,14 +42,6 @@ def _describe(model: Any, spec: VAESpec) -> VAESpec:
     return replace(spec, shift=tuple(model.latents_mean.float().tolist()), scale=tuple(scale.tolist()))
 
 
-def _encode(vae: DiffusersVAE, pixels: Tensor) -> tuple[Tensor, Tensor | None]:
-    if min(pixels.shape[-2:]) < 64:  # the decoder pads by reflection, for which one latent is not enough
-        raise ValueError(
-            f"{vae.spec.name} takes frames of 64x64 pixels at least, got {tuple(pixels.shape[-2:])}"
-        )
-    return moments(vae, pixels)
-
-
 FAMILY = Family(
     cls="AutoencoderKLLTX2Video",
     variants=VARIANTS,
@@ -67,7 +56,7 @@ FAMILY = Family(
     },
     diffusers="0.37",
     set_mode=_set_mode,
-    encode=_encode,
+    least_side=64,
     describe=_describe,
 )
 load = FAMILY.load

@@ -34,6 +34,7 @@ def test_options_are_checked_against_the_suites_own_dataclass():
     [
         (["size=big"], "size"),
         (["posterior=median"], "posterior='median' is not one of mode, sample"),
+        (["dtype=int8"], "dtype='int8' is not one of float32, bfloat16, float16"),
         (["size"], "settings read key=value"),
         (["num_frames=0"], "at least 1"),
         (["weights=/tmp/x"], "belongs to one VAE"),

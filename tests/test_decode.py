@@ -171,9 +171,7 @@ def formula(yuv: tuple[int, int, int], matrix: int, full: bool) -> NDArray[np.fl
     kr, kb = MATRICES[matrix]
     y, u, v = yuv
     luma, cb, cr = (
-        (y / 255, (u - 128) / 255, (v - 128) / 255)
-        if full
-        else ((y - 16) / 219, (u - 128) / 224, (v - 128) / 224)
+        (y / 255, (u - 128) / 255, (v - 128) / 255) if full else ((y - 16) / 219, (u - 128) / 224, (v - 128) / 224)
     )
     red, blue = luma + 2 * (1 - kr) * cr, luma + 2 * (1 - kb) * cb
     green = (luma - kr * red - kb * blue) / (1 - kr - kb)
@@ -182,9 +180,7 @@ def formula(yuv: tuple[int, int, int], matrix: int, full: bool) -> NDArray[np.fl
 
 @pytest.mark.parametrize("yuv", [(81, 90, 200), (150, 60, 100), (16, 128, 128), (235, 128, 128)])
 @pytest.mark.parametrize("pix_fmt", ["yuv420p", "yuv444p", "yuv420p10le"])
-@pytest.mark.parametrize(
-    ("matrix", "full"), [(1, False), (1, True), (6, False), (6, True), (9, False), (2, False)]
-)
+@pytest.mark.parametrize(("matrix", "full"), [(1, False), (1, True), (6, False), (6, True), (9, False), (2, False)])
 def test_colour_follows_the_matrix_and_range_that_the_stream_names(
     tmp_path: Path, yuv: tuple[int, int, int], pix_fmt: str, matrix: int, full: bool
 ) -> None:
@@ -248,9 +244,7 @@ def test_a_slanted_picture_is_refused(tmp_path: Path) -> None:
         read(file, 0, 3)
 
 
-@pytest.mark.parametrize(
-    ("codec", "pix_fmt", "ending"), [("mpeg4", "yuv420p", "mp4"), ("libx264", "yuv444p", "mp4")]
-)
+@pytest.mark.parametrize(("codec", "pix_fmt", "ending"), [("mpeg4", "yuv420p", "mp4"), ("libx264", "yuv444p", "mp4")])
 def test_odd_sizes_keep_every_row_and_column(tmp_path: Path, codec: str, pix_fmt: str, ending: str) -> None:
     frames = pictures(3, 45, 61)
     pixels = read(write(tmp_path / f"a.{ending}", frames, codec, pix_fmt, options={"q:v": "2"}), 0, 3)
@@ -340,6 +334,33 @@ def test_sound_without_pictures_is_refused(tmp_path: Path) -> None:
         sound.setparams((1, 2, 8000, 0, "NONE", ""))
         sound.writeframes(bytes(8000))
     (tmp_path / "a.wav").rename(tmp_path / "a.mp4")
+    with pytest.raises(ValueError, match=r"a\.mp4: has no video stream"):
+        read(tmp_path / "a.mp4", 0, 1)
+
+
+def test_the_cover_of_a_song_is_no_video(tmp_path: Path) -> None:
+    import io
+    import wave
+
+    import av
+    from PIL import Image
+
+    with wave.open(str(tmp_path / "a.wav"), "wb") as sound:
+        sound.setparams((1, 2, 8000, 0, "NONE", ""))
+        sound.writeframes(bytes(8000))
+    cover = io.BytesIO()
+    Image.fromarray(pictures(1)[0]).save(cover, "JPEG")
+    with av.open(str(tmp_path / "a.wav")) as song, av.open(str(tmp_path / "a.mp4"), "w") as container:
+        audio = container.add_stream("aac", rate=8000)
+        picture = container.add_stream("mjpeg", rate=1)
+        picture.width, picture.height, picture.pix_fmt = 64, 48, "yuvj420p"
+        picture.disposition = av.stream.Disposition.attached_pic
+        for frame in song.decode(audio=0):
+            container.mux(audio.encode(frame))
+        container.mux(audio.encode(None))
+        packet = av.Packet(cover.getvalue())
+        packet.stream = picture
+        container.mux(packet)
     with pytest.raises(ValueError, match=r"a\.mp4: has no video stream"):
         read(tmp_path / "a.mp4", 0, 1)
 

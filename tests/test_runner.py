@@ -197,6 +197,15 @@ def test_kept_frames_are_the_clips_own_and_a_figure_shows_them():
     assert len(list(Path("results/plots").glob("strips-*.png"))) == 1
 
 
+def test_a_protocol_stands_in_a_setting_of_its_own_and_changes_the_numbers():
+    assert cli.main(["run", "vaes=[dct/4]", "num_frames=5", "size=32", "metrics=[psnr]", "clips=2"]) == 0
+    words = ["vaes=[dct/4]", "num_frames=5", "size=32", "metrics=[psnr]", "clips=2", "protocol=wfvae-paper"]
+    assert cli.main(["run", *words]) == 0
+    plain, papers = record("bundle-5x32-first2", "dct-4"), record("bundle-5x32-first2-wfvae-paper", "dct-4")
+    assert plain.scores["psnr"].value != papers.scores["psnr"].value  # both sides went through mp4v
+    assert cli.main(["run", *words[:-1], "protocol=wfvae-papr"]) == 2
+
+
 def test_fail_fast_stops_at_the_first_failure():
     root = folder_with_bad_clips()
     with pytest.raises((ValueError, OSError), match=r"cut\.mp4"):

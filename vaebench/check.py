@@ -63,9 +63,7 @@ def pattern(num_frames: int, size: int) -> Tensor:
     t = torch.arange(num_frames, dtype=torch.float64).view(-1, 1, 1) / 16
     y = torch.arange(size, dtype=torch.float64).view(1, -1, 1) / size
     x = torch.arange(size, dtype=torch.float64).view(1, 1, -1) / size
-    waves = [
-        torch.sin(6.3 * (a * x + b * y) + c * t) for a, b, c in ((2, 1, 1.0), (-1, 3, 0.7), (1, -2, 1.6))
-    ]
+    waves = [torch.sin(6.3 * (a * x + b * y) + c * t) for a, b, c in ((2, 1, 1.0), (-1, 3, 0.7), (1, -2, 1.6))]
     edges = torch.tanh(8 * torch.sin(9.0 * x - 4.0 * y + 2.0 * t))  # something sharp, which smooth waves lack
     return torch.stack([0.6 * wave + 0.3 * edges for wave in waves]).float().unsqueeze(0).clamp(-1, 1)
 
@@ -92,9 +90,7 @@ def verdicts(name: str, config: CheckConfig) -> Sequence[Verdict]:
         try:
             with torch.inference_mode():
                 passed, said = test(subject)
-        except (
-            Exception
-        ) as error:  # a crash is a verdict too, and the other tests still have something to say
+        except Exception as error:  # a crash is a verdict too, and the other tests still have something to say
             passed, said = False, f"{type(error).__name__}: {error}"
         found.append(Verdict(label, passed, said))
     return found
@@ -137,9 +133,7 @@ def frame_rule(subject: Subject) -> Answer:
     for _ in range(2):
         legal.append(spec.fit(legal[-1] + 1))
     for length in range(legal[0], legal[-1] + 1):
-        video = pattern(length, subject.video.shape[-1])[..., : subject.video.shape[-1]].to(
-            subject.video.device
-        )
+        video = pattern(length, subject.video.shape[-1])[..., : subject.video.shape[-1]].to(subject.video.device)
         reconstruct(subject.vae, video)
     return True, f"{spec.frames}: {', '.join(map(str, legal))} frames, and all between them padded"
 

@@ -28,9 +28,7 @@ def main(words: Sequence[str] | None = None) -> int:
     try:
         return command(arguments)
     except KeyboardInterrupt:
-        print(
-            "\nstopped; what was finished is kept, and the same command goes on from there", file=sys.stderr
-        )
+        print("\nstopped; what was finished is kept, and the same command goes on from there", file=sys.stderr)
         return 130
     except BrokenPipeError:  # `vaebench list | head`
         sys.stderr.close()
@@ -56,12 +54,8 @@ def _parser() -> argparse.ArgumentParser:
         formatter_class=argparse.RawDescriptionHelpFormatter,
         epilog=_settings_help(),
     )
-    run.add_argument(
-        "--suite", default="", help="what to measure: one of `vaebench list suites` (reconstruction)"
-    )
-    run.add_argument(
-        "--config", default="", metavar="FILE", help="YAML of settings, or a record to run again"
-    )
+    run.add_argument("--suite", default="", help="what to measure: one of `vaebench list suites` (reconstruction)")
+    run.add_argument("--config", default="", metavar="FILE", help="YAML of settings, or a record to run again")
     run.add_argument("--format", default="text", choices=("text", "markdown", "latex", "csv", "json"))
     run.add_argument("settings", nargs="*", metavar="key=value")
     run.set_defaults(command=_run)
@@ -69,9 +63,7 @@ def _parser() -> argparse.ArgumentParser:
     plot = verbs.add_parser("plot", help="draw every table and figure from results/ alone")
     plot.add_argument("--results", default="results", metavar="DIR", help="folder of records (results)")
     plot.add_argument("--out", default="", metavar="DIR", help="folder of the figures (<results>/plots)")
-    plot.add_argument(
-        "--only", default="", metavar="NAME", help="one figure: the name is its function's in plots.py"
-    )
+    plot.add_argument("--only", default="", metavar="NAME", help="one figure: the name is its function's in plots.py")
     plot.add_argument("--format", default="png,svg", help="png, svg, pdf or several with commas (png,svg)")
     plot.add_argument("--style", default="screen", choices=("screen", "paper"))
     plot.set_defaults(command=_plot)
@@ -82,9 +74,7 @@ def _parser() -> argparse.ArgumentParser:
     train.set_defaults(command=_train)
 
     show = verbs.add_parser("list", help="what there is, and what is ready on this machine")
-    show.add_argument(
-        "kind", nargs="?", choices=KINDS, help="one kind with its details (all kinds, names only)"
-    )
+    show.add_argument("kind", nargs="?", choices=KINDS, help="one kind with its details (all kinds, names only)")
     show.set_defaults(command=_list)
 
     check = verbs.add_parser("check", help="test one VAE against the contract, a verdict a line")
@@ -92,18 +82,12 @@ def _parser() -> argparse.ArgumentParser:
     check.add_argument("settings", nargs="*", metavar="key=value")
     check.set_defaults(command=_check)
 
-    weights = verbs.add_parser(
-        "weights", help="the weight files of metrics and VAEs: which are here, how to get them"
-    )
+    weights = verbs.add_parser("weights", help="the weight files of metrics and VAEs: which are here, how to get them")
     weights.add_argument("action", nargs="?", choices=("fetch",))
-    weights.add_argument(
-        "name", nargs="?", help="a name of `vaebench weights`, or of `vaebench list adapters`"
-    )
+    weights.add_argument("name", nargs="?", help="a name of `vaebench weights`, or of `vaebench list adapters`")
     weights.set_defaults(command=_weights)
 
-    manifest = verbs.add_parser(
-        "manifest", help="write a CSV that pins the clips of a folder, with their checksums"
-    )
+    manifest = verbs.add_parser("manifest", help="write a CSV that pins the clips of a folder, with their checksums")
     manifest.add_argument("root", help="folder of videos")
     manifest.add_argument("out", help="the CSV to write")
     manifest.set_defaults(command=_manifest)

@@ -28,16 +28,12 @@ class RunConfig:
     size: int = 256  # short side and centre crop, in pixels
     clips: int | None = None  # the first so many clips only; for a try, the record says so
     protocol: str = "default"  # a file of vaebench/protocols
-    posterior: str = "mode"  # or "sample": what of q(z|x) is decoded
-    mode: str = (
-        "whole"  # how the VAE is run: "whole", "native", "tiled", "streamed"; see `vaebench list adapters`
-    )
-    dtype: str = "float32"  # of the VAE: "float32", "bfloat16", "float16"; metrics are always float32
+    posterior: str = ""  # "mode" or "sample" of q(z|x) is decoded; empty: as the protocol says
+    mode: str = "whole"  # how the VAE is run: "whole", "native", "tiled", "streamed"; see `vaebench list adapters`
+    dtype: str = ""  # of the VAE: float32, bfloat16 or float16; empty: as the protocol says; metrics are float32
     device: str = "auto"  # "auto": the GPU if there is one
     seed: int = 0  # of posterior sampling
-    shard: str = (
-        "auto"  # "i/n": this process takes every n-th case from the i-th; "auto": from RANK and WORLD_SIZE
-    )
+    shard: str = "auto"  # "i/n": this process takes every n-th case from the i-th; "auto": from RANK and WORLD_SIZE
     weights: str = ""  # file or folder of weights for the one VAE that is run
     fail_fast: bool = False  # stop at the first failure
     results: str = "results"  # where records go
@@ -63,7 +59,7 @@ def parse_run(words: Sequence[str], *, suite: str = "", file: str = "") -> RunCo
     data = {**_from_file(file), **({"suite": suite} if suite else {})}
     config = _fill(RunConfig, data, prefixed)
     for key, allowed in CHOICES.items():
-        if getattr(config, key) not in allowed:
+        if getattr(config, key) not in ("", *allowed):
             raise ValueError(f"{key}={getattr(config, key)!r} is not one of {', '.join(allowed)}")
     if config.num_frames < 1 or config.size < 1 or (config.clips is not None and config.clips < 1):
         raise ValueError("num_frames, size and clips are at least 1")

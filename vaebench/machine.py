@@ -124,9 +124,7 @@ def _checkout() -> tuple[str, bool]:
         ).stdout.strip()
 
     try:
-        return git("rev-parse", "HEAD"), bool(
-            git("status", "--porcelain", "--untracked-files=no", "--", "*.py")
-        )
+        return git("rev-parse", "HEAD"), bool(git("status", "--porcelain", "--untracked-files=no", "--", "*.py"))
     except (OSError, subprocess.CalledProcessError):
         return "", False
 

@@ -121,9 +121,7 @@ def _through_mp4v(frames: Tensor) -> Tensor:
     with av.open(file, "w", format="mp4") as container:
         stream = container.add_stream("mpeg4", rate=rate, options={"qmin": "3"})
         stream.width, stream.height, stream.pix_fmt = width, height, "yuv420p"
-        stream.codec_context.thread_count = (
-            1  # more would cut frames into slices, another file on each machine
-        )
+        stream.codec_context.thread_count = 1  # more would cut frames into slices, another file on each machine
         stream.gop_size = 12
         stream.bit_rate = stream.bit_rate_tolerance = 2 * rate * height * width
         for frame in frames.flip(-1).contiguous().numpy():

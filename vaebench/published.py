@@ -28,7 +28,5 @@ class Published:
 def read(**wanted: str) -> list[Published]:
     """The rows whose fields equal `wanted`: `read(protocol="wfvae-paper", metric="psnr")`."""
     with FILE.open(newline="") as stream:
-        rows = [
-            row for row in csv.DictReader(stream) if all(row[key] == value for key, value in wanted.items())
-        ]
+        rows = [row for row in csv.DictReader(stream) if all(row[key] == value for key, value in wanted.items())]
     return [Published(**{**row, "value": float(row["value"])}) for row in rows]  # type: ignore[arg-type]

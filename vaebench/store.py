@@ -43,9 +43,7 @@ class Store:
         except FileNotFoundError:
             return None
         except (ValueError, OSError, EOFError, zipfile.BadZipFile, zlib.error):
-            file.unlink(
-                missing_ok=True
-            )  # cut short by a full disk or a dying machine: as if it had never been
+            file.unlink(missing_ok=True)  # cut short by a full disk or a dying machine: as if it had never been
             return None
 
     def put(self, case: str, statistics: Statistics) -> None:

@@ -73,9 +73,7 @@ def _split_rows(scores: dict[str, Score]) -> list[tuple[str, dict[str, Score]]]:
 def _row(record: Record, label: str, scores: dict[str, Score], names: list[str]) -> list[str]:
     vae = record.vae
     r_s = vae["spatial_compression"]
-    untrained = (
-        vae.get("weights") == "random" and record.suite != "efficiency"
-    )  # cost does not depend on them
+    untrained = vae.get("weights") == "random" and record.suite != "efficiency"  # cost does not depend on them
     name = vae.get("name", record.name) + (" (untrained)" if untrained else "")
     failed = f" ({len(record.failed)} failed)" if record.failed else ""
     most = max((score.n for score in scores.values()), default=0)
@@ -168,9 +166,7 @@ def _csv(records: Sequence[Record]) -> str:
     """Long form, full precision: one line a score."""
     text = io.StringIO()
     rows = csv.writer(text, lineterminator="\n")
-    rows.writerow(
-        ["suite", "setting", "vae", "score", "value", "unit", "better", "n", "stderr", "low", "high", "note"]
-    )
+    rows.writerow(["suite", "setting", "vae", "score", "value", "unit", "better", "n", "stderr", "low", "high", "note"])
     for record in records:
         for name, s in record.scores.items():
             facts = [record.suite, record.setting, record.vae.get("name", record.name), name]
@@ -185,12 +181,7 @@ def _plain(record: Record) -> dict[str, object]:
 
 def notes(records: Sequence[Record]) -> list[str]:
     """What a reader of the table must know: each score's caution once, and why some rows mean nothing."""
-    said = {
-        f"{name}: {score.note}": None
-        for record in records
-        for name, score in record.scores.items()
-        if score.note
-    }
+    said = {f"{name}: {score.note}": None for record in records for name, score in record.scores.items() if score.note}
     if any(record.vae.get("weights") == "random" for record in records if record.suite != "efficiency"):
         said["(untrained): random weights; these scores prove the plumbing and say nothing of the VAE"] = None
     return list(said)

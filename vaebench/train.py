@@ -85,9 +85,7 @@ def read_recipe(recipe: str) -> dict[str, Any]:
         path = RECIPES / f"{recipe}.yaml"
         if not path.is_file():
             names = recipes()
-            raise ValueError(
-                f"no recipe {recipe!r}{did_you_mean(recipe, names)} (there are: {', '.join(names)})"
-            )
+            raise ValueError(f"no recipe {recipe!r}{did_you_mean(recipe, names)} (there are: {', '.join(names)})")
     given = settings.read_yaml(path)
     base = given.pop("base", "")
     return _merge(read_recipe(base), given) if base else given
@@ -303,9 +301,7 @@ def _validator(config: TrainConfig, log: RunLog) -> Callable[[int, WFVAE], dict[
     clips = list(source)[: given.clips or None]
     device = next(iter(given.metrics), None)
     if not clips or device is None:
-        raise ValueError(
-            "validation needs at least one clip and one metric; validation.data= (empty) does without"
-        )
+        raise ValueError("validation needs at least one clip and one metric; validation.data= (empty) does without")
     metrics: dict[str, Metric] = {name: plugins.find("metrics", name).build("cpu") for name in given.metrics}
 
     def validate(step: int, model: WFVAE) -> dict[str, float]:

@@ -189,9 +189,7 @@ def check_reconstruction(vae: VideoVAE, video: Video, reconstruction: Video) -> 
         )
     if not reconstruction.isfinite().all():
         hint = f" ({vae.spec.note})" if vae.spec.note else ""
-        raise ValueError(
-            f"{vae.spec.name}: the reconstruction has NaN or infinite pixels; try dtype=float32{hint}"
-        )
+        raise ValueError(f"{vae.spec.name}: the reconstruction has NaN or infinite pixels; try dtype=float32{hint}")
     return reconstruction
 
 

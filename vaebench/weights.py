@@ -25,8 +25,9 @@ from typing import IO
 
 from vaebench.plugins import did_you_mean
 
-
-RANDOM = "random"  # in the place of a path: the released configuration with random weights, for what measures cost alone
+RANDOM = (
+    "random"  # in the place of a path: the released configuration with random weights, for what measures cost alone
+)
 
 
 class Unavailable(FileNotFoundError):
@@ -138,9 +139,7 @@ def _below(place: Path, hub: HubFile) -> Path:
     for candidate in (place, place / hub.path, place / name):
         if candidate.is_file():
             return candidate
-    raise Unavailable(
-        f"{place} has no {name} (of {hub.repo}); give the file itself, or a folder that holds it"
-    )
+    raise Unavailable(f"{place} has no {name} (of {hub.repo}); give the file itself, or a folder that holds it")
 
 
 def digest(file: Path) -> str:
@@ -155,9 +154,7 @@ def digest(file: Path) -> str:
     if key not in known:
         with file.open("rb") as stream:
             known[key] = _sha256(stream)
-        with contextlib.suppress(
-            OSError
-        ):  # a home that cannot be written only costs the next run some seconds
+        with contextlib.suppress(OSError):  # a home that cannot be written only costs the next run some seconds
             memory.parent.mkdir(parents=True, exist_ok=True)
             memory.write_text(json.dumps(known, indent=0))
     return known[key]
@@ -256,16 +253,12 @@ def _fetch_from_hub(hub: HubFile) -> Path:
     beside = str(Path(hub.path).with_name("config.json"))
     try:
         root = snapshot_download(hub.repo, revision=hub.revision, allow_patterns=[hub.path, beside])
-    except (
-        Exception
-    ) as reason:  # the hub client has a dozen error types of its own; each is "could not be had"
+    except Exception as reason:  # the hub client has a dozen error types of its own; each is "could not be had"
         raise ConnectionError(f"{hub.repo}@{hub.revision[:12]} could not be fetched: {reason}") from reason
     return Path(root) / hub.path
 
 
 def _entry(name: str) -> WeightFile:
     if name not in FILES:
-        raise ValueError(
-            f"no weights called {name!r}{did_you_mean(name, list(FILES))} (there are: {', '.join(FILES)})"
-        )
+        raise ValueError(f"no weights called {name!r}{did_you_mean(name, list(FILES))} (there are: {', '.join(FILES)})")
     return FILES[name]

@@ -108,7 +108,7 @@ def _video_stream(container: Any, file: str | Path, options: dict[str, str], thr
 
 def _cover(stream: Any) -> bool:
     """Is this the picture on the sleeve of a sound file?"""
-    return bool(int(stream.disposition) & ATTACHED_PIC)
+    return bool(stream.disposition.value & ATTACHED_PIC)
 
 
 def _sound(file: str | Path, data: bytes | None, start: int, count: int) -> Iterator[Any]:

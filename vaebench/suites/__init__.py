@@ -86,6 +86,7 @@ def video_setting(config: RunConfig, source: VideoSource) -> str:
     """The setting of a suite that scores clips; every choice that differs from the default is in its name."""
     parts = [source.identity["name"], f"{config.num_frames}x{config.size}"]
     parts += [f"first{config.clips}"] if config.clips else []
-    defaults = {"protocol": "default", "posterior": "mode", "mode": "whole", "dtype": "float32"}
-    parts += [getattr(config, key) for key, default in defaults.items() if getattr(config, key) != default]
+    parts += [config.protocol] if config.protocol != "default" else []
+    parts += [config.mode] if config.mode != "whole" else []
+    parts += [choice for choice in (config.posterior, config.dtype) if choice]
     return "-".join(parts)

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 import adapters
-from vaebench.config import RunConfig, as_dict, options
+from vaebench.config import RunConfig, options
 from vaebench.machine import peak_memory, pick_device, stopwatch
 from vaebench.results import Score, interval
 from vaebench.suites import Case, clip_cases, video_setting
@@ -85,10 +85,12 @@ class Blockwise:
             raise ValueError(f"lengths go up to num_frames={config.num_frames}, got {max(chosen.lengths)}")
         self.config, self.chosen = config, chosen
         self.device = pick_device(config.device)
+        self.dtype = config.dtype or "float32"
         self.metrics, self.absent = build_metrics(chosen.metrics, self.device)
         self.identity = {
             "metrics": {name: metric.version for name, metric in self.metrics.items()},
-            **{key: as_dict(config)[key] for key in ("num_frames", "size", "dtype")},
+            **{key: getattr(config, key) for key in ("num_frames", "size")},
+            "dtype": self.dtype,
             **{key: getattr(chosen, key) for key in ("lengths", "pieces", "naive")},
         }
 
@@ -173,7 +175,7 @@ class Blockwise:
     def demands(self, spec: VAESpec, statistics: Mapping[str, Statistics]) -> list[str]:
         if not self.chosen.require:
             return []
-        limit = LOSSLESS[self.config.dtype]
+        limit = LOSSLESS[self.dtype]
         claimed = [label for label in _labels(statistics) if _claims(spec, label)]
         return [
             f"{label} is not lossless: {what} differ from the whole by {float(kept[f'{what}_max@{label}']):.1e} "
@@ -232,7 +234,7 @@ class _Modes:
         self.loaded: dict[str, VideoVAE] = {}
 
     def _load(self, mode: str) -> VideoVAE:
-        dtype = getattr(torch, self.config.dtype)
+        dtype = getattr(torch, self.config.dtype or "float32")
         return adapters.load(self.name, weights=self.config.weights, device=self.device, dtype=dtype, mode=mode)
 
     def get(self, label: str) -> VideoVAE:

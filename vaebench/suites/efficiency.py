@@ -65,7 +65,7 @@ class Efficiency:
         self.device = pick_device(config.device)
         frames, sizes = GPU_GRID if self.device.type == "cuda" else CPU_GRID
         self.frames, self.sizes = chosen.frames or frames, chosen.sizes or sizes
-        self.dtypes = chosen.dtypes or [config.dtype]
+        self.dtypes = chosen.dtypes or [config.dtype or "float32"]
         if unknown := set(self.dtypes) - {"float32", "bfloat16", "float16"}:
             raise ValueError(f"dtypes has {', '.join(sorted(unknown))}; there are float32, bfloat16, float16")
         self.absent: dict[str, str] = {}

@@ -4,18 +4,19 @@ from __future__ import annotations
 
 import zlib
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import torch
 
 import adapters
-from vaebench.config import RunConfig, as_dict, options
+from vaebench import protocol
+from vaebench.config import RunConfig, options
 from vaebench.machine import pick_device
 from vaebench.suites import Case, clip_cases, video_setting
 from vaebench.suites._scores import build_metrics, score, stack
 from vaebench.vae import VAESpec, VideoVAE, reconstruct
-from vaebench.video import to_model, to_score
+from vaebench.video import to_model
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -28,7 +29,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Options:
-    metrics: list[str] = field(default_factory=lambda: ["psnr", "ssim", "lpips", "fvd", "flicker"])  # by name
+    metrics: list[str] = field(default_factory=list)  # by name; empty: the protocol's
     keep: int = 0  # of the first so many clips, keep some frames as PNG, for the eye
 
 
@@ -41,12 +42,16 @@ class Reconstruction:
         self.config = config
         self.keep, self.kept = chosen.keep, set[str]()
         self.device = pick_device(config.device)
-        self.metrics, self.absent = build_metrics(chosen.metrics, self.device)
+        self.protocol = protocol.load(config.protocol)
+        self.posterior = config.posterior or self.protocol.posterior
+        self.dtype = config.dtype or self.protocol.dtype
+        self.metrics, self.absent = build_metrics(chosen.metrics or self.protocol.metrics, self.device)
         self.identity = {
             "metrics": {name: metric.version for name, metric in self.metrics.items()},
-            **{key: as_dict(config)[key] for key in ("num_frames", "size", "protocol", "posterior", "mode", "dtype")},
-            "keep": chosen.keep,
-            "seed": config.seed if config.posterior == "sample" else None,
+            "protocol": asdict(self.protocol),
+            **{key: getattr(config, key) for key in ("num_frames", "size", "mode")},
+            **{"posterior": self.posterior, "dtype": self.dtype, "keep": chosen.keep},
+            "seed": config.seed if self.posterior == "sample" else None,
         }
 
     def default_vaes(self, names: Sequence[str]) -> list[str]:
@@ -60,7 +65,7 @@ class Reconstruction:
             name,
             weights=self.config.weights,
             device=self.device,
-            dtype=getattr(torch, self.config.dtype),
+            dtype=getattr(torch, self.dtype),
             mode=self.config.mode,
         )
 
@@ -75,8 +80,8 @@ class Reconstruction:
         reference = to_model(case.clip.load().to(self.device)).unsqueeze(0)  # (1, 3, T, H, W) in -1..1
         # one generator a clip, so that a draw depends neither on the order of clips nor on the shard
         generator = torch.Generator().manual_seed(zlib.crc32(f"{self.config.seed} {case.id}".encode()))
-        reconstruction, _ = reconstruct(vae, reference, posterior=self.config.posterior, generator=generator)
-        seen, got = to_score(reference), to_score(reconstruction)
+        reconstruction, _ = reconstruct(vae, reference, posterior=self.posterior, generator=generator)
+        seen, got = self.protocol.to_score(reference), self.protocol.to_score(reconstruction)
         kept = {name: metric.measure(seen, got)[0].cpu().numpy() for name, metric in self.metrics.items()}
         if case.id in self.kept:
             kept["frames"] = _some_frames(seen, got)
