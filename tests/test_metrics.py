@@ -64,9 +64,7 @@ def test_a_batch_scores_as_its_clips_one_by_one(name: str) -> None:
     metric = PIXELS[name].build("cpu")
     reference, reconstruction = pair(3, 3, 4, 20, 28)
     together = metric.measure(reference, reconstruction)
-    alone = torch.cat(
-        [metric.measure(a[None], b[None]) for a, b in zip(reference, reconstruction, strict=True)]
-    )
+    alone = torch.cat([metric.measure(a[None], b[None]) for a, b in zip(reference, reconstruction, strict=True)])
     assert together.shape == (3,)
     assert torch.allclose(together, alone, rtol=1e-6, atol=1e-7)
     assert metric.per_clip
@@ -79,9 +77,7 @@ def test_scores_do_not_depend_on_the_layout_in_memory_and_leave_the_videos_alone
     reference, reconstruction = pair(2, 3, 4, 16, 20)
     strided = reference.permute(0, 2, 3, 4, 1).contiguous().permute(0, 4, 1, 2, 3)
     before = strided.clone(), reconstruction.clone()
-    assert torch.allclose(
-        metric.measure(strided, reconstruction), metric.measure(reference, reconstruction), rtol=1e-6
-    )
+    assert torch.allclose(metric.measure(strided, reconstruction), metric.measure(reference, reconstruction), rtol=1e-6)
     assert torch.equal(strided, before[0])
     assert torch.equal(reconstruction, before[1])
 
@@ -135,14 +131,10 @@ def test_psnr_is_scikit_images_frame_by_frame() -> None:
     ]
     assert score(psnr.build("cpu"), reference, reconstruction) == pytest.approx(np.mean(frames), abs=1e-5)
     clips = [
-        peak_signal_noise_ratio(
-            reference[b].double().numpy(), reconstruction[b].double().numpy(), data_range=1
-        )
+        peak_signal_noise_ratio(reference[b].double().numpy(), reconstruction[b].double().numpy(), data_range=1)
         for b in range(2)
     ]
-    assert score(psnr_pooled.build("cpu"), reference, reconstruction) == pytest.approx(
-        np.mean(clips), abs=1e-5
-    )
+    assert score(psnr_pooled.build("cpu"), reference, reconstruction) == pytest.approx(np.mean(clips), abs=1e-5)
 
 
 def test_one_exact_frame_counts_as_the_rounding_error_and_not_as_infinity() -> None:
@@ -247,9 +239,7 @@ def test_flicker_is_read_on_the_time_axis_of_each_pixel() -> None:
     reference, reconstruction = pair(2, 3, 4, 9, 7)
     a, b = (np.diff(v.double().numpy(), axis=2) for v in (reference, reconstruction))
     expected = 255 * np.abs(b - a).mean(axis=(1, 2, 3, 4))
-    assert flicker.build("cpu").measure(reference, reconstruction).numpy() == pytest.approx(
-        expected, rel=1e-5
-    )
+    assert flicker.build("cpu").measure(reference, reconstruction).numpy() == pytest.approx(expected, rel=1e-5)
 
 
 def test_flicker_of_one_frame_is_refused() -> None:

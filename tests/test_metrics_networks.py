@@ -120,9 +120,7 @@ def test_vgg_lpips_is_the_packages_network_with_the_backbone_of_the_file(
     vouch("vgg16", monkeypatch)
     for parameter in network.get_submodule("net").parameters():
         parameter.zero_()
-    monkeypatch.setattr(
-        _lpips, "package", lambda net: {"vgg": network}[net]
-    )  # building it once is slow enough
+    monkeypatch.setattr(_lpips, "package", lambda net: {"vgg": network}[net])  # building it once is slow enough
     got = lpips_vgg.build("cpu").measure(reference, reconstruction)
     assert torch.equal(got, expected)
     assert got > 1e-4
@@ -145,9 +143,7 @@ def test_a_file_with_other_keys_does_not_fill_a_backbone(alex: nn.Module, tmp_pa
     state["features.0.weight"] = state["features.0.weight"][:, :1]
     del state["features.3.bias"]
     torch.save(state, tmp_path / "weights.pth")
-    with pytest.raises(
-        ValueError, match=r"weights.pth does not fit the backbone of LPIPS.*features\.3\.bias"
-    ):
+    with pytest.raises(ValueError, match=r"weights.pth does not fit the backbone of LPIPS.*features\.3\.bias"):
         _lpips.fill(_lpips.package("alex"), tmp_path / "weights.pth")
 
 
@@ -172,15 +168,11 @@ class StandIn(nn.Module):
 
     def __init__(self) -> None:
         super().__init__()
-        self.register_buffer(
-            "mix", torch.randn(3 * 2 * 4 * 4, 400, generator=torch.Generator().manual_seed(0))
-        )
+        self.register_buffer("mix", torch.randn(3 * 2 * 4 * 4, 400, generator=torch.Generator().manual_seed(0)))
         self.mix: Tensor
         self.calls = torch.jit.annotate(int, 0)
 
-    def forward(
-        self, x: Tensor, rescale: bool = False, resize: bool = False, return_features: bool = False
-    ) -> Tensor:
+    def forward(self, x: Tensor, rescale: bool = False, resize: bool = False, return_features: bool = False) -> Tensor:
         assert not rescale and not resize and return_features  # noqa: PT018 (TorchScript)
         assert x.shape[3] == 224 and x.shape[4] == 224  # noqa: PT018
         assert x.min() >= -1.0 and x.max() <= 1.0 and x.min() < 0.0  # noqa: PT018
@@ -199,9 +191,7 @@ def stand_in(shelf: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def features(clips: Tensor) -> np.ndarray:
-    frames = torch.nn.functional.interpolate(
-        clips.transpose(1, 2).flatten(0, 1), size=(224, 224), mode="bilinear"
-    )
+    frames = torch.nn.functional.interpolate(clips.transpose(1, 2).flatten(0, 1), size=(224, 224), mode="bilinear")
     stretched = (frames * 2 - 1).unflatten(0, clips.shape[0:3:2]).transpose(1, 2)
     return StandIn()(stretched, False, False, True).double().numpy()
 

@@ -54,9 +54,7 @@ def site() -> Iterator[str]:
 
     class Handler(BaseHTTPRequestHandler):
         def do_GET(self) -> None:
-            body = {"/net.pth": CONTENT, "/short": CONTENT, "/page": b"<html>please log in</html>"}.get(
-                self.path
-            )
+            body = {"/net.pth": CONTENT, "/short": CONTENT, "/page": b"<html>please log in</html>"}.get(self.path)
             if body is None:
                 self.send_error(404)
                 return
@@ -148,9 +146,7 @@ def test_only_the_known_bytes_are_verified(shelf: Path, monkeypatch: pytest.Monk
     file.write_bytes(CONTENT)
     assert weights.verified("net") == file
     file.write_bytes(CONTENT[:-1])
-    with pytest.raises(
-        ValueError, match=f"net.pth is not the net it should be: .* expected {SHA}; delete it"
-    ):
+    with pytest.raises(ValueError, match=f"net.pth is not the net it should be: .* expected {SHA}; delete it"):
         weights.verified("net")
 
 
@@ -255,9 +251,7 @@ def test_an_origin_that_cannot_be_reached_is_one_line(
     assert "\n" not in str(refused.value)
 
 
-def test_an_interrupted_download_leaves_nothing(
-    site: str, shelf: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_an_interrupted_download_leaves_nothing(site: str, shelf: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def interrupt(*_: object) -> None:
         raise KeyboardInterrupt
 
@@ -269,9 +263,7 @@ def test_an_interrupted_download_leaves_nothing(
 
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="no /dev/full on this system")
-def test_a_full_disk_is_said_and_no_mirror_is_blamed(
-    site: str, shelf: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_full_disk_is_said_and_no_mirror_is_blamed(site: str, shelf: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     entry = enter(monkeypatch, f"{site}/net.pth", mirrors=(f"{site}/net.pth",))
     with Path("/dev/full").open("wb", buffering=0) as full, pytest.raises(OSError, match="No space left"):
         weights._download(entry, "net", Full(full))
@@ -281,18 +273,14 @@ def test_a_full_disk_is_said_and_no_mirror_is_blamed(
 # --- files of the Hugging Face hub ---------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(
-    "source", ["org/repo@1:a", "hf:org/repo:a", "hf:org/repo@1", "hf:@1:a", "hf:org/repo@1:"]
-)
+@pytest.mark.parametrize("source", ["org/repo@1:a", "hf:org/repo:a", "hf:org/repo@1", "hf:@1:a", "hf:org/repo@1:"])
 def test_a_source_that_pins_no_revision_or_file_is_refused(source: str) -> None:
     with pytest.raises(ValueError, match="reads hf:org/repo@revision:path"):
         HubFile.parse(source)
 
 
 def test_the_weights_of_a_vae_are_found_where_they_were_put(shelf: Path, home: Path, tmp_path: Path) -> None:
-    with pytest.raises(
-        Unavailable, match=r"org/repo/vae/model\.safetensors is not here: run .* weights=PATH"
-    ):
+    with pytest.raises(Unavailable, match=r"org/repo/vae/model\.safetensors is not here: run .* weights=PATH"):
         weights.find(HUB)
     cached = home / ".cache/vaebench/weights/org--repo/vae/model.safetensors"
     own = shelf / "org--repo/vae/model.safetensors"

@@ -39,9 +39,7 @@ class LPIPS:
         """float32 (B, 3, T, H, W) in 0..1, twice -> float64 (B,), 0 for equal videos."""
         check(reference, reconstruction, side=self.smallest)
         batch, _, frames, height, width = reference.shape
-        a, b = (
-            video.transpose(1, 2).flatten(0, 1) for video in (reference, reconstruction)
-        )  # (B*T, 3, H, W)
+        a, b = (video.transpose(1, 2).flatten(0, 1) for video in (reference, reconstruction))  # (B*T, 3, H, W)
         images = max((1 << 19 if a.device.type == "cpu" else 1 << 22) // (height * width), 1)
         with full_precision():
             distances = [
@@ -87,8 +85,6 @@ def fill(network: nn.Module, file: Path) -> None:
     state = torch.load(file, map_location="cpu", weights_only=True)
     backbone = network.get_submodule("net")
     try:
-        backbone.load_state_dict(
-            {key: state["features." + key.partition(".")[2]] for key in backbone.state_dict()}
-        )
+        backbone.load_state_dict({key: state["features." + key.partition(".")[2]] for key in backbone.state_dict()})
     except (KeyError, RuntimeError) as reason:
         raise ValueError(f"{file} does not fit the backbone of LPIPS: {reason}") from None

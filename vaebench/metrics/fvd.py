@@ -40,17 +40,13 @@ class FVD:
     def reduce(self, statistics: NDArray) -> float:
         """(N, 2, 400) -> FVD; ValueError for fewer than two clips."""
         if len(statistics) < 2:
-            raise ValueError(
-                f"FVD compares two sets of clips and needs at least 2 clips, got {len(statistics)}"
-            )
+            raise ValueError(f"FVD compares two sets of clips and needs at least 2 clips, got {len(statistics)}")
         return frechet(statistics[:, 0], statistics[:, 1])
 
     def caution(self, n: int) -> str:
         """What a reader must know of an FVD of `n` clips; "" where nothing."""
         return (
-            f"FVD of {n} clips is biased upwards; compare it only at equal n, and use {FEW} or more"
-            if n < FEW
-            else ""
+            f"FVD of {n} clips is biased upwards; compare it only at equal n, and use {FEW} or more" if n < FEW else ""
         )
 
 

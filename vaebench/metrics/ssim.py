@@ -45,9 +45,7 @@ class SSIM:
         planes = max((1 << 18 if on_cpu else 1 << 23) // (height * width), 1)  # what a cache, or a GPU, holds
         # float64 on a GPU: the multiplications there may be set to TF32, whose 10 bits would swamp a variance
         dtype = torch.float32 if on_cpu else torch.float64
-        means = [
-            _ssim(x.to(dtype), y.to(dtype)) for x, y in zip(a.split(planes), b.split(planes), strict=True)
-        ]
+        means = [_ssim(x.to(dtype), y.to(dtype)) for x, y in zip(a.split(planes), b.split(planes), strict=True)]
         return torch.cat(means).double().view(len(reference), -1).mean(dim=1)
 
     def reduce(self, statistics: NDArray) -> float:
