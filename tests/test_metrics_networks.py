@@ -51,7 +51,7 @@ def as_torchvision(network: nn.Module) -> dict[str, Tensor]:
 
 @pytest.mark.parametrize("name", FILE_OF)
 def test_a_metric_without_its_weights_is_unavailable_and_says_how_to_get_them(name: str, shelf: Path) -> None:
-    with pytest.raises(weights.Unavailable, match=f"vaebench weights fetch {FILE_OF[name]}.*{shelf}"):
+    with pytest.raises(weights.Unavailable, match=f"vaebench weights fetch {FILE_OF[name]}`"):
         plugins.find("metrics", name).build("cpu")
 
 

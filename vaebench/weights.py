@@ -107,8 +107,9 @@ def path(name: str) -> Path:
     for place in places:
         if place.is_file():
             return place
-    raise Unavailable(
-        f"{entry.file} is not here: run `vaebench weights fetch {name}`, or put the file into {places[0].parent} ({entry.url})"
+    raise Unavailable(  # goes into records: no path of this machine
+        f"{entry.file} is not here: run `vaebench weights fetch {name}`, "
+        f"or put the file into $VAEBENCH_WEIGHTS or ~/.cache/vaebench/weights ({entry.url})"
     )
 
 
