@@ -32,7 +32,8 @@ VARIANTS = {
         license="not known; see the model card",
         reference="huggingface.co/MiniMaxAI/MiniMax-H3",
         parameters=2_603_868_984,
-        note="17n+5 frames, 22 at least (33 become 39, padded); frames of 32x32 at least; causal within a clip of 17 frames; encoder "
+        note="17n+5 frames, 22 at least (33 become 39, padded); frames of 32x32 at least; "
+        "causal within a clip of 17 frames; encoder "
         "and norms stay float32 in every dtype; "
         "latents are normalised by means and deviations of the released config, read from it when it is there",
     )
