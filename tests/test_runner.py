@@ -206,6 +206,14 @@ def test_a_protocol_stands_in_a_setting_of_its_own_and_changes_the_numbers():
     assert cli.main(["run", *words[:-1], "protocol=wfvae-papr"]) == 2
 
 
+def test_a_metric_that_needs_longer_clips_is_absent_and_says_so(capsys: pytest.CaptureFixture[str]):
+    assert cli.main(["run", "vaes=[pool/4x8x8]", "num_frames=1", "size=32", "clips=2", "metrics=[psnr,flicker]"]) == 0
+    found = record("bundle-1x32-first2")
+    assert found.scores.keys() == {"psnr"}
+    assert "at least 2 frames" in found.absent["flicker"]
+    assert "absent: flicker" in capsys.readouterr().err
+
+
 def test_fail_fast_stops_at_the_first_failure():
     root = folder_with_bad_clips()
     with pytest.raises((ValueError, OSError), match=r"cut\.mp4"):

@@ -64,7 +64,7 @@ def parts(vae: str) -> dict[str, float]:
 
     at = time.perf_counter()
     model: VideoVAE = adapters.load(vae)
-    metrics, _ = build_metrics(METRICS, torch.device("cpu"))
+    metrics, _ = build_metrics(METRICS, torch.device("cpu"), config.num_frames)
     at = lap("load", at)
     for clip in plugins.find("data", config.data).build(config):
         reference = to_model(clip.load()).unsqueeze(0)

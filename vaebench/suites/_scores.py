@@ -19,16 +19,24 @@ if TYPE_CHECKING:
     from vaebench.suites import Statistics
 
 
-def build_metrics(names: Iterable[str], device: torch.device) -> tuple[dict[str, Metric], dict[str, str]]:
-    """(metrics that can run here, reason for each that cannot); ValueError for a name that does not exist."""
+def build_metrics(
+    names: Iterable[str], device: torch.device, num_frames: int
+) -> tuple[dict[str, Metric], dict[str, str]]:
+    """(metrics that can score clips of `num_frames` here, reason for each that cannot); ValueError for an unknown name."""
     found: dict[str, Metric] = {}
     absent: dict[str, str] = {}
     for name in dict.fromkeys(names):
         module = plugins.find("metrics", name)
         try:
-            found[name] = module.build(device)
+            metric = module.build(device)
         except Unavailable as reason:
             absent[name] = str(reason)
+            continue
+        least = getattr(metric, "min_frames", 1)
+        if num_frames < least:
+            absent[name] = f"needs clips of at least {least} frames, these have {num_frames}"
+        else:
+            found[name] = metric
     return found, absent
 
 

@@ -86,7 +86,7 @@ class Blockwise:
         self.config, self.chosen = config, chosen
         self.device = pick_device(config.device)
         self.dtype = config.dtype or "float32"
-        self.metrics, self.absent = build_metrics(chosen.metrics, self.device)
+        self.metrics, self.absent = build_metrics(chosen.metrics, self.device, config.num_frames)
         self.identity = {
             "metrics": {name: metric.version for name, metric in self.metrics.items()},
             **{key: getattr(config, key) for key in ("num_frames", "size")},

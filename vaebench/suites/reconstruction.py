@@ -45,7 +45,8 @@ class Reconstruction:
         self.protocol = protocol.load(config.protocol)
         self.posterior = config.posterior or self.protocol.posterior
         self.dtype = config.dtype or self.protocol.dtype
-        self.metrics, self.absent = build_metrics(chosen.metrics or self.protocol.metrics, self.device)
+        names = chosen.metrics or self.protocol.metrics
+        self.metrics, self.absent = build_metrics(names, self.device, config.num_frames)
         self.identity = {
             "metrics": {name: metric.version for name, metric in self.metrics.items()},
             "protocol": asdict(self.protocol),
