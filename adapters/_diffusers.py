@@ -147,14 +147,14 @@ class Family:
         return DiffusersVAE(self, spec, base.variant, model, device, dtype, mode)
 
     def requires(self, spec: VAESpec) -> None:
-        """ImportError, saying what to install, where diffusers is missing or too old."""
+        """Unavailable, saying what to install, where diffusers is missing or too old."""
         wanted = f"{spec.name} needs diffusers >= {self.diffusers}: pip install 'diffusers>={self.diffusers}'"
         try:
             found = version("diffusers")
         except PackageNotFoundError:
-            raise ImportError(wanted) from None
+            raise places.Unavailable(wanted) from None
         if _numbers(found) < _numbers(self.diffusers):
-            raise ImportError(f"{wanted} (here: {found})")
+            raise places.Unavailable(f"{wanted} (here: {found})")
 
     def spec_of(self, path: str) -> VAESpec:
         """The spec of a checkpoint of one's own: of the variant with most tensors in common, under the name of the file."""

@@ -91,7 +91,8 @@ def test_every_mode_gives_back_the_video_that_went_in(case, mode):
     frames = spec.fit(spec.temporal_compression + 2)
     reconstruction, latent = reconstruct(vae, case.video(frames))  # checks both shapes
     assert reconstruction.dtype == latent.dtype == torch.float32
-    assert not (reconstruction.requires_grad or latent.requires_grad)
+    assert not reconstruction.requires_grad
+    assert not latent.requires_grad
     assert latent.std() > 0
     again, latent_again = reconstruct(vae, case.video(frames))
     assert torch.equal(again, reconstruction)

@@ -1,0 +1,42 @@
+"""The released configurations, counted without weights: as many parameters as were measured on the released networks."""
+
+from __future__ import annotations
+
+import pytest
+
+from vaebench import plugins
+from vaebench.weights import HubFile
+
+# millions, encoder + decoder + quantising convolutions, of diffusers 0.42.1 on the meta device
+MILLIONS = {
+    "sd/ft-mse": 83.65, "sd/original": 83.65, "svd/xt": 97.74, "svd/img2vid": 97.74,
+    "cogvideox/2b": 215.58, "cogvideox/5b": 215.58, "cogvideox/1.5-5b": 215.58, "allegro/1.0": 174.96,
+    "ltx/0.9.0": 419.19, "ltx/0.9.1": 934.98, "ltx/0.9.5": 1246.91, "ltx/0.9.7": 1246.91, "ltx2/2.0": 1222.48,
+    "wan/2.1": 126.89, "wan/2.2": 704.69, "wan/skyreels-v2": 126.89, "wan/svi": 126.89,
+    "hunyuanvideo/1.0": 246.48, "hunyuanvideo15/1.5": 1260.63, "mochi/1": 459.75, "cosmos/cv8x8x8": 105.65,
+    "easyanimate/5.1": 244.38, "vidtok/kl-16": 157.95, "kvae/3d-1.0": 617.98, "kandinsky6sr/6.0": 1738.88,
+    "minimaxh3/h3": 2603.87,
+}  # fmt: skip
+FAMILIES = [name for name in plugins.names("adapters") if hasattr(plugins.find("adapters", name), "FAMILY")]
+
+
+def test_every_family_of_diffusers_is_in_the_table():
+    assert {name.partition("/")[0] for name in MILLIONS} == set(FAMILIES)
+
+
+@pytest.mark.parametrize("name", MILLIONS)
+def test_the_released_configuration_has_the_measured_number_of_parameters(name):
+    family, _, variant = name.partition("/")
+    module = plugins.find("adapters", family)
+    counted = module.FAMILY.count_parameters(variant)
+    assert round(counted / 1e6, 2) == MILLIONS[name]
+    assert counted == module.VARIANTS[variant].parameters
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_the_source_of_every_variant_names_repository_revision_and_file(family):
+    for spec in plugins.find("adapters", family).VARIANTS.values():
+        hub = HubFile.parse(spec.source)
+        assert hub.repo.count("/") == 1
+        assert hub.revision == "main" or len(hub.revision) == 40
+        assert hub.path.endswith((".safetensors", ".ckpt"))
