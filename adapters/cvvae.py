@@ -55,9 +55,7 @@ VARIANTS = {
         shift=0.0609,
     ),
 }
-HAZARDS = {
-    "float16": "activations may overflow, which is why it was trained in float32; prefer float32 or bfloat16"
-}
+HAZARDS = {"float16": "activations may overflow, which is why it was trained in float32; prefer float32 or bfloat16"}
 
 
 def load(

@@ -73,18 +73,12 @@ def load(
         model = OpenSoraVAE(OpenSoraConfig())
     load_strict(model, read_state(file), str(file))
     for name, stored, ours in (("scale", model.scale, SCALE), ("shift", model.shift, SHIFT)):
-        if not torch.allclose(
-            stored.float().flatten(), torch.tensor(ours), rtol=1e-2
-        ):  # it may be stored as bfloat16
-            raise ValueError(
-                f"{file} has {name} {stored.flatten().tolist()}, expected {list(ours)}: not this VAE"
-            )
+        if not torch.allclose(stored.float().flatten(), torch.tensor(ours), rtol=1e-2):  # it may be stored as bfloat16
+            raise ValueError(f"{file} has {name} {stored.flatten().tolist()}, expected {list(ours)}: not this VAE")
     return _vae(spec, model, PIECE, device, dtype, mode)
 
 
-def tiny(
-    *, device: torch.device | str = "cpu", dtype: torch.dtype | None = None, mode: str = "whole"
-) -> OwnVAE:
+def tiny(*, device: torch.device | str = "cpu", dtype: torch.dtype | None = None, mode: str = "whole") -> OwnVAE:
     """A narrow network with random weights, in pieces of the released 17 frames."""
     from adapters._nets.opensora import OpenSoraConfig, OpenSoraVAE
 
@@ -109,9 +103,7 @@ def _vae(
     def decode(latent: Tensor) -> Tensor:
         return model.decode(latent, num_frames(spec, latent.shape[2]), piece)
 
-    return OwnVAE(
-        spec, model, partial(model.encode, piece=piece), decode, device=device, dtype=dtype, hazards=HAZARDS
-    )
+    return OwnVAE(spec, model, partial(model.encode, piece=piece), decode, device=device, dtype=dtype, hazards=HAZARDS)
 
 
 def num_frames(spec: VAESpec, latent_frames: int) -> int:
@@ -120,6 +112,4 @@ def num_frames(spec: VAESpec, latent_frames: int) -> int:
     for frames in range(1, longest + 1):
         if spec.frames.allows(frames) and spec.latent_frames(frames) == latent_frames:
             return frames
-    raise ValueError(
-        f"{spec.name}: no video of {spec.frames} frames has a latent of {latent_frames} in this mode"
-    )
+    raise ValueError(f"{spec.name}: no video of {spec.frames} frames has a latent of {latent_frames} in this mode")

@@ -136,9 +136,7 @@ def test_a_released_file_of_open_sora_loads_and_must_have_the_latent_normalisati
     tmp_path, monkeypatch, suffix
 ):
     model = opensora.tiny().model
-    monkeypatch.setattr(
-        "adapters._nets.opensora.OpenSoraConfig", lambda: model.config
-    )  # the released one is 1.6 GB
+    monkeypatch.setattr("adapters._nets.opensora.OpenSoraConfig", lambda: model.config)  # the released one is 1.6 GB
     state = {key: draw(key, value.shape) for key, value in model.state_dict().items()}
     state["scale"] = torch.tensor([3.85, 2.32, 2.33, 3.06]).view(1, 4, 1, 1, 1)
     state["shift"] = torch.tensor([-0.10, 0.34, 0.27, 0.98]).view(1, 4, 1, 1, 1)

@@ -56,9 +56,7 @@ def outputs(golden: Golden, dtype: torch.dtype) -> dict[str, tuple[Tensor, Tenso
 @pytest.mark.parametrize("golden", GOLDENS, ids=str)
 def test_outputs_are_those_of_the_official_code(golden, dtype, tolerance):
     for name, (ours, theirs) in outputs(golden, dtype).items():
-        torch.testing.assert_close(
-            ours, theirs, rtol=0, atol=tolerance, msg=lambda text, name=name: f"{name}: {text}"
-        )
+        torch.testing.assert_close(ours, theirs, rtol=0, atol=tolerance, msg=lambda text, name=name: f"{name}: {text}")
 
 
 def test_goldens_are_there():
@@ -86,9 +84,7 @@ def test_a_config_of_another_network_is_refused():
         read_config({"ch": 32, "causal_decoder": True})
 
 
-@pytest.mark.parametrize(
-    "config", [CVVAEConfig((32,) * 4), CVVAEConfig((32,) * 4, 16, sd3=True)], ids=["sd2.1", "sd3"]
-)
+@pytest.mark.parametrize("config", [CVVAEConfig((32,) * 4), CVVAEConfig((32,) * 4, 16, sd3=True)], ids=["sd2.1", "sd3"])
 def test_a_key_missing_extra_or_misshapen_is_an_error_that_lists_it(config):
     with torch.device("meta"):
         model = CVVAE(config)

@@ -41,16 +41,12 @@ def load_strict(
     """
     names = {published(key): key for key in model.state_dict()}
     wanted = {published(key): tuple(value.shape) for key, value in model.state_dict().items()}
-    given = {
-        key: tuple(getattr(value, "shape", ())) for key, value in state.items()
-    }  # a pickle holds anything
+    given = {key: tuple(getattr(value, "shape", ())) for key, value in state.items()}  # a pickle holds anything
     problems = {
         "missing": [key for key in wanted if key not in given],
         "unexpected": [key for key in given if key not in wanted],
         "of another shape": [
-            f"{key} {given[key]}, expected {shape}"
-            for key, shape in wanted.items()
-            if given.get(key, shape) != shape
+            f"{key} {given[key]}, expected {shape}" for key, shape in wanted.items() if given.get(key, shape) != shape
         ],
     }
     lines = []

@@ -97,9 +97,7 @@ def read_config(released: Mapping[str, Any]) -> tuple[CVVAEConfig, Blocks]:
             sd3=True,
         )
     else:
-        channels = tuple(
-            released.get("ch", 128) * multiple for multiple in released.get("ch_mult", (1, 2, 4, 4))
-        )
+        channels = tuple(released.get("ch", 128) * multiple for multiple in released.get("ch_mult", (1, 2, 4, 4)))
         config = CVVAEConfig(channels, released.get("z_channels", 4), released.get("num_res_blocks", 2))
     if len(channels) != 4:
         other["channels per level"] = channels
@@ -121,9 +119,7 @@ def group_norm(config: CVVAEConfig, channels: int) -> nn.GroupNorm:
 class CausalConv3d(nn.Conv3d):
     """Kernel 3; the first frame stands for the two before it, zeros (SD3: copies) for what lies beyond the edges."""
 
-    def __init__(
-        self, config: CVVAEConfig, in_channels: int, out_channels: int, stride: tuple[int, ...] = (1, 1, 1)
-    ):
+    def __init__(self, config: CVVAEConfig, in_channels: int, out_channels: int, stride: tuple[int, ...] = (1, 1, 1)):
         super().__init__(in_channels, out_channels, 3, stride)  # type: ignore[arg-type]
         self.copies_edges = config.sd3
 
@@ -220,9 +216,7 @@ class Upsample(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         if self.conv.padding[0] == 0:
-            x = torch.cat(
-                [x[:, :, :1], x, x[:, :, -1:]], dim=2
-            )  # before the frames have four times the pixels
+            x = torch.cat([x[:, :, :1], x, x[:, :, -1:]], dim=2)  # before the frames have four times the pixels
         h = self.conv(F.interpolate(x, scale_factor=(1, 2, 2), mode="nearest"))
         if not self.in_time:
             return h
@@ -236,9 +230,7 @@ class Upsample(nn.Module):
 class Level(nn.Module):
     """Residual blocks of one resolution, then its resampling, if any."""
 
-    def __init__(
-        self, blocks: list[ResBlock], down: Downsample | None = None, up: Upsample | None = None
-    ) -> None:
+    def __init__(self, blocks: list[ResBlock], down: Downsample | None = None, up: Upsample | None = None) -> None:
         super().__init__()
         self.block = nn.ModuleList(blocks)
         self.downsample = down
@@ -273,9 +265,7 @@ class Encoder(nn.Module):
         self.conv_in = conv(config, True, 3, channels[0])
         self.down = nn.ModuleList()
         for i, (before, here) in enumerate(zip(channels, config.channels, strict=False)):
-            blocks = [
-                ResBlock(config, True, before if j == 0 else here, here) for j in range(config.num_blocks)
-            ]
+            blocks = [ResBlock(config, True, before if j == 0 else here, here) for j in range(config.num_blocks)]
             down = Downsample(config, here, IN_TIME[i]) if i < len(IN_TIME) else None
             self.down.append(Level(blocks, down=down))
         self.mid = Mid(config, causal=True)
@@ -299,10 +289,7 @@ class Decoder(nn.Module):
         self.mid = Mid(config, causal=False)
         self.up = nn.ModuleList()  # highest resolution first, run from the last
         for i, (here, before) in enumerate(zip(config.channels, channels[1:], strict=True)):
-            blocks = [
-                ResBlock(config, False, before if j == 0 else here, here)
-                for j in range(config.num_blocks + 1)
-            ]
+            blocks = [ResBlock(config, False, before if j == 0 else here, here) for j in range(config.num_blocks + 1)]
             self.up.append(Level(blocks, up=Upsample(config, here, IN_TIME[i - 1]) if i > 0 else None))
         self.norm_out = group_norm(config, channels[0])
         self.conv_out = conv(config, False, channels[0], 3)
@@ -376,9 +363,7 @@ def published_name(key: str, config: CVVAEConfig) -> str:
     if not config.sd3:
         return key
     last = len(config.channels) - 1
-    key = re.sub(
-        r"up\.(\d+)", lambda level: f"up_blocks.{last - int(level[1])}", key
-    )  # stored in running order
+    key = re.sub(r"up\.(\d+)", lambda level: f"up_blocks.{last - int(level[1])}", key)  # stored in running order
     for ours, theirs in SD3_NAMES:
         key = re.sub(ours, theirs, key)
     return key

@@ -38,9 +38,7 @@ class OpenSoraConfig:
 class CausalConv3d(nn.Module):
     """Zeros in front of the first frame, enough of them that T becomes T / stride; zeros around the edges."""
 
-    def __init__(
-        self, in_channels: int, out_channels: int, kernel: int = 3, stride: int = 1, bias: bool = True
-    ):
+    def __init__(self, in_channels: int, out_channels: int, kernel: int = 3, stride: int = 1, bias: bool = True):
         super().__init__()
         self.front = kernel - stride
         edge = kernel // 2
@@ -57,9 +55,7 @@ class ResBlock(nn.Module):
         self.conv1 = CausalConv3d(in_channels, out_channels, bias=False)
         self.norm2 = nn.GroupNorm(32, out_channels)
         self.conv2 = CausalConv3d(out_channels, out_channels, bias=False)
-        self.conv3 = (
-            None if in_channels == out_channels else CausalConv3d(in_channels, out_channels, 1, bias=False)
-        )
+        self.conv3 = None if in_channels == out_channels else CausalConv3d(in_channels, out_channels, 1, bias=False)
 
     def forward(self, x: Tensor) -> Tensor:
         h = self.conv1(silu(self.norm1(x)))
@@ -68,9 +64,7 @@ class ResBlock(nn.Module):
 
 
 def res_blocks(count: int, in_channels: int, out_channels: int) -> nn.Sequential:
-    return nn.Sequential(
-        *(ResBlock(in_channels if i == 0 else out_channels, out_channels) for i in range(count))
-    )
+    return nn.Sequential(*(ResBlock(in_channels if i == 0 else out_channels, out_channels) for i in range(count)))
 
 
 class TemporalEncoder(nn.Module):
@@ -81,9 +75,7 @@ class TemporalEncoder(nn.Module):
         channels, count = config.temporal_channels, config.num_blocks
         self.conv_in = CausalConv3d(config.latent_channels, channels[0], bias=False)
         before = (channels[0], *channels)
-        self.block_res_blocks = nn.ModuleList(
-            res_blocks(count, *pair) for pair in zip(before, channels, strict=False)
-        )
+        self.block_res_blocks = nn.ModuleList(res_blocks(count, *pair) for pair in zip(before, channels, strict=False))
         self.conv_blocks = nn.ModuleList(
             CausalConv3d(here, here, stride=2) if down else nn.Identity()
             for here, down in zip(channels, DOWN_IN_TIME, strict=False)
@@ -108,9 +100,7 @@ class TemporalDecoder(nn.Module):
         self.conv1 = CausalConv3d(config.latent_channels, channels[-1])
         self.res_blocks = res_blocks(count, channels[-1], channels[-1])
         before = (*channels[1:], channels[-1])
-        self.block_res_blocks = nn.ModuleList(
-            res_blocks(count, *pair) for pair in zip(before, channels, strict=True)
-        )
+        self.block_res_blocks = nn.ModuleList(res_blocks(count, *pair) for pair in zip(before, channels, strict=True))
         self.conv_blocks = nn.ModuleList(
             CausalConv3d(here, 2 * here) if up else nn.Identity()
             for here, up in zip(channels[1:], DOWN_IN_TIME, strict=True)
@@ -193,9 +183,7 @@ class OpenSoraVAE(nn.Module):
         if noise is not None:
             mean = mean + (0.5 * logvar.clamp(-30, 20)).exp() * noise
         frames = video_of(mean * SPATIAL_FACTOR, x.shape[0])
-        return torch.cat(
-            [self.temporal_vae.encode(part) for part in frames.split(piece or x.shape[2], dim=2)], dim=2
-        )
+        return torch.cat([self.temporal_vae.encode(part) for part in frames.split(piece or x.shape[2], dim=2)], dim=2)
 
     def decode(self, z: Tensor, num_frames: int, piece: int | None) -> Tensor:
         """(B, c, t, h, w) -> (B, 3, num_frames, H, W)."""

@@ -56,9 +56,7 @@ def calls(args: argparse.Namespace, who: str) -> dict[str, Callable[[], Tensor]]
     torch.manual_seed(0)
     ours = CVVAE(config).eval().requires_grad_(False)
     video = torch.rand(1, 3, args.frames, args.size, args.size) * 2 - 1
-    latent = torch.randn(
-        1, config.latent_channels, 1 + (args.frames - 1) // 4, args.size // 8, args.size // 8
-    )
+    latent = torch.randn(1, config.latent_channels, 1 + (args.frames - 1) // 4, args.size // 8, args.size // 8)
     if who == "ours":
         blocks = Blocks()
         return {
@@ -66,9 +64,7 @@ def calls(args: argparse.Namespace, who: str) -> dict[str, Callable[[], Tensor]]
             "decode": lambda: ours.decode(latent, blocks),
         }
     theirs = official_class(args.official, name)().eval().requires_grad_(False)
-    theirs.load_state_dict(
-        {published_name(key, config): value for key, value in ours.state_dict().items()}
-    )  # strict
+    theirs.load_state_dict({published_name(key, config): value for key, value in ours.state_dict().items()})  # strict
     return {
         "encode": lambda: theirs.encode(video).latent_dist.parameters,
         "decode": lambda: theirs.decode(latent).sample,
@@ -108,9 +104,7 @@ def compare(args: argparse.Namespace, case: str, sides: dict[str, Callable[[], T
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--official", required=True, metavar="PATH")
     parser.add_argument("--commit", default="", help="of PATH, for the record")
     parser.add_argument("--form", choices=FORMS, default="sd2.1")
@@ -144,9 +138,7 @@ def main() -> None:
     if args.output:
         record = {
             "benchmark": "cvvae_vs_official",
-            "setting": {
-                name: getattr(args, name) for name in ("form", "frames", "size", "threads", "repeats")
-            },
+            "setting": {name: getattr(args, name) for name in ("form", "frames", "size", "threads", "repeats")},
             "official_commit": args.commit,
             "machine": dataclasses.asdict(machine.describe(CPU)),
             "rows": rows,
