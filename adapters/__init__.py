@@ -1,7 +1,8 @@
 """Every VAE by name: `load("wan/2.1")`, `load("wfvae:path/to/checkpoint")`, `load("cogvideox/tiny")`.
 
-A name is `family/variant`, or `family:path` for a checkpoint of one's own.  `family/tiny` is a small network with random
-weights: it proves the plumbing and its scores mean nothing, so it runs only where it is named.
+A name is `family/variant`, or `family:path` for a checkpoint of one's own.  `family/tiny` (where that one is trained,
+`family/tiny-random`) is a small network with random weights: it proves the plumbing and its scores mean nothing, so it runs
+only where it is named.
 """
 
 from __future__ import annotations
@@ -45,9 +46,7 @@ def find(name: str) -> VAESpec:
         variant = next(iter(variants))
     if variant not in variants:
         close = plugins.did_you_mean(variant, list(variants))
-        raise ValueError(
-            f"{family} has no variant {variant!r}{close} (there are: {', '.join([*variants, 'tiny'])})"
-        )
+        raise ValueError(f"{family} has no variant {variant!r}{close} (there are: {', '.join([*variants, 'tiny'])})")
     return variants[variant]
 
 
@@ -111,8 +110,9 @@ def load(
 
 
 def _is_untrained(name: str) -> bool:
+    """`family/tiny-random`; and `family/tiny`, unless the family has a trained network of that name."""
     family, _, variant = name.partition("/")
-    return variant == "tiny" and "tiny" not in _variants(family)
+    return variant in ("tiny", "tiny-random") and variant not in _variants(family)
 
 
 def _split_path(name: str) -> tuple[str, str]:

@@ -79,7 +79,6 @@ TINY_SPEC = replace(
     scale=1.0,
     note="random weights, for what does not depend on them: streaming, time, memory",
 )
-VARIANTS["tiny-random"] = TINY_SPEC
 PIECE = 4  # latent frames that "streamed" takes at a time
 
 
@@ -156,7 +155,7 @@ def load(
 
     check_mode(spec, mode)
     config = _config(spec)
-    if weights == places.RANDOM or not spec.source:
+    if weights == places.RANDOM:
         model, _ = untrained(lambda: wfvae.WFVAE(config), spec)
     else:
         file = places.find(spec.source, weights)
@@ -182,12 +181,6 @@ def tiny(
     model, spec = untrained(lambda: wfvae.WFVAE(config), base)
     assert isinstance(model, wfvae.WFVAE)
     return StreamedWFVAE(spec, model, device, dtype, PIECE if mode == "streamed" else 0)
-
-
-def requires(spec: VAESpec) -> None:
-    """`weights.Unavailable` for the variant that has none, so that its numbers are never taken for a VAE's."""
-    if spec.variant == TINY_SPEC.variant:
-        raise places.Unavailable(f"{spec.name} has random weights: it is for suites that do not depend on them")
 
 
 def spec_of(path: str) -> VAESpec:

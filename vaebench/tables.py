@@ -181,7 +181,12 @@ def _plain(record: Record) -> dict[str, object]:
 
 def notes(records: Sequence[Record]) -> list[str]:
     """What a reader of the table must know: each score's caution once, and why some rows mean nothing."""
-    said = {f"{name}: {score.note}": None for record in records for name, score in record.scores.items() if score.note}
+    said = {
+        f"{name.partition('@')[0]}: {score.note}": None
+        for record in records
+        for name, score in record.scores.items()
+        if score.note
+    }
     if any(record.vae.get("weights") == "random" for record in records if record.suite != "efficiency"):
         said["(untrained): random weights; these scores prove the plumbing and say nothing of the VAE"] = None
     return list(said)

@@ -139,9 +139,7 @@ def _sound(file: str | Path, data: bytes | None, start: int, count: int) -> Iter
     yield from frames
 
 
-def _decoded(
-    file: str | Path, data: bytes | None, start: int, options: dict[str, str], threads: str
-) -> Iterator[Any]:
+def _decoded(file: str | Path, data: bytes | None, start: int, options: dict[str, str], threads: str) -> Iterator[Any]:
     """Decoded frames from the `start`-th in presentation order, to the end."""
     import av
 

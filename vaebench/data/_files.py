@@ -77,11 +77,7 @@ def published(
         rows = [Row(name, on_disk[name], label=label) for name, label in wanted if name in on_disk]
         listed = len(wanted)
     if not rows:
-        where = (
-            f"{root}, of the {listed} that {config.manifest} lists"
-            if listed
-            else config.manifest or str(root)
-        )
+        where = f"{root}, of the {listed} that {config.manifest} lists" if listed else config.manifest or str(root)
         raise ValueError(f"no clip of data={config.data} is in {where}; the layout expected is {layout}")
     return source(named(config.data, Path(config.manifest).stem), root, rows, config, listed)
 

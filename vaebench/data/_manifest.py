@@ -71,9 +71,7 @@ def read(file: str | Path) -> list[Row]:
         for column in given:
             if column not in COLUMNS:
                 hint = did_you_mean(str(column), COLUMNS)
-                raise ValueError(
-                    f"{file}: no column {column!r} in a manifest{hint} (there are: {', '.join(COLUMNS)})"
-                )
+                raise ValueError(f"{file}: no column {column!r} in a manifest{hint} (there are: {', '.join(COLUMNS)})")
         rows.append(_row(given, f"{file}, line {line}"))
     unique(rows, file)
     return rows
@@ -93,9 +91,7 @@ def _row(given: dict[str, str], where: str) -> Row:
     except ValueError:
         raise ValueError(f"{where}: fps {rate!r} should be a number") from None
     name = given.get("id", "").strip() or path.with_suffix("").as_posix()
-    return Row(
-        name, path.as_posix(), int(start or 0), seconds, sha256.lower(), given.get("label", "").strip()
-    )
+    return Row(name, path.as_posix(), int(start or 0), seconds, sha256.lower(), given.get("label", "").strip())
 
 
 def unique(rows: Iterable[Row], where: str | Path) -> None:
@@ -158,8 +154,7 @@ def write(
             left_out.append(str(reason))
     if not kept:
         raise ValueError(
-            f"{root}: no video below it has {num_frames} frames"
-            + "".join(f"; {left_out[0]}" for _ in left_out[:1])
+            f"{root}: no video below it has {num_frames} frames" + "".join(f"; {left_out[0]}" for _ in left_out[:1])
         )
     part = Path(f"{out}.part")  # so that a manifest is whole or absent
     with open(part, "w", encoding="utf-8", newline="") as text:

@@ -30,9 +30,7 @@ LAYOUT = (
 def build(config: RunConfig) -> Files:
     """OSError for a folder or CSV that cannot be read; ValueError, with the layout, if no clip of it is there."""
     columns = ["label", "youtube_id", "time_start", "time_end"]
-    return _files.published(
-        config, LAYOUT, columns, _clips, label_of=lambda file: PurePosixPath(file).parent.name
-    )
+    return _files.published(config, LAYOUT, columns, _clips, label_of=lambda file: PurePosixPath(file).parent.name)
 
 
 def _clips(row: dict[str, str]) -> Iterable[tuple[str, str]]:

@@ -51,9 +51,7 @@ def build(config: RunConfig) -> Shards:
     """OSError for a folder that cannot be read, ValueError for one without shards."""
     root = _files.need_root(config, LAYOUT)
     if config.manifest:
-        raise ValueError(
-            "data=shards reads every video of its shards; a manifest pins files, with data=folder"
-        )
+        raise ValueError("data=shards reads every video of its shards; a manifest pins files, with data=folder")
     shards = sorted(_manifest.walk(root, (".tar",)))
     if not shards:
         packed = next(iter(_manifest.walk(root, (".tar.gz", ".tgz", ".tar.zst"))), "")

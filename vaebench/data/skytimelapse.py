@@ -56,9 +56,7 @@ def build(config: RunConfig) -> Folders:
     """OSError for a folder that cannot be read; ValueError, with the layout, if it has no images or they have no numbers."""
     root = _files.need_root(config, LAYOUT)
     if config.manifest:
-        raise ValueError(
-            "data=skytimelapse reads folders of images, which no manifest pins; root=DIR names the split"
-        )
+        raise ValueError("data=skytimelapse reads folders of images, which no manifest pins; root=DIR names the split")
     files = [PurePosixPath(file) for file in sorted(_manifest.walk(root, IMAGES))]
     folders = {
         folder: sorted((file.name for file in group), key=partial(_number, root / folder))
@@ -85,9 +83,7 @@ def build(config: RunConfig) -> Folders:
 def _number(folder: Path, name: str) -> int:
     found = NUMBER.search(name)
     if found is None:
-        raise ValueError(
-            f"{folder / name}: has no frame number before its ending; the layout expected is {LAYOUT}"
-        )
+        raise ValueError(f"{folder / name}: has no frame number before its ending; the layout expected is {LAYOUT}")
     return int(found[1])
 
 

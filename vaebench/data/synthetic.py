@@ -81,13 +81,7 @@ def render(motion: Motion, num_frames: int, size: int, seed: int) -> Tensor:
     mask = torch.zeros(1, size * FINE, size * FINE, dtype=torch.int32)
     mask[:, size : 3 * size, size : 3 * size] = 255  # half the frame each way
     cover = _move(mask, motion, num_frames)
-    return (
-        frames.mul_(cover)
-        .add_(ground * (255 - cover))
-        .add_(127)
-        .div_(255, rounding_mode="floor")
-        .to(torch.uint8)
-    )
+    return frames.mul_(cover).add_(ground * (255 - cover)).add_(127).div_(255, rounding_mode="floor").to(torch.uint8)
 
 
 def _pattern(size: int, seed: int) -> Tensor:

@@ -35,9 +35,7 @@ TRIES = 32  # files that may fail in a row before a clip is given up
 class TrainingData:
     """Where clips come from and what is done to them; the defaults are the paper's stage one."""
 
-    root: str = (
-        ""  # folder with videos (avi, gif, mkv, mov, mp4, webm) and shards (tar), searched to any depth
-    )
+    root: str = ""  # folder with videos (avi, gif, mkv, mov, mp4, webm) and shards (tar), searched to any depth
     manifest: str = ""  # CSV as `vaebench manifest` writes: only these files; `label` names the scene
     index: str = ""  # where the list of files is kept; "": in the run's folder
     num_frames: int = 25
@@ -47,9 +45,7 @@ class TrainingData:
     crop: Literal["center", "random"] = "center"
     stride: int = 1  # every so many frames
     dynamic_fps: bool = False  # strides 1..stride, drawn anew for each clip
-    augment: Literal["none", "flip", "strong"] = (
-        "none"  # strong: also turns, time reversal, colours swapped, contrast
-    )
+    augment: Literal["none", "flip", "strong"] = "none"  # strong: also turns, time reversal, colours swapped, contrast
     by_scene: bool = (
         False  # draw the scene first, then one of its files: many clips of one scene do not crowd out others
     )
@@ -136,13 +132,9 @@ def _scan_shard(path: Path, relative: str) -> Iterator[Entry]:
         with tarfile.open(path, "r:") as shard:
             for member in shard:
                 if member.isfile() and Path(member.name).suffix.lower() in _manifest.EXTENSIONS:
-                    yield Entry(
-                        relative, f"{relative}:{member.name}", member.name, member.offset_data, member.size
-                    )
+                    yield Entry(relative, f"{relative}:{member.name}", member.name, member.offset_data, member.size)
     except tarfile.TarError as reason:
-        raise ValueError(
-            f"{path}: is not an uncompressed tar ({reason}); replace it or leave it out"
-        ) from None
+        raise ValueError(f"{path}: is not an uncompressed tar ({reason}); replace it or leave it out") from None
 
 
 class TrainingClips:
@@ -172,9 +164,7 @@ class TrainingClips:
         self.scenes = [[e for e in scene if e.name in self.cached] for scene in self.scenes]
         self.scenes = [scene for scene in self.scenes if scene]
         if self.entries and not self.scenes:
-            raise ValueError(
-                f"none of the {len(self.entries)} training videos can be read; the first: {failed[0]}"
-            )
+            raise ValueError(f"none of the {len(self.entries)} training videos can be read; the first: {failed[0]}")
 
     def _whole(self, entry: Entry) -> tuple[Tensor | None, str]:
         try:
@@ -276,9 +266,7 @@ class TrainingClips:
     def _synthetic(self, generator: torch.Generator) -> Tensor:
         """uint8 (3, T, size, size): a moving pattern."""
         quarters = torch.randint(-12, 13, (2,), generator=generator)
-        motion = synthetic.Motion(
-            int(quarters[0]) / 4, int(quarters[1]) / 4, square=bool(_draw(2, generator))
-        )
+        motion = synthetic.Motion(int(quarters[0]) / 4, int(quarters[1]) / 4, square=bool(_draw(2, generator)))
         return synthetic.render(motion, self.config.num_frames, self.config.size, _draw(1 << 30, generator))
 
 

@@ -79,15 +79,11 @@ def kept_steps(total: int, spacing: str) -> list[int]:
             count = int(spacing.removeprefix("ddim"))
             strides = [k for k in range(1, total + 1) if len(range(0, total, k)) == count]
             if not strides:
-                raise ValueError(
-                    f"no whole stride takes {count} of {total} steps; give the count alone: {count!r}"
-                )
+                raise ValueError(f"no whole stride takes {count} of {total} steps; give the count alone: {count!r}")
             return list(range(0, total, strides[0]))
         counts = [int(part) for part in spacing.split(",")]
     except ValueError as error:
-        raise ValueError(
-            f'a spacing reads like "250", "10,15,20" or "ddim50", got {spacing!r}: {error}'
-        ) from error
+        raise ValueError(f'a spacing reads like "250", "10,15,20" or "ddim50", got {spacing!r}: {error}') from error
     length, longer = divmod(total, len(counts))
     kept, start = [], 0
     for index, count in enumerate(counts):
@@ -182,11 +178,7 @@ def _variational_bits(
     true_mean = posterior_mean(schedule, x0, x, step)
     true_logvar = _at(schedule.posterior_log_variance_clipped, step, x)
     divergence = 0.5 * (
-        logvar
-        - true_logvar
-        - 1
-        + (true_logvar - logvar).exp()
-        + (true_mean - mean).square() * (-logvar).exp()
+        logvar - true_logvar - 1 + (true_logvar - logvar).exp() + (true_mean - mean).square() * (-logvar).exp()
     )
     first = -_binned_log_likelihood(x0, mean, 0.5 * logvar)
     bits = torch.where(step == 0, first.flatten(1).mean(1), divergence.flatten(1).mean(1))
@@ -215,9 +207,7 @@ class Step(NamedTuple):
     x0: Tensor  # the prediction of the clean latent at this step
 
 
-def ddpm_step(
-    schedule: Schedule, output: Tensor, x: Tensor, step: int, noise: Tensor, *, clip: bool = False
-) -> Step:
+def ddpm_step(schedule: Schedule, output: Tensor, x: Tensor, step: int, noise: Tensor, *, clip: bool = False) -> Step:
     """One ancestral step; `noise` (B, C, ...) goes unused at step 0. `clip` clamps the predicted x_0 to -1..1."""
     noise_hat, code = split(output, x.shape[1])
     x0 = _clipped(predicted_x0(schedule, x, noise_hat, step), clip)

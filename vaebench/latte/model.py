@@ -39,9 +39,7 @@ class LatteConfig:
     depth: int = 24  # blocks, half of them over space and half over time
     hidden: int = 1024
     heads: int = 16
-    classes: int = (
-        0  # 0: unconditional; otherwise label `classes` is the null label of classifier-free guidance
-    )
+    classes: int = 0  # 0: unconditional; otherwise label `classes` is the null label of classifier-free guidance
     learn_sigma: bool = True  # predict the variance beside the noise: twice the channels come out
 
     def __post_init__(self) -> None:
@@ -51,13 +49,9 @@ class LatteConfig:
                 "take a patch size that divides both sides"
             )
         if self.hidden % self.heads or self.hidden % 4:
-            raise ValueError(
-                f"hidden must be a multiple of 4 and of heads, got {self.hidden} and {self.heads} heads"
-            )
+            raise ValueError(f"hidden must be a multiple of 4 and of heads, got {self.hidden} and {self.heads} heads")
         if self.depth % 2 or self.depth < 2:
-            raise ValueError(
-                f"depth counts pairs of a spatial and a temporal block and must be even, got {self.depth}"
-            )
+            raise ValueError(f"depth counts pairs of a spatial and a temporal block and must be even, got {self.depth}")
 
     @property
     def grid(self) -> tuple[int, int]:
@@ -104,9 +98,7 @@ def grid_positions(rows: int, columns: int, dim: int) -> Tensor:
 def timestep_features(t: Tensor, dim: int = 256) -> Tensor:
     """Timesteps (B,) -> float32 (B, dim): cosines, then sines; an odd `dim` ends in a zero."""
     half = dim // 2
-    frequencies = torch.exp(
-        -math.log(10000.0) * torch.arange(half, dtype=torch.float32, device=t.device) / half
-    )
+    frequencies = torch.exp(-math.log(10000.0) * torch.arange(half, dtype=torch.float32, device=t.device) / half)
     angles = t.float()[:, None] * frequencies
     return F.pad(torch.cat([angles.cos(), angles.sin()], dim=1), (0, dim % 2))
 
@@ -184,9 +176,7 @@ class Block(nn.Module):
 
     def forward(self, x: Tensor, c: Tensor) -> Tensor:
         """(B, S, L, D), attention along L, with the condition (B, D)."""
-        shift1, scale1, gate1, shift2, scale2, gate2 = self.adaLN_modulation(c)[:, None, None].chunk(
-            6, dim=-1
-        )
+        shift1, scale1, gate1, shift2, scale2, gate2 = self.adaLN_modulation(c)[:, None, None].chunk(6, dim=-1)
         x = torch.addcmul(x, gate1, self.attn(modulated(x, shift1, scale1)))
         return torch.addcmul(x, gate2, self.mlp(modulated(x, shift2, scale2)))
 
@@ -219,9 +209,7 @@ class Latte(nn.Module):
             self.y_embedder = LabelEmbedder(config.classes, config.hidden)
         # tables, yet parameters: the official state dict and its EMA hold them
         self.pos_embed = nn.Parameter(grid_positions(*config.grid, config.hidden)[None], requires_grad=False)
-        self.temp_embed = nn.Parameter(
-            frame_positions(config.frames, config.hidden)[None], requires_grad=False
-        )
+        self.temp_embed = nn.Parameter(frame_positions(config.frames, config.hidden)[None], requires_grad=False)
         self.blocks = nn.ModuleList([Block(config.hidden, config.heads) for _ in range(config.depth)])
         self.final_layer = FinalLayer(config)
         self._initialise()
@@ -234,9 +222,7 @@ class Latte(nn.Module):
             elif key.startswith(("t_embedder", "y_embedder")):
                 nn.init.normal_(value, std=0.02)
             elif value.requires_grad:
-                nn.init.xavier_uniform_(
-                    value.data.flatten(1)
-                )  # the patch convolution as the linear layer that it is
+                nn.init.xavier_uniform_(value.data.flatten(1))  # the patch convolution as the linear layer that it is
 
     def forward(self, latent: Tensor, t: Tensor, labels: Tensor | None = None) -> Tensor:
         """(B, C, F, H, W), timesteps (B,) in 0..999, labels (B,) in 0..classes -> (B, C or 2C, F, H, W).
@@ -301,8 +287,6 @@ def load(path: Path, config: LatteConfig) -> Latte:
         if expected.get(key) != found.get(key)
     ]
     if wrong:
-        raise ValueError(
-            f"{path} does not hold the weights of {config}: {'; '.join(wrong[:5])} ({len(wrong)} in all)"
-        )
+        raise ValueError(f"{path} does not hold the weights of {config}: {'; '.join(wrong[:5])} ({len(wrong)} in all)")
     model.load_state_dict(state)
     return model

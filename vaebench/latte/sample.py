@@ -24,9 +24,7 @@ def guided(model: Latte, labels: Tensor, scale: float, *, channels: Guided = "al
     """
     config = model.config
     if not config.classes:
-        raise ValueError(
-            "guidance needs a class-conditional Latte; this one is unconditional: sample it as it is"
-        )
+        raise ValueError("guidance needs a class-conditional Latte; this one is unconditional: sample it as it is")
     both = torch.cat([labels, torch.full_like(labels, config.classes)])
     width = config.channels if channels == "all" else min(4, config.channels)
 
@@ -56,9 +54,7 @@ class Noise:
 
     def draw(self) -> Tensor:
         """float32 (len(seeds), *shape)"""
-        return torch.stack([torch.randn(self.shape, generator=stream) for stream in self.streams]).to(
-            self.device
-        )
+        return torch.stack([torch.randn(self.shape, generator=stream) for stream in self.streams]).to(self.device)
 
     def __iter__(self) -> Iterator[Tensor]:
         while True:
@@ -114,9 +110,7 @@ def sample(
     if labels is not None:
         labels = labels.to(device)
     denoise = (
-        conditional(model, labels)
-        if labels is None or scale == 1
-        else guided(model, labels, scale, channels=channels)
+        conditional(model, labels) if labels is None or scale == 1 else guided(model, labels, scale, channels=channels)
     )
     noise = Noise(seeds, (config.channels, config.frames, config.height, config.width), device)
     latent = noise.draw()

@@ -73,9 +73,7 @@ class TrainConfig:
     label_dropout: float = 0.1  # share of labels replaced by the null label
     clip_norm: float = 0.1  # largest gradient norm, from step `clip_from` on
     clip_from: int = 100_000  # 20,000 for SkyTimelapse
-    skip_first_update: bool = (
-        False  # as the official loop, whose second update sums the gradients of two batches
-    )
+    skip_first_update: bool = False  # as the official loop, whose second update sums the gradients of two batches
     micro_batch: int = 0  # clips of one forward pass on one process; 0: all of them
     checkpoint_every: int = 5_000
     seed: int = 3407
@@ -163,9 +161,7 @@ def train(
     """
     world, rank, device = accelerator.num_processes, accelerator.process_index, accelerator.device
     if config.batch % world:
-        raise ValueError(
-            f"a batch of {config.batch} does not divide over {world} processes; choose a multiple"
-        )
+        raise ValueError(f"a batch of {config.batch} does not divide over {world} processes; choose a multiple")
     if accelerator.mixed_precision == "fp16":
         raise ValueError("fp16 would need scaled gradients; train in bf16 or float32")
     if not len(latents):
@@ -183,9 +179,7 @@ def train(
             coming = reader.submit(latents.take, rows_of(state.step + 1, config, len(latents))[own])
             inputs = _inputs(batch, state.step, config, own, device, model.config.classes)
             report = update(state, schedule, config, accelerator, inputs)
-            if folder is not None and (
-                state.step % config.checkpoint_every == 0 or state.step == config.steps
-            ):
+            if folder is not None and (state.step % config.checkpoint_every == 0 or state.step == config.steps):
                 _save(state, folder, config, accelerator)
             yield report
 
@@ -258,9 +252,7 @@ def _resume(state: State, folder: Path, config: TrainConfig, accelerator: Accele
         accelerator.unwrap_model(state.model).load_state_dict(content["model"])
         state.ema.load_state_dict(content["ema"])
     except (KeyError, RuntimeError, pickle.UnpicklingError) as error:
-        raise ValueError(
-            f"{found[-1]} is no checkpoint of this model: {error}; train into another folder"
-        ) from error
+        raise ValueError(f"{found[-1]} is no checkpoint of this model: {error}; train into another folder") from error
     free = ("steps", "checkpoint_every", "micro_batch")  # they change no number but in the last digit
     wanted = asdict(config)
     other = [
@@ -269,9 +261,7 @@ def _resume(state: State, folder: Path, config: TrainConfig, accelerator: Accele
         if key not in free and wanted[key] != value
     ]
     if other:
-        raise ValueError(
-            f"{found[-1]} was trained differently ({'; '.join(other)}); train into another folder"
-        )
+        raise ValueError(f"{found[-1]} was trained differently ({'; '.join(other)}); train into another folder")
     state.optimizer.load_state_dict(content["optimizer"])
     state.step = content["step"]
 
@@ -305,9 +295,7 @@ def denoising_loss(
         streams = [_generator(torch.device("cpu"), seed, "grid", row) for row in some]
         errors = []
         for step in steps:
-            noise = torch.stack([torch.randn(x0.shape[1:], generator=stream) for stream in streams]).to(
-                device
-            )
+            noise = torch.stack([torch.randn(x0.shape[1:], generator=stream) for stream in streams]).to(device)
             t = torch.full((len(some),), step, device=device)
             output, _ = split(model(noised(schedule, x0, noise, step), t, labels), x0.shape[1])
             errors.append((output.float() - noise).square().flatten(1).mean(1).double().cpu())

@@ -68,9 +68,7 @@ class C3D(nn.Module):
 
 def state_of(weights: Mapping[str, NDArray[Any]], mean: NDArray[Any]) -> dict[str, Tensor]:
     """Chainer's "conv1a/W", "conv1a/b" and the mean frames (3, 16, 128, at least 120) -> a state dict of `C3D`."""
-    state = {
-        key.replace("/W", ".weight").replace("/b", ".bias"): torch.tensor(weights[key]) for key in weights
-    }
+    state = {key.replace("/W", ".weight").replace("/b", ".bias"): torch.tensor(weights[key]) for key in weights}
     return {**state, "mean": torch.tensor(mean[:, :, 8 : 8 + SIDE, 8 : 8 + SIDE], dtype=torch.float32)}
 
 

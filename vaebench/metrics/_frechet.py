@@ -38,9 +38,7 @@ def _checked(features: Features, least: int) -> NDArray[np.float64]:
     matrix = np.asarray(features, dtype=np.float64)
     bad = np.flatnonzero(~np.isfinite(matrix).all(axis=1))
     if len(bad):
-        raise ValueError(
-            f"{len(bad)} of {len(matrix)} feature vectors are not finite, the first in row {bad[0]}"
-        )
+        raise ValueError(f"{len(bad)} of {len(matrix)} feature vectors are not finite, the first in row {bad[0]}")
     return matrix
 
 
@@ -56,9 +54,7 @@ def _pair(a: Features, b: Features, least: int) -> tuple[NDArray[np.float64], ND
 def _gaussian(features: NDArray[np.float64], ddof: int) -> _Gaussian:
     mean = features.mean(axis=0)
     root = (features - mean) / np.sqrt(len(features) - ddof)
-    if (
-        len(root) > root.shape[1]
-    ):  # an orthogonal factor on the left changes no singular value: keep the small one
+    if len(root) > root.shape[1]:  # an orthogonal factor on the left changes no singular value: keep the small one
         root = np.linalg.qr(root, mode="r")
     return _Gaussian(mean, root)
 
@@ -111,9 +107,7 @@ def debiased(a: Features, b: Features, *, ddof: int = 1) -> float:
     return frechet(a, b, ddof=ddof) - noise_floor(a, b)
 
 
-def bootstrap(
-    a: Features, b: Features, *, resamples: int = 200, seed: int = 0, ddof: int = 1
-) -> NDArray[np.float64]:
+def bootstrap(a: Features, b: Features, *, resamples: int = 200, seed: int = 0, ddof: int = 1) -> NDArray[np.float64]:
     """(resamples,) Fréchet distances of both sets drawn again with replacement.
 
     Their standard deviation is the standard error of `frechet`. Their mean lies about one noise floor above
@@ -148,9 +142,7 @@ def extrapolate(sizes: NDArray[np.integer[Any]], distances: NDArray[np.float64])
 def subset_sizes(smallest: int, largest: int, points: int = 15) -> NDArray[np.int32]:
     """`points` sizes from `smallest` to `largest` in equal steps, rounded down."""
     if not 2 <= smallest < largest:
-        raise ValueError(
-            f"an extrapolation needs 2 <= smallest < samples, got {smallest} and {largest} samples"
-        )
+        raise ValueError(f"an extrapolation needs 2 <= smallest < samples, got {smallest} and {largest} samples")
     return np.linspace(smallest, largest, points).astype(np.int32)
 
 
@@ -172,9 +164,7 @@ def frechet_infinity(
     rng = np.random.default_rng(seed)
     sizes = subset_sizes(smallest, len(fake), points)
     lines = [
-        extrapolate(
-            sizes, frechet_of_subsets(real, fake, [rng.permutation(len(fake))[:k] for k in sizes], ddof=ddof)
-        )
+        extrapolate(sizes, frechet_of_subsets(real, fake, [rng.permutation(len(fake))[:k] for k in sizes], ddof=ddof))
         for _ in range(shuffles)
     ]
     return float(np.mean(lines))

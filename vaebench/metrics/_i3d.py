@@ -40,9 +40,7 @@ def prepared(video: Tensor, shape: Literal["stretched", "cropped"]) -> Tensor:
     batch, _, frames, height, width = video.shape
     scale = SIDE / min(height, width)
     size = (SIDE, SIDE) if shape == "stretched" else (math.ceil(height * scale), math.ceil(width * scale))
-    images = F.interpolate(
-        video.transpose(1, 2).flatten(0, 1), size=size, mode="bilinear", align_corners=False
-    )
+    images = F.interpolate(video.transpose(1, 2).flatten(0, 1), size=size, mode="bilinear", align_corners=False)
     top, left = ((side - SIDE) // 2 for side in images.shape[2:])
     images = images[:, :, top : top + SIDE, left : left + SIDE]
     return (2 * images - 1).unflatten(0, (batch, frames)).transpose(1, 2)
@@ -90,9 +88,7 @@ class Mixed(nn.Module):
         self.b3a, self.b3b = Pool((3, 3, 3), (1, 1, 1)), Unit(inputs, pooled)
 
     def forward(self, x: Tensor) -> Tensor:
-        return torch.cat(
-            [self.b0(x), self.b1b(self.b1a(x)), self.b2b(self.b2a(x)), self.b3b(self.b3a(x))], dim=1
-        )
+        return torch.cat([self.b0(x), self.b1b(self.b1a(x)), self.b2b(self.b2a(x)), self.b3b(self.b3a(x))], dim=1)
 
 
 class Logits(nn.Module):
@@ -126,12 +122,7 @@ class InceptionI3d(nn.Module):
 
     def forward(self, video: Tensor) -> Tensor:
         """float (B, 3, T, 224, 224) in -1..1, T at least 9 -> logits (B, 400). ValueError for another shape."""
-        if (
-            video.ndim != 5
-            or video.shape[1] != 3
-            or tuple(video.shape[3:]) != (SIDE, SIDE)
-            or video.shape[2] < 9
-        ):
+        if video.ndim != 5 or video.shape[1] != 3 or tuple(video.shape[3:]) != (SIDE, SIDE) or video.shape[2] < 9:
             raise ValueError(
                 f"I3D takes (B, 3, T, {SIDE}, {SIDE}) with at least 9 frames, got {tuple(video.shape)}; see `prepared`"
             )
@@ -150,7 +141,5 @@ def load(path: Path) -> InceptionI3d:
         network = InceptionI3d()
         network.load_state_dict(state)
     except (pickle.UnpicklingError, RuntimeError, TypeError) as error:
-        raise ValueError(
-            f"{path} does not hold the weights of I3D (i3d_pretrained_400.pt): {error}"
-        ) from error
+        raise ValueError(f"{path} does not hold the weights of I3D (i3d_pretrained_400.pt): {error}") from error
     return network

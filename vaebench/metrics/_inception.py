@@ -29,9 +29,7 @@ def _checked(probabilities: Probabilities, least: int) -> NDArray[np.float64]:
         )
     p = probabilities.astype(np.float64)
     if not (np.all(p >= 0) and np.allclose(p.sum(axis=1), 1, atol=1e-3)):
-        raise ValueError(
-            "each row of probabilities must be non-negative and sum to 1; apply a softmax to logits first"
-        )
+        raise ValueError("each row of probabilities must be non-negative and sum to 1; apply a softmax to logits first")
     return p
 
 

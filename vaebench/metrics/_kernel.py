@@ -21,9 +21,7 @@ def squared_mmd(a: Features, b: Features, *, degree: int, offset: float, unbiase
     ValueError: not matrices of one width, or too few rows.
     """
     if a.ndim != 2 or b.ndim != 2 or a.shape[1] != b.shape[1]:
-        raise ValueError(
-            f"features are matrices (samples, features) of one width, got {a.shape} and {b.shape}"
-        )
+        raise ValueError(f"features are matrices (samples, features) of one width, got {a.shape} and {b.shape}")
     least = 2 if unbiased else 1
     if min(len(a), len(b)) < least:
         raise ValueError(f"needs at least {least} samples on each side, got {len(a)} and {len(b)}")

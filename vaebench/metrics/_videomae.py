@@ -35,9 +35,7 @@ class ViTConfig:
 
 def prepared(video: Tensor, side: int = 224) -> Tensor:
     """float (B, 3, T, H, W) in 0..1 -> (B, 3, T, side, side) in 0..1: bilinear, aspect given up, not normalised."""
-    images = F.interpolate(
-        video.transpose(1, 2).flatten(0, 1), size=(side, side), mode="bilinear", align_corners=False
-    )
+    images = F.interpolate(video.transpose(1, 2).flatten(0, 1), size=(side, side), mode="bilinear", align_corners=False)
     return images.unflatten(0, (len(video), -1)).transpose(1, 2)
 
 
@@ -120,9 +118,7 @@ class VideoMAE(nn.Module):
         """float (B, 3, 16, 224, 224) in 0..1 -> features (B, 1408). ValueError for another shape."""
         expected = (3, self.config.frames, self.config.side, self.config.side)
         if video.ndim != 5 or tuple(video.shape[1:]) != expected:
-            raise ValueError(
-                f"this VideoMAE takes (B, {', '.join(map(str, expected))}), got {tuple(video.shape)}"
-            )
+            raise ValueError(f"this VideoMAE takes (B, {', '.join(map(str, expected))}), got {tuple(video.shape)}")
         x = self.patch_embed(video) + self.table
         for block in self.blocks:
             x = block(x)
@@ -143,7 +139,5 @@ def load(path: Path) -> VideoMAE:
         state = content.get("module", content.get("model", content))
         network.load_state_dict({key: value.float() for key, value in state.items()}, assign=True)
     except (pickle.UnpicklingError, RuntimeError, AttributeError) as error:
-        raise ValueError(
-            f"{path} does not hold VideoMAE-v2 ViT-g of Something-Something v2: {error}"
-        ) from error
+        raise ValueError(f"{path} does not hold VideoMAE-v2 ViT-g of Something-Something v2: {error}") from error
     return network.requires_grad_(False)

@@ -138,7 +138,8 @@ def _by_length(record: Record, curves: dict[str, Any]) -> Figure:
         axes.plot(curves["lengths"], values, label=mode, ms=4, lw=1.3, **looks[mode])  # type: ignore[arg-type]
 
     for mode in modes:
-        line(grid[0][0], mode, [value / 2**20 for value in curves[mode]["bytes"]])
+        if "bytes" in curves[mode]:
+            line(grid[0][0], mode, [value / 2**20 for value in curves[mode]["bytes"]])
         for axes, name in zip(grid[0][1:], names, strict=True):
             line(axes, mode, curves[mode][name])
     for axes, label in zip(

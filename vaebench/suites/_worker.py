@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 
 import adapters
-from vaebench.machine import peak_memory, stopwatch, synchronize
+from vaebench.machine import peak_memory, return_freed_memory, stopwatch, synchronize
 from vaebench.vae import VideoVAE
 
 WARM_CALLS = 3  # at least, and until two in a row differ by less than 5 %
@@ -197,6 +197,7 @@ def measure_memory(job: Job) -> dict[str, Any]:
     """High-water marks of one encode and one decode, in all and above what was there before; and FLOPs, and parameters."""
     from torch.utils.flop_counter import FlopCounterMode
 
+    return_freed_memory()
     vae, video, device = prepare(job)
     found: dict[str, Any] = {"parameters": sum(p.numel() for network in networks(vae) for p in network.parameters())}
     latent = vae.encode(video).mode()  # the first call also loads kernels and fills caches, which stay

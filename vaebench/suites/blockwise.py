@@ -16,7 +16,7 @@ from torch import Tensor
 
 import adapters
 from vaebench.config import RunConfig, options
-from vaebench.machine import peak_memory, pick_device, stopwatch
+from vaebench.machine import peak_memory, pick_device, return_freed_memory, stopwatch
 from vaebench.results import Score, interval
 from vaebench.suites import Case, clip_cases, video_setting
 from vaebench.suites._scores import build_metrics, change, score, stack
@@ -86,6 +86,7 @@ class Blockwise:
         self.config, self.chosen = config, chosen
         self.device = pick_device(config.device)
         self.dtype = config.dtype or "float32"
+        self.memory_is_known = self.device.type == "cuda" or return_freed_memory()
         self.metrics, self.absent = build_metrics(chosen.metrics, self.device, config.num_frames)
         self.identity = {
             "metrics": {name: metric.version for name, metric in self.metrics.items()},
@@ -141,7 +142,8 @@ class Blockwise:
         kept = {name: metric.measure(seen, got)[0].cpu().numpy() for name, metric in self.metrics.items()}
         # per frame, unrounded: a mode may differ from the whole by less than the 8-bit grid can show
         mse = (reference - reconstruction).square().mean(dim=(0, 1, 3, 4)).double().cpu().numpy() / 4
-        cost = {"seconds": np.float64(elapsed.seconds), "bytes": np.int64(peak.above_bytes), "frame_mse": mse}
+        cost = {"seconds": np.float64(elapsed.seconds), "frame_mse": mse}
+        cost["bytes"] = np.float64(peak.above_bytes if self.memory_is_known else "nan")
         return reconstruction, latent, {f"{name}@{label}": value for name, value in {**kept, **cost}.items()}
 
     def summarize(self, statistics: Mapping[str, Statistics]) -> dict[str, Score]:
@@ -215,8 +217,9 @@ class Blockwise:
             groups = [[k for k in statistics.values() if int(k["length"]) == length] for length in lengths]
             curves[label] = {
                 **{name: [float(np.mean([k[f"{name}@{label}"] for k in group])) for group in groups] for name in own},
-                "bytes": [float(np.median([k[f"bytes@{label}"] for k in group])) for group in groups],
             }
+            if self.memory_is_known:
+                curves[label]["bytes"] = [float(np.median([k[f"bytes@{label}"] for k in group])) for group in groups]
         return curves
 
 
