@@ -123,10 +123,6 @@ class Efficiency:
     def _spawn(self, job: Job, what: str) -> dict[str, Any]:
         """One measurement in a process of its own; ValueError with its last words if it dies of anything but memory."""
         environment = {**os.environ, "PYTHONPATH": os.pathsep.join(path for path in sys.path if path)}
-        if (
-            what == "memory"
-        ):  # big blocks go back to the system when they are freed, so the resident set tells the truth
-            environment |= {"MALLOC_MMAP_THRESHOLD_": "65536", "MALLOC_TRIM_THRESHOLD_": "65536"}
         command = [sys.executable, "-m", "vaebench.suites._worker", what, json.dumps(asdict(job))]
         try:
             done = subprocess.run(
