@@ -8,10 +8,11 @@ from itertools import pairwise
 import pytest
 import torch
 import torch.nn.functional as F
-from hypothesis import given, settings
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
+from wfvae import causal
 from wfvae.causal import CausalConv3d, Join, Stream, TemporalUpsample
 from wfvae.wavelet import HaarAnalysis3d, HaarSynthesis3d
 
@@ -30,12 +31,16 @@ def streamed(layer: nn.Module, x: Tensor, cuts: Sequence[int]) -> Tensor:
     return torch.cat(found, dim=1)
 
 
+@pytest.fixture(params=[1, 10**9], ids=["pairs", "taps"], autouse=True)
+def _both_forms(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every test here holds for both forms of the convolution."""
+    monkeypatch.setattr(causal, "PAIRS_PAY", request.param)
+
+
 @pytest.mark.parametrize("grad", [False, True])
 @pytest.mark.parametrize("stride", [1, 2])
 @pytest.mark.parametrize("time", [1, 2, 3, 4, 7])
-def test_a_causal_convolution_is_conv3d_after_repeating_the_first_frame(
-    time: int, stride: int, grad: bool
-) -> None:
+def test_a_causal_convolution_is_conv3d_after_repeating_the_first_frame(time: int, stride: int, grad: bool) -> None:
     layer, x = CausalConv3d(3, 5, stride).double(), video(time, batch=2)
     padded = torch.cat([x[:, :1].expand(-1, 2, -1, -1, -1), x], dim=1).permute(0, 4, 1, 2, 3)
     if stride == 2:
@@ -67,17 +72,13 @@ def test_it_convolves_the_normed_input_when_a_norm_is_given() -> None:
 
 @pytest.mark.parametrize("interpolation", ["trilinear", "nearest"])
 @pytest.mark.parametrize("time", [1, 2, 3, 6])
-def test_upsampling_is_torchs_interpolation_of_all_frames_but_the_first(
-    time: int, interpolation: str
-) -> None:
+def test_upsampling_is_torchs_interpolation_of_all_frames_but_the_first(time: int, interpolation: str) -> None:
     x = video(time)
     found = TemporalUpsample(interpolation)(x, Stream(last=True))
     rest = x[:, 1:].permute(0, 4, 1, 2, 3)
     if time > 1:
         rest = F.interpolate(rest, scale_factor=(2.0, 1.0, 1.0), mode=interpolation)
-    torch.testing.assert_close(
-        found, torch.cat([x[:, :1], rest.permute(0, 2, 3, 4, 1)], dim=1), rtol=0, atol=1e-12
-    )
+    torch.testing.assert_close(found, torch.cat([x[:, :1], rest.permute(0, 2, 3, 4, 1)], dim=1), rtol=0, atol=1e-12)
 
 
 def test_nearest_upsampling_waits_for_nothing() -> None:
@@ -102,10 +103,8 @@ LAYERS = {
 }
 
 
-@settings(max_examples=40, deadline=None)
-@given(
-    st.sampled_from(sorted(LAYERS)), st.integers(1, 9), st.lists(st.integers(0, 9), max_size=4), st.booleans()
-)
+@settings(max_examples=30, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(st.sampled_from(sorted(LAYERS)), st.integers(1, 9), st.lists(st.integers(0, 9), max_size=4), st.booleans())
 def test_any_cut_of_a_stream_gives_the_whole(name: str, time: int, cuts: list[int], grad: bool) -> None:
     layer = LAYERS[name]().double()
     x = video(time, channels=8 if name == "synthesis" else 3)

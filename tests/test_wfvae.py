@@ -41,8 +41,11 @@ def assert_close(found: Tensor, expected: Tensor, dtype: torch.dtype) -> None:
     torch.testing.assert_close(found, expected, rtol=0, atol=TOLERANCE[dtype])
 
 
-@pytest.mark.parametrize("grad", [False, True], ids=["lean", "with gradients"])
-@pytest.mark.parametrize("dtype", TOLERANCE, ids=str)
+@pytest.mark.parametrize(
+    ("dtype", "grad"),
+    [(torch.float64, False), (torch.float32, False), (torch.float64, True)],
+    ids=["float64", "float32", "float64 with gradients"],
+)
 @pytest.mark.parametrize("golden", goldens(is_model), ids=str)
 def test_model_reproduces_the_official_numbers(golden: Golden, dtype: torch.dtype, grad: bool) -> None:
     model, known = build(golden, dtype), golden.tensors(dtype)
@@ -149,7 +152,7 @@ def test_inputs_are_left_as_they_were() -> None:
 @pytest.mark.parametrize("changes", [{}, {"temporal_compression": 8}, {"interpolation": "nearest"}], ids=str)
 def test_every_parameter_gets_a_gradient_that_finite_differences_confirm(changes: dict[str, object]) -> None:
     model = small(**changes)
-    x = torch.rand(1, 3, 9, 8, 8, dtype=torch.float64) * 2 - 1
+    x = torch.rand(1, 3, 9, 16, 8, dtype=torch.float64) * 2 - 1  # two tokens: attention over one has no gradient
 
     def loss() -> Tensor:
         out = model(x, sample_posterior=False)
@@ -224,7 +227,7 @@ def test_what_looks_at_all_frames_at_once_cannot_be_streamed(changes: dict[str, 
 
 
 def test_whole_and_steady_stream_compile_without_a_graph_break() -> None:
-    model = small(torch.float32)
+    model = small(torch.float32, encoder_res_blocks=1, decoder_res_blocks=1, connect_res_blocks=0)
     x, z = torch.rand(1, 3, 5, 8, 8), torch.randn(1, 4, 3, 1, 1)
     compiled = torch.compile(lambda video: model.decode(model.encode(video).mean), fullgraph=True, backend="eager")
     with torch.no_grad():

@@ -18,6 +18,9 @@ from torch import Tensor, nn
 
 from wfvae.config import Interpolation
 
+# channels from which `conv_pairs` is faster than `conv_taps`: measured 0.85x at 32, 1.2x at 64, 1.7x at 256
+PAIRS_PAY = 64
+
 
 def lean() -> bool:
     """Whether memory may be reused in place: nobody will ask for gradients, and no compiler is tracing."""
@@ -141,11 +144,13 @@ class CausalConv3d(nn.Module):
             return self.conv(frames.permute(0, 4, 1, 2, 3)).permute(0, 2, 3, 4, 1)
         parts = []
         if opens:  # three equal frames: the taps collapse into one
-            parts.append(conv_frames(frames[:, :1], weight.sum(2), bias, self.stride, self.padding))
+            first, second, third = weight.unbind(2)
+            parts.append(conv_frames(frames[:, :1], first + second + third, bias, self.stride, self.padding))
             frames = frames[:, self.stride :]
         num = frames.shape[1] - 2
-        # in bfloat16 the sums of frames would lose bits
-        if self.stride == 1 and num >= 2 and frames.dtype in (torch.float32, torch.float64):
+        # narrow layers do not earn back the sums of frames, and in bfloat16 these would lose bits
+        wide = self.stride == 1 and weight.shape[1] >= PAIRS_PAY and frames.dtype in (torch.float32, torch.float64)
+        if wide and num >= 2:
             parts.append(conv_pairs(frames[:, : num - num % 2 + 2], weight, bias))
             frames = frames[:, num - num % 2 :]
         if frames.shape[1] >= 3:

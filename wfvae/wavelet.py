@@ -1,7 +1,7 @@
 """Haar analysis and synthesis in 2D and 3D, with the causal first frame (paper section 3.1).
 
-A 2x2x2 cell of pixels becomes eight sub-bands, so both directions are one small matrix on every cell: no loop over
-channels or kernels.  Channels are band-major (band * C + c; the first C are the low-pass band), high-pass is first minus
+A 2x2x2 cell of pixels becomes eight sub-bands, so each direction is one call for all of them: no loop over channels or
+kernels.  Channels are band-major (band * C + c; the first C are the low-pass band), high-pass is first minus
 second.  The orders of the bands, a trap, are those of the official weights:
 
     3D   h LLL, g W, hh H, gh HW, h_v T, g_v TW, hh_v TH, gh_v THW      (high-pass along; W before H)
@@ -36,30 +36,32 @@ def haar_kernels_3d() -> Tensor:
 def haar_kernels_2d() -> Tensor:
     """float32 (4, 1, 2, 2): band, then the cell's (T, H, W)."""
     signs = torch.tensor([[1.0, 1.0], [1.0, -1.0]])
-    bands = [
-        torch.einsum("w,h->hw", *signs[list(band)])[None] for band in itertools.product((0, 1), repeat=2)
-    ]
+    bands = [torch.einsum("w,h->hw", *signs[list(band)])[None] for band in itertools.product((0, 1), repeat=2)]
     return 0.5 * torch.stack(bands)
 
 
 def analyse(frames: Tensor, kernels: Tensor) -> Tensor:
     """(B, T, H, W, C), kernels (N, t, 2, 2) -> (B, T / t, H / 2, W / 2, N * C); an odd row, column or frame is dropped."""
     batch, time, height, width, channels = frames.shape
-    span = kernels.shape[1]
-    time, height, width = time // span, height // 2, width // 2
-    cells = frames[:, : time * span, : height * 2, : width * 2]
-    cells = cells.reshape(batch, time, span, height, 2, width, 2, channels)
-    cells = cells.permute(0, 1, 3, 5, 7, 2, 4, 6).reshape(batch, time, height, width, channels * span * 4)
-    return F.linear(cells, _per_channel(kernels, channels))
+    span, bands = kernels.shape[1], kernels.shape[0]
+    if time < span:
+        return frames.new_empty(batch, 0, height // 2, width // 2, bands * channels)
+    planes = frames.permute(0, 4, 1, 2, 3).reshape(batch * channels, 1, time, height, width)
+    found = F.conv3d(planes, kernels[:, None], stride=(span, 2, 2)).unflatten(0, (batch, channels))
+    return found.permute(0, 3, 4, 5, 2, 1).flatten(-2)
 
 
 def synthesise(coefficients: Tensor, kernels: Tensor) -> Tensor:
-    """(B, T, H, W, N * C), kernels (N, t, 2, 2) -> (B, T * t, 2H, 2W, C), the transpose of `analyse`."""
+    """(B, T, H, W, N * C), kernels (N, t, 2, 2) -> (B, T * t, 2H, 2W, C), the transpose of `analyse`.
+
+    The result lies in memory as (B, C, T * t, 2H, 2W), as video does outside.
+    """
     batch, time, height, width, bands = coefficients.shape
     span, channels = kernels.shape[1], bands // kernels.shape[0]
     cells = F.linear(coefficients, _per_channel(kernels, channels).T)
-    cells = cells.view(batch, time, height, width, channels, span, 2, 2).permute(0, 1, 5, 2, 6, 3, 7, 4)
-    return cells.reshape(batch, time * span, height * 2, width * 2, channels)
+    cells = cells.unflatten(-1, (channels, span, 2, 2)).permute(0, 4, 1, 5, 2, 6, 3, 7)
+    planes = cells.reshape(batch, channels, time * span, height * 2, width * 2)
+    return planes.permute(0, 2, 3, 4, 1)
 
 
 def _per_channel(kernels: Tensor, channels: int) -> Tensor:
