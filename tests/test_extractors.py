@@ -155,9 +155,7 @@ def test_c3d_reads_the_arrays_of_tgan_and_misses_none(tmp_path: Path) -> None:
 @pytest.mark.parametrize("golden", kind("videomae"), ids=str)
 def test_videomae_has_the_official_features(golden: Golden) -> None:
     spec, tensors = golden.json("spec"), golden.tensors()
-    config = _videomae.ViTConfig(
-        side=spec["img"], hidden=spec["dim"], depth=spec["depth"], heads=spec["heads"]
-    )
+    config = _videomae.ViTConfig(side=spec["img"], hidden=spec["dim"], depth=spec["depth"], heads=spec["heads"])
     network = _videomae.VideoMAE(config)
     network.load_state_dict({key: draw(key, value.shape) for key, value in network.state_dict().items()})
     close(network(tensors["x"]), tensors["features"])
@@ -189,9 +187,7 @@ def test_videomae_has_the_keys_and_shapes_of_the_published_file(path: Path) -> N
         (_videomae.VideoMAE, (1, 3, 17, 224, 224), r"\(B, 3, 16, 224, 224\), got \(1, 3, 17, 224, 224\)"),
     ],
 )
-def test_videos_of_another_shape_are_refused(
-    network: type[nn.Module], shape: tuple[int, ...], message: str
-) -> None:
+def test_videos_of_another_shape_are_refused(network: type[nn.Module], shape: tuple[int, ...], message: str) -> None:
     with torch.device("meta"), pytest.raises(ValueError, match=message):
         network()(torch.zeros(shape))
 
@@ -216,9 +212,7 @@ def real(file: str) -> Path:
 
 @pytest.mark.parametrize(("frames", "distance"), [(10, 569.2296), (16, 152.9175), (17, 357.7404)])
 @pytest.mark.parametrize("file", ["i3d_pretrained_400.pt", "i3d_torchscript.pt"])
-def test_published_i3d_gives_the_published_distance_of_black_and_white(
-    file: str, frames: int, distance: float
-) -> None:
+def test_published_i3d_gives_the_published_distance_of_black_and_white(file: str, frames: int, distance: float) -> None:
     """common_metrics_on_video_quality: videos of zeros and of ones have no covariance, so FVD is |f(1) - f(-1)|^2."""
     path = real(file)
     if file == "i3d_torchscript.pt":

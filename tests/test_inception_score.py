@@ -23,9 +23,7 @@ def test_every_form_is_the_official_one(golden: Golden) -> None:
     assert is_tgan_1split(exact) == pytest.approx(expected["ref64_1split"], rel=1e-9)
     assert is_tgan_1split(exact) == pytest.approx(expected["tgan2_1split_mean"], rel=1e-9)
     parts = [is_tgan_1split(part) for part in np.split(exact, np.arange(1, 10) * len(exact) // 10)]
-    assert np.mean(parts) == pytest.approx(
-        expected["tgan2_10split_mean"], rel=1e-2
-    )  # TGAN cuts remainders elsewhere
+    assert np.mean(parts) == pytest.approx(expected["tgan2_10split_mean"], rel=1e-2)  # TGAN cuts remainders elsewhere
     stored = logits.softmax(1).numpy()  # float32, as the official detector returns it
     assert is_tgan_1split(stored) == pytest.approx(expected["ref64_1split"], rel=1e-6)
     split = is_styleganv_10split(stored)

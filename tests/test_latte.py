@@ -48,7 +48,11 @@ def config_of(spec: Mapping[str, int]) -> LatteConfig:
 def golden_model(golden: Golden) -> Latte:
     with torch.device("meta"):
         model = Latte(config_of(golden.json("spec")["config"]))
-    state = {k: v for k, v in rebuild(model.state_dict()).items() if k not in ("pos_embed", "temp_embed")}
+    state = {
+        k: v
+        for k, v in rebuild(model.state_dict(), golden.metadata.get("weights_salt", "")).items()
+        if k not in ("pos_embed", "temp_embed")
+    }
     config = model.config
     state["pos_embed"] = grid_positions(*config.grid, config.hidden)[None]
     state["temp_embed"] = frame_positions(config.frames, config.hidden)[None]
@@ -95,13 +99,9 @@ def test_guidance_reaches_all_channels_and_the_official_four_by_name(golden: Gol
 def test_position_and_time_tables_are_the_official_ones(golden: Golden) -> None:
     spec, tensors = golden.json("spec"), golden.tensors()
     for dim, side in spec["grid"]:
-        torch.testing.assert_close(
-            grid_positions(side, side, dim), tensors[f"pos2d_d{dim}_g{side}"], rtol=0, atol=1e-6
-        )
+        torch.testing.assert_close(grid_positions(side, side, dim), tensors[f"pos2d_d{dim}_g{side}"], rtol=0, atol=1e-6)
     for dim, frames in spec["length"]:
-        torch.testing.assert_close(
-            frame_positions(frames, dim), tensors[f"temp1d_d{dim}_n{frames}"], rtol=0, atol=1e-6
-        )
+        torch.testing.assert_close(frame_positions(frames, dim), tensors[f"temp1d_d{dim}_n{frames}"], rtol=0, atol=1e-6)
     t = tensors["t"]
     for dim, name in ((256, "timestep_embedding_256"), (33, "timestep_embedding_odd_33")):
         torch.testing.assert_close(
@@ -115,9 +115,7 @@ def test_a_dropped_label_is_the_null_label(golden: Golden) -> None:
     labels, null = tensors["labels"], int(tensors["labels_after_drop"].max())
     assert torch.where(tensors["force_drop_ids"] == 1, null, labels).equal(tensors["labels_after_drop"])
     embedder = LabelEmbedder(null, 8)
-    embedder.load_state_dict(
-        {"embedding_table.weight": draw("y_embedder.embedding_table.weight", (null + 1, 8))}
-    )
+    embedder.load_state_dict({"embedding_table.weight": draw("y_embedder.embedding_table.weight", (null + 1, 8))})
     close(embedder(labels), tensors["label_emb_eval"])
     close(embedder(tensors["labels_after_drop"]), tensors["label_emb_dropped"])
 
@@ -133,9 +131,7 @@ def test_keys_and_shapes_are_those_of_the_official_state_dict(path: Path) -> Non
     assert {key: list(value.shape) for key, value in model.state_dict().items()} == shapes
     assert sum(p.numel() for p in model.parameters()) == manifest["n_params_total"]
     assert sum(p.numel() for p in model.parameters() if p.requires_grad) == manifest["n_params_trainable"]
-    assert [key for key, p in model.named_parameters() if not p.requires_grad] == manifest[
-        "frozen_parameters"
-    ]
+    assert [key for key, p in model.named_parameters() if not p.requires_grad] == manifest["frozen_parameters"]
 
 
 @pytest.mark.parametrize("path", manifests("latte/param_counts.json"), ids=lambda path: path.stem)
@@ -159,9 +155,7 @@ def test_initial_weights_follow_the_official_distribution(path: Path) -> None:
         value, std = state[key], expected["std"]
         assert list(value.shape) == expected["shape"]
         assert value.std(correction=0).item() == pytest.approx(std, rel=0.03)
-        assert value.mean().item() == pytest.approx(
-            expected["mean"], abs=6 * std / value.numel() ** 0.5 + 1e-6
-        )
+        assert value.mean().item() == pytest.approx(expected["mean"], abs=6 * std / value.numel() ** 0.5 + 1e-6)
         assert value.abs().max().item() == pytest.approx(expected["absmax"], rel=0.25)
 
 

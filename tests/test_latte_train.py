@@ -32,9 +32,7 @@ from vaebench.latte.train import (
 )
 
 SMALL = LatteConfig(channels=2, frames=2, height=4, width=4, patch=2, depth=2, hidden=32, heads=2, classes=3)
-FAST = TrainConfig(
-    steps=6, batch=4, learning_rate=1e-3, warmup=3, ema_decay=0.9, clip_from=2, checkpoint_every=3
-)
+FAST = TrainConfig(steps=6, batch=4, learning_rate=1e-3, warmup=3, ema_decay=0.9, clip_from=2, checkpoint_every=3)
 
 
 @pytest.fixture
@@ -129,8 +127,7 @@ def test_bfloat16_trains_near_float32(accelerator: Accelerator) -> None:
     for state in (AcceleratorState, GradientState, PartialState):
         state._reset_state()
     mixed = [
-        r.loss.item()
-        for r in train(random_latte(SMALL), clips(), FAST, Accelerator(cpu=True, mixed_precision="bf16"))
+        r.loss.item() for r in train(random_latte(SMALL), clips(), FAST, Accelerator(cpu=True, mixed_precision="bf16"))
     ]
     assert mixed == pytest.approx(plain, rel=0.05)
     assert mixed != plain
