@@ -180,9 +180,11 @@ def _weights(arguments: argparse.Namespace) -> int:
 def _manifest(arguments: argparse.Namespace) -> int:
     from vaebench.data import _manifest
 
-    count = _manifest.write(Path(arguments.root), Path(arguments.out))
-    print(f"{arguments.out}: {count} clips")
-    return 0
+    kept, left_out = _manifest.write(Path(arguments.root), Path(arguments.out))
+    print(f"{arguments.out}: {kept} clips")
+    for reason in left_out:
+        print(f"left out: {reason}", file=sys.stderr)
+    return 1 if left_out else 0
 
 
 if __name__ == "__main__":

@@ -6,7 +6,6 @@ Timing is honest or it is nothing: the device is synchronised on both sides of t
 from __future__ import annotations
 
 import ctypes
-import importlib.util
 import os
 import platform
 import subprocess
@@ -23,7 +22,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     import torch
 
-PACKAGES = ("torchvision", "numpy", "diffusers", "lpips", "torchmetrics", "av", "decord")
+PACKAGES = ("torchvision", "numpy", "diffusers", "lpips", "av")
 
 
 @dataclass(frozen=True)
@@ -108,8 +107,7 @@ def describe(device: torch.device) -> Machine:
 
 
 def _versions() -> dict[str, str]:
-    here = [name for name in PACKAGES if importlib.util.find_spec(name)]  # decord is not everywhere
-    return {name: metadata.version(name) for name in here}
+    return {name: metadata.version(name) for name in PACKAGES}
 
 
 @cache

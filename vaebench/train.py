@@ -27,7 +27,7 @@ from torch import Tensor
 
 from vaebench import config as settings
 from vaebench import plugins, weights
-from vaebench.data.training import TrainingClips, TrainingData
+from vaebench.data._training import TrainingClips, TrainingData
 from vaebench.metrics import Metric, _lpips
 from vaebench.plugins import did_you_mean
 from vaebench.video import to_model, to_score
