@@ -1,5 +1,6 @@
 """Other people's VAEs, metrics and sources join by a file of their own."""
 
+import re
 import subprocess
 import sys
 import textwrap
@@ -10,32 +11,13 @@ import pytest
 from vaebench import plugins
 
 ROOT = Path(__file__).parent.parent
-ADAPTER = '''
-"""Every second pixel: the whole of a third-party adapter."""
-from vaebench.vae import FrameRule, Posterior, VAESpec
-
-VARIANTS = {"2": VAESpec("halves", "2", 1, 2, 3, causal=True, frames=FrameRule(), size_multiple=2)}
-
-class Halves:
-    def __init__(self, spec):
-        self.spec = spec
-    def encode(self, video):
-        return Posterior(video[..., ::2, ::2].contiguous())
-    def decode(self, latent):
-        return latent.repeat_interleave(2, -1).repeat_interleave(2, -2)
-
-def load(spec, *, weights="", device="cpu", dtype=None, mode="whole"):
-    return Halves(spec)
-
-def tiny(*, device="cpu", dtype=None, mode="whole"):
-    return Halves(VARIANTS["2"])
-'''
+README = (ROOT / "README.md").read_text()
+# the example that README gives a reader is the one that is tested
+ADAPTER = re.findall(r"<!-- adapter -->\n```python\n(.*?)```", README, re.DOTALL)[0]
 
 
 def test_an_unknown_name_is_answered_with_the_nearest():
-    with pytest.raises(
-        ValueError, match=r"no 'pol' in adapters; did you mean 'pool'\? \(there are: .*pool.*\)"
-    ):
+    with pytest.raises(ValueError, match=r"no 'pol' in adapters; did you mean 'pool'\? \(there are: .*pool.*\)"):
         plugins.find("adapters", "pol")
 
 

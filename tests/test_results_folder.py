@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from vaebench import results, tables
+from vaebench import listing, results, tables
 
 ROOT = Path(__file__).parent.parent
 RESULTS = ROOT / "results"
@@ -30,8 +30,15 @@ def test_a_committed_record_can_be_believed_on_its_own(file: Path):
     assert not re.search(r'"/(home|root|work|tmp|Users)/', text), "a path of one machine"
 
 
-@pytest.mark.parametrize(("suite", "setting", "shown"), SHOWN, ids=[f"{suite}/{setting}" for suite, setting, _ in SHOWN])
+@pytest.mark.parametrize(
+    ("suite", "setting", "shown"), SHOWN, ids=[f"{suite}/{setting}" for suite, setting, _ in SHOWN]
+)
 def test_a_table_in_readme_is_what_the_records_say(suite: str, setting: str, shown: str):
     records = [record for record in results.read_all(RESULTS, suite) if record.setting == setting]
     assert records, f"README shows {suite}/{setting}, and there are no such records"
     assert shown.strip() == tables.render(records, "markdown").strip()
+
+
+def test_the_list_of_vaes_in_readme_is_what_their_specs_say():
+    (shown,) = re.findall(r"<!-- vaes -->\n(.*?)<!-- end -->", README, re.DOTALL)
+    assert shown.strip() == listing.adapters_markdown().strip()

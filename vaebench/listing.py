@@ -8,6 +8,7 @@ from pathlib import Path
 
 import adapters
 from vaebench import plugins, weights
+from vaebench.vae import VAESpec
 
 
 def _columns(rows: list[list[str]]) -> str:
@@ -15,29 +16,39 @@ def _columns(rows: list[list[str]]) -> str:
     return "".join("  ".join(cell.ljust(widths[i]) for i, cell in enumerate(row)).rstrip() + "\n" for row in rows)
 
 
-def adapters_table() -> str:
-    """family/variant, compression, channels, tcpr, parameters, causality, frames, modes, licence, ready or how to get it."""
-    rows = [
-        ["VAE", "r_t x r_s", "chn", "tcpr", "params", "causal", "frames", "modes", "licence", "ready"],
+HEADER = ["VAE", "r_t x r_s", "chn", "tcpr", "params", "causal", "frames", "modes", "licence"]
+
+
+def _facts(spec: VAESpec) -> list[str]:
+    return [
+        spec.name,
+        spec.compression,
+        str(spec.latent_channels),
+        str(spec.tcpr),
+        f"{spec.parameters / 1e6:.1f} M" if spec.parameters else "-",
+        "yes" if spec.causal else "no",
+        str(spec.frames),
+        ", ".join(spec.modes),
+        spec.license or "not stated",
     ]
+
+
+def adapters_table() -> str:
+    """Every VAE with what its spec says, and whether it is ready on this machine or how to get it."""
+    rows = [[*HEADER, "ready"]]
+    for name in adapters.names():
+        how = adapters.available(name)
+        rows.append([*_facts(adapters.find(name)), f"no: {how}" if how else "ready"])
+    return _columns(rows)
+
+
+def adapters_markdown() -> str:
+    """The same for README: what is known of every VAE, with the source of its weights instead of this machine's state."""
+    rows = [[*HEADER, "weights"], ["---"] * (len(HEADER) + 1)]
     for name in adapters.names():
         spec = adapters.find(name)
-        how = adapters.available(name)
-        rows.append(
-            [
-                name,
-                spec.compression,
-                str(spec.latent_channels),
-                str(spec.tcpr),
-                f"{spec.parameters / 1e6:.1f} M" if spec.parameters else "-",
-                "yes" if spec.causal else "no",
-                str(spec.frames),
-                ",".join(spec.modes),
-                spec.license or "?",
-                "ready" if not how else f"no: {how}",
-            ]
-        )
-    return _columns(rows)
+        rows.append([*_facts(spec), f"`{spec.source}`" if spec.source else "none needed"])
+    return "".join(f"| {' | '.join(row)} |\n" for row in rows)
 
 
 def modules_table(kind: str) -> str:
