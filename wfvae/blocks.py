@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from wfvae.causal import CausalConv3d, Stream, TemporalUpsample, conv_frames, lean
 from wfvae.config import Interpolation, NormName
 
-WINDOW = {"cpu": 2**21, "cuda": 2**27}  # elements of an activation that a window may hold
+WINDOW = {"cpu": 2**20, "cuda": 2**27}  # elements of an activation that a window may hold
 
 
 def run(layers: Iterable[nn.Module], x: Tensor, stream: Stream) -> Tensor:

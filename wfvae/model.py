@@ -72,7 +72,10 @@ class Encoder(nn.Module):
         w1 = self.wavelet_transform_in(video, stream)
         w2 = self.wavelet_transform_l1(w1[..., :3], stream)
         w3 = self.wavelet_transform_l2(w2[..., :3], stream)
-        h = run(self.down1, w1, stream)
+        h = self.down1[0](w1, stream)
+        del w1
+        for layer in self.down1[1:]:  # loops, not `run`: each activation is freed as soon as the next one stands
+            h = layer(h, stream)
         h = torch.cat([h, self.connect_l1(w2, stream)], dim=-1)
         for layer in self.down2:
             h = layer(h, stream)
@@ -110,9 +113,7 @@ class Decoder(nn.Module):
         self.connect_l1 = nn.ModuleList(
             [*(ResnetBlock(flow, flow, norm) for _ in range(connect)), Conv2d(flow, 24 if eight else 12)]
         )
-        self.connect_l2 = nn.ModuleList(
-            [*(ResnetBlock(flow, flow, norm) for _ in range(connect)), Conv2d(flow, 24)]
-        )
+        self.connect_l2 = nn.ModuleList([*(ResnetBlock(flow, flow, norm) for _ in range(connect)), Conv2d(flow, 24)])
         self.norm_out = make_norm(norm, c)
         self.conv_out = Conv2d(c, 24)
         self.inverse_wavelet_transform_out = HaarSynthesis3d()
@@ -125,7 +126,7 @@ class Decoder(nn.Module):
         w3 = run(self.connect_l2, h[..., self.width :], stream)
         l2 = self.inverse_wavelet_transform_l2(w3, stream)
         h = h[..., : self.width]
-        for layer in self.up2:  # loops, not `run`: each activation is freed as soon as the next one stands
+        for layer in self.up2:
             h = layer(h, stream)
         w2 = run(self.connect_l1, h[..., self.width :], stream)
         w2, l2 = self.join_l1(w2, l2, stream)  # up2 looks one frame ahead, the coefficients do not
@@ -141,12 +142,8 @@ class Decoder(nn.Module):
 
 def middle(c_in: int, c_mid: int, c_out: int, config: WFVAEConfig, attended: int) -> nn.ModuleList:
     """Two residual blocks around the attention, if there is one."""
-    attention = (
-        [Attention(attended, config.norm, config.attention == "legacy")] if config.attention != "none" else []
-    )
-    return nn.ModuleList(
-        [ResnetBlock(c_in, c_mid, config.norm), *attention, ResnetBlock(c_mid, c_out, config.norm)]
-    )
+    attention = [Attention(attended, config.norm, config.attention == "legacy")] if config.attention != "none" else []
+    return nn.ModuleList([ResnetBlock(c_in, c_mid, config.norm), *attention, ResnetBlock(c_mid, c_out, config.norm)])
 
 
 def add_low_band(coefficients: Tensor, low: Tensor) -> Tensor:
@@ -168,9 +165,7 @@ class Posterior:
         return self.mean
 
     def sample(self, generator: torch.Generator | None = None) -> Tensor:
-        noise = torch.randn(
-            self.mean.shape, generator=generator, dtype=self.mean.dtype, device=self.mean.device
-        )
+        noise = torch.randn(self.mean.shape, generator=generator, dtype=self.mean.dtype, device=self.mean.device)
         return self.mean + torch.exp(0.5 * self.logvar) * noise
 
     def kl(self) -> Tensor:
@@ -266,9 +261,7 @@ class WFVAE(nn.Module):
         encoded = self.encode_with_coefficients(video)
         latent = encoded.posterior.sample(generator) if sample_posterior else encoded.posterior.mode()
         decoded = self.decode_with_coefficients(latent)
-        return Reconstruction(
-            decoded.video, encoded.posterior, encoded.w2, encoded.w3, decoded.w2, decoded.w3
-        )
+        return Reconstruction(decoded.video, encoded.posterior, encoded.w2, encoded.w3, decoded.w2, decoded.w3)
 
     def encode_stream(self, pieces: Iterable[Tensor]) -> Iterator[Posterior]:
         """Pieces (B, 3, n, H, W) of one video, cut anywhere -> pieces of its posterior, as soon as they are known.
@@ -333,16 +326,12 @@ class WFVAE(nn.Module):
         if frames < 1 or frames % r != 1:
             below = 1 + (frames - 1) // r * r
             near = f"{below} or {below + r}" if below > 0 else "1"
-            raise ValueError(
-                f"this WF-VAE takes 1 + {r}k frames, got {frames}; the nearest lengths are {near}"
-            )
+            raise ValueError(f"this WF-VAE takes 1 + {r}k frames, got {frames}; the nearest lengths are {near}")
 
     def _check_latent(self, latent: Tensor) -> None:
         channels = self.config.latent_channels
         if latent.dim() != 5 or latent.shape[1] != channels or 0 in latent.shape:
-            raise ValueError(
-                f"this WF-VAE decodes latents (B, {channels}, t, h, w), got {tuple(latent.shape)}"
-            )
+            raise ValueError(f"this WF-VAE decodes latents (B, {channels}, t, h, w), got {tuple(latent.shape)}")
 
     def _check_streams(self) -> None:
         if self.config.norm == "groupnorm":

@@ -19,11 +19,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from wfvae.causal import Stream
+from wfvae.causal import Stream, lean
 
 BANDS_3D = ("h", "g", "hh", "gh", "h_v", "g_v", "hh_v", "gh_v")
 BANDS_2D = ("aa", "ad", "da", "dd")
 SCALE_3D = 0.3536
+WINDOW_FRAMES = 8  # of a video that are transformed at a time, where memory may be reused
 
 
 def haar_kernels_3d() -> Tensor:
@@ -92,8 +93,9 @@ class HaarAnalysis3d(nn.Module):
 
     def forward(self, x: Tensor, stream: Stream) -> Tensor:
         kernels = torch.cat([getattr(self, f"{band}_conv").conv.weight[0] for band in BANDS_3D])
-        frames, _ = stream.extend(self, x, kernel=2, stride=2)
-        return analyse(frames, kernels)
+        windows = stream.windows(x, WINDOW_FRAMES) if lean() else (x,)
+        parts = [analyse(stream.extend(self, window, kernel=2, stride=2)[0], kernels) for window in windows]
+        return parts[0] if len(parts) == 1 else torch.cat(parts, dim=1)
 
 
 class HaarSynthesis3d(nn.Module):
