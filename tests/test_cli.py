@@ -49,6 +49,11 @@ def test_the_help_of_run_explains_every_setting(capsys: pytest.CaptureFixture[st
     text = capsys.readouterr().out
     for setting in fields(RunConfig):
         assert f"  {setting.name}: " in text
+    for suite in plugins.names("suites"):
+        assert f"options of --suite {suite}:" in text
+        for option in fields(plugins.find("suites", suite).Options):
+            line = next(i for i, line in enumerate(text.splitlines()) if line.startswith(f"  {option.name}: "))
+            assert len(text.splitlines()[line + 1].strip()) > 10, option.name
 
 
 @pytest.mark.parametrize(
@@ -56,7 +61,7 @@ def test_the_help_of_run_explains_every_setting(capsys: pytest.CaptureFixture[st
     [
         (["run", "--suite", "reconstrution"], "did you mean 'reconstruction'"),
         (["run", "vaes=[pol/4x8x8]"], "did you mean 'pool'"),
-        (["run", "vaes=[pool/4x8x9]"], "did you mean 'pool/4x8x8'"),
+        (["run", "vaes=[pool/4x8x9]"], "did you mean '4x8x8'"),
         (["run", "data=bundel"], "did you mean 'bundle'"),
         (["run", "vaes=[pool/4x8x8]", "metrix=[psnr]"], "did you mean 'metrics'"),
         (["run", "vaes=[pool/4x8x8]", "metrics=[pnsr]"], "did you mean 'psnr'"),
@@ -66,7 +71,7 @@ def test_the_help_of_run_explains_every_setting(capsys: pytest.CaptureFixture[st
         (["run", "shard=3"], "should read i/n"),
         (["run", "vaes=[pool/4x8x8]", "data=folder", "root=nowhere"], "nowhere"),
         (["run", "--config", "nowhere.yaml"], "nowhere.yaml"),
-        (["weights", "fetch", "i3d_torchscrip"], "did you mean"),
+        (["weights", "fetch", "alexnt"], "did you mean 'alexnet'"),
         (["weights", "fetch"], "needs a NAME"),
         (["plot", "--results", "nowhere"], "no records in nowhere"),
         (["check", "wan/9"], "wan has no variant '9'"),

@@ -7,12 +7,16 @@ Exit codes: 0 all went well; 1 something failed and is listed, the rest was done
 from __future__ import annotations
 
 import argparse
+import ast
+import re
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from vaebench import __version__, plugins
 
+_DEFAULT = re.compile(r"field\(default_factory=(.*)\)$")
+_EMPTY = {"list": "[]", "dict": "{}"}
 KINDS = ("adapters", "metrics", "data", "suites")
 
 
@@ -95,14 +99,27 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _settings_help() -> str:
-    """The fields of RunConfig with their sentences, read from the source: one truth, and no import of torch."""
-    import inspect
+    """The fields of RunConfig and of every suite's Options with their sentences.
 
-    from vaebench.config import RunConfig
+    Read from the source: one truth, and no import of torch.
+    """
+    from vaebench import config
 
-    lines = inspect.getsource(RunConfig).splitlines()
-    rows = [line.strip().partition("  # ") for line in lines if ": " in line and "=" in line]
-    return "settings (key=value):\n" + "\n".join(f"  {code}\n      {said}" for code, _, said in rows)
+    suites = sorted((Path(__file__).parent / "suites").glob("[!_]*.py"))
+    options = (f"options of --suite {file.stem}:\n{_fields(file, 'Options')}" for file in suites)
+    return "\n".join(["settings (key=value):\n" + _fields(Path(config.__file__), "RunConfig"), *options])
+
+
+def _fields(file: Path, dataclass: str) -> str:
+    """A line for each field of a dataclass, and below it the sentence behind its `#`."""
+    source = file.read_text()
+    (found,) = (node for node in ast.parse(source).body if isinstance(node, ast.ClassDef) and node.name == dataclass)
+    lines = source.splitlines()[found.lineno : found.end_lineno]
+    rows = [
+        line.strip().partition("  # ") for line in lines if line.startswith("    ") and ": " in line and "=" in line
+    ]
+    plain = [(_DEFAULT.sub(lambda found: _EMPTY.get(found[1], found[1]), code), said) for code, _, said in rows]
+    return "".join(f"  {code.replace('lambda: ', '')}\n      {said}\n" for code, said in plain)
 
 
 def _run(arguments: argparse.Namespace) -> int:

@@ -88,8 +88,8 @@ def _choose(config: RunConfig, suite: Suite, outcome: Outcome) -> list[str]:
         how = adapters.available(name, config.weights) if suite.needs_weights else ""
         if how:
             outcome.not_ready[name] = how
-        elif config.vaes is None and config.mode not in adapters.find(name).modes:
-            outcome.not_ready[name] = f"has no mode {config.mode!r}"
+        elif config.mode not in (modes := adapters.find(name).modes):
+            outcome.not_ready[name] = f"has no mode {config.mode!r} (it has: {', '.join(modes)})"
         else:
             chosen.append(name)
     return chosen

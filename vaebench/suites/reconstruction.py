@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Options:
-    metrics: list[str] = field(default_factory=list)  # by name; empty: the protocol's
+    metrics: list[str] = field(default_factory=list)  # by name (`vaebench list metrics`); empty: the protocol's
     keep: int = 0  # of the first so many clips, keep some frames as PNG, for the eye
 
 
