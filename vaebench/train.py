@@ -35,7 +35,7 @@ from wfvae import WFVAE, WFVAEConfig
 from wfvae import trainer as wf
 from wfvae.losses import LossConfig
 from wfvae.regularizers import LCRConfig, LMRConfig
-from wfvae.start import carry_wavelets
+from wfvae.start import carry_wavelets, close_flow
 
 RECIPES = Path(wf.__file__).parent / "recipes"
 
@@ -68,6 +68,7 @@ class TrainConfig:
     data: TrainingData = field(default_factory=TrainingData)
     validation: Validation = field(default_factory=Validation)
     initial: Literal["random", "wavelets"] = "random"  # see `wfvae.start`
+    without_flow: list[int] = field(default_factory=list)  # levels (1, 2) whose energy flow is closed, for ablations
     start_from: str = ""  # a checkpoint of the stage before
     refresh_discriminator: bool = False  # do not take its discriminator over
     device: Literal["auto", "cpu"] = "auto"
@@ -107,7 +108,7 @@ def parse(recipe: str, overrides: Sequence[str]) -> TrainConfig:
         key, equals, value = word.partition("=")
         if not equals or not key:
             raise ValueError(f"settings read key=value, got {word!r}")
-        nested: Any = yaml.safe_load(value)
+        nested: Any = yaml.safe_load(value) if value else ""
         for name in reversed(key.split(".")):
             nested = {name: nested}
         given = _merge(given, nested)
@@ -133,6 +134,7 @@ def run(config: TrainConfig) -> int:
         plain = replace(config.data, augment="none", zoom=1.0, synthetic=0.0, cache="none")
         start = TrainingClips(plain, index, config.trainer.seed + 1)
         carry_wavelets(model, [start[i].video[None] for i in range(64)])
+    close_flow(model, config.without_flow)
     hooks = wf.Hooks(log.step, log.failed, _validator(config, log) if config.validation.data else None)
     trainer = wf.Trainer(
         model,

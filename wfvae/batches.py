@@ -100,6 +100,8 @@ def batches(
         num_workers=workers,
         pin_memory=pin,
         worker_init_fn=_one_thread if workers else None,
+        # decoders and torch keep threads and locks that a forked child cannot use
+        multiprocessing_context="spawn" if workers else None,
         prefetch_factor=4 if workers else None,
         persistent_workers=False,
     )

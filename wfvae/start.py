@@ -93,16 +93,11 @@ def _carry_out(w: dict[str, Tensor], latent: int, c: int) -> None:
     inward[eye, eye, 2, 1, 1] = 1
     inward[latent + eye, eye, 1, 1, 1] = 1
     w["decoder.conv_in.conv.bias"].zero_()
-    upward = w[
-        next(name for name in w if name.startswith("decoder.up2.") and name.endswith(".conv.conv.weight"))
-    ]
+    upward = w[next(name for name in w if name.startswith("decoder.up2.") and name.endswith(".conv.conv.weight"))]
     upward[: 2 * latent] = 0
     upward[both, both, 2, 1, 1] = 1
     for name in w:
-        if (
-            name.startswith(("decoder.mid.2.nin_shortcut", "decoder.up2."))
-            and "nin_shortcut.conv.weight" in name
-        ):
+        if name.startswith(("decoder.mid.2.nin_shortcut", "decoder.up2.")) and "nin_shortcut.conv.weight" in name:
             w[name].zero_()[wide, wide] = 1  # (4C + flow, 4C, 1, 1, 1)
             w[name][4 * c + both, both] = 1
         elif name.startswith(("decoder.mid.2.nin_shortcut", "decoder.up2.")) and name.endswith(
@@ -111,9 +106,7 @@ def _carry_out(w: dict[str, Tensor], latent: int, c: int) -> None:
             w[name].zero_()
 
 
-def _fit(
-    model: WFVAE, head: str, videos: Sequence[Tensor], target: Callable[[Encoded, Decoded], Tensor]
-) -> None:
+def _fit(model: WFVAE, head: str, videos: Sequence[Tensor], target: Callable[[Encoded, Decoded], Tensor]) -> None:
     """Ridge regression of a 3 x 3 convolution: its inputs in the running model against `target` (B, N, t, h, w).
 
     A clip weighs by one over its energy beyond the coarsest band, as decibels would have it.
@@ -139,3 +132,16 @@ def _fit(
     w = layer.state_dict()
     w["weight"].copy_(solution[:, :-1].view_as(w["weight"]))
     w["bias"].copy_(solution[:, -1])
+
+
+@torch.no_grad()
+def close_flow(model: WFVAE, levels: Sequence[int]) -> None:
+    """The ablation without energy flow at level 1 (W2) or 2 (W3): what enters encoder and leaves decoder there is zero."""
+    for level in levels:
+        if level not in (1, 2):
+            raise ValueError(f"without_flow names levels 1 and 2, got {level}")
+        for name, parameter in model.named_parameters():
+            if f"coder.connect_l{level}." in name:
+                parameter.requires_grad_(False)
+                if name.startswith("encoder") or f".{model.config.connect_res_blocks}." in name:
+                    parameter.zero_()

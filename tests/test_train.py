@@ -1,0 +1,147 @@
+"""`vaebench train`: recipes say what they mean, a run's folder is complete, and only one run lives in it."""
+
+from __future__ import annotations
+
+import csv
+from pathlib import Path
+
+import pytest
+import torch
+
+from vaebench import train as training
+from vaebench.train import parse, read_recipe, recipes, strip, train
+from wfvae import WFVAE, WFVAEConfig, state
+from wfvae.start import close_flow
+
+SHORT = [
+    "trainer.steps=4",
+    "trainer.save_every=2",
+    "trainer.validate_every=4",
+    "trainer.discriminator_start=2",
+    "data.size=16",
+    "validation.size=16",
+    "validation.clips=1",
+]
+
+
+@pytest.mark.parametrize("name", recipes())
+def test_every_recipe_is_a_valid_configuration(name: str) -> None:
+    config = parse(name, [])
+    assert config.run == f"runs/train/{name}"
+    assert config.description
+    with torch.device("meta"):
+        WFVAE(config.model)
+
+
+def test_stages_are_those_of_table_7() -> None:
+    one, two, three = (parse(f"stage{i}", []) for i in (1, 2, 3))
+    assert [c.data.num_frames for c in (one, two, three)] == [25, 49, 49]
+    assert [c.data.stride for c in (one, two, three)] == [1, 2, 2]
+    assert [c.trainer.steps for c in (one, two, three)] == [800_000, 200_000, 200_000]
+    assert [c.loss.perceptual for c in (one, two, three)] == [1.0, 1.0, 0.1]
+    assert [c.refresh_discriminator for c in (one, two, three)] == [False, True, True]
+    assert {c.model for c in (one, two, three)} == {WFVAEConfig()}
+
+
+def test_sizes_and_channels_are_those_of_the_paper() -> None:
+    for size, width in (("s", 128), ("m", 160), ("l", 192)):
+        for channels in (4, 8, 16, 32):
+            config = parse(f"{size}-{channels}", [])
+            assert (config.model.base_channels, config.model.latent_channels) == (width, channels)
+            assert config.model.encoder_flow_channels == config.model.decoder_flow_channels == 128
+
+
+def test_words_win_over_the_recipe_and_the_recipe_over_its_base(tmp_path: Path) -> None:
+    file = tmp_path / "mine.yaml"
+    file.write_text("base: stage1\nmodel: {base_channels: 64}\n")
+    config = parse(str(file), ["trainer.learning_rate=2e-5", "model.latent_channels=8"])
+    assert config.model == WFVAEConfig(base_channels=64, latent_channels=8)
+    assert config.trainer.learning_rate == 2e-5
+    assert config.trainer.precision == "bf16"
+
+
+def test_unknown_recipes_and_settings_name_the_nearest_one() -> None:
+    with pytest.raises(ValueError, match="did you mean 'stage1'"):
+        read_recipe("stag1")
+    with pytest.raises(ValueError, match="trainer"):
+        parse("smoke", ["trainer.stepps=3"])
+    with pytest.raises(ValueError, match="key=value"):
+        parse("smoke", ["steps"])
+
+
+def test_a_run_leaves_logs_scores_samples_and_checkpoints_and_goes_on(tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    assert train("smoke", [*SHORT, f"run={run}"]) == 0
+    rows = list(csv.DictReader((run / "log.csv").read_text().splitlines()))
+    assert [int(row["step"]) for row in rows] == [1, 2, 3, 4]
+    assert rows[0]["adversarial"] == ""
+    assert float(rows[3]["adversarial_weight"]) > 0
+    scores = list(csv.DictReader((run / "scores.csv").read_text().splitlines()))
+    assert [int(row["step"]) for row in scores] == [4]
+    assert 5 < float(scores[0]["psnr"]) < 40
+    assert (run / "samples" / "step-00000004.png").is_file()
+    assert list((run / "tensorboard").iterdir())
+    assert state.best(run) == state.checkpoint_folder(run, 4)
+    before = (run / "log.csv").read_text()
+    assert train("smoke", [*SHORT, f"run={run}"]) == 0  # finished: nothing to do
+    assert (run / "log.csv").read_text() == before
+
+
+def test_a_resumed_run_forgets_what_was_logged_after_its_checkpoint(tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    words = [*SHORT, f"run={run}", "validation.data="]
+    train("smoke", words)
+    whole = _curve(run)
+    (run / "checkpoints" / "step-00000004").rename(tmp_path / "lost")
+    train("smoke", words)
+    assert _curve(run) == whole
+
+
+def _curve(run: Path) -> list[dict[str, str]]:
+    rows = list(csv.DictReader((run / "log.csv").read_text().splitlines()))
+    return [{name: value for name, value in row.items() if name != "clips_per_s"} for row in rows]
+
+
+def test_another_configuration_is_refused_in_the_same_folder(tmp_path: Path) -> None:
+    words = [*SHORT, f"run={tmp_path / 'run'}", "validation.data="]
+    train("smoke", words)
+    with pytest.raises(ValueError, match=r"learning_rate: 0\.5"):
+        train("smoke", [*words, "trainer.learning_rate=0.5"])
+
+
+def test_missing_lpips_weights_name_both_ways_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("VAEBENCH_WEIGHTS", str(tmp_path))
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setenv("TORCH_HOME", str(tmp_path))
+    with pytest.raises(ValueError, match=r"vaebench weights fetch vgg16.*loss\.perceptual=0"):
+        train("smoke", [*SHORT, f"run={tmp_path / 'run'}", "loss.perceptual=1.0"])
+
+
+def test_a_closed_flow_brings_nothing_in_and_nothing_out() -> None:
+    torch.manual_seed(0)
+    model = WFVAE(WFVAEConfig(4, 2, 4, 1, 1, 1, 4, 4))
+    close_flow(model, [2])
+    video = torch.rand(1, 3, 5, 16, 16) * 2 - 1
+    found = model(video, sample_posterior=False)
+    assert not found.decoder_w3.any()
+    assert found.decoder_w2.any()
+    found.video.sum().backward()
+    closed = {name for name, p in model.named_parameters() if not p.requires_grad}
+    assert {name for name in closed if "wavelet" not in name} == {
+        name for name, _ in model.named_parameters() if "connect_l2" in name
+    }
+    with pytest.raises(ValueError, match="levels 1 and 2"):
+        close_flow(model, [3])
+
+
+def test_a_strip_shows_references_above_reconstructions() -> None:
+    reference, reconstruction = torch.zeros(1, 3, 9, 4, 6), torch.ones(1, 3, 9, 4, 6)
+    image = strip(reference, reconstruction)
+    assert image.shape == (3, 8, 24)
+    assert not image[:, :4].any()
+    assert image[:, 4:].all()
+
+
+def test_recipes_are_found_beside_the_package() -> None:
+    assert {"stage1", "stage2", "stage3", "tiny", "smoke"} <= set(recipes())
+    assert Path(training.RECIPES, "stage1.yaml").is_file()

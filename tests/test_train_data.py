@@ -1,0 +1,199 @@
+"""Training clips: the same for the same index, from files and shards alike, and not stopped by files that are broken."""
+
+from __future__ import annotations
+
+import tarfile
+from dataclasses import replace
+from pathlib import Path
+
+import av
+import numpy as np
+import pytest
+import torch
+
+from vaebench.data import _training as training
+from vaebench.data._training import TrainingClips, TrainingData
+from wfvae.batches import batches
+
+SIZE, FRAMES = 48, 24
+QUICK = TrainingData(num_frames=5, size=32)
+
+
+def write(path: Path, shade: int, frames: int = FRAMES) -> None:
+    """A video whose frame i is grey `shade + 5 i` on the left, and whose right half is dark."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream("ffv1", rate=24)
+        stream.width = stream.height = SIZE
+        stream.pix_fmt = "bgr0"
+        for i in range(frames):
+            picture = np.zeros((SIZE, SIZE, 3), np.uint8)
+            picture[:, : SIZE // 2] = shade + 5 * i
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(picture, format="rgb24")))
+        container.mux(stream.encode())
+
+
+@pytest.fixture
+def root(tmp_path: Path) -> Path:
+    folder = tmp_path / "videos"
+    for i in range(3):
+        write(folder / f"sub{i % 2}" / f"v{i}.mkv", 20 * i)
+    return folder
+
+
+def clips(root: Path, tmp_path: Path, **changes: object) -> TrainingClips:
+    return TrainingClips(replace(QUICK, root=str(root), **changes), tmp_path / "files.csv")
+
+
+def levels(video: torch.Tensor) -> list[int]:
+    """The grey of the left half of each frame, 0..255."""
+    return [round(float(v)) for v in (video[0, :, 4, 4] + 1) * 127.5]
+
+
+def test_an_index_always_gives_the_same_clip_and_others_differ(root: Path, tmp_path: Path) -> None:
+    first, again = clips(root, tmp_path), clips(root, tmp_path)
+    assert all(torch.equal(first[i].video, again[i].video) for i in (5, 3, 5))
+    assert len({tuple(levels(first[i].video)) for i in range(20)}) > 5
+    assert first[0].video.shape == (3, 5, 32, 32)
+    assert first[0].video.dtype == torch.float32
+
+
+def test_another_seed_draws_other_clips(root: Path, tmp_path: Path) -> None:
+    config = replace(QUICK, root=str(root))
+    drawn = [[levels(TrainingClips(config, tmp_path / "f.csv", seed)[i].video) for i in range(8)] for seed in (0, 1)]
+    assert drawn[0] != drawn[1]
+
+
+def test_frames_are_consecutive_and_strides_even(root: Path, tmp_path: Path) -> None:
+    def steps(**changes: object) -> set[int]:
+        source = clips(root, tmp_path, **changes)
+        found = [np.diff(levels(source[i].video)) for i in range(24)]
+        assert all(len(set(d)) == 1 for d in found)
+        return {int(d[0]) // 5 for d in found}
+
+    assert steps() == {1}
+    assert steps(stride=3) == {3}
+    assert steps(stride=3, dynamic_fps=True) == {1, 2, 3}
+
+
+def test_a_video_too_short_for_the_stride_is_read_at_the_largest_that_fits(tmp_path: Path) -> None:
+    write(tmp_path / "videos" / "short.mkv", 0, frames=10)
+    assert np.diff(levels(clips(tmp_path / "videos", tmp_path, stride=8)[0].video)).tolist() == [10] * 4
+
+
+def test_shards_give_the_clips_that_the_files_in_them_would(root: Path, tmp_path: Path) -> None:
+    packed = tmp_path / "shards"
+    packed.mkdir()
+    with tarfile.open(packed / "000.tar", "w") as shard:
+        for i, path in enumerate(sorted(root.rglob("*.mkv"))):
+            note = tmp_path / "note.id"
+            note.write_text("ignored")
+            shard.add(path, f"{i:06d}.mkv")
+            shard.add(note, f"{i:06d}.id")
+    files, shards = clips(root, tmp_path), TrainingClips(replace(QUICK, root=str(packed)), tmp_path / "s.csv")
+    assert len(shards.entries) == 3
+    assert [levels(files[i].video) for i in range(12)] == [levels(shards[i].video) for i in range(12)]
+
+
+def test_broken_files_are_named_and_replaced_by_another_draw(root: Path, tmp_path: Path) -> None:
+    (root / "empty.mp4").write_bytes(b"")
+    (root / "noise.mp4").write_bytes(bytes(range(256)) * 40)
+    write(root / "two_frames.mkv", 0, frames=2)
+    source = clips(root, tmp_path)
+    samples = [source[i] for i in range(40)]
+    named = " ".join(name for sample in samples for name in sample.failed)
+    assert all(sample.video.shape == (3, 5, 32, 32) for sample in samples)
+    for name in ("empty.mp4", "noise.mp4", "two_frames.mkv"):
+        assert name in named
+    assert "v0.mkv" not in named
+
+
+def test_a_folder_of_broken_files_is_an_error_not_an_endless_search(tmp_path: Path) -> None:
+    folder = tmp_path / "videos"
+    folder.mkdir()
+    (folder / "noise.mp4").write_bytes(bytes(range(256)) * 40)
+    with pytest.raises(ValueError, match=r"in a row cannot be read; the last: .*noise\.mp4"):
+        clips(folder, tmp_path)[0]
+    with pytest.raises(ValueError, match="none of the 1 training videos"):
+        clips(folder, tmp_path, cache="memory")
+
+
+def test_the_tree_is_listed_once_and_the_list_is_kept(
+    root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first = clips(root, tmp_path)
+
+    def walked(_: Path) -> None:
+        raise AssertionError("the tree was listed again")
+
+    monkeypatch.setattr(training, "_scan", walked)
+    assert clips(root, tmp_path).entries == first.entries
+    with pytest.raises(ValueError, match="lists"):
+        TrainingClips(replace(QUICK, root=str(tmp_path)), tmp_path / "files.csv")
+
+
+def test_clips_kept_in_memory_are_those_that_would_be_read(root: Path, tmp_path: Path) -> None:
+    read, kept = clips(root, tmp_path), clips(root, tmp_path, cache="memory")
+    assert all(torch.equal(read[i].video, kept[i].video) for i in range(10))
+
+
+def test_workers_keep_the_order(root: Path, tmp_path: Path) -> None:
+    source = clips(root, tmp_path)
+    alone, together = batches(source, 2, start=3), batches(source, 2, start=3, workers=2)
+    for _ in range(3):
+        a, b = next(alone), next(together)
+        assert a.indices == b.indices
+        assert torch.equal(a.video, b.video)
+
+
+def test_scenes_are_drawn_evenly_however_many_files_they_have(tmp_path: Path) -> None:
+    folder = tmp_path / "videos"
+    for i in range(6):
+        write(folder / f"v{i}.mkv", 0 if i < 5 else 120, frames=5)
+    lines = [f"v{i}.mkv,{'many' if i < 5 else 'one'}" for i in range(6)]
+    manifest = tmp_path / "m.csv"
+    manifest.write_text("\n".join(["file,label", *lines]) + "\n")
+    source = clips(folder, tmp_path, manifest=str(manifest), by_scene=True, cache="memory")
+    share = np.mean([levels(source[i].video)[0] == 120 for i in range(200)])
+    assert 0.4 < share < 0.6
+
+
+def test_crops_turns_and_colours_change_the_picture_and_keep_its_shape(root: Path, tmp_path: Path) -> None:
+    plain = clips(root, tmp_path, cache="memory", crop="random")
+    strong = clips(root, tmp_path, cache="memory", crop="random", augment="strong", zoom=1.5)
+    flipped = clips(root, tmp_path, cache="memory", augment="flip")
+    assert {strong[i].video.shape for i in range(30)} == {plain[0].video.shape}
+    left = [flipped[i].video[..., 0].mean() > flipped[i].video[..., -1].mean() for i in range(40)]
+    assert 5 < sum(left) < 35
+    assert all(strong[i].video.min() >= -1 and strong[i].video.max() <= 1 for i in range(30))
+
+
+def test_synthetic_motion_needs_no_folder_and_moves(tmp_path: Path) -> None:
+    source = TrainingClips(replace(QUICK, synthetic=1.0), tmp_path / "none.csv")
+    moving = [not torch.equal(source[i].video[:, 0], source[i].video[:, 1]) for i in range(6)]
+    assert sum(moving) >= 5
+    assert torch.equal(source[4].video, source[4].video)
+
+
+def test_missing_folders_and_empty_ones_are_named(tmp_path: Path) -> None:
+    with pytest.raises(OSError, match="no such folder"):
+        clips(tmp_path / "nowhere", tmp_path)
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(ValueError, match="holds no video"):
+        clips(tmp_path / "empty", tmp_path)
+    with pytest.raises(ValueError, match=r"data\.root=DIR"):
+        TrainingClips(QUICK, tmp_path / "f.csv")
+
+
+def test_a_damaged_shard_is_named(tmp_path: Path) -> None:
+    folder = tmp_path / "shards"
+    folder.mkdir()
+    (folder / "000.tar").write_bytes(b"not a tar" * 200)
+    with pytest.raises(ValueError, match=r"000\.tar: is not an uncompressed tar"):
+        clips(folder, tmp_path)
+
+
+@pytest.mark.parametrize("bad", [{"size": 30}, {"stride": 0}, {"synthetic": 1.5}, {"short": 16}, {"zoom": 0.5}])
+def test_impossible_data_settings_are_refused(bad: dict) -> None:
+    with pytest.raises(ValueError, match=r"data\."):
+        replace(QUICK, **bad)
