@@ -48,9 +48,7 @@ LOSSLESS = {
 
 @dataclass(frozen=True)
 class Options:
-    metrics: list[str] = field(
-        default_factory=lambda: ["psnr", "ssim", "lpips", "fvd"]
-    )  # by name; see `vaebench list metrics`
+    metrics: list[str] = field(default_factory=lambda: ["psnr", "ssim", "lpips", "fvd"])  # by their names
     lengths: list[int] = field(default_factory=list)  # clip lengths in frames; empty: num_frames alone
     pieces: list[int] = field(default_factory=list)  # also stream in pieces of so many frames, where a VAE can stream
     naive: list[int] = field(default_factory=lambda: [16])  # also cut into pieces of so many frames, each by itself
