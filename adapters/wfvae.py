@@ -188,6 +188,10 @@ def spec_of(path: str) -> VAESpec:
     from wfvae.checkpoint import read_config
 
     place = Path(path).expanduser()
+    if not place.exists():
+        raise FileNotFoundError(
+            f"{place} is not here; give a folder in the official layout, or a .safetensors or .ckpt file"
+        )
     config = read_config((place if place.is_dir() else place.parent) / "config.json")
     r = config.temporal_compression
     return replace(
