@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
+import adapters
+import adapters.wfvae
 import wfvae
 from tests.goldens_io import manifests
+from vaebench import weights
+from vaebench.vae import StreamingVAE
 from wfvae import WFVAE, WFVAEConfig
 from wfvae.checkpoint import save
 
@@ -18,9 +23,7 @@ CONFIG = WFVAEConfig(base_channels=4, latent_channels=2, encoder_flow_channels=4
 
 
 def same(a: WFVAE, b: WFVAE) -> bool:
-    return all(
-        torch.equal(x, y) for x, y in zip(a.state_dict().values(), b.state_dict().values(), strict=True)
-    )
+    return all(torch.equal(x, y) for x, y in zip(a.state_dict().values(), b.state_dict().values(), strict=True))
 
 
 @pytest.fixture
@@ -85,9 +88,7 @@ def test_what_is_saved_loads_again_from_folder_and_from_file(model: WFVAE, tmp_p
         assert torch.equal(again.decode(z), model.decode(z))
 
 
-def test_an_official_training_checkpoint_gives_its_ema_or_its_raw_weights(
-    model: WFVAE, tmp_path: Path
-) -> None:
+def test_an_official_training_checkpoint_gives_its_ema_or_its_raw_weights(model: WFVAE, tmp_path: Path) -> None:
     raw = model.state_dict()
     averaged = {f"module.{key}": value + 1 for key, value in raw.items() if "wavelet_transform" not in key}
     checkpoint = {
@@ -145,3 +146,44 @@ def test_a_checkpoint_that_would_run_code_is_refused(tmp_path: Path) -> None:
     torch.save({"state_dict": Path("x")}, tmp_path / "x.ckpt")
     with pytest.raises(ValueError, match="cannot be read"):
         wfvae.load(tmp_path / "x.ckpt", CONFIG)
+
+
+@pytest.mark.parametrize("r", [4, 8])
+def test_the_adapter_runs_a_checkpoint_of_ones_own_whole_and_streamed(r: int, tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    model = WFVAE(replace(CONFIG, temporal_compression=r)).eval()
+    save(model, tmp_path)
+    name = f"wfvae:{tmp_path}"
+    spec = adapters.find(name)
+    assert (spec.temporal_compression, spec.latent_channels, spec.frames.stride) == (r, 2, r)
+    assert adapters.weights_digest(name) != "none"
+    video = torch.rand(1, 3, 1 + 5 * r, 8, 8) * 2 - 1
+    whole, streamed = adapters.load(name), adapters.load(name, mode="streamed")
+    with torch.no_grad():
+        expected = model.encode(video).mean
+        pixels = model.decode(expected)
+    for vae in (whole, streamed):
+        assert vae.encode(video).mean.requires_grad is False
+        torch.testing.assert_close(vae.encode(video).mode(), expected, rtol=0, atol=2e-5)
+        torch.testing.assert_close(vae.decode(expected), pixels, rtol=0, atol=2e-5)
+    assert isinstance(whole, StreamingVAE)
+    parts = list(whole.decode_stream(q.mean for q in whole.encode_stream(video.split(3, dim=2))))
+    assert torch.is_grad_enabled()
+    torch.testing.assert_close(torch.cat(parts, dim=2), pixels, rtol=0, atol=2e-5)
+
+
+def test_a_checkpoint_that_cannot_stream_has_no_such_mode(tmp_path: Path) -> None:
+    save(WFVAE(replace(CONFIG, attention="legacy")), tmp_path)
+    assert adapters.find(f"wfvae:{tmp_path}").modes == ("whole", "native")
+    with pytest.raises(FileNotFoundError, match="nowhere is not here"):
+        adapters.find(f"wfvae:{tmp_path}/nowhere")
+
+
+def test_the_released_variants_have_the_released_parameters() -> None:
+    for name in ("l-16", "s-8", "m-32-8x8x8"):
+        spec = adapters.find(f"wfvae/{name}")
+        with torch.device("meta"):
+            model = adapters.wfvae.load(spec, weights=weights.RANDOM, device="meta").model
+        assert sum(p.numel() for p in model.parameters()) == spec.parameters
+        assert model.config.latent_channels == spec.latent_channels
+        assert model.config.temporal_compression == spec.temporal_compression
