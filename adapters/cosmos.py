@@ -46,8 +46,7 @@ def _describe(model: Any, spec: VAESpec) -> VAESpec:
     import torch
 
     mean, std = (
-        torch.tensor(model.config[key]).view(spec.latent_channels, -1)
-        for key in ("latents_mean", "latents_std")
+        torch.tensor(model.config[key]).view(spec.latent_channels, -1) for key in ("latents_mean", "latents_std")
     )
     return replace(spec, shift=tuple(mean.mean(1).tolist()), scale=tuple((SIGMA_DATA / std).mean(1).tolist()))
 

@@ -86,9 +86,7 @@ class DCT:
     def decode(self, latent: Latent) -> Video:
         z = latent.to(self.rows.device, self.rows.dtype)
         batch, _, t, h, w = z.shape
-        blocks = z.movedim(1, -1) @ self.rows.flatten(
-            1
-        )  # (B, t, h, w, 768); five times faster than conv_transpose3d
+        blocks = z.movedim(1, -1) @ self.rows.flatten(1)  # (B, t, h, w, 768); five times faster than conv_transpose3d
         blocks = blocks.view(batch, t, h, w, *BLOCK).permute(0, 4, 1, 5, 2, 6, 3, 7)
         return blocks.reshape(batch, 3, t * BLOCK[1], h * BLOCK[2], w * BLOCK[3]).float()
 
@@ -106,7 +104,5 @@ def load(
     return DCT(spec, device, dtype or torch.float32)
 
 
-def tiny(
-    *, device: torch.device | str = "cpu", dtype: torch.dtype | None = None, mode: str = "whole"
-) -> VideoVAE:
+def tiny(*, device: torch.device | str = "cpu", dtype: torch.dtype | None = None, mode: str = "whole") -> VideoVAE:
     return load(VARIANTS["4"], device=device, dtype=dtype, mode=mode)

@@ -10,7 +10,9 @@ from typing import Any
 from adapters._diffusers import Family
 from vaebench.vae import FrameRule, VAESpec
 
-HALF = "its round trip loses 7 to 15 % rms (2 to 3 % in the latent) against float32, three times what most families lose"
+HALF = (
+    "its round trip loses 7 to 15 % rms (2 to 3 % in the latent) against float32, three times what most families lose"
+)
 VARIANTS = {
     "1.0": VAESpec(
         family="hunyuanvideo",

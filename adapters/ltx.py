@@ -81,8 +81,7 @@ def _conditioned(version: str, source: str, parameters: int) -> list[VAESpec]:
         "-t0": "timestep 0, no noise",
     }
     return [
-        replace(base, variant=version + suffix, note=f"decoded at {way}; {V090.note}")
-        for suffix, way in ways.items()
+        replace(base, variant=version + suffix, note=f"decoded at {way}; {V090.note}") for suffix, way in ways.items()
     ]
 
 
@@ -123,13 +122,9 @@ def _decode(vae: DiffusersVAE, latent: Tensor) -> Tensor:
         if not plain:
             noise = torch.randn(latent.shape).to(latent)
             mean, std = (v.view(1, -1, 1, 1, 1).to(latent) for v in (model.latents_mean, model.latents_std))
-            noise = (
-                noise if vae.variant.endswith("-raw") else noise * std + mean
-            )  # normalised, seen from raw space
+            noise = noise if vae.variant.endswith("-raw") else noise * std + mean  # normalised, seen from raw space
             latent = (1 - NOISE) * latent + NOISE * noise
-        timestep = torch.full(
-            (len(latent),), 0.0 if plain else TIMESTEP, device=latent.device, dtype=latent.dtype
-        )
+        timestep = torch.full((len(latent),), 0.0 if plain else TIMESTEP, device=latent.device, dtype=latent.dtype)
         return model.decode(latent, temb=timestep).sample
 
 

@@ -111,9 +111,7 @@ def vae_of(checkpoint: Mapping[str, Any]) -> dict[str, torch.Tensor]:
     return {key: value for key, value in state.items() if "loss" not in key}
 
 
-def tiny(
-    *, device: torch.device | str = "cpu", dtype: torch.dtype | None = None, mode: str = "whole"
-) -> VideoVAE:
+def tiny(*, device: torch.device | str = "cpu", dtype: torch.dtype | None = None, mode: str = "whole") -> VideoVAE:
     import torch
 
     from adapters._nets.odvae import ODVAE, ODVAEConfig

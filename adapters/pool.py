@@ -40,9 +40,7 @@ class Pool:
 
     def encode(self, video: Video) -> Posterior:
         time, space = self.spec.temporal_compression, self.spec.spatial_compression
-        blocks = (
-            video.to(self.dtype).unflatten(2, (-1, time)).unflatten(4, (-1, space)).unflatten(6, (-1, space))
-        )
+        blocks = video.to(self.dtype).unflatten(2, (-1, time)).unflatten(4, (-1, space)).unflatten(6, (-1, space))
         return Posterior(blocks.mean(dim=(3, 5, 7)).float())
 
     def decode(self, latent: Latent) -> Video:
@@ -64,7 +62,5 @@ def load(
     return Pool(spec, dtype or torch.float32)
 
 
-def tiny(
-    *, device: torch.device | str = "cpu", dtype: torch.dtype | None = None, mode: str = "whole"
-) -> VideoVAE:
+def tiny(*, device: torch.device | str = "cpu", dtype: torch.dtype | None = None, mode: str = "whole") -> VideoVAE:
     return load(VARIANTS["4x4x4"], device=device, dtype=dtype, mode=mode)

@@ -125,9 +125,7 @@ def _encode(vae: DiffusersVAE, pixels: Tensor) -> tuple[Tensor, Tensor | None]:
     from diffusers.models.autoencoders.autoencoder_kl_wan import patchify
 
     model, patch = vae.model, vae.model.config.patch_size
-    mean, logvar = model.quant_conv(model.encoder(patchify(pixels, patch) if patch else pixels)).chunk(
-        2, dim=1
-    )
+    mean, logvar = model.quant_conv(model.encoder(patchify(pixels, patch) if patch else pixels)).chunk(2, dim=1)
     return mean, logvar
 
 

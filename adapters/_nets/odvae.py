@@ -56,9 +56,7 @@ RELEASED_BLOCKS: dict[str, Any] = {
 
 def read_config(released: Mapping[str, Any]) -> ODVAEConfig:
     """The `config.json` beside the released checkpoint -> our config; ValueError if it describes another network."""
-    other = {
-        key: released[key] for key, block in RELEASED_BLOCKS.items() if released.get(key, block) != block
-    }
+    other = {key: released[key] for key, block in RELEASED_BLOCKS.items() if released.get(key, block) != block}
     if len(released["hidden_size_mult"]) != 4:
         other["hidden_size_mult"] = released["hidden_size_mult"]
     if released["embed_dim"] != released["z_channels"]:
@@ -305,9 +303,7 @@ def pieces(length: int, piece: int, reach: int) -> list[tuple[int, int]]:
     return cut if cut and cut[-1][1] == length else [*cut, (starts[-1], length)]
 
 
-def _tiles(
-    run: Callable[[Tensor], Tensor], x: Tensor, size: int, overlap: float
-) -> Iterator[Iterator[Tensor]]:
+def _tiles(run: Callable[[Tensor], Tensor], x: Tensor, size: int, overlap: float) -> Iterator[Iterator[Tensor]]:
     # A residual tile at the border is run even where the one before it has reached the border: at 256 pixels the
     # published loop adds a tile of 32, and its seam is part of what the block-wise numbers measure.
     stride = int(size * (1 - overlap))

@@ -156,9 +156,7 @@ class Encoder(nn.Module):
             else:
                 self.down.append(Level(_blocks(inputs, width, config.res_blocks)))
         # upstream compares the index with res_blocks, so that attention follows both blocks; the decoder has it once
-        self.mid = nn.Sequential(
-            ResBlock(width, width), Attention(width), ResBlock(width, width), Attention(width)
-        )
+        self.mid = nn.Sequential(ResBlock(width, width), Attention(width), ResBlock(width, width), Attention(width))
         self.out = nn.Sequential(RMSNorm(width), nn.SiLU(), CausalConv3d(width, 2 * config.latent_channels))
 
     def forward(self, x: Tensor) -> Tensor:
