@@ -148,9 +148,9 @@ class CausalConv3d(nn.Module):
             parts.append(conv_frames(frames[:, :1], first + second + third, bias, self.stride, self.padding))
             frames = frames[:, self.stride :]
         num = frames.shape[1] - 2
-        # narrow layers do not earn back the sums of frames, and in bfloat16 these would lose bits
-        wide = self.stride == 1 and weight.shape[1] >= PAIRS_PAY and frames.dtype in (torch.float32, torch.float64)
-        if wide and num >= 2:
+        # narrow layers do not earn back the sums of frames, and in 16 bits these would lose some
+        exact = frames.dtype in (torch.float32, torch.float64) and not torch.is_autocast_enabled("cpu")
+        if exact and self.stride == 1 and weight.shape[1] >= PAIRS_PAY and num >= 2:
             parts.append(conv_pairs(frames[:, : num - num % 2 + 2], weight, bias))
             frames = frames[:, num - num % 2 :]
         if frames.shape[1] >= 3:
