@@ -46,15 +46,9 @@ def test_transforms_reproduce_the_official_numbers(golden: Golden, dtype: torch.
         bands_3d, bands_2d = apply(HaarAnalysis3d(), x), apply(HaarAnalysis2d(), x)
         torch.testing.assert_close(bands_3d, known[f"{case}.haar3d"], **close)
         torch.testing.assert_close(bands_2d, known[f"{case}.haar2d"], **close)
-        torch.testing.assert_close(
-            apply(HaarSynthesis3d(), bands_3d), known[f"{case}.ihaar3d_of_haar3d"], **close
-        )
-        torch.testing.assert_close(
-            apply(HaarSynthesis2d(), bands_2d), known[f"{case}.ihaar2d_of_haar2d"], **close
-        )
-        torch.testing.assert_close(
-            apply(HaarSynthesis3d(), coefficients), known[f"{case}.ihaar3d_first"], **close
-        )
+        torch.testing.assert_close(apply(HaarSynthesis3d(), bands_3d), known[f"{case}.ihaar3d_of_haar3d"], **close)
+        torch.testing.assert_close(apply(HaarSynthesis2d(), bands_2d), known[f"{case}.ihaar2d_of_haar2d"], **close)
+        torch.testing.assert_close(apply(HaarSynthesis3d(), coefficients), known[f"{case}.ihaar3d_first"], **close)
         layer = HaarSynthesis3d()
         later = apply(layer, coefficients, not_first(layer))
         torch.testing.assert_close(later, known[f"{case}.ihaar3d_notfirst"], **close)

@@ -142,9 +142,7 @@ class ResnetBlock(nn.Module):
 
         if not self.windowed:
             return step(x)
-        return by_windows(
-            step, x, stream, (*x.shape[2:4], self.out_channels), x if self.nin_shortcut is None else None
-        )
+        return by_windows(step, x, stream, (*x.shape[2:4], self.out_channels), x if self.nin_shortcut is None else None)
 
 
 class Attention(nn.Module):

@@ -132,15 +132,9 @@ def _resolve(source: str | Path) -> Path:
     from huggingface_hub import snapshot_download
 
     try:
-        return Path(
-            snapshot_download(name, revision=revision or None, allow_patterns=[CONFIG, "*.safetensors"])
-        )
-    except (
-        Exception
-    ) as reason:  # the client has its own types for no network, no such repository, no permission
-        raise FileNotFoundError(
-            f"{source} is no folder here and could not be had from the Hub: {reason}"
-        ) from None
+        return Path(snapshot_download(name, revision=revision or None, allow_patterns=[CONFIG, "*.safetensors"]))
+    except Exception as reason:  # the client has its own types for no network, no such repository, no permission
+        raise FileNotFoundError(f"{source} is no folder here and could not be had from the Hub: {reason}") from None
 
 
 def _weights_file(path: Path) -> Path:
@@ -150,7 +144,5 @@ def _weights_file(path: Path) -> Path:
     found = found or sorted(path.glob("*.ckpt"))
     if len(found) != 1:
         names = ", ".join(file.name for file in found) or "none"
-        raise FileNotFoundError(
-            f"{path} should hold one .safetensors or .ckpt file (it has: {names}); name the file"
-        )
+        raise FileNotFoundError(f"{path} should hold one .safetensors or .ckpt file (it has: {names}); name the file")
     return found[0]

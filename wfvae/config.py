@@ -58,9 +58,7 @@ class WFVAEConfig:
     norm: NormName = "layernorm"  # groupnorm spans time, so it cannot be streamed
     interpolation: Interpolation = "trilinear"  # of time, in the decoder
     attention: AttentionName = "per-frame"
-    scale: tuple[float, ...] = (
-        0.18215,
-    ) * 4  # never applied here; the official files carry it, (z - shift) * scale
+    scale: tuple[float, ...] = (0.18215,) * 4  # never applied here; the official files carry it, (z - shift) * scale
     shift: tuple[float, ...] = (0.0,) * 4
 
     def __post_init__(self) -> None:
@@ -93,9 +91,7 @@ class WFVAEConfig:
         """
         name = official.get("_class_name", "WFVAEModel")
         if name not in ("WFVAEModel", "WFVAE"):
-            raise ValueError(
-                f"this config.json describes a {name}; only WFVAEModel (version 1) was ever released"
-            )
+            raise ValueError(f"this config.json describes a {name}; only WFVAEModel (version 1) was ever released")
         given = {key: value for key, value in official.items() if not key.startswith("_")}
         unknown = sorted(set(given) - set(_OFFICIAL_DEFAULTS))
         if unknown:
@@ -109,9 +105,7 @@ class WFVAEConfig:
         if values["dropout"]:
             raise ValueError(f"dropout is 0 in every published WF-VAE, got {values['dropout']}")
         if values["attention_type"] not in _ATTENTION:
-            raise ValueError(
-                f"attention_type is one of {tuple(_ATTENTION)}, got {values['attention_type']!r}"
-            )
+            raise ValueError(f"attention_type is one of {tuple(_ATTENTION)}, got {values['attention_type']!r}")
         return cls(
             base_channels=values["base_channels"],
             latent_channels=values["latent_dim"],
@@ -146,9 +140,6 @@ class WFVAEConfig:
             "connect_res_layer_num": self.connect_res_blocks,
             "scale": list(self.scale),
             "shift": list(self.shift),
-            **{
-                f"l1_{key}": name
-                for key, name in zip(_LEVEL_KEYS, _LEVEL_1[self.temporal_compression], strict=True)
-            },
+            **{f"l1_{key}": name for key, name in zip(_LEVEL_KEYS, _LEVEL_1[self.temporal_compression], strict=True)},
             **{f"l2_{key}": name for key, name in zip(_LEVEL_KEYS, _LEVEL_1[8], strict=True)},
         }

@@ -37,17 +37,13 @@ def subbands(clips: Iterable[Tensor]) -> Subbands:
     The causal transform of the model: the first frame counts twice.  ValueError if there is no clip, or one too small.
     """
     kernels = haar_kernels_3d().double()
-    reach = (
-        kernels.abs().flatten(1).sum(1).max().item()
-    )  # the largest coefficient that pixels in -1..1 can give
+    reach = kernels.abs().flatten(1).sum(1).max().item()  # the largest coefficient that pixels in -1..1 can give
     squares = torch.zeros(8, dtype=torch.float64)
     counts = torch.zeros(8, BINS, dtype=torch.int64)
     num_clips = 0
     for clip in clips:
         if clip.dim() != 5 or min(clip.shape[3:]) < 2 or not clip.numel():
-            raise ValueError(
-                f"sub-bands need clips (B, C, T, H, W) of at least 2x2 pixels, got {tuple(clip.shape)}"
-            )
+            raise ValueError(f"sub-bands need clips (B, C, T, H, W) of at least 2x2 pixels, got {tuple(clip.shape)}")
         num_clips += clip.shape[0]
         frames = torch.cat([clip[:, :, :1], clip], dim=2).permute(0, 2, 3, 4, 1).double().cpu()
         bands = analyse(frames, kernels).unflatten(-1, (8, -1)).movedim(-2, 0).flatten(1)  # (8, coefficients)
