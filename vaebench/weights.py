@@ -40,10 +40,17 @@ class WeightFile:
 
     file: str  # under which it is kept
     url: str  # its origin
-    sha256: str
+    sha256: str  # "" where nobody has published it: see `checksum`
     used_by: str
     license: str
+    git_blob: str = ""  # its object id in git (sha1 of "blob <length>\\0" and the bytes), where that is what is known
     mirrors: tuple[str, ...] = ()  # the same bytes elsewhere, tried when the origin fails
+
+    @property
+    def checksum(self) -> str:
+        """What the file must hash to, "sha256 ..." or "git ..."; "" where it is not known, and the strict loading of its keys
+        and shapes is the only check."""
+        return f"sha256 {self.sha256}" if self.sha256 else f"git {self.git_blob}" if self.git_blob else ""
 
 
 FILES: dict[str, WeightFile] = {
@@ -70,6 +77,35 @@ FILES: dict[str, WeightFile] = {
         mirrors=(
             "https://huggingface.co/flateon/FVD-I3D-torchscript/resolve/1c2d61711c52571ad617a1063e6fa691b212e184/i3d_torchscript.pt",
         ),
+    ),
+    "i3d_videogpt": WeightFile(
+        file="i3d_pretrained_400.pt",
+        url="https://huggingface.co/spaces/LanguageBind/Open-Sora-Plan-v1.0.0/resolve/810fa8c4bdb3a4c8eec9bd57375c29bde6fb46de/opensora/eval/fvd/videogpt/i3d_pretrained_400.pt",
+        sha256="",
+        git_blob="a867b87ac3a9097d200598b1d48a1b890d8ec744",
+        used_by="diffusability",
+        license="Apache-2.0 (deepmind/kinetics-i3d)",
+    ),
+    "videomae_ssv2": WeightFile(
+        file="vit_g_hybrid_pt_1200e_ssv2_ft.pth",
+        url="https://pjlab-gvm-data.oss-cn-shanghai.aliyuncs.com/internvideo/videomaev2/vit_g_hybrid_pt_1200e_ssv2_ft.pth",
+        sha256="",
+        used_by="diffusability",
+        license="as OpenGVLab/VideoMAEv2 states",
+    ),
+    "c3d_ucf101": WeightFile(
+        file="conv3d_deepnetA_ucf.npz",
+        url="https://github.com/rezoo/tgan2/releases/download/v1.0/conv3d_deepnetA_ucf.npz",
+        sha256="",
+        used_by="diffusability",
+        license="MIT (pfnet-research/tgan2), weights fine-tuned from C3D of Tran et al. 2015",
+    ),
+    "c3d_mean": WeightFile(
+        file="mean2.npz",
+        url="https://github.com/rezoo/tgan2/releases/download/v1.0/mean2.npz",
+        sha256="",
+        used_by="diffusability",
+        license="MIT (pfnet-research/tgan2)",
     ),
 }
 
@@ -107,9 +143,9 @@ def path(name: str) -> Path:
     for place in places:
         if place.is_file():
             return place
+    get = f"run `vaebench weights fetch {name}`, or put" if entry.checksum else "put"
     raise Unavailable(  # goes into records: no path of this machine
-        f"{entry.file} is not here: run `vaebench weights fetch {name}`, "
-        f"or put the file into $VAEBENCH_WEIGHTS or ~/.cache/vaebench/weights ({entry.url})"
+        f"{entry.file} is not here: {get} the file into $VAEBENCH_WEIGHTS or ~/.cache/vaebench/weights ({entry.url})"
     )
 
 
@@ -169,13 +205,27 @@ def _sha256(stream: IO[bytes]) -> str:
 
 
 def verify(name: str, file: Path) -> None:
-    """ValueError if `file` is not what the entry `name` says it is."""
-    expected, found = _entry(name).sha256, digest(file)
+    """ValueError if `file` is not what the entry `name` says it is; nothing where no checksum is known."""
+    entry = _entry(name)
+    expected = entry.checksum
+    found = f"sha256 {digest(file)}" if entry.sha256 else _checksum(file, expected) if expected else ""
     if found != expected:
+        kind, _, digits = found.partition(" ")
         raise ValueError(
-            f"{file} is not the {name} it should be: its sha256 is {found}, expected {expected}; "
+            f"{file} is not the {name} it should be: its {kind} is {digits}, expected {expected.partition(' ')[2]}; "
             f"delete it and run `vaebench weights fetch {name}`"
         )
+
+
+def _checksum(file: Path, like: str) -> str:
+    """Of a file, of the kind that `like` is."""
+    with file.open("rb") as stream:
+        if like.startswith("sha256"):
+            return f"sha256 {_sha256(stream)}"
+        total = hashlib.sha1(b"blob %d\0" % file.stat().st_size, usedforsecurity=False)
+        for block in iter(lambda: stream.read(1 << 20), b""):
+            total.update(block)
+    return f"git {total.hexdigest()}"
 
 
 def verified(name: str) -> Path:
@@ -199,6 +249,11 @@ def fetch(name: str) -> Path:
     entry = _entry(name)
     with contextlib.suppress(Unavailable):
         return verified(name)
+    if not entry.checksum:
+        raise ConnectionError(
+            f"{entry.file} has no published checksum, so it is not fetched unseen: "
+            f"download {entry.url} and put it into {folders()[0]}"
+        )
     target = folders()[0] / entry.file
     target.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.NamedTemporaryFile(dir=target.parent, suffix=".part", delete=False) as part:
@@ -221,14 +276,12 @@ def _download(entry: WeightFile, name: str, into: IO[bytes]) -> None:
     for url in (entry.url, *entry.mirrors):
         into.seek(0)
         into.truncate()
-        hashed = hashlib.sha256()
         try:
             with urllib.request.urlopen(url, timeout=60) as response:
                 total = int(response.headers.get("Content-Length") or 0) or None
                 with tqdm(total=total, unit="B", unit_scale=True, desc=name) as bar:
                     while block := response.read(1 << 20):
                         into.write(block)
-                        hashed.update(block)
                         bar.update(len(block))
         except (
             OSError,
@@ -238,9 +291,11 @@ def _download(entry: WeightFile, name: str, into: IO[bytes]) -> None:
                 raise
             failures.append(f"{url}: {getattr(reason, 'reason', reason)}")
             continue
-        if hashed.hexdigest() == entry.sha256:
+        into.flush()
+        found = _checksum(Path(into.name), entry.checksum)
+        if found == entry.checksum:
             return
-        failures.append(f"{url}: {into.tell()} bytes of sha256 {hashed.hexdigest()}, expected {entry.sha256}")
+        failures.append(f"{url}: {into.tell()} bytes of {found}, expected {entry.checksum.partition(' ')[2]}")
     raise ConnectionError(
         f"{entry.file} could not be had, and nothing was kept ({'; '.join(failures)}); "
         f"download it elsewhere and copy it into {folders()[0]}"

@@ -1,0 +1,150 @@
+"""Windows of videos: the clips that a generative model learns, sampled as Latte does (github.com/Vchitect/Latte at b27c24a1).
+
+A window is `frames` frames at one interval from a random start, flipped or not before anything encodes it.  What it shows is
+a function of the seed, the clip's name and its number, so every VAE of a run learns the same windows.
+"""
+
+from __future__ import annotations
+
+import os
+import random
+import re
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+from itertools import product
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from vaebench.data import _decode, _files
+from vaebench.data._files import Files
+from vaebench.data.skytimelapse import Folders
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from vaebench.data import VideoSource
+    from vaebench.data._manifest import Row
+
+
+@dataclass(frozen=True)
+class Window:
+    id: str  # "Archery/v_Archery_g01_c01 2 flipped"
+    clip: str  # the id of the video
+    scene: str  # what it shares with the others that were cut from one recording
+    label: str
+    flipped: bool
+    load: Callable[[], Tensor]  # uint8 (3, frames, size, size); ValueError or OSError naming the file and the reason
+
+
+def windows(
+    source: VideoSource,
+    *,
+    frames: int,
+    interval: int,
+    per_clip: int,
+    flips: bool,
+    seed: int,
+    clips: int | None = None,
+) -> list[Window]:
+    """`per_clip` windows of every clip (of the first `clips`), with `flips` each of them twice: clip by clip, nothing decoded.
+
+    Video files (UCF-101) are sampled as Latte samples them: evenly over the span, so that a short video is sampled more
+    densely; folders of images (SkyTimelapse) at the exact interval, and must be longer than the span.  Other sources start at
+    their first frame.
+    """
+    found: list[Window] = []
+    for name, label, at in list(_clips(source, frames, interval))[:clips]:
+        for number, flipped in product(range(per_clip), (False, True) if flips else (False,)):
+            draw = partial(random.Random(f"{seed} {name} {number}").randint, 0)
+            load = partial(_oriented, at, draw, flipped)
+            own = f"{name} {number}{' flipped' if flipped else ''}"
+            found.append(Window(own, name, scene_of(source, name), label, flipped, load))
+    return found
+
+
+def scene_of(source: VideoSource, clip: str) -> str:
+    """UCF-101: the group in the name, v_Archery_g01_c01; SkyTimelapse: the recording, its folder; others: the clip itself."""
+    if isinstance(source, Folders):
+        return clip.rpartition("/")[0] or clip
+    return re.sub(r"(_g\d+)_c\d+$", r"\1", clip)
+
+
+Draw = Callable[[int], int]  # the largest start -> a start
+
+
+def _clips(source: VideoSource, frames: int, interval: int) -> Iterator[tuple[str, str, Callable[[Draw], Tensor]]]:
+    if isinstance(source, Files):
+        for row in source.rows:
+            yield row.id, row.label, partial(_of_file, source.root / row.file, row, source.size, frames, interval)
+    elif isinstance(source, Folders):
+        for folder, names in source.folders.items():
+            at = partial(_of_folder, source, folder, names, frames, interval)
+            yield folder, "", at
+    else:
+        for clip in source:
+            yield clip.id, clip.label, partial(_from_start, clip.load, frames, interval)
+
+
+def _oriented(at: Callable[[Draw], Tensor], draw: Draw, flipped: bool) -> Tensor:
+    pixels = at(draw)
+    return pixels.flip(-1) if flipped else pixels
+
+
+def span(total: int, frames: int, interval: int, draw: Draw) -> tuple[int, int]:
+    """First frame and end of a window; as upstream, the very last start is never drawn."""
+    begin = draw(max(0, total - frames * interval - 1))
+    return begin, min(begin + frames * interval, total)
+
+
+def spread(begin: int, end: int, frames: int) -> list[int]:
+    """`frames` frames evenly over the span, both ends included: one step in a few is longer than the interval."""
+    return np.linspace(begin, end - 1, frames, dtype=int).tolist()
+
+
+def _of_file(path: Path, row: Row, size: int, frames: int, interval: int, draw: Draw) -> Tensor:
+    total = frame_count(path) - row.start
+    if total < frames:
+        raise ValueError(
+            f"{path}: too short: it holds {total} frames, a window of {frames} was asked for; leave it out"
+        )
+    begin, end = span(total, frames, interval, draw)
+    whole = _files.load_row(path, replace(row, start=row.start + begin), end - begin, size)
+    return whole[:, [index - begin for index in spread(begin, end, frames)]]
+
+
+def _of_folder(source: Folders, folder: str, names: Sequence[str], frames: int, interval: int, draw: Draw) -> Tensor:
+    if len(names) <= frames * interval:
+        raise ValueError(
+            f"{source.root / folder}: too short: a window of {frames} frames at interval {interval} takes more than "
+            f"{frames * interval} frames, it holds {len(names)}; leave it out"
+        )
+    begin, end = span(len(names), frames, interval, draw)
+    some = replace(source, folders={folder: list(names[begin:end:interval])}, num_frames=frames)
+    return next(iter(some)).load()
+
+
+def _from_start(load: Callable[[], Tensor], frames: int, interval: int, draw: Draw) -> Tensor:
+    whole = load()
+    if whole.shape[1] < (frames - 1) * interval + 1:
+        raise ValueError(
+            f"a window of {frames} frames at interval {interval} takes {(frames - 1) * interval + 1} frames, "
+            f"the source gave {whole.shape[1]}"
+        )
+    return whole[:, : (frames - 1) * interval + 1 : interval]
+
+
+def frame_count(path: Path) -> int:
+    """How many frames a video holds: from its header, or by counting packets where that is silent."""
+    import av
+
+    if not path.is_file():
+        raise OSError(f"{path}: No such file; {_decode.REMEDY}")
+    try:
+        with av.open(os.fspath(path)) as container:
+            stream = container.streams.video[0]
+            return int(stream.frames) or sum(1 for packet in container.demux(stream) if packet.size)
+    except (av.error.FFmpegError, IndexError) as reason:
+        raise ValueError(f"{path}: cannot be opened as video ({reason}); {_decode.REMEDY}") from None

@@ -1,0 +1,447 @@
+"""Is this latent space easy to generate in?  Statistics of latents, and a Latte trained on them and sampled from.
+
+    tier=0      latent statistics alone: minutes, no training
+    tier=1      Latte-B, 20,000 steps: about one hour of a large GPU
+    tier=2      the WF-VAE paper's Table 2 (arXiv 2411.17459): Latte-L, 100,000 steps, 2,048 videos
+    tier=smoke  a toy Latte on 64 x 64 pixels, a minute on a CPU: proves that everything runs, and says nothing of a VAE
+
+A case is the latents, the training, or some of the reals or samples, so that sampling is shared out over processes
+(`shard=i/n`) and everything that is finished stays finished.  The published protocol's accidents are switches, each part of
+the setting's name.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+
+import adapters
+from vaebench import plugins, weights
+from vaebench.config import RunConfig, options
+from vaebench.data._windows import windows
+from vaebench.latte.diffusion import linear
+from vaebench.latte.model import SIZES, Latte
+from vaebench.latte.sample import Guided
+from vaebench.latte.train import TrainConfig, denoising_loss, grid_steps
+from vaebench.machine import pick_device, rank_and_world
+from vaebench.results import Score, interval
+from vaebench.suites import Case, _generation, _latent_statistics
+from vaebench.suites._generation import FILES, INCEPTION, Sampling, to_frames
+from vaebench.suites._trained import Plan, Subject
+from vaebench.vae import VAESpec, VideoVAE, check_reconstruction
+from vaebench.video import to_model
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from vaebench.data import VideoSource
+    from vaebench.suites import Statistics
+
+CHUNK = 32  # reals or samples of one case
+SHOWN = 8  # samples of the record's picture
+
+
+@dataclass(frozen=True)
+class Options:
+    tier: str = "1"  # 0, 1, 2 or smoke
+    steps: int = 0  # of training; 0: the tier's
+    batch: int = 0  # clips of one step; 0: the tier's
+    micro_batch: int = 0  # clips of one forward pass, where memory is short; 0: all
+    samples: int = 0  # videos generated, and reals compared with; 0: the tier's
+    windows: int = 0  # of every video; 0: the tier's
+    clip_frames: int = 0  # 0: the shortest legal length from 16 on, which is 17 for causal 4x VAEs
+    interval: int = 3  # frames between two frames of a window
+    guidance: float = 0.0  # of a conditional model; 1 is none, 0: the tier's
+    guided_channels: str = "all"  # or "official-first-4", as the official code guides latents of any width
+    scaling: str = "measured"  # or "published": the VAE's own shift and scale, as papers use
+    features: list[str] = field(default_factory=lambda: ["i3d"])  # i3d, i3d_videogpt, videomae_ssv2
+    real_selection: str = "random"  # or "first2048": the first videos in sorted order, as StyleGAN-V's tool
+    real_stride: int = 0  # of the reals; 0: as trained, 1: StyleGAN-V's stock tool
+    covariance: str = "unbiased"  # or "biased": over n, as StyleGAN-V and cd-fvd
+    frame_codec: str = "none"  # or "jpeg75": reals and samples through JPEG, as the published tools
+
+
+CHOICES = {
+    "tier": ("0", "1", "2", "smoke"),
+    "guided_channels": ("all", "official-first-4"),
+    "scaling": ("measured", "published"),
+    "real_selection": ("random", "first2048"),
+    "covariance": ("unbiased", "biased"),
+    "frame_codec": ("none", "jpeg75"),
+}
+
+
+@dataclass(frozen=True)
+class Tier:
+    label: str  # in the setting's name
+    shape: tuple[int, int, int] | None  # depth, hidden, heads
+    train: TrainConfig
+    sampling: Sampling
+    samples: int
+    windows: int  # of every video, and as many flipped where the data is flipped
+    held_out: float  # share of the scenes; the paper learns all of them
+    size: int = 0  # pixels; 0: as asked for
+
+
+TIERS = {
+    "0": Tier("tier0", None, TrainConfig(), Sampling("250", "ddpm", 1.0), 0, 1, 0.0),
+    "1": Tier(
+        "tier1",
+        SIZES["B"],
+        TrainConfig(steps=20_000, batch=64, learning_rate=2e-4, warmup=500, ema_decay=0.999, checkpoint_every=1_000),
+        Sampling("50", "ddim", 4.0),
+        2048,
+        4,
+        1 / 16,
+    ),
+    "2": Tier("tier2", SIZES["L"], TrainConfig(), Sampling("250", "ddpm", 7.0), 2048, 4, 0.0),
+    "smoke": Tier(
+        "smoke-test",
+        (4, 128, 4),
+        TrainConfig(steps=200, batch=8, learning_rate=2e-3, warmup=20, ema_decay=0.97, checkpoint_every=100),
+        Sampling("20", "ddim", 1.0),
+        8,
+        4,
+        0.25,
+        64,
+    ),
+}
+
+
+class Diffusability:
+    name = "diffusability"
+    version = 1
+    needs_weights = True
+
+    def __init__(self, config: RunConfig, chosen: Options) -> None:
+        self.config, self.chosen = config, chosen
+        self.tier = _adjusted(TIERS[chosen.tier], config, chosen)
+        self.size = self.tier.size or config.size
+        self.device = _own_device(config.device)
+        self.extractors, self.absent = _extractors(config, chosen, self.tier, self.device)
+        self.identity = {
+            **asdict(chosen),
+            **{key: getattr(config, key) for key in ("clips", "mode", "dtype", "seed")},
+            "tier": asdict(self.tier),
+            "size": self.size,
+            "files": {file: weights.digest(weights.path(file)) for name in self.extractors for file in FILES[name]},
+        }
+
+    def default_vaes(self, names: Sequence[str]) -> list[str]:
+        return list(names)
+
+    def setting(self, source: VideoSource) -> str:
+        chosen, config = self.chosen, self.config
+        parts = [self.tier.label, source.identity["name"], f"{self.size}px"]
+        parts += [f"first{config.clips}"] if config.clips else []
+        default = Options()
+        parts += [
+            f"{key.replace('_', '-')}-{getattr(chosen, key)}"
+            for key in (*INTEGERS, "guidance", "guided_channels", "scaling", *CHOICES, "real_stride")
+            if key not in ("tier", "micro_batch") and getattr(chosen, key) != getattr(default, key)
+        ]
+        parts += [choice for choice in (config.dtype, config.mode if config.mode != "whole" else "") if choice]
+        return "-".join(dict.fromkeys(parts))
+
+    def open(self, name: str) -> Subject:
+        config = self.config
+        dtype = getattr(torch, config.dtype or "float32")
+        vae = adapters.load(name, weights=config.weights, device=self.device, dtype=dtype, mode=config.mode)
+        plan = self._plan(vae.spec)
+        digest = adapters.weights_digest(name, config.weights)
+        index = config.shard.partition("/")[0]
+        may_train = config.shard == "auto" or index == "0"
+        return Subject(vae, digest, self._source(plan), plan, Path(config.runs), self.device, may_train)
+
+    def _plan(self, spec: VAESpec) -> Plan:
+        chosen, tier = self.chosen, self.tier
+        frames = chosen.clip_frames or spec.fit(_generation.SCORED)
+        if spec.fit(frames) != frames or self.size % spec.size_multiple:
+            raise ValueError(
+                f"{spec.name} takes {spec.frames} frames and sizes that are multiples of {spec.size_multiple}, "
+                f"got {frames} frames of {self.size} pixels; set clip_frames and size"
+            )
+        return Plan(
+            frames=frames,
+            size=self.size,
+            interval=chosen.interval,
+            windows=tier.windows,
+            flips=self.config.data == "ucf101",  # as Latte: UCF-101 is flipped, SkyTimelapse is not
+            classes=self.config.data == "ucf101",
+            clips=self.config.clips,
+            scaling=chosen.scaling,
+            held_out=tier.held_out,
+            seed=self.config.seed,
+            shape=tier.shape,
+            train=tier.train,
+        )
+
+    def _source(self, plan: Plan) -> VideoSource:
+        """The run's source, at the length and the size of this suite's windows."""
+        span = (plan.frames - 1) * max(plan.interval, self.chosen.real_stride) + 1
+        config = replace(self.config, num_frames=span, size=plan.size)
+        source: VideoSource = plugins.find("data", config.data).build(config)
+        return source
+
+    def cases(self, source: VideoSource, spec: VAESpec) -> Iterable[Case]:
+        cases = [Case("latents")]
+        if self.tier.shape is not None:
+            videos = sum(1 for _ in source)
+            reals = min(self.tier.samples, self.config.clips or videos, videos) if self._measures_sets else 0
+            cases += [Case("denoising")]
+            cases += [Case(f"reals {a}-{b}") for a, b in _chunks(reals)]
+            cases += [Case(f"samples {a}-{b}") for a, b in _chunks(self.tier.samples)]
+        world = rank_and_world()[1] if self.config.shard == "auto" else 1
+        if world > 1 and len(cases) < 2 * world:  # each process must have one that takes part in the training
+            raise ValueError(
+                f"{len(cases)} cases cannot be shared by {world} processes; start at most {len(cases) // 2}"
+            )
+        return cases
+
+    @property
+    def _measures_sets(self) -> bool:
+        return any(name != "c3d_ucf101" for name in self.extractors)
+
+    def measure(self, vae: VideoVAE, case: Case) -> Statistics:
+        assert isinstance(vae, Subject)
+        kind, _, numbers = case.id.partition(" ")
+        if kind == "latents":
+            return self._latents(vae)
+        if kind == "denoising":
+            errors = denoising_loss(self._trained(vae), vae.grid, range(len(vae.grid)), seed=self.config.seed)
+            return {"errors": errors.numpy()}
+        first, last = (int(number) for number in numbers.split("-"))
+        return (self._reals if kind == "reals" else self._samples)(vae, range(first, last + 1))
+
+    def _latents(self, subject: Subject) -> Statistics:
+        cache = subject.cache
+        assert cache.scaling is not None
+        kept = _latent_statistics.statistics(cache, _grid_snr())
+        kept |= {"shift": cache.scaling.shift.flatten().numpy(), "scale": cache.scaling.scale.flatten().numpy()}
+        left_out = [f"{window}: {Path(reason).name}" for window, reason in cache.left_out.items()]
+        return {
+            **kept,
+            "left_out": np.array(left_out, dtype=np.str_),
+            "shape": np.array(cache.take([0]).mean.shape[1:]),
+        }
+
+    def _trained(self, subject: Subject) -> Latte:
+        return subject.trained(partial(self._look, subject))
+
+    def _look(self, subject: Subject, ema: Latte, file: Path) -> None:
+        """Four samples of a model in training, as PNG beside its checkpoints."""
+        from PIL import Image
+
+        rows = self._generated(subject, ema, range(4))
+        sheet = _generation.picture(rows).transpose(0, 2, 1, 3, 4)  # (videos, H, frames, W, 3)
+        Image.fromarray(sheet.reshape(4 * self.size, -1, 3)).save(file.with_suffix(".png"))
+
+    def _generated(self, subject: Subject, model: Latte, numbers: range) -> list[torch.Tensor]:
+        assert subject.cache.scaling is not None
+        channels: Guided = "all" if self.chosen.guided_channels == "all" else "official-first-4"
+        return _generation.generate(
+            model,
+            subject.vae,
+            subject.cache.scaling,
+            numbers,
+            self.tier.sampling,
+            seed=self.config.seed,
+            channels=channels,
+        )
+
+    @torch.inference_mode()
+    def _reals(self, subject: Subject, numbers: range) -> Statistics:
+        """Features of real clips and of their reconstructions, one window of each video."""
+        plan = subject.plan
+        stride = self.chosen.real_stride or plan.interval
+        found = windows(
+            subject.source,
+            frames=plan.frames,
+            interval=stride,
+            per_clip=1,
+            flips=False,
+            seed=plan.seed,
+            clips=plan.clips,
+        )
+        if self.chosen.real_selection == "random":
+            order = np.random.default_rng(plan.seed).permutation(len(found))
+            found = [found[i] for i in order]
+        kept: dict[str, list[NDArray]] = {}
+        for window in found[numbers.start : numbers.stop]:
+            video = to_model(window.load().to(self.device)).unsqueeze(0)
+            rebuilt = check_reconstruction(subject.vae, video, subject.vae.decode(subject.vae.encode(video).mode()))
+            for kind, frames in (("real", video), ("rebuilt", rebuilt)):
+                scored = to_frames(frames, self.chosen.frame_codec)
+                for name, features in self.extractors.items():
+                    kept.setdefault(f"{kind} {name}", []).append(features(scored))
+        return {name: np.stack(values) for name, values in kept.items()}
+
+    def _samples(self, subject: Subject, numbers: range) -> Statistics:
+        videos = self._generated(subject, self._trained(subject), numbers)
+        kept: dict[str, list[NDArray]] = {f"fake {name}": [] for name in self.extractors}
+        for video in videos:
+            scored = to_frames(video, self.chosen.frame_codec)
+            for name, features in self.extractors.items():
+                kept[f"fake {name}"].append(features(scored))
+        stacked = {name: np.stack(values) for name, values in kept.items()}
+        return {**stacked, "frames": _generation.picture(videos[:SHOWN])} if numbers.start == 0 else stacked
+
+    def summarize(self, statistics: Mapping[str, Statistics]) -> dict[str, Score]:
+        scores: dict[str, Score] = {}
+        if "denoising" in statistics:
+            scores["denoising_loss"] = self._denoising(statistics["denoising"]["errors"])
+        ddof = 0 if self.chosen.covariance == "biased" else 1
+        for name in self.extractors:
+            sets = {kind: _joined(statistics, f"{kind} {name}") for kind in ("real", "rebuilt", "fake")}
+            if name == "c3d_ucf101":
+                scores |= _generation.inception_scores(sets["fake"]) if len(sets["fake"]) else {}
+            elif all(len(rows) for rows in sets.values()):
+                scores |= _generation.distances(name, sets["real"], sets["rebuilt"], sets["fake"], ddof=ddof)
+        return scores | (_of_latents(statistics["latents"]) if "latents" in statistics else {})
+
+    def _denoising(self, errors: NDArray) -> Score:
+        by_window = errors.mean(0)
+        stderr, low, high = interval(by_window)
+        unseen = (
+            "videos not learned" if self.tier.held_out else "videos that were learned too, as in the paper's protocol"
+        )
+        toy = "SMOKE TEST, a toy model that says nothing of the VAE; " if self.chosen.tier == "smoke" else ""
+        note = (
+            f"{toy}mean squared error of the noise at {len(errors)} log SNRs on {unseen}; read it beside gaussian_loss, what a "
+            "linear denoiser reaches: latent spaces differ in how much there is to know"
+        )
+        return Score(float(by_window.mean()), "", "lower", len(by_window), stderr, low, high, note=note)
+
+    def per_case(self, statistics: Mapping[str, Statistics]) -> dict[str, dict[str, float]]:
+        return {}
+
+    def demands(self, spec: VAESpec, statistics: Mapping[str, Statistics]) -> list[str]:
+        return []
+
+    def pictures(self, statistics: Mapping[str, Statistics]) -> dict[str, NDArray]:
+        """The first samples, four frames each: a row a sample."""
+        first = next((kept["frames"] for kept in statistics.values() if "frames" in kept), None)
+        return {} if first is None else {"samples": first}
+
+    def extra(self, statistics: Mapping[str, Statistics]) -> dict[str, Any]:
+        latents = {name: value.tolist() for name, value in statistics.get("latents", {}).items()}
+        errors = statistics["denoising"]["errors"] if "denoising" in statistics else np.empty((0, 0))
+        about = {"log_snr": np.log(_grid_snr()).tolist(), "denoising_loss": [float(row.mean()) for row in errors]}
+        return {"smoke_test": self.chosen.tier == "smoke", "latents": latents, **about}
+
+
+INTEGERS = ("steps", "batch", "samples", "windows", "clip_frames", "interval")
+
+
+def _adjusted(tier: Tier, config: RunConfig, chosen: Options) -> Tier:
+    """The tier with what was asked for in its place."""
+    train = replace(
+        tier.train,
+        steps=chosen.steps or tier.train.steps,
+        batch=chosen.batch or tier.train.batch,
+        micro_batch=chosen.micro_batch,
+        clip_from=20_000 if config.data == "skytimelapse" else tier.train.clip_from,
+        seed=tier.train.seed + config.seed,
+    )
+    sampling = replace(tier.sampling, guidance=chosen.guidance or tier.sampling.guidance)
+    samples, count = chosen.samples or tier.samples, chosen.windows or tier.windows
+    return replace(tier, train=train, sampling=sampling, samples=samples, windows=count)
+
+
+def _extractors(
+    config: RunConfig, chosen: Options, tier: Tier, device: torch.device
+) -> tuple[dict[str, _generation.Extractor], dict[str, str]]:
+    """Those that can be had here, and for each score that cannot, why."""
+    found: dict[str, _generation.Extractor] = {}
+    absent: dict[str, str] = {}
+    if tier.shape is None:
+        return found, absent
+    for name in dict.fromkeys(chosen.features):
+        tail = "" if name == "i3d" else f"_{name}"
+        try:
+            found[name] = _generation.extractor(name, device)
+        except weights.Unavailable as reason:
+            absent |= {f"{score}{tail}": f"not available: {reason}" for score in ("fvd16", "fvd16_vs_rebuilt", "kvd16")}
+    if config.data != "ucf101":
+        return found, absent | dict.fromkeys(
+            INCEPTION, "its classifier knows the classes of UCF-101 alone (data=ucf101)"
+        )
+    try:
+        found["c3d_ucf101"] = _generation.extractor("c3d_ucf101", device)
+    except weights.Unavailable as reason:
+        absent |= dict.fromkeys(INCEPTION, f"not available: {reason}")
+    return found, absent
+
+
+def _own_device(name: str) -> torch.device:
+    """Each process of torchrun has a GPU of its own."""
+    device = pick_device(name)
+    if device.type == "cuda" and device.index is None and "LOCAL_RANK" in os.environ:
+        return torch.device("cuda", int(os.environ["LOCAL_RANK"]))
+    return device
+
+
+def _chunks(count: int) -> list[tuple[int, int]]:
+    """First and last number of each chunk."""
+    return [(start, min(start + CHUNK, count) - 1) for start in range(0, count, CHUNK)]
+
+
+def _grid_snr() -> NDArray:
+    """Of the denoising loss's grid, from the noisiest to the cleanest."""
+    schedule = linear()
+    kept = schedule.alphas_cumprod[grid_steps(schedule)].numpy()
+    return kept / (1 - kept)
+
+
+def _joined(statistics: Mapping[str, Statistics], name: str) -> NDArray:
+    found = [kept[name] for kept in statistics.values() if name in kept]
+    return np.concatenate(found) if found else np.empty((0, 1))
+
+
+def _of_latents(kept: Statistics) -> dict[str, Score]:
+    n, std = int(kept["windows"]), kept["channel_std"]
+    space = _latent_statistics.slope(*kept["space"])
+    frames = np.arange(1, len(kept["time"]))
+    time = _latent_statistics.slope(frames, kept["time"][1:])
+    few = "" if n >= 256 else f"of {n} windows; 256 or more say it well"
+    kl = Score(float(kept["kl"]), "nats", "neither", n) if "kl" in kept else None
+    return {
+        "gaussian_loss": Score(float(kept["linear_loss"].mean()), "", "neither", n, note=few),
+        "effective_rank": Score(float(kept["effective_rank"]), "", "neither", n),
+        "std_spread": Score(_spread(std), "", "neither", n, note="largest over smallest deviation of a channel"),
+        "dead_channels": Score(float((std < _latent_statistics.DEAD * std.max()).sum()), "", "lower", n),
+        "kl": kl or Score(None, "nats", "neither", n, note="the VAE gives no posterior variance"),
+        "slope_space": Score(space, "", "neither", n, note="" if space is not None else "needs 3 frequencies"),
+        "slope_time": Score(time, "", "neither", n, note="" if time is not None else "needs 3 frequencies"),
+    }
+
+
+def _spread(std: NDArray) -> float | None:
+    return float(std.max() / std.min()) if std.min() > 0 else None
+
+
+def build(config: RunConfig) -> Diffusability:
+    """ValueError for a choice that does not exist, or a setting that this suite decides by itself."""
+    chosen = options(Options, config.options)
+    for key, allowed in CHOICES.items():
+        if getattr(chosen, key) not in allowed:
+            raise ValueError(f"{key}={getattr(chosen, key)!r} is not one of {', '.join(allowed)}")
+    networks = [name for name in FILES if name != "c3d_ucf101"]
+    if unknown := set(chosen.features) - set(networks):
+        raise ValueError(f"no features {', '.join(sorted(unknown))} (there are: {', '.join(networks)})")
+    if any(getattr(chosen, key) < 0 for key in (*INTEGERS, "real_stride")) or chosen.interval < 1:
+        raise ValueError("counts are not negative, and the interval is at least 1")
+    default = RunConfig()
+    for key, instead in {"num_frames": "clip_frames", "posterior": "nothing", "protocol": "its switches"}.items():
+        if getattr(config, key) != getattr(default, key):
+            raise ValueError(
+                f"suite diffusability takes no {key}: set {instead} (`vaebench run --suite diffusability -h`)"
+            )
+    return Diffusability(config, chosen)
