@@ -9,6 +9,7 @@ import pytest
 import torch
 
 from vaebench import train as training
+from vaebench.plots import _training
 from vaebench.train import parse, read_recipe, recipes, strip, train
 from wfvae import WFVAE, WFVAEConfig, state
 from wfvae.start import close_flow
@@ -145,3 +146,16 @@ def test_a_strip_shows_references_above_reconstructions() -> None:
 def test_recipes_are_found_beside_the_package() -> None:
     assert {"stage1", "stage2", "stage3", "tiny", "smoke"} <= set(recipes())
     assert Path(training.RECIPES, "stage1.yaml").is_file()
+
+
+def test_scores_of_several_runs_are_drawn_against_the_step(tmp_path: Path) -> None:
+    for name, level in (("a", 20.0), ("b", 25.0)):
+        (tmp_path / "runs" / name).mkdir(parents=True)
+        (tmp_path / "runs" / name / "scores.csv").write_text(f"step,psnr,ssim\n10,{level},0.5\n20,{level + 1},0.6\n")
+    files = list(_training.draw([tmp_path / "runs"], tmp_path / "out", ("svg",)))
+    assert [file.name for file in files] == ["training-psnr.svg", "training-ssim.svg"]
+    text = files[0].read_text()
+    assert all(word in text for word in ("PSNR (dB)", "training step", ">a<", ">b<"))
+    assert _training.read_scores(tmp_path / "runs" / "b") == ([10, 20], {"psnr": [25.0, 26.0], "ssim": [0.5, 0.6]})
+    with pytest.raises(ValueError, match="no run with validation scores"):
+        list(_training.draw([tmp_path / "out"], tmp_path / "out"))

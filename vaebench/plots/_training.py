@@ -1,0 +1,55 @@
+"""Scores on the validation clips against training steps, one line per run: the paper's Figure 7."""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import matplotlib.pyplot as plt
+
+from vaebench.plots import _style
+
+UNITS = {"psnr": "PSNR (dB)", "ssim": "SSIM", "lpips": "LPIPS", "lpips_vgg": "LPIPS (VGG)"}
+
+
+def runs_below(folder: Path) -> list[Path]:
+    """The runs of `vaebench train` in a folder: itself, or those below it.  ValueError if there is none with scores."""
+    found = [path.parent for path in sorted([*folder.glob("scores.csv"), *folder.glob("*/scores.csv")])]
+    if not found:
+        raise ValueError(f"{folder} holds no run with validation scores (scores.csv); `vaebench train` writes them")
+    return found
+
+
+def read_scores(run: Path) -> tuple[list[int], dict[str, list[float]]]:
+    """The steps of a run's validations, and each metric's values there."""
+    rows = list(csv.DictReader((run / "scores.csv").read_text().splitlines()))
+    names = [name for name in (rows[0] if rows else {}) if name != "step"]
+    return [int(row["step"]) for row in rows], {name: [float(row[name]) for row in rows] for name in names}
+
+
+def draw(
+    folders: Sequence[Path], out: Path, formats: tuple[str, ...] = ("png", "svg"), style: str = "screen"
+) -> Iterator[Path]:
+    """One figure per metric, `training-<metric>`, with a line for every run below `folders`; yields each file."""
+    runs = [run for folder in folders for run in runs_below(folder)]
+    scores = {run: read_scores(run) for run in runs}
+    metrics = list(dict.fromkeys(name for _, values in scores.values() for name in values))
+    out.mkdir(parents=True, exist_ok=True)
+    with _style.applied(style):
+        for metric in metrics:
+            figure, axes = plt.subplots(figsize=(6, 4))
+            for i, (run, (steps, values)) in enumerate(scores.items()):
+                if metric in values:
+                    axes.plot(
+                        steps,
+                        values[metric],
+                        label=run.name,
+                        color=_style.COLOURS[i % len(_style.COLOURS)],
+                        marker=_style.MARKERS[i % len(_style.MARKERS)],
+                        markersize=4,
+                    )
+            axes.set_xlabel("training step")
+            axes.set_ylabel(UNITS.get(metric, metric))
+            axes.legend()
+            yield from _style.save(figure, out / f"training-{metric}", formats)
