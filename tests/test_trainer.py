@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from accelerate.state import AcceleratorState
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
@@ -37,6 +38,12 @@ QUICK = TrainerConfig(
     validate_every=100,
     workers=0,
 )
+
+
+@pytest.fixture(autouse=True)
+def _a_process_of_its_own() -> None:
+    """accelerate keeps the precision of the first run of a process."""
+    AcceleratorState._reset_state(reset_partial_state=True)
 
 
 class Ramps:
@@ -70,9 +77,7 @@ class Doubled(Ramps):
         return Sample(super().__getitem__(index).video.double())
 
 
-def trainer(
-    run: Path, config: TrainerConfig = QUICK, loss: LossConfig = LOSS, hooks: Hooks = QUIET, **more
-) -> Trainer:
+def trainer(run: Path, config: TrainerConfig = QUICK, loss: LossConfig = LOSS, hooks: Hooks = QUIET, **more) -> Trainer:
     clips = more.pop("clips", Ramps())
     net = model().double() if isinstance(clips, Doubled) else model()
     return Trainer(net, clips, run, config, loss, hooks=hooks, cpu=True, **more)
@@ -143,9 +148,7 @@ def test_alternating_steps_train_one_network_each_and_simultaneous_steps_both(tm
         trainer(tmp_path / order, replace(QUICK, steps=6, order=order), hooks=Hooks(curve(log))).train()
         seen = ["G" * ("pixel" in log[i]) + "D" * ("discriminator" in log[i]) for i in range(1, 7)]
         assert seen == expected
-        assert [("adversarial" in log[i]) for i in range(1, 7)] == [
-            i > 2 and "G" in seen[i - 1] for i in range(1, 7)
-        ]
+        assert [("adversarial" in log[i]) for i in range(1, 7)] == [i > 2 and "G" in seen[i - 1] for i in range(1, 7)]
 
 
 def test_accumulation_equals_the_larger_batch(tmp_path: Path) -> None:
@@ -336,7 +339,27 @@ def test_missing_lpips_weights_stop_a_recipe_that_asks_for_the_term(tmp_path: Pa
         trainer(tmp_path, loss=LossConfig())
 
 
-@pytest.mark.parametrize("bad", [{"steps": 0}, {"ema": 1.0}, {"learning_rate": 0.0}, {"accumulate": 0}])
+def test_bfloat16_is_of_the_computation_and_weights_stay_float32(tmp_path: Path) -> None:
+    log: dict[int, dict[str, float]] = {}
+    found = trainer(tmp_path, replace(QUICK, steps=4, precision="bf16"), hooks=Hooks(curve(log)))
+    found.train()
+    full: dict[int, dict[str, float]] = {}
+    trainer(tmp_path / "full", replace(QUICK, steps=4), hooks=Hooks(curve(full))).train()
+    assert {p.dtype for p in found.passes.parameters()} == {torch.float32}
+    assert log[1]["pixel"] != full[1]["pixel"]
+    assert log[1]["pixel"] == pytest.approx(full[1]["pixel"], rel=0.02)
+
+
+@pytest.mark.parametrize(
+    "bad",
+    [
+        {"steps": 0},
+        {"precision": "fp16", "order": "simultaneous"},
+        {"ema": 1.0},
+        {"learning_rate": 0.0},
+        {"accumulate": 0},
+    ],
+)
 def test_impossible_trainer_settings_are_refused(bad: dict) -> None:
     with pytest.raises(ValueError, match=r"trainer\."):
         TrainerConfig(**bad)

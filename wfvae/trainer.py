@@ -6,6 +6,9 @@ autoencoder and odd steps the discriminator, each on clips of its own, so that 8
 
 Everything random is a function of (seed, step, index of the clip) and nothing else, and so is the order of the data
 (`wfvae.batches`): a run that was killed and resumed goes through the same numbers as one that was not.
+
+Several processes (`accelerate launch`, `torchrun`) each hold the whole model (DDP): the largest has 317M parameters, so there is
+nothing to shard.  The adaptive weights are those of the whole batch; BatchNorm and LCR statistics are each process's own.
 """
 
 from __future__ import annotations
@@ -68,6 +71,10 @@ class TrainerConfig:
         for name in at_least_one:
             if getattr(self, name) < 1:
                 raise ValueError(f"trainer.{name} is at least 1, got {getattr(self, name)}")
+        if self.precision == "fp16" and self.order == "simultaneous":
+            raise ValueError(
+                "trainer.precision=fp16 scales one loss at a time: say trainer.order=alternating, or trainer.precision=bf16"
+            )
         if not 0 <= self.ema < 1 or self.learning_rate <= 0 or self.clip < 0:
             raise ValueError(
                 "trainer.ema lies in [0, 1), learning_rate above 0, clip at 0 or above; "
@@ -140,9 +147,7 @@ class Trainer:
         torch.manual_seed(_seed(config.seed))  # of the discriminator's weights and the mask token
         # the discriminator runs twice before its backward pass, which re-sent BatchNorm buffers would spoil
         handlers = [DistributedDataParallelKwargs(broadcast_buffers=False)]
-        self.accelerator = Accelerator(
-            mixed_precision=config.precision, cpu=self.cpu, kwargs_handlers=handlers
-        )
+        self.accelerator = Accelerator(mixed_precision=config.precision, cpu=self.cpu, kwargs_handlers=handlers)
         if config.freeze_encoder:
             self.model.encoder.requires_grad_(False)
         for name, parameter in self.model.named_parameters():
@@ -180,9 +185,7 @@ class Trainer:
         passes = torch.compile(self.passes) if self.config.compile else self.passes
         self.prepared, self.optimizer = accelerator.prepare(passes, self.optimizer)
         if self.critic is not None:
-            self.prepared_critic, self.critic_optimizer = accelerator.prepare(
-                self.critic, self.critic_optimizer
-            )
+            self.prepared_critic, self.critic_optimizer = accelerator.prepare(self.critic, self.critic_optimizer)
         if self.ema is not None:
             moved = {name: value.to(accelerator.device) for name, value in self.ema.averages.items()}
             self.ema = state.Ema(self.ema.decay, moved)
@@ -276,9 +279,7 @@ class Trainer:
                 self.ema.update(self.passes)
         if critic and self.critic is not None:
             total["discriminator_gradient_norm"] = self._update(self.critic_optimizer, self.critic)
-        values = {
-            name: self.accelerator.reduce(value.float(), "mean").item() for name, value in total.items()
-        }
+        values = {name: self.accelerator.reduce(value.float(), "mean").item() for name, value in total.items()}
         return values | {"learning_rate": rate, "files_failed": float(self.files_failed)}
 
     def _sync(self, now: bool, module: nn.Module) -> Any:
@@ -358,7 +359,8 @@ class Trainer:
         """One step of an optimiser, on clipped gradients; returns their norm before clipping."""
         parameters = [p for p in module.parameters() if p.grad is not None]
         limit = self.config.clip or math.inf
-        norm = self.accelerator.clip_grad_norm_(parameters, limit)
+        self.accelerator.unscale_gradients(optimizer)  # of fp16
+        norm = nn.utils.clip_grad_norm_(parameters, limit)
         optimizer.step()
         optimizer.zero_grad(set_to_none=True)
         return norm.detach()
@@ -368,9 +370,7 @@ class Trainer:
     def evaluated(self) -> dict[str, Tensor]:
         """The weights that are validated and exported: the EMA's, if there is one."""
         weights = self.ema.weights(self.passes) if self.ema else self.passes.state_dict()
-        return {
-            name.removeprefix("model."): value for name, value in weights.items() if name.startswith("model.")
-        }
+        return {name.removeprefix("model."): value for name, value in weights.items() if name.startswith("model.")}
 
     @torch.no_grad()
     def _validate(self) -> Values:
