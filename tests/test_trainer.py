@@ -344,6 +344,7 @@ def test_bfloat16_is_of_the_computation_and_weights_stay_float32(tmp_path: Path)
     found = trainer(tmp_path, replace(QUICK, steps=4, precision="bf16"), hooks=Hooks(curve(log)))
     found.train()
     full: dict[int, dict[str, float]] = {}
+    AcceleratorState._reset_state(reset_partial_state=True)
     trainer(tmp_path / "full", replace(QUICK, steps=4), hooks=Hooks(curve(full))).train()
     assert {p.dtype for p in found.passes.parameters()} == {torch.float32}
     assert log[1]["pixel"] != full[1]["pixel"]
