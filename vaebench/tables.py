@@ -24,6 +24,11 @@ COLUMNS = {
         *("decode_s", "decode_frames_per_s", "decode_peak_bytes"),
         "largest_frames",
     ),
+    "diffusability": (
+        *("denoising_loss", "gaussian_loss", "fvd16", "fvd16_floor", "fvd16_vs_rebuilt", "kvd16"),
+        *("is_tgan_1split", "is_styleganv_10split", "is_debiased"),
+        *("effective_rank", "dead_channels", "slope_space", "slope_time"),
+    ),
 }
 Table = tuple[list[str], list[list[str]]]  # header, rows
 

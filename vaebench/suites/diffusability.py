@@ -105,7 +105,7 @@ TIERS = {
     "smoke": Tier(
         "smoke-test",
         (4, 128, 4),
-        TrainConfig(steps=200, batch=8, learning_rate=2e-3, warmup=20, ema_decay=0.97, checkpoint_every=100),
+        TrainConfig(steps=150, batch=8, learning_rate=2e-3, warmup=20, ema_decay=0.97, checkpoint_every=75),
         Sampling("20", "ddim", 1.0),
         8,
         4,
