@@ -81,6 +81,13 @@ def weights_digest(name: str, override: str = "") -> str:
     return weights.digest(weights.find(spec.source, path or override)) if spec.source else "none"
 
 
+def label(name: str, override: str = "") -> str:
+    """How a table calls the VAE: its name, never a path, and marked where its weights are not the released ones."""
+    if ":" in name:
+        return find(name).name
+    return f"{name} (own weights)" if override else name
+
+
 def load(
     name: str,
     *,

@@ -30,8 +30,10 @@ def run(*words: str) -> int:
     return cli.main(["run", *SMALL, *words])
 
 
-def record(setting: str = "bundle-5x32", name: str = "pool-4x8x8") -> results.Record:
-    return results.read(Path("results/reconstruction") / setting / f"{name}.json")
+def record(setting: str = "bundle-5x32", name: str = "pool-4x8x8", metrics: str = "psnr+flicker") -> results.Record:
+    """The record of this VAE in the one folder of that setting; a folder of one's own has a digest in its name."""
+    (file,) = Path("results/reconstruction").glob(f"{setting}-{metrics}/{name}.json")
+    return results.read(file)
 
 
 def kept() -> dict[str, bytes]:
@@ -47,7 +49,7 @@ def test_the_main_job_prints_a_table_and_writes_records(capsys: pytest.CaptureFi
     assert found.scores["psnr"].low < found.scores["psnr"].value < found.scores["psnr"].high
     assert found.data["name"] == "bundle"
     assert found.machine["torch"]
-    with Path("results/reconstruction/bundle-5x32/pool-4x8x8.clips.csv").open() as file:
+    with Path("results/reconstruction/bundle-5x32-psnr+flicker/pool-4x8x8.clips.csv").open() as file:
         clips = {row["clip"]: float(row["psnr"]) for row in csv.DictReader(file)}
     assert len(clips) == 8
     assert sum(clips.values()) / 8 == pytest.approx(found.scores["psnr"].value, abs=1e-4)
@@ -66,6 +68,57 @@ def test_what_can_change_a_number_changes_the_store(change: str):
     assert run("vaes=[pool/4x8x8]", "clips=1") == 0
     assert run("vaes=[pool/4x8x8]", "clips=1", change) == 0
     assert len(list(Path("runs").iterdir())) == 2
+
+
+def test_an_edit_of_the_code_that_makes_a_number_starts_a_new_store(monkeypatch: pytest.MonkeyPatch):
+    assert run("vaes=[pool/4x8x8]", "clips=1") == 0
+    monkeypatch.setattr(runner, "code_digest", lambda family: "another")
+    assert run("vaes=[pool/4x8x8]", "clips=1") == 0
+    assert len(list(Path("runs").iterdir())) == 2
+    monkeypatch.undo()
+    assert runner.code_digest("pool") != runner.code_digest("dct")
+
+
+def test_a_damaged_case_is_measured_again():
+    assert run("vaes=[pool/4x8x8]") == 0
+    before = record().scores
+    some = sorted(Path("runs").rglob("*.npz"))[3]
+    some.write_bytes(some.read_bytes()[:100])
+    assert run("vaes=[pool/4x8x8]") == 0
+    assert record().scores == before
+
+
+def test_a_try_with_fewer_metrics_takes_no_place_of_a_full_record():
+    assert run("vaes=[pool/4x8x8]", "clips=1") == 0
+    assert cli.main(["run", "num_frames=5", "size=32", "metrics=[psnr]", "vaes=[pool/4x8x8]", "clips=1"]) == 0
+    assert record("bundle-5x32-first1").scores.keys() == {"psnr", "flicker"}
+    assert record("bundle-5x32-first1", metrics="psnr").scores.keys() == {"psnr"}
+
+
+def test_a_default_spelled_out_is_the_default():
+    assert run("vaes=[pool/4x8x8]", "clips=1", "dtype=float32", "posterior=mode") == 0
+    assert record("bundle-5x32-first1").scores["psnr"].n == 1
+
+
+@pytest.mark.parametrize(
+    ("found", "expected"),
+    [
+        ({"RANK": "1"}, (0, 1)),
+        ({"RANK": "1", "WORLD_SIZE": "4"}, (1, 4)),
+        ({"SLURM_PROCID": "0", "SLURM_NTASKS": "8"}, (0, 1)),
+        ({"SLURM_PROCID": "2", "SLURM_STEP_NUM_TASKS": "8"}, (2, 8)),
+    ],
+)
+def test_a_process_is_one_of_many_only_where_both_numbers_are_there(
+    found: dict[str, str], expected: tuple[int, int], monkeypatch: pytest.MonkeyPatch
+):
+    from vaebench.machine import rank_and_world
+
+    for name in ("RANK", "WORLD_SIZE", "SLURM_PROCID", "SLURM_NTASKS", "SLURM_STEP_NUM_TASKS"):
+        monkeypatch.delenv(name, raising=False)
+    for name, value in found.items():
+        monkeypatch.setenv(name, value)
+    assert rank_and_world() == expected
 
 
 def test_more_clips_go_on_from_the_ones_that_are_done():
@@ -99,12 +152,12 @@ def test_a_run_killed_at_any_moment_goes_on_to_the_same_bits():
     assert interrupted, "nothing was kept before the kill"
     assert len(interrupted) < 8, "the run was over before it could be killed"
     assert subprocess.run(words, env=environment, capture_output=True).returncode == 0
-    resumed, scores = kept(), record("bundle-17x128", "dct-16").scores
+    resumed, scores = kept(), record("bundle-17x128", "dct-16", "psnr").scores
     assert interrupted.items() <= resumed.items()
     shutil.rmtree("runs")
     assert subprocess.run(words, env=environment, capture_output=True).returncode == 0
     assert kept() == resumed
-    assert record("bundle-17x128", "dct-16").scores == scores
+    assert record("bundle-17x128", "dct-16", "psnr").scores == scores
 
 
 def test_ctrl_c_ends_with_130_and_keeps_what_was_finished(
@@ -164,7 +217,7 @@ def test_a_corrupt_clip_is_listed_and_everything_else_goes_on(capsys: pytest.Cap
     captured = capsys.readouterr()
     assert "Traceback" not in captured.err
     for name in ("pool-4x8x8", "dct-4"):
-        found = record("clips-5x32", name)
+        found = record("clips*-5x32", name)
         assert found.scores["psnr"].n == 2
         assert sorted(Path(failure.file).name for failure in found.failed) == ["cut.mp4", "text.mp4"]
         assert all(failure.reason for failure in found.failed)
@@ -180,8 +233,8 @@ def test_a_clip_that_was_mended_is_tried_again():
     shutil.copy(good, root / "cut.mp4")
     shutil.copy(good, root / "text.mp4")
     assert run(*words) == 0
-    assert record("clips-5x32").failed == []
-    assert record("clips-5x32").scores["psnr"].n == 4
+    assert record("clips*-5x32").failed == []
+    assert record("clips*-5x32").scores["psnr"].n == 4
 
 
 def test_kept_frames_are_the_clips_own_and_a_figure_shows_them():
@@ -189,7 +242,7 @@ def test_kept_frames_are_the_clips_own_and_a_figure_shows_them():
     from PIL import Image
 
     assert run("vaes=[identity/pixels,pool/4x8x8]", "keep=1", "clips=2", "size=64") == 0
-    (file,) = Path("results/reconstruction/bundle-5x64-first2/identity-pixels.frames").glob("*.png")
+    (file,) = Path("results/reconstruction/bundle-5x64-first2-psnr+flicker/identity-pixels.frames").glob("*.png")
     sheet = np.asarray(Image.open(file))
     assert sheet.shape == (2 * 64, 3 * 64, 3)
     assert np.array_equal(sheet[:64], sheet[64:])  # the identity gives every pixel back
@@ -201,7 +254,8 @@ def test_a_protocol_stands_in_a_setting_of_its_own_and_changes_the_numbers():
     assert cli.main(["run", "vaes=[dct/4]", "num_frames=5", "size=32", "metrics=[psnr]", "clips=2"]) == 0
     words = ["vaes=[dct/4]", "num_frames=5", "size=32", "metrics=[psnr]", "clips=2", "protocol=wfvae-paper"]
     assert cli.main(["run", *words]) == 0
-    plain, papers = record("bundle-5x32-first2", "dct-4"), record("bundle-5x32-first2-wfvae-paper", "dct-4")
+    plain = record("bundle-5x32-first2", "dct-4", "psnr")
+    papers = record("bundle-5x32-first2-wfvae-paper", "dct-4", "psnr")
     assert plain.scores["psnr"].value != papers.scores["psnr"].value  # both sides went through mp4v
     assert cli.main(["run", *words[:-1], "protocol=wfvae-papr"]) == 2
 
@@ -253,7 +307,7 @@ def test_vaes_without_weights_are_named_and_never_run(
     assert run("vaes=[pool/4x8x8,svd/xt]", "clips=1") in (1, 2)
     said = capsys.readouterr().err
     assert "svd" in said
-    assert not Path("results/reconstruction/bundle-5x32-first1/svd-xt.json").exists()
+    assert not Path("results/reconstruction/bundle-5x32-first1-psnr+flicker/svd-xt.json").exists()
 
 
 def test_a_named_untrained_vae_runs_and_is_marked(capsys: pytest.CaptureFixture[str]):
@@ -267,7 +321,7 @@ def test_a_record_runs_again_from_its_own_file():
     assert run("vaes=[pool/4x8x8]", "clips=2") == 0
     first = record("bundle-5x32-first2")
     shutil.rmtree("runs")
-    assert cli.main(["run", "--config", "results/reconstruction/bundle-5x32-first2/pool-4x8x8.json"]) == 0
+    assert cli.main(["run", "--config", "results/reconstruction/bundle-5x32-first2-psnr+flicker/pool-4x8x8.json"]) == 0
     assert record("bundle-5x32-first2").scores == first.scores
 
 
@@ -280,7 +334,7 @@ def test_a_sample_of_the_posterior_depends_on_the_seed_and_not_on_the_shard():
     assert run(*words, "shard=0/2") == 0
     assert record("bundle-5x32-first2-sample", "cogvideox-tiny").scores == first
     assert run(*words, "seed=1") == 0
-    assert record("bundle-5x32-first2-sample", "cogvideox-tiny").scores != first
+    assert record("bundle-5x32-first2-sample-seed1", "cogvideox-tiny").scores != first
 
 
 @pytest.mark.parametrize("form", ["markdown", "latex", "csv", "json"])

@@ -38,7 +38,7 @@ def main(words: Sequence[str] | None = None) -> int:
         sys.stderr.close()
         return 0
     except (ValueError, OSError) as error:
-        if getattr(arguments, "settings", None) and "fail_fast=true" in arguments.settings:
+        if getattr(arguments, "fail_fast", False):
             raise  # the user asked to see where
         print(f"vaebench: {error}", file=sys.stderr)
         return 2
@@ -127,22 +127,22 @@ def _run(arguments: argparse.Namespace) -> int:
     from vaebench.config import parse_run
 
     config = parse_run(arguments.settings, suite=arguments.suite, file=arguments.config)
+    arguments.fail_fast = config.fail_fast
     outcome = runner.run(config)
     if outcome.records:
         print(tables.render(outcome.records, arguments.format), end="")
         for line in tables.notes(outcome.records):
             print(line, file=sys.stderr)
     runner.report(outcome)
-    if config.vaes is not None and outcome.not_ready:
+    if config.vaes is not None:
         for name, how in outcome.not_ready.items():
             print(f"not ready: {name}: {how}", file=sys.stderr)
-        return 1 if outcome.records else 2
-    if outcome.not_ready:
-        print(
-            f"not ready: {', '.join(outcome.not_ready)}; `vaebench list adapters` says how to get them",
-            file=sys.stderr,
-        )
-    return 1 if outcome.failed else 0
+    elif outcome.not_ready:
+        names = ", ".join(outcome.not_ready)
+        print(f"not ready: {names}; `vaebench list adapters` says how to get them", file=sys.stderr)
+    if not (outcome.records or outcome.waiting or outcome.failed):
+        return 2  # nothing could be run
+    return int(bool(outcome.failed) or (config.vaes is not None and bool(outcome.not_ready)))
 
 
 def _plot(arguments: argparse.Namespace) -> int:

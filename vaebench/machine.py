@@ -52,17 +52,19 @@ class Peak:
 
 
 def pick_device(name: str) -> torch.device:
-    """ "auto" -> the GPU if there is one; ValueError for a device that is not here."""
+    """ "auto" -> this process's own GPU if there is one; ValueError for a device that is not here."""
     import torch
 
     if name == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        name = "cuda" if torch.cuda.is_available() else "cpu"
     try:
         device = torch.device(name)
     except RuntimeError:
         raise ValueError(f"device={name!r}: torch knows no such device; try auto, cpu or cuda") from None
     if device.type == "cuda" and not torch.cuda.is_available():
         raise ValueError(f"device={name!r}: this machine has no CUDA device that torch can use")
+    if name == "cuda":
+        return torch.device("cuda", local_rank() % torch.cuda.device_count())
     return device
 
 
@@ -94,7 +96,7 @@ def describe(device: torch.device) -> Machine:
         cuda=torch.version.cuda or "" if device.type == "cuda" else "",
         torch=torch.__version__,
         python=platform.python_version(),
-        packages=_versions(),
+        packages=versions(),
         commit=commit,
         dirty=dirty,
         flags={
@@ -106,7 +108,7 @@ def describe(device: torch.device) -> Machine:
     )
 
 
-def _versions() -> dict[str, str]:
+def versions() -> dict[str, str]:
     return {name: metadata.version(name) for name in PACKAGES}
 
 
@@ -228,7 +230,20 @@ def resident_peak_bytes() -> int:
 
 
 def rank_and_world() -> tuple[int, int]:
-    """This process and how many, as torchrun (RANK, WORLD_SIZE) or Slurm's srun say; (0, 1) alone."""
-    rank = os.environ.get("RANK") or os.environ.get("SLURM_PROCID") or "0"
-    world = os.environ.get("WORLD_SIZE") or os.environ.get("SLURM_NTASKS") or "1"
-    return int(rank), int(world)
+    """This process and how many, as torchrun (RANK, WORLD_SIZE) or Slurm's srun say; (0, 1) alone.
+
+    Both of a pair must be there: a batch job of Slurm names its tasks also where nothing was started with srun.
+    """
+    for rank, world in (("RANK", "WORLD_SIZE"), ("SLURM_PROCID", "SLURM_STEP_NUM_TASKS")):
+        if rank in os.environ and world in os.environ:
+            index, total = os.environ[rank], os.environ[world]
+            if not (index.isdigit() and total.isdigit() and int(index) < int(total)):
+                raise ValueError(f"{rank}={index!r} and {world}={total!r} are not a process and how many there are")
+            return int(index), int(total)
+    return 0, 1
+
+
+def local_rank() -> int:
+    """Which of this machine's GPUs is this process's own, as torchrun or srun say; 0 alone."""
+    said = os.environ.get("LOCAL_RANK", os.environ.get("SLURM_LOCALID", "0"))
+    return int(said) if said.isdigit() else 0

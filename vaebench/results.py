@@ -12,6 +12,7 @@ import io
 import json
 import os
 import re
+import shutil
 import tempfile
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, field
@@ -95,6 +96,7 @@ def write(record: Record, root: Path, clips: Mapping[str, Mapping[str, float]]) 
     """Write the record and, where clips have scores of their own, its `.clips.csv`; returns the JSON's path."""
     file = record_path(root, record.suite, record.setting, record.name)
     file.parent.mkdir(parents=True, exist_ok=True)
+    file.with_suffix(".clips.csv").unlink(missing_ok=True)  # of an earlier run, which may have scored other things
     if clips:
         write_atomically(file.with_suffix(".clips.csv"), _clips_csv(clips))
     write_atomically(file, json.dumps(asdict(record), indent=1, default=str, allow_nan=False) + "\n")
@@ -110,6 +112,7 @@ def write_pictures(root: Path, record: Record, pictures: Mapping[str, NDArray]) 
     from PIL import Image
 
     folder = pictures_folder(root, record)
+    shutil.rmtree(folder, ignore_errors=True)  # pictures of an earlier run are not this one's
     for case, frames in pictures.items():
         folder.mkdir(parents=True, exist_ok=True)
         rows, count, height, width, _ = frames.shape

@@ -6,6 +6,7 @@ is listed with its reason, the rest goes on, nothing that was finished is lost.
 
 from __future__ import annotations
 
+import hashlib
 import os
 import sys
 from collections.abc import Iterable, Iterator, Mapping
@@ -22,7 +23,8 @@ from tqdm import tqdm
 import adapters
 from vaebench import plugins, results
 from vaebench.config import RunConfig, as_dict
-from vaebench.machine import describe, device_name, pick_device, rank_and_world
+from vaebench.machine import describe, device_name, pick_device, rank_and_world, versions
+from vaebench.plugins import did_you_mean
 from vaebench.results import Failure, Record
 from vaebench.store import Store
 
@@ -32,7 +34,9 @@ if TYPE_CHECKING:
     from vaebench.data import VideoSource
     from vaebench.suites import Case, Statistics, Suite
     from vaebench.vae import VAESpec
+    from vaebench.video import Clip
 
+PROSE = ("note", "license", "reference")  # of a spec: they change no number
 AHEAD = 4  # cases decoded ahead of the device
 DECODED_BYTES = 1 << 29  # decoded clips kept for the next VAE: 80 clips of 33x256x256
 
@@ -42,7 +46,7 @@ class Outcome:
     """What a run leaves: its records, what failed on the way, and what could not be run for want of weights."""
 
     records: list[Record] = field(default_factory=list)
-    failed: list[Failure] = field(default_factory=list)
+    failed: list[tuple[str, Failure]] = field(default_factory=list)  # with the VAE that it befell
     not_ready: dict[str, str] = field(default_factory=dict)  # VAE -> how to get its weights
     waiting: list[str] = field(default_factory=list)  # VAEs whose other shards have not finished
 
@@ -57,11 +61,13 @@ def run(config: RunConfig) -> Outcome:
     ValueError or OSError, one line for the user, where nothing can be run at all: an unknown name, no clips, a folder
     that cannot be read or written.  What fails of single clips and models is in the outcome instead.
     """
+    # "float32" is float32: TF32, which torch allows convolutions by default, costs three digits of them
+    torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = False
     suite: Suite = plugins.find("suites", config.suite).build(config)
     shard = _shard(config.shard)
     outcome = Outcome()
     chosen = _choose(config, suite, outcome)
-    source: VideoSource = plugins.find("data", config.data).build(config)
+    source = _Listed.of(plugins.find("data", config.data).build(config))
     _check_writable(Path(config.results))
     _check_writable(Path(config.runs))
     jobs = [_Job(name, suite, source, config) for name in chosen]
@@ -81,18 +87,36 @@ def _choose(config: RunConfig, suite: Suite, outcome: Outcome) -> list[str]:
     if config.vaes is not None and not config.vaes:
         raise ValueError("vaes=[] names no VAE; leave it out to run all that are ready")
     asked = config.vaes if config.vaes is not None else suite.default_vaes(adapters.names())
-    for name in asked:
-        adapters.find(name)
+    modes = {mode for name in asked for mode in adapters.find(name).modes}
+    if config.mode not in modes:
+        raise ValueError(
+            f"no mode {config.mode!r}{did_you_mean(config.mode, sorted(modes))} (there are: {', '.join(sorted(modes))})"
+        )
     chosen = []
     for name in dict.fromkeys(asked):
         how = adapters.available(name, config.weights) if suite.needs_weights else ""
         if how:
             outcome.not_ready[name] = how
-        elif config.mode not in (modes := adapters.find(name).modes):
-            outcome.not_ready[name] = f"has no mode {config.mode!r} (it has: {', '.join(modes)})"
+        elif config.mode not in (own := adapters.find(name).modes):
+            outcome.not_ready[name] = f"has no mode {config.mode!r} (it has: {', '.join(own)})"
         else:
             chosen.append(name)
     return chosen
+
+
+@dataclass
+class _Listed:
+    """A source whose clips were listed once, for all VAEs."""
+
+    identity: dict[str, str]
+    clips: list[Clip]
+
+    @classmethod
+    def of(cls, source: VideoSource) -> _Listed:
+        return cls(source.identity, list(source))
+
+    def __iter__(self) -> Iterator[Clip]:
+        return iter(self.clips)
 
 
 class _Job:
@@ -105,9 +129,10 @@ class _Job:
         self.cases = list(suite.cases(source, self.spec))
         facts = {
             "suite": [suite.name, suite.version, suite.identity],
-            "vae": [asdict(self.spec), self.weights],
+            "vae": [{key: value for key, value in asdict(self.spec).items() if key not in PROSE}, self.weights],
             "data": source.identity,
-            "torch": torch.__version__,
+            "code": code_digest(self.spec.family),
+            "torch": [torch.__version__, *versions().values()],
             "device": device_name(pick_device(config.device)),
         }
         self.fingerprint = results.fingerprint(facts)
@@ -125,7 +150,7 @@ class _Job:
             if self.config.fail_fast:
                 raise
             self.broken = explain(error)
-            outcome.failed.append(Failure(self.name, "", self.broken))
+            outcome.failed.append((self.name, Failure(self.name, "", self.broken)))
             bar.update(len(missing))
             return
         for case in ahead.decoded(missing):
@@ -159,9 +184,10 @@ def _conclude(job: _Job, outcome: Outcome) -> None:
         else:
             outcome.waiting.append(job.name)
             return
-    outcome.failed.extend(failed)
+    outcome.failed.extend((job.name, failure) for failure in failed)
     if kept:
-        outcome.failed.extend(Failure(job.name, "", said) for said in job.suite.demands(job.spec, kept))
+        broken = job.suite.demands(job.spec, kept)
+        outcome.failed.extend((job.name, Failure(job.name, "", said)) for said in broken)
         record = _record(job, kept, failed)
         root = Path(job.config.results)
         with _disk(root):
@@ -172,18 +198,21 @@ def _conclude(job: _Job, outcome: Outcome) -> None:
 
 def _record(job: _Job, kept: Mapping[str, Statistics], failed: list[Failure]) -> Record:
     config = job.config
+    machine = asdict(describe(pick_device(config.device)))
+    # a suite that sets the flags itself, in processes of its own, says which
+    machine["flags"] |= {key: value for key, value in job.suite.identity.items() if key in machine["flags"]}
     fitted = f"{job.spec.fit(config.num_frames)} frames, size a multiple of {job.spec.size_multiple}"
     return Record(
         suite=job.suite.name,
         suite_version=job.suite.version,
-        vae={**asdict(job.spec), "name": job.name, "weights": job.weights},
+        vae={**asdict(job.spec), "name": adapters.label(job.name, config.weights), "weights": job.weights},
         data={**job.source.identity, "padded_to": fitted},
         config={**as_dict(config), "vaes": [job.name]},
         setting=job.suite.setting(job.source),
         scores=job.suite.summarize(kept),
         absent=dict(job.suite.absent),
         failed=failed,
-        machine=asdict(describe(pick_device(config.device))),
+        machine=machine,
         fingerprint=job.fingerprint,
         created=datetime.now(timezone.utc).isoformat(timespec="seconds"),
         extra=job.suite.extra(kept),
@@ -222,11 +251,11 @@ class _Ahead:
 
     def _load(self, case: Case) -> Tensor:
         assert case.clip is not None
-        if case.id in self.kept:
-            return self.kept[case.id]
+        if case.clip.id in self.kept:
+            return self.kept[case.clip.id]
         frames = case.clip.load()
         if self.kept_bytes + frames.nbytes <= DECODED_BYTES:
-            self.kept[case.id] = frames
+            self.kept[case.clip.id] = frames
             self.kept_bytes += frames.nbytes
         return frames
 
@@ -265,19 +294,48 @@ def _shard(text: str) -> tuple[int, int]:
     return int(index), int(total)
 
 
+def code_digest(family: str) -> str:
+    """sha256 of the source that a number comes from: ours, and the module of a VAE from somebody else's package.
+
+    An edit anywhere there starts a new store; nothing that an older version measured is taken for this one's.
+    """
+    here = Path(__file__).parent
+    files = [here / name for name in ("vae.py", "video.py", "protocol.py")]
+    for folder in (
+        here / "suites",
+        here / "metrics",
+        here / "data",
+        here / "latte",
+        here.parent / "adapters",
+        here.parent / "wfvae",
+    ):
+        files += sorted(folder.rglob("*.py"))
+    files.append(Path(str(plugins.find("adapters", family).__file__)))
+    digest = hashlib.sha256()
+    for file in files:
+        digest.update(file.read_bytes())
+    return digest.hexdigest()
+
+
 def report(outcome: Outcome, stream: Any = None) -> None:
     """What went wrong or was left out, a line each, to stderr."""
     stream = stream or sys.stderr
-    for (case, reason), where in _grouped(outcome.failed).items():
-        print(f"failed: {case}{f' ({where})' if where else ''}: {reason}", file=stream)
+    for (case, file, reason), names in _grouped(outcome.failed).items():
+        where = f" ({file})" if file and file not in reason else ""
+        who = "" if names == [case] else f" [{', '.join(names)}]"
+        print(f"failed: {case}{where}: {reason}{who}", file=stream)
     for score, reason in _absent(outcome.records).items():
         print(f"absent: {score}: {reason}", file=stream)
     if outcome.waiting:
         print(f"waiting for other shards: {', '.join(outcome.waiting)}", file=stream)
 
 
-def _grouped(failed: list[Failure]) -> dict[tuple[str, str], str]:
-    return {(failure.case, failure.reason): failure.file for failure in failed}  # one line for all VAEs
+def _grouped(failed: list[tuple[str, Failure]]) -> dict[tuple[str, str, str], list[str]]:
+    """A line for each case and reason, with all the VAEs that it befell."""
+    groups: dict[tuple[str, str, str], list[str]] = {}
+    for name, failure in failed:
+        groups.setdefault((failure.case, failure.file, failure.reason), []).append(name)
+    return groups
 
 
 def _absent(records: list[Record]) -> dict[str, str]:

@@ -32,7 +32,7 @@ class Store:
         return self.folder / f"{readable}-{zlib.crc32(case.encode()):08x}.npz"
 
     def __contains__(self, case: str) -> bool:
-        return self._file(case).is_file()
+        return zipfile.is_zipfile(self._file(case))  # what was cut short has lost the index at its end
 
     def get(self, case: str) -> dict[str, NDArray] | None:
         """What was kept of `case`; None if nothing was, or if the file is damaged (it will be measured again)."""
@@ -42,8 +42,8 @@ class Store:
                 return dict(arrays)
         except FileNotFoundError:
             return None
-        except (ValueError, OSError, EOFError, zipfile.BadZipFile, zlib.error):
-            file.unlink(missing_ok=True)  # cut short by a full disk or a dying machine: as if it had never been
+        except (ValueError, EOFError, zipfile.BadZipFile, zlib.error):
+            file.unlink(missing_ok=True)  # damaged by a dying machine: as if it had never been
             return None
 
     def put(self, case: str, statistics: Statistics) -> None:
@@ -57,6 +57,7 @@ class Store:
             except BaseException:
                 Path(part.name).unlink(missing_ok=True)
                 raise
+        os.chmod(part.name, 0o644)  # a temporary file is private; another user's shard must read it
         Path(part.name).replace(self._file(case))
         self._mark(case).unlink(missing_ok=True)
 

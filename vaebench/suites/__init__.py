@@ -11,6 +11,8 @@ from dataclasses import dataclass
 from itertools import islice
 from typing import TYPE_CHECKING, Any, Protocol
 
+from vaebench import protocol
+
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
@@ -88,5 +90,8 @@ def video_setting(config: RunConfig, source: VideoSource) -> str:
     parts += [f"first{config.clips}"] if config.clips else []
     parts += [config.protocol] if config.protocol != "default" else []
     parts += [config.mode] if config.mode != "whole" else []
-    parts += [choice for choice in (config.posterior, config.dtype) if choice]
+    usual = protocol.load(config.protocol)
+    parts += [config.posterior] if config.posterior not in ("", usual.posterior) else []
+    parts += [f"seed{config.seed}"] if config.seed and (config.posterior or usual.posterior) == "sample" else []
+    parts += [config.dtype] if config.dtype not in ("", usual.dtype) else []
     return "-".join(parts)

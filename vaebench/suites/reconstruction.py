@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import zlib
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -45,11 +45,11 @@ class Reconstruction:
         self.protocol = protocol.load(config.protocol)
         self.posterior = config.posterior or self.protocol.posterior
         self.dtype = config.dtype or self.protocol.dtype
-        names = chosen.metrics or self.protocol.metrics
-        self.metrics, self.absent = build_metrics(names, self.device, config.num_frames)
+        self.chosen = chosen.metrics or list(self.protocol.metrics)
+        self.metrics, self.absent = build_metrics(self.chosen, self.device, config.num_frames)
         self.identity = {
             "metrics": {name: metric.version for name, metric in self.metrics.items()},
-            "protocol": asdict(self.protocol),
+            "protocol": [self.protocol.name, self.protocol.rounding, self.protocol.codec],
             **{key: getattr(config, key) for key in ("num_frames", "size", "mode")},
             **{"posterior": self.posterior, "dtype": self.dtype, "keep": chosen.keep},
             "seed": config.seed if self.posterior == "sample" else None,
@@ -59,7 +59,9 @@ class Reconstruction:
         return list(names)
 
     def setting(self, source: VideoSource) -> str:
-        return video_setting(self.config, source)
+        # a choice of metrics of one's own stands apart, so that a try never takes the place of a full record
+        own = [] if self.chosen == list(self.protocol.metrics) else ["+".join(self.chosen)]
+        return "-".join([video_setting(self.config, source), *own])
 
     def open(self, name: str) -> VideoVAE:
         return adapters.load(
