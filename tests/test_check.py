@@ -88,6 +88,36 @@ def test_a_planted_fault_is_found_by_its_own_test(fault: str, monkeypatch: pytes
     assert _verdicts(monkeypatch, fault)[FAULTS[fault]].passed is False
 
 
+@pytest.mark.parametrize(
+    ("word", "said"),
+    [
+        ("dtype=float33", "dtype='float33' is not one of float32, bfloat16, float16"),
+        ("num_frames=0", "num_frames=0 should be at least 1"),
+        ("size=-8", "size=-8 should be at least 1"),
+    ],
+)
+def test_a_wrong_setting_is_told_before_anything_runs(word: str, said: str):
+    with pytest.raises(ValueError, match=said):
+        check.check("pool/4x8x8", [word])
+
+
+def test_a_verdict_is_given_as_soon_as_it_is_known(monkeypatch: pytest.MonkeyPatch):
+    ran = []
+
+    def first(subject):
+        ran.append("first")
+        return True, ""
+
+    def second(subject):
+        ran.append("second")
+        return True, ""
+
+    monkeypatch.setattr(check, "TESTS", (first, second))
+    found = check.verdicts("pool/4x8x8", check.CheckConfig(num_frames=4, size=16))
+    assert next(found).test == "first"
+    assert ran == ["first"]
+
+
 def test_a_wrong_claim_of_causality_is_found_both_ways():
     pool = adapters.load("pool/4x8x8")
     subject = check.Subject("pool/4x8x8", pool, check.pattern(16, 16), check.CheckConfig(), "none")

@@ -37,13 +37,32 @@ def test_options_are_checked_against_the_suites_own_dataclass():
         (["dtype=int8"], "dtype='int8' is not one of float32, bfloat16, float16"),
         (["size"], "settings read key=value"),
         (["num_frames=0"], "at least 1"),
+        (["clips=0"], "clips=0 should be at least 1"),
         (["weights=/tmp/x"], "belongs to one VAE"),
+        (["vaes=[pool/4x8x8"], r"cannot read 'vaes=\[pool/4x8x8'.*key=\[one,two\]"),
+        (["metrics=[psnr"], "cannot read"),
     ],
 )
 def test_a_wrong_setting_is_one_clear_line(words: list[str], said: str):
     with pytest.raises(ValueError, match=said) as caught:
         parse_run(words)
     assert "\n" not in str(caught.value)
+
+
+def test_one_word_where_a_list_belongs_is_the_list_of_it(tmp_path: Path):
+    @dataclass(frozen=True)
+    class Options:
+        metrics: list[str] = field(default_factory=list)
+        lengths: list[int] = field(default_factory=list)
+
+    assert parse_run(["vaes=pool/4x8x8"]).vaes == ["pool/4x8x8"]
+    assert parse_run(["vaes=null"]).vaes is None
+    assert parse_run(["num_frames=17", "options.keep=a"]).options == {"keep": "a"}
+    given = parse_run(["metrics=psnr", "lengths=33"]).options
+    assert options(Options, given) == Options(["psnr"], [33])
+    file = tmp_path / "run.yaml"
+    file.write_text("vaes: dct/4\n")
+    assert parse_run([], file=str(file)).vaes == ["dct/4"]
 
 
 def test_a_file_that_is_no_yaml_is_named(tmp_path: Path):
@@ -63,6 +82,14 @@ def test_a_record_is_a_config(tmp_path: Path):
     file.write_text('{"config": {"size": 96, "vaes": ["pool/4x8x8"], "options": {"keep": 1}}}')
     config = parse_run([], file=str(file))
     assert (config.size, config.vaes, config.options) == (96, ["pool/4x8x8"], {"keep": 1})
+
+
+def test_a_record_whose_config_is_no_object_is_named(tmp_path: Path):
+    file = tmp_path / "pool.json"
+    for config in ("[]", "3", "null"):
+        file.write_text(f'{{"config": {config}}}')
+        with pytest.raises(ValueError, match=r"pool\.json is not a record of vaebench: its config is a \w+, no object"):
+            parse_run([], file=str(file))
 
 
 def test_the_configuration_is_frozen():

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,13 +16,12 @@ import torch
 from torch import Tensor
 
 import adapters
-from vaebench.config import parse
+from vaebench.config import check_values, parse
 from vaebench.machine import pick_device
-from vaebench.vae import VideoVAE, check_latent, check_reconstruction, reconstruct
+from vaebench.vae import LOSSLESS_TOLERANCE, VideoVAE, check_latent, check_reconstruction, reconstruct
 
 CANARIES = Path(__file__).parent / "reference" / "canaries.json"
 PROBES = 16  # values kept of a canary's latent and frames
-TOLERANCE = {"float32": 2e-5, "bfloat16": 0.1, "float16": 0.02}  # of a mode that claims to be lossless
 
 
 @dataclass(frozen=True)
@@ -69,8 +68,11 @@ def pattern(num_frames: int, size: int) -> Tensor:
 
 
 def check(name: str, settings: Sequence[str]) -> int:
-    """Print a verdict a line; 0 if none failed, 1 otherwise.  ValueError or OSError if the VAE cannot be loaded."""
-    config = parse(CheckConfig, settings)
+    """Print a verdict a line; 0 if none failed, 1 otherwise.
+
+    ValueError for a setting that is none, ValueError or OSError if the VAE cannot be loaded.
+    """
+    config = check_values(parse(CheckConfig, settings))
     failed = 0
     for verdict in verdicts(name, config):
         print(verdict, flush=True)
@@ -82,18 +84,16 @@ def check(name: str, settings: Sequence[str]) -> int:
     return int(failed > 0)
 
 
-def verdicts(name: str, config: CheckConfig) -> Sequence[Verdict]:
+def verdicts(name: str, config: CheckConfig) -> Iterator[Verdict]:
+    """One verdict for each of TESTS, as soon as it is known."""
     subject = _subject(name, config)
-    found = []
     for test in TESTS:
-        label = test.__name__.strip("_").replace("_", " ")
         try:
             with torch.inference_mode():
                 passed, said = test(subject)
         except Exception as error:  # a crash is a verdict too, and the other tests still have something to say
             passed, said = False, f"{type(error).__name__}: {error}"
-        found.append(Verdict(label, passed, said))
-    return found
+        yield Verdict(test.__name__.strip("_").replace("_", " "), passed, said)
 
 
 def _subject(name: str, config: CheckConfig) -> Subject:
@@ -172,7 +172,7 @@ def batch(subject: Subject) -> Answer:
     alone = subject.vae.encode(video).mode()
     together = subject.vae.encode(pair).mode()[:1]
     difference = _distance(alone, together)
-    limit = TOLERANCE[subject.config.dtype]
+    limit = LOSSLESS_TOLERANCE[subject.config.dtype]
     return difference <= limit, f"alone and in a batch of two differ by {difference:.1e}"
 
 
@@ -277,7 +277,7 @@ def block_wise_against_whole(subject: Subject) -> Answer:
         differences += [_distance(whole, vae.decode(whole_latent))] if same_shape else []
         worst = max(differences, default=float("inf"))
         if mode in spec.lossless_modes:
-            passed = passed and worst <= TOLERANCE[subject.config.dtype]
+            passed = passed and worst <= LOSSLESS_TOLERANCE[subject.config.dtype]
         claim = ", said to be lossless" if mode in spec.lossless_modes else ""
         said.append(f"{mode} differs by {worst:.1e}{claim}")
     return passed, "; ".join(said)

@@ -10,7 +10,7 @@ import json
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast, get_args, get_origin, get_type_hints
 
 from vaebench.plugins import did_you_mean
 
@@ -45,6 +45,7 @@ CHOICES = {
     "posterior": ("mode", "sample"),
     "dtype": ("float32", "bfloat16", "float16"),
 }
+AT_LEAST_ONE = ("num_frames", "size", "clips")
 T = TypeVar("T")
 
 
@@ -57,12 +58,7 @@ def parse_run(words: Sequence[str], *, suite: str = "", file: str = "") -> RunCo
     names = {f.name for f in fields(RunConfig)}
     prefixed = [word if _key(word).split(".")[0] in names else f"options.{word}" for word in words]
     data = {**_from_file(file), **({"suite": suite} if suite else {})}
-    config = _fill(RunConfig, data, prefixed)
-    for key, allowed in CHOICES.items():
-        if getattr(config, key) not in ("", *allowed):
-            raise ValueError(f"{key}={getattr(config, key)!r} is not one of {', '.join(allowed)}")
-    if config.num_frames < 1 or config.size < 1 or (config.clips is not None and config.clips < 1):
-        raise ValueError("num_frames, size and clips are at least 1")
+    config = check_values(_fill(RunConfig, data, prefixed))
     if config.weights and (config.vaes is None or len(config.vaes) != 1):
         raise ValueError("weights=PATH belongs to one VAE: name it, vaes=[family/variant]")
     return config
@@ -78,6 +74,17 @@ def parse(kind: type[T], words: Sequence[str], file: str = "") -> T:
     for word in words:
         _key(word)
     return _fill(kind, _from_file(file), list(words))
+
+
+def check_values(config: T) -> T:
+    """`config`, if its settings of CHOICES and AT_LEAST_ONE have legal values; ValueError naming the first that has not."""
+    for setting in fields(config):  # type: ignore[arg-type]  # T is a dataclass
+        value, allowed = getattr(config, setting.name), CHOICES.get(setting.name)
+        if allowed and value not in (setting.default, *allowed):
+            raise ValueError(f"{setting.name}={value!r} is not one of {', '.join(allowed)}")
+        if setting.name in AT_LEAST_ONE and value is not None and value < 1:
+            raise ValueError(f"{setting.name}={value} should be at least 1")
+    return config
 
 
 def as_dict(config: Any) -> dict[str, Any]:
@@ -104,9 +111,11 @@ def _from_file(file: str) -> dict[str, Any]:
         return {}
     if file.endswith(".json"):  # a record is a config: run it again
         try:
-            config: dict[str, Any] = json.loads(Path(file).read_text())["config"]
+            config = json.loads(Path(file).read_text())["config"]
         except (OSError, ValueError, KeyError, TypeError) as reason:
             raise ValueError(f"{file} is not a record of vaebench: {reason}") from None
+        if not isinstance(config, dict):
+            raise ValueError(f"{file} is not a record of vaebench: its config is a {type(config).__name__}, no object")
         return config
     return read_yaml(Path(file))
 
@@ -127,9 +136,34 @@ def _fill(kind: type[T], data: dict[str, Any], words: list[str]) -> T:
         if key not in known:
             raise ValueError(f"no setting {key!r}{did_you_mean(key, known)} (there are: {', '.join(known)})")
     try:
-        merged = OmegaConf.merge(OmegaConf.structured(kind), data, OmegaConf.from_dotlist(words))
-        filled = OmegaConf.to_object(merged)
+        given = [_lists(kind, layer) for layer in (data, *map(_read_word, words))]
+        filled = OmegaConf.to_object(OmegaConf.merge(OmegaConf.structured(kind), *given))
     except OmegaConfBaseException as reason:
         raise ValueError(f"{reason.full_key or 'settings'}: {str(reason).splitlines()[0]}") from None
     assert isinstance(filled, kind)
     return filled
+
+
+def _read_word(word: str) -> dict[str, Any]:
+    """`a.b=value`, the value in YAML, as nested dictionaries."""
+    from omegaconf import OmegaConf
+    from yaml import YAMLError
+
+    try:
+        return cast(dict[str, Any], OmegaConf.to_container(OmegaConf.from_dotlist([word])))
+    except YAMLError as reason:
+        why = getattr(reason, "problem", None) or "it is no YAML"
+        raise ValueError(f"cannot read {word!r} ({why}); a list reads key=[one,two]") from None
+
+
+def _lists(kind: type[T], given: dict[str, Any]) -> dict[str, Any]:
+    """`vaes=pool/4x8x8` means the list of that one: a single value where a list belongs is put into one."""
+    hints = get_type_hints(kind)
+    return {
+        key: [value] if _is_list(hints[key]) and isinstance(value, str | int | float) else value
+        for key, value in given.items()
+    }
+
+
+def _is_list(hint: Any) -> bool:
+    return list in (get_origin(part) or part for part in (hint, *get_args(hint))) and get_origin(hint) is not dict

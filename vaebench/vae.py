@@ -25,6 +25,10 @@ if TYPE_CHECKING:
     from vaebench.video import Latent, Video
 
 
+# how far a mode that claims to be lossless may be from "whole", by dtype: the largest difference, relative to the largest value
+LOSSLESS_TOLERANCE = {"float32": 2e-5, "bfloat16": 0.1, "float16": 0.02}
+
+
 @dataclass(frozen=True)
 class FrameRule:
     """The legal numbers of frames: `offset + k * stride`, at least `minimum`.  CogVideoX is (8, 1), Allegro (4, 0)."""
