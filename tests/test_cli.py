@@ -101,6 +101,19 @@ def test_the_process_itself_ends_with_the_exit_code_and_no_traceback():
     assert "no 'nonsense' in suites" in done.stderr
 
 
+def test_a_package_that_only_some_commands_need_is_named_with_the_way_to_get_it(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+):
+    import vaebench.config
+
+    def parse_run(*_: object, **__: object) -> None:
+        raise ModuleNotFoundError("No module named 'accelerate'", name="accelerate")
+
+    monkeypatch.setattr(vaebench.config, "parse_run", parse_run)
+    assert cli.main(["run"]) == 2
+    assert "pip install '.[train]'" in capsys.readouterr().err
+
+
 def test_every_plugin_has_a_first_sentence(capsys: pytest.CaptureFixture[str]):
     for kind in ("metrics", "data", "suites"):
         assert cli.main(["list", kind]) == 0

@@ -17,6 +17,7 @@ from vaebench import __version__, plugins
 
 _DEFAULT = re.compile(r"field\(default_factory=(.*)\)$")
 _EMPTY = {"list": "[]", "dict": "{}"}
+EXTRAS = {"accelerate": "train", "tensorboard": "train"}  # packages that only some commands need
 KINDS = ("adapters", "metrics", "data", "suites")
 
 
@@ -34,6 +35,11 @@ def main(words: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         print("\nstopped; what was finished is kept, and the same command goes on from there", file=sys.stderr)
         return 130
+    except ModuleNotFoundError as error:
+        if error.name not in EXTRAS:
+            raise
+        print(f"vaebench: this needs {error.name}: pip install '.[{EXTRAS[error.name]}]'", file=sys.stderr)
+        return 2
     except BrokenPipeError:  # `vaebench list | head`
         sys.stderr.close()
         return 0
