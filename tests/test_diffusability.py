@@ -357,7 +357,8 @@ def test_a_smoke_test_runs_from_clip_to_table_and_says_what_it_is(capsys: pytest
     assert "absent: fvd16: not available: i3d_torchscript.pt is not here" in said.err
     found = record()
     assert found.extra["smoke_test"] is True
-    assert found.scores["denoising_loss"].n == 2  # a quarter of eight clips was not learned
+    assert found.scores["denoising_loss"].n == 2  # a quarter of eight clips
+    assert "of 2 videos that were not learned" in found.scores["denoising_loss"].note
     assert len(found.extra["denoising_loss"]) == 16
     assert "fvd16" not in found.scores
     from PIL import Image
@@ -456,6 +457,29 @@ def test_ucf_is_learned_with_classes_and_scored_against_reals_and_rebuilt_reals(
     assert legacy.scores["denoising_loss"] == found.scores["denoising_loss"]  # the same training
     assert legacy.scores["fvd16"].value != found.scores["fvd16"].value
     assert len(list(Path("runs").glob("latte-*"))) == 1
+
+
+@pytest.mark.usefixtures("small")
+def test_sky_is_learned_without_classes_and_short_scenes_are_left_out_and_said(
+    sky: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(_generation, "extractor", means)
+    monkeypatch.setattr(diffusability.weights, "path", lambda file: sky / "07/07_1/sky_0.png")
+    assert run("vaes=[pool/4x8x8]", "data=skytimelapse", f"root={sky}", "samples=2", "clip_frames=16") == 0
+    found = record("smoke-test-skytimelapse_sky_train-32px-samples-2-clip-frames-16")
+    assert [line.split(":")[0] for line in found.extra["latents"]["left_out"]] == ["07/07_2 0"]
+    assert "learned, none was held out" in found.scores["denoising_loss"].note
+    assert found.scores["fvd16"].value is None  # one real clip is left
+    assert found.scores["fvd16"].note == "a Fréchet distance needs 2 videos a side"
+    assert "UCF-101 alone" in found.absent["is_debiased"]
+
+
+def test_samples_of_a_diverged_model_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    model = _generation.Latte(_trained.LatteConfig(3, 1, 2, 2, 1, 2, 16, 2))
+    torch.nn.init.constant_(model.final_layer.linear.bias, math.nan)
+    scaling = _latents.published(adapters.find("pool/4x8x8"))
+    with pytest.raises(ValueError, match=r"2 of 2 samples .* diverged"):
+        _generation.generate(model, adapters.load("pool/4x8x8"), scaling, range(2), Sampling("2", "ddim", 1.0), seed=0)
 
 
 @pytest.mark.usefixtures("small")

@@ -121,7 +121,7 @@ def generate(
     seed: int,
     channels: Guided = "all",
 ) -> list[Video]:
-    """The samples of these numbers, decoded one by one: float32 (1, 3, T, H, W), about -1..1."""
+    """The samples of these numbers, decoded one by one: float32 (1, 3, T, H, W), about -1..1.  ValueError if any is not finite."""
     device = model.pos_embed.device
     classes = model.config.classes
     labels = torch.tensor([label_of(seed, number, classes) for number in numbers]) if classes else None
@@ -134,6 +134,11 @@ def generate(
             scale=how.guidance if classes else 1.0,
             channels=channels,
             method=how.method,
+        )
+    broken = int((~latents.isfinite().flatten(1).all(1)).sum())
+    if broken:
+        raise ValueError(
+            f"{broken} of {len(latents)} samples have values that are not finite: the training has diverged"
         )
     return [vae.decode(scaling.undo(latent[None].float())) for latent in latents]
 

@@ -216,7 +216,7 @@ class Diffusability:
             return self._latents(vae)
         if kind == "denoising":
             errors = denoising_loss(self._trained(vae), vae.grid, range(len(vae.grid)), seed=self.config.seed)
-            return {"errors": errors.numpy()}
+            return {"errors": errors.numpy(), "held_out": np.array(len(vae.held_out))}
         first, last = (int(number) for number in numbers.split("-"))
         return (self._reals if kind == "reals" else self._samples)(vae, range(first, last + 1))
 
@@ -270,6 +270,8 @@ class Diffusability:
             seed=plan.seed,
             clips=plan.clips,
         )
+        readable = {window.clip for window in subject.cache.windows}
+        found = [window for window in found if window.clip in readable]
         if self.chosen.real_selection == "random":
             order = np.random.default_rng(plan.seed).permutation(len(found))
             found = [found[i] for i in order]
@@ -296,7 +298,7 @@ class Diffusability:
     def summarize(self, statistics: Mapping[str, Statistics]) -> dict[str, Score]:
         scores: dict[str, Score] = {}
         if "denoising" in statistics:
-            scores["denoising_loss"] = self._denoising(statistics["denoising"]["errors"])
+            scores["denoising_loss"] = self._denoising(**statistics["denoising"])
         ddof = 0 if self.chosen.covariance == "biased" else 1
         for name in self.extractors:
             sets = {kind: _joined(statistics, f"{kind} {name}") for kind in ("real", "rebuilt", "fake")}
@@ -306,16 +308,17 @@ class Diffusability:
                 scores |= _generation.distances(name, sets["real"], sets["rebuilt"], sets["fake"], ddof=ddof)
         return scores | (_of_latents(statistics["latents"]) if "latents" in statistics else {})
 
-    def _denoising(self, errors: NDArray) -> Score:
+    def _denoising(self, errors: NDArray, held_out: NDArray) -> Score:
         by_window = errors.mean(0)
         stderr, low, high = interval(by_window)
         unseen = (
-            "videos not learned" if self.tier.held_out else "videos that were learned too, as in the paper's protocol"
+            f"{held_out} videos that were not learned" if held_out else "videos that were learned, none was held out"
         )
         toy = "SMOKE TEST, a toy model that says nothing of the VAE; " if self.chosen.tier == "smoke" else ""
         note = (
-            f"{toy}mean squared error of the noise at {len(errors)} log SNRs on {unseen}; read it beside gaussian_loss, what a "
-            "linear denoiser reaches: latent spaces differ in how much there is to know"
+            f"{toy}mean squared error of the noise at {len(errors)} log SNRs, of {unseen}; read it beside gaussian_loss, what "
+            "a linear denoiser reaches: latent spaces differ in how much there is to know; the interval is over windows, "
+            "of which several are of one video"
         )
         return Score(float(by_window.mean()), "", "lower", len(by_window), stderr, low, high, note=note)
 
