@@ -8,9 +8,9 @@ only where it is named.
 from __future__ import annotations
 
 from dataclasses import replace
-from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
+from adapters._own import of_ones_own, variant_of
 from vaebench import plugins, weights
 from vaebench.vae import VAESpec, VideoVAE
 
@@ -36,12 +36,17 @@ def find(name: str) -> VAESpec:
         if hasattr(module, "spec_of"):  # the family can tell its configuration from a checkpoint
             spec: VAESpec = module.spec_of(path)
             return spec
-        return replace(next(iter(_variants(family).values())), variant=Path(path).stem)
+        first = next(iter(_variants(family).values()))
+        if not first.source:
+            raise ValueError(
+                f"{family} has no weights, so none of one's own; name a variant ({', '.join(module.VARIANTS)})"
+            )
+        weights.find("", path)
+        return of_ones_own(first, path)
     family, _, variant = name.partition("/")
     variants = _variants(family)
     if _is_untrained(name):
-        untrained: VAESpec = plugins.find("adapters", family).tiny().spec
-        return untrained
+        return _tiny(name).spec
     if not variant and len(variants) == 1:
         variant = next(iter(variants))
     if variant not in variants:
@@ -50,18 +55,26 @@ def find(name: str) -> VAESpec:
     return variants[variant]
 
 
+def label(name: str, override: str = "") -> str:
+    """How a record and a table call the VAE: never a path, and marked where its weights are not the released ones."""
+    family, path = _split_path(name)
+    if path:
+        return f"{family}/{variant_of(path)}"
+    spec = find(name)
+    return f"{spec.name} (own weights)" if override and spec.source else spec.name
+
+
 def available(name: str, override: str = "") -> str:
     """ "" where `name` can run here with real weights; otherwise how to get them."""
     if _is_untrained(name):
         return ""
-    family, path = _split_path(name)
     spec = find(name)
     try:
-        module = plugins.find("adapters", family)
+        module = plugins.find("adapters", spec.family)
         if hasattr(module, "requires"):  # a package or a version that the family cannot do without
             module.requires(spec)
-        if spec.source:
-            weights.find(spec.source, path or override)
+        if spec.source:  # of one's own: `find` has found it
+            weights.find(spec.source, override)
     except (weights.Unavailable, ImportError) as reason:
         return str(reason)
     return ""
@@ -75,17 +88,10 @@ def weights_digest(name: str, override: str = "") -> str:
     _, path = _split_path(name)
     if _is_untrained(name):
         return "random"
+    if path:
+        return weights.digest(weights.find("", path))
     spec = find(name)
-    if path and Path(path).is_file():
-        return weights.digest(Path(path))
-    return weights.digest(weights.find(spec.source, path or override)) if spec.source else "none"
-
-
-def label(name: str, override: str = "") -> str:
-    """How a table calls the VAE: its name, never a path, and marked where its weights are not the released ones."""
-    if ":" in name:
-        return find(name).name
-    return f"{name} (own weights)" if override else name
+    return weights.digest(weights.find(spec.source, override)) if spec.source else "none"
 
 
 def load(
@@ -107,12 +113,20 @@ def load(
     family, path = _split_path(name)
     module = plugins.find("adapters", family)
     if _is_untrained(name):
-        vae: VideoVAE = module.tiny(device=device, dtype=dtype, mode=mode)
-        return vae
+        return _tiny(name, device=device, dtype=dtype, mode=mode)
     spec = find(name)
     if mode not in spec.modes:
         raise ValueError(f"{spec.name} has no mode {mode!r} (it has: {', '.join(spec.modes)})")
-    vae = module.load(spec, weights=path or weights, device=device, dtype=dtype, mode=mode)
+    vae: VideoVAE = module.load(spec, weights=path or weights, device=device, dtype=dtype, mode=mode)
+    return vae
+
+
+def _tiny(name: str, **settings: Any) -> VideoVAE:
+    """The untrained network of a family, its spec under the name it was asked for by."""
+    family, _, variant = name.partition("/")
+    vae: VideoVAE = plugins.find("adapters", family).tiny(**settings)
+    if vae.spec.variant == "tiny":  # and not a transform, which has nothing to train
+        vae.spec = replace(vae.spec, variant=variant)  # type: ignore[misc]  # ours as long as nobody else has seen it
     return vae
 
 

@@ -17,7 +17,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
 
-from adapters._own import check_legal
+from adapters._own import check_legal, of_ones_own
 from vaebench import weights as places
 from vaebench.vae import Posterior, VAESpec
 
@@ -110,7 +110,7 @@ class Family:
             )
         file = places.find(spec.source, weights)
         state = self.read(file)
-        variant = spec.variant if spec.variant in self.variants else self._nearest(_shapes(state))
+        variant = spec.variant if spec.source else self._nearest(_shapes(state))
         published = self._published_config(file)
         with _uninitialised():
             model = self._build(published or self.configs.get(variant, {}))
@@ -158,9 +158,8 @@ class Family:
 
     def spec_of(self, path: str) -> VAESpec:
         """The spec of a checkpoint of one's own: of the variant with most tensors in common, under the name of the file."""
-        first = next(iter(self.variants.values()))
-        state = self.read(places.find(first.source, path))
-        return replace(self.variants[self._nearest(_shapes(state))], variant=Path(path).stem)
+        state = self.read(places.find("", path))
+        return of_ones_own(self.variants[self._nearest(_shapes(state))], path)
 
     def count_parameters(self, variant: str) -> int:
         """Of the released configuration, without a byte of weights."""

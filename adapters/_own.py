@@ -1,14 +1,18 @@
-"""The body shared by the families whose networks are written here (`_nets/`): the check at the door, casts, no gradients.
+"""What families share: the body of those whose networks are written here (`_nets/`), and checkpoints of one's own.
 
 torch is imported inside functions only.
 """
 
 from __future__ import annotations
 
+import os
+import re
 import warnings
 from collections.abc import Callable, Mapping
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from pathlib import Path
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from vaebench.vae import Posterior, VAESpec
 
@@ -17,6 +21,8 @@ if TYPE_CHECKING:
     from torch import Tensor, nn
 
     from vaebench.video import Latent, Video
+
+    Network = TypeVar("Network", bound=nn.Module)
 
 
 class OwnVAE:
@@ -35,7 +41,7 @@ class OwnVAE:
         *,
         device: torch.device | str,
         dtype: torch.dtype | None,
-        hazards: Mapping[str, str],
+        hazards: Mapping[str, str] = MappingProxyType({}),
     ) -> None:
         import torch
 
@@ -84,7 +90,34 @@ def check_legal(spec: VAESpec, video: Video) -> None:
         )
 
 
-def untrained(build: Callable[[], nn.Module], base: VAESpec) -> tuple[nn.Module, VAESpec]:
+def filled(
+    build: Callable[[], Network], state: Mapping[str, Any], file: Path, published: Callable[[str], str] = str
+) -> Network:
+    """A network with the tensors of a file, strictly; its own first weights are never drawn.  ValueError naming `file`."""
+    import torch
+
+    from adapters._nets.checkpoint import load_strict
+
+    with torch.device("meta"):
+        model = build()
+    load_strict(model, state, str(file), published)
+    return model
+
+
+def of_ones_own(base: VAESpec, path: str, **known: Any) -> VAESpec:
+    """`base` as the spec of the checkpoint at `path`: none of the release's claims to be its weights are kept."""
+    own = {"variant": variant_of(path), "source": "", "sha256": "", "reference": "a checkpoint of one's own"}
+    return replace(base, **{**own, **known})
+
+
+def variant_of(path: str) -> str:
+    """What a checkpoint of one's own is called: the folder it lies in and its name, a/ckpt.pt -> a-ckpt; no other path."""
+    place = Path(os.path.abspath(Path(path).expanduser()))
+    name = place.name if place.is_dir() else place.stem
+    return re.sub(r"[^A-Za-z0-9._-]+", "_", f"{place.parent.name}-{name}".strip("-"))
+
+
+def untrained(build: Callable[[], Network], base: VAESpec) -> tuple[Network, VAESpec]:
     """A network with random weights, the same for everyone (seed 0), and `base` as the spec of such a one."""
     import torch
 

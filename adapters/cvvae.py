@@ -12,7 +12,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from adapters._own import OwnVAE, check_mode, untrained
+from adapters._own import OwnVAE, check_mode, filled, untrained
 from vaebench import weights as places
 from vaebench.vae import FrameRule, VAESpec
 
@@ -67,9 +67,7 @@ def load(
     mode: str = "whole",
 ) -> OwnVAE:
     """The released weights, strictly, `.safetensors` or `.bin`; a `config.json` beside them sets the blocks of "native"."""
-    import torch
-
-    from adapters._nets.checkpoint import load_strict, read_state
+    from adapters._nets.checkpoint import read_state
     from adapters._nets.cvvae import CVVAE, SD3, Blocks, CVVAEConfig, published_name, read_config
 
     check_mode(spec, mode)
@@ -80,9 +78,7 @@ def load(
     beside = file.with_name("config.json")
     if beside.is_file():
         config, blocks = read_config(_json(beside))
-    with torch.device("meta"):
-        model = CVVAE(config)
-    load_strict(model, read_state(file), str(file), partial(published_name, config=config))
+    model = filled(lambda: CVVAE(config), read_state(file), file, partial(published_name, config=config))
     return _vae(spec, model, blocks, device, dtype, mode)
 
 
@@ -100,7 +96,6 @@ def tiny(
     check_mode(base, mode)
     config = CVVAEConfig((32, 32, 32, 32), base.latent_channels, num_blocks=1, sd3=variant == "sd3")
     model, spec = untrained(lambda: CVVAE(config), base)
-    assert isinstance(model, CVVAE)
     return _vae(spec, model, Blocks(frames=4, tile=64), device, dtype, mode)
 
 

@@ -8,17 +8,17 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
+from adapters._own import OwnVAE, check_mode, filled, untrained
 from vaebench import weights as weight_files
-from vaebench.vae import FrameRule, Posterior, VAESpec, VideoVAE
+from vaebench.vae import FrameRule, VAESpec
 
 if TYPE_CHECKING:
     import torch
 
-    from adapters._nets.odvae import ODVAE, Tiling
-    from vaebench.video import Latent, Video
+    from adapters._nets.odvae import ODVAE
 
 # pixels and latents of a tile's side, frames and latent frames of a piece, latent frames two pieces share
 TILINGS: dict[str, tuple[int, int, int, int, int]] = {
@@ -50,29 +50,6 @@ VARIANTS = {
 }
 
 
-@dataclass(frozen=True)
-class Adapter:
-    spec: VAESpec
-    model: ODVAE
-    tiling: Tiling | None
-    device: torch.device | str
-    dtype: torch.dtype
-
-    def encode(self, video: Video) -> Posterior:
-        import torch
-
-        with torch.no_grad():
-            moments = self.model.encode(video.to(self.device, self.dtype), self.tiling).float()
-        mean, logvar = moments.chunk(2, dim=1)
-        return Posterior(mean, logvar)
-
-    def decode(self, latent: Latent) -> Video:
-        import torch
-
-        with torch.no_grad():
-            return self.model.decode(latent.to(self.device, self.dtype), self.tiling).float()
-
-
 def load(
     spec: VAESpec,
     *,
@@ -80,22 +57,19 @@ def load(
     device: torch.device | str = "cpu",
     dtype: torch.dtype | None = None,
     mode: str = "whole",
-) -> VideoVAE:
+) -> OwnVAE:
     """The released checkpoint, or one of the same format; its `config.json`, where it lies beside, must describe this network."""
-    import torch
-
-    from adapters._nets.checkpoint import load_strict, read_state
+    from adapters._nets.checkpoint import read_state
     from adapters._nets.odvae import ODVAE, read_config
 
+    check_mode(spec, mode)
     if weights == weight_files.RANDOM:
-        return _ready(spec, ODVAE(), device, dtype or torch.float32, mode)
+        return _vae(spec, ODVAE(), device, dtype, mode)
     file = weight_files.find(spec.source, weights)
     described = file.with_name("config.json")
     config = read_config(json.loads(described.read_text())) if described.is_file() else None
-    with torch.device("meta"):
-        model = ODVAE(config)
-    load_strict(model, vae_of(read_state(file)), str(file))
-    return _ready(spec, model, device, dtype or torch.float32, mode)
+    model = filled(lambda: ODVAE(config), vae_of(read_state(file)), file)
+    return _vae(spec, model, device, dtype, mode)
 
 
 def vae_of(checkpoint: Mapping[str, Any]) -> dict[str, torch.Tensor]:
@@ -111,27 +85,22 @@ def vae_of(checkpoint: Mapping[str, Any]) -> dict[str, torch.Tensor]:
     return {key: value for key, value in state.items() if "loss" not in key}
 
 
-def tiny(*, device: torch.device | str = "cpu", dtype: torch.dtype | None = None, mode: str = "whole") -> VideoVAE:
-    import torch
-
+def tiny(*, device: torch.device | str = "cpu", dtype: torch.dtype | None = None, mode: str = "whole") -> OwnVAE:
+    """A narrow network with random weights; its tiles and pieces are the released ones."""
     from adapters._nets.odvae import ODVAE, ODVAEConfig
 
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(0)
-        model = ODVAE(ODVAEConfig(width=32, multipliers=(1, 1, 1, 1), res_blocks=1))
-    parameters = sum(p.numel() for p in model.parameters())
-    spec = replace(VARIANTS["1.2"], variant="tiny", source="", parameters=parameters)
-    return _ready(spec, model, device, dtype or torch.float32, mode)
+    check_mode(VARIANTS["1.2"], mode)
+    config = ODVAEConfig(width=32, multipliers=(1, 1, 1, 1), res_blocks=1)
+    model, spec = untrained(lambda: ODVAE(config), VARIANTS["1.2"])
+    return _vae(spec, model, device, dtype, mode)
 
 
-def _ready(spec: VAESpec, model: ODVAE, device: torch.device | str, dtype: torch.dtype, mode: str) -> Adapter:
+def _vae(spec: VAESpec, model: ODVAE, device: torch.device | str, dtype: torch.dtype | None, mode: str) -> OwnVAE:
     from adapters._nets.odvae import Tiling
 
-    if mode not in spec.modes:
-        raise ValueError(f"{spec.name} has no mode {mode!r} (it has: {', '.join(spec.modes)})")
     tiling = None
     if mode in TILINGS:
         size, latent_size, frames, latent_frames, shared = TILINGS[mode]
         tiling = Tiling(size, latent_size, frames, latent_frames, shared=shared)
-    model = model.to(device, dtype).eval().requires_grad_(False)
-    return Adapter(spec, model, tiling, device, dtype)
+    encode, decode = partial(model.encode, tiling=tiling), partial(model.decode, tiling=tiling)
+    return OwnVAE(spec, model, encode, decode, device=device, dtype=dtype)

@@ -11,7 +11,7 @@ from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING
 
-from adapters._own import OwnVAE, check_mode, untrained
+from adapters._own import OwnVAE, check_mode, filled, untrained
 from vaebench import weights as places
 from vaebench.vae import FrameRule, VAESpec
 
@@ -62,16 +62,14 @@ def load(
     """The released weights, strictly; ValueError too if their latent normalisation is not the spec's."""
     import torch
 
-    from adapters._nets.checkpoint import load_strict, read_state
+    from adapters._nets.checkpoint import read_state
     from adapters._nets.opensora import OpenSoraConfig, OpenSoraVAE
 
     check_mode(spec, mode)
     if weights == places.RANDOM:
         return _vae(spec, OpenSoraVAE(OpenSoraConfig()), PIECE, device, dtype, mode)
     file = places.find(spec.source, weights)
-    with torch.device("meta"):
-        model = OpenSoraVAE(OpenSoraConfig())
-    load_strict(model, read_state(file), str(file))
+    model = filled(lambda: OpenSoraVAE(OpenSoraConfig()), read_state(file), file)
     for name, stored, ours in (("scale", model.scale, SCALE), ("shift", model.shift, SHIFT)):
         if not torch.allclose(stored.float().flatten(), torch.tensor(ours), rtol=1e-2):  # it may be stored as bfloat16
             raise ValueError(f"{file} has {name} {stored.flatten().tolist()}, expected {list(ours)}: not this VAE")
@@ -85,7 +83,6 @@ def tiny(*, device: torch.device | str = "cpu", dtype: torch.dtype | None = None
     check_mode(V12, mode)
     config = OpenSoraConfig((32, 32, 32, 32), (32, 32, 32, 32), num_blocks=1)
     model, spec = untrained(lambda: OpenSoraVAE(config), V12)
-    assert isinstance(model, OpenSoraVAE)
     return _vae(spec, model, PIECE, device, dtype, mode)
 
 

@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
+from adapters._own import OwnVAE, check_mode, filled, untrained
 from vaebench import weights as weight_files
-from vaebench.vae import FrameRule, Posterior, VAESpec, VideoVAE
+from vaebench.vae import FrameRule, VAESpec
 
 if TYPE_CHECKING:
     import torch
 
     from adapters._nets.ssvae import SSVAE
-    from vaebench.video import Latent, Video
 
 # configs/inference.yaml of github.com/zai-org/SSVAE at 0b141f7: what a diffusion model sees is (z - MEAN) / STD
 MEAN = (
@@ -56,27 +55,6 @@ VARIANTS = {
 }
 
 
-@dataclass(frozen=True)
-class Adapter:
-    spec: VAESpec
-    model: SSVAE
-    device: torch.device | str
-    dtype: torch.dtype
-
-    def encode(self, video: Video) -> Posterior:
-        import torch
-
-        with torch.no_grad():
-            mean, logvar = self.model.encode(video.to(self.device, self.dtype)).float().chunk(2, dim=1)
-        return Posterior(mean, logvar)
-
-    def decode(self, latent: Latent) -> Video:
-        import torch
-
-        with torch.no_grad():
-            return self.model.decode(latent.to(self.device, self.dtype)).float()
-
-
 def load(
     spec: VAESpec,
     *,
@@ -84,20 +62,16 @@ def load(
     device: torch.device | str = "cpu",
     dtype: torch.dtype | None = None,
     mode: str = "whole",
-) -> VideoVAE:
+) -> OwnVAE:
     """The released Lightning checkpoint, or one of the same format."""
-    import torch
-
-    from adapters._nets.checkpoint import load_strict, read_state
+    from adapters._nets.checkpoint import read_state
     from adapters._nets.ssvae import SSVAE
 
+    check_mode(spec, mode)
     if weights == weight_files.RANDOM:
-        return _ready(spec, SSVAE(), device, dtype or torch.float32, mode)
+        return _vae(spec, SSVAE(), device, dtype)
     file = weight_files.find(spec.source, weights)
-    with torch.device("meta"):
-        model = SSVAE()
-    load_strict(model, vae_of(read_state(file)), str(file))
-    return _ready(spec, model, device, dtype or torch.float32, mode)
+    return _vae(spec, filled(SSVAE, vae_of(read_state(file)), file), device, dtype)
 
 
 def vae_of(checkpoint: Mapping[str, Any]) -> dict[str, torch.Tensor]:
@@ -106,20 +80,15 @@ def vae_of(checkpoint: Mapping[str, Any]) -> dict[str, torch.Tensor]:
     return {key: value for key, value in state.items() if not key.startswith("loss") and key != "mask_token"}
 
 
-def tiny(*, device: torch.device | str = "cpu", dtype: torch.dtype | None = None, mode: str = "whole") -> VideoVAE:
-    import torch
-
+def tiny(*, device: torch.device | str = "cpu", dtype: torch.dtype | None = None, mode: str = "whole") -> OwnVAE:
+    """A narrow network with random weights."""
     from adapters._nets.ssvae import SSVAE, SSVAEConfig
 
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(0)
-        model = SSVAE(SSVAEConfig(width=4, multipliers=(2, 4, 4, 4, 4), res_blocks=1))
-    parameters = sum(p.numel() for p in model.parameters())
-    spec = replace(VARIANTS["ch48"], variant="tiny", source="", parameters=parameters)
-    return _ready(spec, model, device, dtype or torch.float32, mode)
+    check_mode(VARIANTS["ch48"], mode)
+    config = SSVAEConfig(width=4, multipliers=(2, 4, 4, 4, 4), res_blocks=1)
+    model, spec = untrained(lambda: SSVAE(config), VARIANTS["ch48"])
+    return _vae(spec, model, device, dtype)
 
 
-def _ready(spec: VAESpec, model: SSVAE, device: torch.device | str, dtype: torch.dtype, mode: str) -> Adapter:
-    if mode not in spec.modes:
-        raise ValueError(f"{spec.name} has no mode {mode!r} (it has: {', '.join(spec.modes)})")
-    return Adapter(spec, model.to(device, dtype).eval().requires_grad_(False), device, dtype)
+def _vae(spec: VAESpec, model: SSVAE, device: torch.device | str, dtype: torch.dtype | None) -> OwnVAE:
+    return OwnVAE(spec, model, model.encode, model.decode, device=device, dtype=dtype)

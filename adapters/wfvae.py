@@ -12,7 +12,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from adapters._own import check_legal, check_mode, untrained
+from adapters._own import check_legal, check_mode, of_ones_own, untrained
 from vaebench import weights as places
 from vaebench.vae import FrameRule, Posterior, VAESpec
 
@@ -160,7 +160,6 @@ def load(
     else:
         file = places.find(spec.source, weights)
         model = wfvae.load(file, None if file.with_name("config.json").is_file() else config)
-    assert isinstance(model, wfvae.WFVAE)
     return StreamedWFVAE(spec, model, device, dtype, PIECE if mode == "streamed" else 0)
 
 
@@ -179,7 +178,6 @@ def tiny(
     check_mode(base, mode)
     config = wfvae.WFVAEConfig(**{**TINY, "temporal_compression": r})
     model, spec = untrained(lambda: wfvae.WFVAE(config), base)
-    assert isinstance(model, wfvae.WFVAE)
     return StreamedWFVAE(spec, model, device, dtype, PIECE if mode == "streamed" else 0)
 
 
@@ -194,9 +192,9 @@ def spec_of(path: str) -> VAESpec:
         )
     config = read_config((place if place.is_dir() else place.parent) / "config.json")
     r = config.temporal_compression
-    return replace(
+    return of_ones_own(
         L16,
-        variant=place.stem,
+        path,
         temporal_compression=r,
         latent_channels=config.latent_channels,
         frames=FrameRule(r, 1),
@@ -204,7 +202,7 @@ def spec_of(path: str) -> VAESpec:
         lossless_modes=L16.lossless_modes if config.streams else ("native",),
         parameters=0,
         scale=config.scale[0] if len(set(config.scale)) == 1 else 1.0,
-        note="a checkpoint of one's own",
+        note="",
     )
 
 

@@ -10,10 +10,12 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from adapters import cvvae, opensora
+import adapters
+from adapters import cvvae, odvae, opensora, ssvae
 from adapters._nets.cvvae import published_name
 from adapters._own import OwnVAE
 from tests.goldens_io import draw
+from vaebench import weights
 from vaebench.vae import reconstruct
 
 FAMILIES = {
@@ -78,6 +80,58 @@ def test_what_the_network_would_drop_silently_is_refused_at_the_door(family):
         vae.encode(video(8))
     with pytest.raises(ValueError, match="multiples of 8, got 12x24"):
         vae.encode(video(5, height=12))
+
+
+@pytest.mark.parametrize(("tiny", "multiple"), [(odvae.tiny, 8), (ssvae.tiny, 16)])
+def test_od_vae_and_ssvae_refuse_it_too(tiny, multiple):
+    with pytest.raises(ValueError, match=r"takes 4k\+1 frames, got 8; pad to 9"):
+        tiny().encode(video(8, 16, 16))
+    with pytest.raises(ValueError, match=f"multiples of {multiple}, got 12x16"):
+        tiny().encode(video(5, 12, 16))
+
+
+def test_checkpoints_of_ones_own_are_told_apart_and_never_taken_for_the_release(tmp_path):
+    model = odvae.tiny().model
+    for run in ("run a", "run b"):
+        (tmp_path / run).mkdir()
+        torch.save(model.state_dict(), tmp_path / run / "last.ckpt")
+    names = [f"odvae:{tmp_path / 'run a' / 'last.ckpt'}", f"odvae:{tmp_path / 'run b' / 'last.ckpt'}"]
+    assert [adapters.find(name).variant for name in names] == ["run_a-last", "run_b-last"]
+    assert [adapters.label(name) for name in names] == ["odvae/run_a-last", "odvae/run_b-last"]
+    spec = adapters.find(names[0])
+    assert (spec.source, spec.sha256, spec.reference) == ("", "", "a checkpoint of one's own")
+    assert adapters.available(names[0]) == ""
+    assert adapters.weights_digest(names[0]) == weights.digest(tmp_path / "run a" / "last.ckpt")
+    with pytest.raises(
+        ValueError, match=r"last\.ckpt does not fit ODVAE"
+    ):  # it was read: a narrow one, without its config
+        adapters.load(names[0])
+
+
+def test_a_folder_of_ones_own_holds_one_file_of_weights(tmp_path):
+    with pytest.raises(OSError, match=r"holds no \.safetensors"):
+        adapters.find(f"odvae:{tmp_path}")
+    (tmp_path / "a.ckpt").touch()
+    assert adapters.find(f"odvae:{tmp_path}").variant == f"{tmp_path.parent.name}-{tmp_path.name}"
+    (tmp_path / "b.pt").touch()
+    with pytest.raises(OSError, match=r"holds a\.ckpt, b\.pt; give the file itself"):
+        adapters.find(f"odvae:{tmp_path}")
+    with pytest.raises(OSError, match="gone is not here"):
+        adapters.find(f"odvae:{tmp_path}/gone")
+    with pytest.raises(ValueError, match="pool has no weights"):
+        adapters.find(f"pool:{tmp_path}")
+
+
+def test_a_label_says_whose_weights_they_are_and_no_path():
+    assert adapters.label("wan/2.1") == "wan/2.1"
+    assert adapters.label("mochi", "mine.safetensors") == "mochi/1 (own weights)"
+    assert adapters.label("pool/4x8x8", "mine.safetensors") == "pool/4x8x8"
+    assert adapters.label("wfvae:nowhere/here/model.ckpt") == "wfvae/here-model"
+
+
+def test_an_untrained_network_goes_by_the_name_it_was_asked_for():
+    for name in ("odvae/tiny", "odvae/tiny-random", "wfvae/tiny-random"):
+        assert adapters.find(name).name == adapters.load(name).spec.name == adapters.label(name, "mine.ckpt") == name
 
 
 @pytest.mark.parametrize("family", FAMILIES)

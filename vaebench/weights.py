@@ -30,6 +30,9 @@ RANDOM = (
 )
 
 
+SUFFIXES = (".safetensors", ".ckpt", ".pt", ".pth", ".bin")
+
+
 class Unavailable(FileNotFoundError):
     """A file of weights is not on this machine; the message says how to get it."""
 
@@ -152,8 +155,11 @@ def path(name: str) -> Path:
 def find(source: str, override: str = "") -> Path:
     """The weights file of a VAE, `source` as in `VAESpec.source`; `override` is a file, or a folder that holds it.
 
-    Unavailable, with the ways to get it, if it is nowhere on this machine.
+    With source "", a checkpoint of one's own: `override` is the file, or a folder with one file of weights.  Unavailable, with
+    the ways to get it, if it is nowhere on this machine.
     """
+    if override and not source:
+        return _only(Path(override).expanduser())
     hub = HubFile.parse(source)
     if override:
         return _below(Path(override).expanduser(), hub)
@@ -169,6 +175,20 @@ def find(source: str, override: str = "") -> Path:
         f"{hub.repo}/{hub.path} is not here: run `vaebench weights fetch {source}`, "
         f"or pass weights=PATH, or put it below $VAEBENCH_WEIGHTS/{hub.repo.replace('/', '--')}/"
     )
+
+
+def _only(place: Path) -> Path:
+    """`place` itself, or the one file of weights in this folder (the one of the Hub's usual name, where there are several)."""
+    if place.is_file():
+        return place
+    if not place.is_dir():
+        raise Unavailable(f"{place} is not here; give a file of weights, or a folder that holds one")
+    found = sorted(file for file in place.iterdir() if file.suffix in SUFFIXES)
+    usual = [file for file in found if file.name == "diffusion_pytorch_model.safetensors"]
+    if len(usual or found) != 1:
+        names = ", ".join(file.name for file in found) or f"no {', '.join(SUFFIXES)}"
+        raise Unavailable(f"{place} should hold one file of weights, it holds {names}; give the file itself")
+    return (usual or found)[0]
 
 
 def _below(place: Path, hub: HubFile) -> Path:
