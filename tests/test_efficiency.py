@@ -38,6 +38,8 @@ def test_a_planted_sleep_is_measured_right():
 def test_repeats_end_when_the_mean_is_known_well_enough_or_time_is_up():
     steady = _worker.repeat(lambda: time.sleep(0.005), CPU, error=0.5, max_seconds=60)
     assert len(steady) == _worker.FEWEST
+    late = _worker.repeat(lambda: time.sleep(0.02), CPU, error=0.5, max_seconds=0.01)
+    assert len(late) == _worker.FEWEST_LATE
     turns = iter(range(10_000))
     restless = _worker.repeat(lambda: time.sleep(0.02 * (next(turns) % 2)), CPU, error=1e-6, max_seconds=0.2)
     assert len(restless) > _worker.FEWEST
@@ -106,7 +108,10 @@ def test_each_case_is_measured_and_recorded_with_units(capsys: pytest.CaptureFix
     scores = found.scores
     case = "float32 9x32"
     assert scores[f"encode_s@{case}"].unit == "s"
-    assert scores[f"encode_s@{case}"].n >= _worker.FEWEST
+    assert scores[f"encode_s@{case}"].n >= _worker.FEWEST_LATE
+    assert scores[f"encode_s@{case}"].note == ""
+    assert scores[f"encode_clips_per_s@{case}"].value == pytest.approx(1 / scores[f"encode_s@{case}"].value)
+    assert "NVML" in found.absent["encode_joules, decode_joules"]
     assert scores[f"decode_peak_bytes@{case}"].value > 9 * 32 * 32 * 3 * 4  # at least the video it returns
     assert scores[f"encode_frames_per_s@{case}"].value == pytest.approx(9 / scores[f"encode_s@{case}"].value)
     assert scores[f"encode_flop@{case}"].value > 1e6
@@ -137,11 +142,7 @@ def test_a_worker_that_dies_is_a_failure_and_the_next_model_runs(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ):
     real = efficiency.Efficiency._spawn
-    halves = {
-        f"{half}_{what}": 1.0
-        for half in ("encode", "decode")
-        for what in ("above_bytes", "total_bytes", "flop")
-    }
+    halves = {f"{half}_{what}": 1.0 for half in ("encode", "decode") for what in ("above_bytes", "total_bytes", "flop")}
     times = {"encode_s": [0.1, 0.1, 0.1], "decode_s": [0.2, 0.2, 0.2], "matmul_flop_per_s": 1e9}
 
     def spawn(self, job, what):
@@ -156,6 +157,63 @@ def test_a_worker_that_dies_is_a_failure_and_the_next_model_runs(
     assert record("pool-4x8x8").scores["decode_frames_per_s@float32 4x16"].value == pytest.approx(20)
 
 
+def test_a_case_is_named_as_asked_and_runs_the_next_legal_shape(monkeypatch: pytest.MonkeyPatch):
+    made = suite("frames=[33]", "sizes=[60]")
+    vae = made.open("cogvideox/2b")
+    (case,) = made.cases(None, vae.spec)
+    assert case.id == "float32 33x60"  # one name for all families, so that one chart holds them
+    jobs: list[_worker.Job] = []
+    halves = {f"{h}_{what}": 1.0 for h in ("encode", "decode") for what in ("above_bytes", "total_bytes", "flop")}
+
+    def spawn(self, job, what):
+        jobs.append(job)
+        return halves if what == "memory" else {"encode_s": [2.0], "decode_s": [4.0], "matmul_flop_per_s": 1e9}
+
+    monkeypatch.setattr(efficiency.Efficiency, "_spawn", spawn)
+    monkeypatch.setattr(type(vae.spec.frames), "fit", lambda self, frames: frames + 3)
+    kept = made.measure(vae, case)
+    assert {(job.num_frames, job.size) for job in jobs} == {(36, 64)}
+    scores = made.summarize({case.id: kept})
+    assert scores["encode_frames_per_s@float32 33x60"].value == 18
+    assert scores["encode_clips_per_s@float32 33x60"].value == 0.5
+    assert scores["decode_s@float32 33x60"].note == "33x60 is run as 36x64, the next legal shape"
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        ("size=64", r"does not use size; choose shapes with frames=\[\.\.\.\]"),
+        ("num_frames=9", "does not use num_frames"),
+        ("data=synthetic", "does not use data"),
+        ("posterior=sample", "does not use posterior"),
+        ("clips=1", "does not use clips"),
+        ("frames=[0]", r"frames are 1 or more, got \[0\]"),
+        ("sizes=[-64]", "sizes are 1 or more"),
+    ],
+)
+def test_settings_that_would_change_nothing_are_refused(words: str, said: str):
+    with pytest.raises(ValueError, match=said):
+        suite(words)
+
+
+def test_the_interval_of_the_median_covers_at_least_95_percent_and_no_more_than_it_must():
+    from scipy.stats import binom
+
+    assert efficiency._median_interval(np.arange(5)) == (None, None)
+    for n in range(6, 201):
+        low, high = efficiency._median_interval(np.arange(n))
+        assert low + high == n - 1
+        assert 2 * binom.cdf(low, n, 0.5) <= 0.05 < 2 * binom.cdf(low + 1, n, 0.5)
+
+
+def test_energy_is_absent_with_a_reason_where_the_package_is_missing(monkeypatch: pytest.MonkeyPatch):
+    import sys
+
+    monkeypatch.setitem(sys.modules, "pynvml", None)
+    assert "nvidia-ml-py" in _worker.no_energy(torch.device("cuda"))
+    assert "NVIDIA" in _worker.no_energy(CPU)
+
+
 def test_the_search_finds_the_largest_legal_length_that_fits(monkeypatch: pytest.MonkeyPatch):
     made = suite("largest=true", "frames=[5]", "sizes=[64]")
     vae = made.open("cogvideox/2b")
@@ -168,8 +226,24 @@ def test_the_search_finds_the_largest_legal_length_that_fits(monkeypatch: pytest
     monkeypatch.setattr(efficiency.Efficiency, "_spawn", spawn)
     found = made.measure(vae, Case("float32 largest 64"))
     assert found["largest"] == 97  # 8k+1
+    assert made.summarize({"float32 largest 64": found})["largest_frames@float32 largest 64"].note == ""
     assert all(vae.spec.frames.allows(frames) for frames in asked)
     assert len(asked) < 15
+
+
+def test_only_a_search_that_met_its_limit_says_so(monkeypatch: pytest.MonkeyPatch):
+    made = suite("largest=true", "frames=[5]", "sizes=[64]")
+    vae = made.open("cogvideox/2b")
+
+    def largest(memory: int) -> results.Score:
+        fits = lambda self, job, what: {"out_of_memory": ""} if job.num_frames > memory else {}  # noqa: E731
+        monkeypatch.setattr(efficiency.Efficiency, "_spawn", fits)
+        kept = made.measure(vae, Case("float32 largest 64"))
+        return made.summarize({"float32 largest 64": kept})["largest_frames@float32 largest 64"]
+
+    assert (largest(900).value, largest(900).note) == (897, "")
+    assert largest(10**6).value == 1017  # the last of 8k+1 below 1024
+    assert "ends at 1024 frames" in largest(10**6).note
 
 
 def test_variants_that_differ_in_weights_alone_run_once():
@@ -186,11 +260,11 @@ def test_the_setting_names_device_threads_and_every_flag():
     assert suite("tf32=true", "mode=native", "memory_gib=8").setting(source) == f"{plain}-native-8gib-tf32"
 
 
-def test_the_cases_are_legal_lengths_of_the_vae():
+def test_the_cases_are_the_grid_that_was_asked_for():
     made = suite("frames=[5,17]", "sizes=[64]", "dtypes=[float32,bfloat16]")
     spec = made.open("cogvideox/2b").spec
     ids = [case.id for case in made.cases(None, spec)]
-    assert ids == ["float32 9x64", "float32 17x64", "bfloat16 9x64", "bfloat16 17x64"]
+    assert ids == ["float32 5x64", "float32 17x64", "bfloat16 5x64", "bfloat16 17x64"]
 
 
 def test_compile_and_channels_last_change_no_value(tmp_path: Path):

@@ -7,6 +7,7 @@ makes the resident set a true measure, is not the one that people run.
 from __future__ import annotations
 
 import json
+import statistics
 import sys
 import time
 from collections.abc import Callable
@@ -23,7 +24,8 @@ from vaebench.vae import VideoVAE
 
 WARM_CALLS = 3  # at least, and until two in a row differ by less than 5 %
 MOST_WARM_CALLS = 8
-FEWEST = 3  # timed calls
+FEWEST = 8  # timed calls: of fewer, a spread says little
+FEWEST_LATE = 3  # where time is up
 MOST = 200
 
 
@@ -119,7 +121,7 @@ def measure_time(job: Job) -> dict[str, Any]:
     latent = encode(video)
     for half, call in (("encode", partial(encode, video)), ("decode", partial(decode, latent))):
         cold, warm = warm_up(call, device, job.max_seconds)
-        energy = energy_meter(device)
+        energy = None if no_energy(device) else energy_meter(device)
         times = repeat(call, device, job.error, job.max_seconds)
         found |= {f"{half}_cold_s": cold, f"{half}_warm_calls": warm, f"{half}_s": times}
         if energy is not None:
@@ -140,35 +142,50 @@ def warm_up(call: Callable[[], Any], device: torch.device, max_seconds: float) -
 
 
 def repeat(call: Callable[[], Any], device: torch.device, error: float, max_seconds: float) -> list[float]:
-    """Seconds of each call, until their mean is known to the relative standard error `error`, or time is up."""
+    """Seconds of each call, until the 95 % interval (Student's) of their mean is within the share `error`, or time is up."""
+    from scipy.stats import t
+
     times: list[float] = []
     end = time.perf_counter() + max_seconds
     while len(times) < MOST:
         with stopwatch(device) as elapsed:
             call()
         times.append(elapsed.seconds)
+        if time.perf_counter() > end and len(times) >= FEWEST_LATE:
+            break
         if len(times) < FEWEST:
             continue
-        mean = sum(times) / len(times)
-        variance = sum((seconds - mean) ** 2 for seconds in times) / (len(times) - 1)
-        if (variance / len(times)) ** 0.5 <= error * mean or time.perf_counter() > end:
+        n, mean = len(times), statistics.fmean(times)
+        if t.ppf(0.975, n - 1) * statistics.stdev(times) / n**0.5 <= error * mean:
             break
     return times
 
 
-def energy_meter(device: torch.device) -> Callable[[], float] | None:
-    """A function that says how many joules the GPU used since now; None where NVML does not tell."""
+def energy_meter(device: torch.device) -> Callable[[], float]:
+    """A function that says how many joules the GPU used since now; ValueError with the reason where nothing tells."""
     if device.type != "cuda":
-        return None
+        raise ValueError("energy is NVML's to tell, which knows NVIDIA's GPUs alone")
     try:
         import pynvml
-
+    except ImportError:
+        raise ValueError("energy needs pynvml, of the package nvidia-ml-py: pip install 'vaebench[gpu]'") from None
+    try:
         pynvml.nvmlInit()
-        handle = pynvml.nvmlDeviceGetHandleByIndex(device.index or 0)
+        # by its own name: NVML counts GPUs that CUDA_VISIBLE_DEVICES hides
+        handle = pynvml.nvmlDeviceGetHandleByUUID(f"GPU-{torch.cuda.get_device_properties(device).uuid}")
         start = pynvml.nvmlDeviceGetTotalEnergyConsumption(handle)
-    except Exception:  # no pynvml, no permission or an old GPU: NVML raises a type for each, and all mean "not told"
-        return None
+    except pynvml.NVMLError as error:  # no permission, a part of a GPU, or one from before Volta
+        raise ValueError(f"NVML does not tell this GPU's energy: {error}") from None
     return lambda: (pynvml.nvmlDeviceGetTotalEnergyConsumption(handle) - start) / 1000
+
+
+def no_energy(device: torch.device) -> str:
+    """Why energy cannot be measured here; "" where it can."""
+    try:
+        energy_meter(device)
+    except ValueError as reason:
+        return str(reason)
+    return ""
 
 
 def ceilings(device: torch.device, dtype: torch.dtype) -> dict[str, float]:

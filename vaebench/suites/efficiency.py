@@ -3,6 +3,10 @@
 What a VAE costs does not depend on its weights, so it runs with random ones of the released configuration, at full size, on
 purpose; `weights` in the record says "random".  Every measurement is a process of its own (`_worker.py`), so that memory,
 caches and crashes do not leak from one to the next; running out of memory is a result.
+
+A case is named by the shape that was asked for; the next legal shape is run, throughput counts its frames, and a note says so
+where it differs.  FLOP/s are a share of the device's own matrix product.  Its own copy, in bytes/s, stands in the record's
+`extra` and is no share of anything: the traffic of a call is not known.
 """
 
 from __future__ import annotations
@@ -24,7 +28,7 @@ from vaebench.config import RunConfig, options
 from vaebench.machine import device_name, pick_device
 from vaebench.results import Better, Score
 from vaebench.suites import Case
-from vaebench.suites._worker import Job
+from vaebench.suites._worker import Job, no_energy
 from vaebench.vae import Posterior, VAESpec, VideoVAE
 
 if TYPE_CHECKING:
@@ -44,8 +48,8 @@ class Options:
     frames: list[int] = field(default_factory=list)  # empty: 33 on a GPU, 5 on a CPU; the next legal length is run
     sizes: list[int] = field(default_factory=list)  # pixels; empty: 256, 512, 768 on a GPU, 64 on a CPU
     dtypes: list[str] = field(default_factory=list)  # empty: the run's dtype
-    error: float = 0.02  # repeat until the standard error of the mean time is below this share of it
-    max_seconds: float = 10.0  # and no longer than this for encode, and for decode
+    error: float = 0.02  # repeat until the 95 % interval of the mean time is within this share of it
+    max_seconds: float = 10.0  # and no longer than this for encode, and for decode, once there are three times
     tf32: bool = False  # allow TF32 in float32 products (a GPU's tensor cores)
     cudnn_benchmark: bool = False  # let cuDNN try its algorithms first: faster, often more memory
     compile: bool = False  # torch.compile encode and decode; compiling is warm-up
@@ -57,10 +61,11 @@ class Options:
 
 class Efficiency:
     name = "efficiency"
-    version = 1
+    version = 2
     needs_weights = False
 
     def __init__(self, config: RunConfig, chosen: Options) -> None:
+        _refuse(config, chosen)
         self.config, self.chosen = config, chosen
         self.device = pick_device(config.device)
         frames, sizes = GPU_GRID if self.device.type == "cuda" else CPU_GRID
@@ -68,7 +73,7 @@ class Efficiency:
         self.dtypes = chosen.dtypes or [config.dtype or "float32"]
         if unknown := set(self.dtypes) - {"float32", "bfloat16", "float16"}:
             raise ValueError(f"dtypes has {', '.join(sorted(unknown))}; there are float32, bfloat16, float16")
-        self.absent: dict[str, str] = {}
+        self.absent = {"encode_joules, decode_joules": why} if (why := no_energy(self.device)) else {}
         self.identity = {**asdict(chosen), "mode": config.mode, "threads": torch.get_num_threads()}
 
     def default_vaes(self, names: Sequence[str]) -> list[str]:
@@ -91,7 +96,7 @@ class Efficiency:
         return Unloaded(name, adapters.find(name))
 
     def cases(self, source: VideoSource, spec: VAESpec) -> Iterable[Case]:
-        grid = [f"{d} {spec.fit(f)}x{s}" for d in self.dtypes for f in self.frames for s in self.sizes]
+        grid = [f"{d} {f}x{s}" for d in self.dtypes for f in self.frames for s in self.sizes]
         if self.chosen.largest:
             grid += [f"{d} largest {s}" for d in self.dtypes for s in self.sizes]
         return [Case(case) for case in dict.fromkeys(grid)]
@@ -109,13 +114,14 @@ class Efficiency:
         time = self._spawn(job, "time")
         if "out_of_memory" in time:  # timing repeats may need a little more than one call does
             return {"out_of_memory": np.str_(time["out_of_memory"])}
-        return {name: np.asarray(value) for name, value in {"frames": frames, **memory, **time}.items()}
+        shape_run = {"frames": job.num_frames, "size": job.size, "asked_frames": frames, "asked_size": size}
+        return {name: np.asarray(value) for name, value in {**shape_run, **memory, **time}.items()}
 
     def _job(self, vae: Unloaded, dtype: str, frames: int, size: int) -> Job:
         multiple = vae.spec.size_multiple
         flags = {name: getattr(self.chosen, name) for name in ("tf32", "cudnn_benchmark", "compile", "channels_last")}
         return Job(
-            name=vae.name, device=str(self.device), dtype=dtype, mode=self.config.mode, num_frames=frames,
+            name=vae.name, device=str(self.device), dtype=dtype, mode=self.config.mode, num_frames=vae.spec.fit(frames),
             size=-(-size // multiple) * multiple, error=self.chosen.error, max_seconds=self.chosen.max_seconds,
             memory_gib=self.chosen.memory_gib, threads=torch.get_num_threads(), **flags,
         )  # fmt: skip
@@ -146,21 +152,22 @@ class Efficiency:
             return "out_of_memory" not in self._spawn(self._job(vae, dtype, frames, size), "memory")
 
         spec = vae.spec
+        beyond = spec.fit(LIMIT + 1)  # counts as too large, untried
         good, bad = 0, spec.fit(1)
-        while bad <= LIMIT and fits(bad):
-            good, bad = bad, spec.fit(2 * bad)
+        while bad < beyond and fits(bad):
+            good, bad = bad, min(beyond, spec.fit(2 * bad))
         while spec.fit(good + 1) < bad:
             middle = spec.fit((good + bad) // 2)
             middle = middle if middle < bad else spec.fit(good + 1)
             good, bad = (middle, bad) if fits(middle) else (good, middle)
-        return {"largest": np.int64(good)}
+        return {"largest": np.int64(good), "ended_by_limit": np.bool_(bad == beyond)}
 
     def summarize(self, statistics: Mapping[str, Statistics]) -> dict[str, Score]:
         scores: dict[str, Score] = {}
         for case, kept in statistics.items():
             if "largest" in kept:
                 count = int(kept["largest"])
-                note = f"the search ends at {LIMIT} frames" if count >= LIMIT // 2 else ""
+                note = f"all that was tried fits; the search ends at {LIMIT} frames" if kept["ended_by_limit"] else ""
                 scores[f"largest_frames@{case}"] = Score(float(count), "frames", "higher", 1, note=note)
             else:
                 scores |= {f"{name}@{case}": score for name, score in _scores(kept).items()}
@@ -199,6 +206,22 @@ class Unloaded:
 
 
 HALVES = ("encode", "decode")
+# of a run's settings, those that cost does not depend on, or that this suite has lists for
+UNUSED = ("num_frames", "size", "data", "root", "manifest", "clips", "protocol", "posterior", "weights")
+
+
+def _refuse(config: RunConfig, chosen: Options) -> None:
+    """ValueError for a setting that would change nothing, and for an impossible shape."""
+    default = RunConfig()
+    unused = [name for name in UNUSED if getattr(config, name) != getattr(default, name)]
+    if unused:
+        raise ValueError(
+            f"the efficiency suite makes its own videos and weights and does not use {', '.join(unused)}; "
+            "choose shapes with frames=[...] sizes=[...]"
+        )
+    for name in ("frames", "sizes"):
+        if any(count < 1 for count in getattr(chosen, name)):
+            raise ValueError(f"{name} are 1 or more, got {getattr(chosen, name)}")
 
 
 def _scores(kept: Statistics) -> dict[str, Score]:
@@ -207,16 +230,21 @@ def _scores(kept: Statistics) -> dict[str, Score]:
         return {f"{half}_s": Score(None, "s", "lower", 0, note=why) for half in HALVES}
     frames = int(kept["frames"])
     scores: dict[str, Score] = {}
+    run, asked = ("x".join(str(int(kept[f"{which}{side}"])) for side in ("frames", "size")) for which in ("", "asked_"))
+    note = f"{asked} is run as {run}, the next legal shape" if run != asked else ""
 
-    def add(name: str, value: float, unit: str, better: Better, n: int = 1, **spread: float | None) -> None:
-        scores[name] = Score(float(value), unit, better, n, **spread)  # type: ignore[arg-type]
+    def add(name: str, value: float, unit: str, better: Better, n: int = 1, **more: float | str | None) -> None:
+        scores[name] = Score(float(value), unit, better, n, **more)  # type: ignore[arg-type]
 
     for half in HALVES:
         times = kept[f"{half}_s"].astype(np.float64)
         low, high = _median_interval(times)
         stderr = float(times.std(ddof=1) / np.sqrt(len(times))) if len(times) > 1 else None
-        add(f"{half}_s", float(np.median(times)), "s", "lower", len(times), stderr=stderr, low=low, high=high)
+        add(
+            f"{half}_s", float(np.median(times)), "s", "lower", len(times), stderr=stderr, low=low, high=high, note=note
+        )
         add(f"{half}_frames_per_s", frames / float(np.median(times)), "frames/s", "higher", len(times))
+        add(f"{half}_clips_per_s", 1 / float(np.median(times)), "clips/s", "higher", len(times), note=note)
         add(f"{half}_peak_bytes", float(kept[f"{half}_above_bytes"]), "bytes", "lower")
         add(f"{half}_total_bytes", float(kept[f"{half}_total_bytes"]), "bytes", "lower")
         add(f"{half}_flop", float(kept[f"{half}_flop"]), "FLOP", "neither")
@@ -229,13 +257,14 @@ def _scores(kept: Statistics) -> dict[str, Score]:
 
 
 def _median_interval(times: NDArray) -> tuple[float | None, float | None]:
-    """The 95 % interval of the median by the order statistics of a binomial; nothing below six times."""
-    n = len(times)
-    if n < 6:
+    """Order statistics that hold the median with a probability of at least 95 %, exactly; nothing below six times."""
+    from scipy.stats import binom
+
+    rank = int(binom.ppf(0.025, len(times), 0.5))  # from 1: this many are at or below the lower end
+    if rank < 1:
         return None, None
-    half = 0.98 * np.sqrt(n)
     ordered = np.sort(times)
-    return float(ordered[max(0, int(n / 2 - half))]), float(ordered[min(n - 1, int(n / 2 + half))])
+    return float(ordered[rank - 1]), float(ordered[-rank])
 
 
 def _percentiles(times: NDArray) -> dict[str, float]:
