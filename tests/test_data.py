@@ -75,7 +75,7 @@ def test_the_bundle_has_eight_pinned_clips_with_their_licences() -> None:
     clips = list(source)
     assert len(clips) == 8
     assert source.identity["clips"] == "8"
-    licences = (Path(clips[0].file).parent / "LICENSES.md").read_text()
+    licences = (source.root / "LICENSES.md").read_text()
     for clip in clips:
         assert clip.load().shape == (3, 5, 32, 32)
         assert clip.fps > 0
@@ -174,10 +174,33 @@ def test_a_folder_that_cannot_be_listed_is_named(tree: Path, monkeypatch: pytest
 def test_the_identity_is_of_the_clips_and_not_of_the_place(tree: Path, tmp_path: Path) -> None:
     first = build("folder", tree).identity
     shutil.copytree(tree, tmp_path / "else where")
-    assert build("folder", tmp_path / "else where").identity == {**first, "name": "else_where"}
-    assert first["name"] == "tree"  # of which the folder of its results is named
+    mark = first["sha256"][:6]
+    assert build("folder", tmp_path / "else where").identity == {**first, "name": f"else_where_{mark}"}
+    assert first["name"] == f"tree_{mark}"  # of which the folder of its results is named
     assert first["clips"] == "4"
     assert len(first["sha256"]) == 64
+
+
+def test_two_folders_of_one_name_are_two_settings(tree: Path, tmp_path: Path) -> None:
+    other = tmp_path / "other" / "tree"
+    shutil.copytree(tree, other)
+    assert build("folder", other).identity == build("folder", tree).identity  # the same clips in another place
+    (other / "b.mp4").unlink()
+    assert build("folder", other).identity["name"] != build("folder", tree).identity["name"]
+    assert build("bundle").identity["name"] == "bundle"
+
+
+def test_neither_a_clip_nor_its_error_tells_where_the_root_is(tree: Path, tmp_path: Path) -> None:
+    (tree / "sub" / "c.MOV").write_bytes(b"no video at all")
+    (tree / "b.mp4").unlink()
+    (tmp_path / "pin.csv").write_text(f"file,sha256\nb.mp4,\nsub/c.MOV,\nsub/deep/d.mkv,{'0' * 64}\n")
+    clips = list(build("folder", tree, manifest=str(tmp_path / "pin.csv")))
+    assert [clip.file for clip in clips] == ["b.mp4", "sub/c.MOV", "sub/deep/d.mkv"]
+    for clip, kind in zip(clips, (OSError, ValueError, ValueError), strict=True):
+        with pytest.raises(kind) as caught:
+            clip.load()
+        assert str(caught.value).startswith(f"{clip.file}: ")
+        assert str(tree) not in str(caught.value)
 
 
 @pytest.mark.parametrize("change", ["other bytes", "longer", "renamed", "gone", "one more"])
@@ -272,9 +295,7 @@ def test_a_manifest_needs_no_column_but_the_file(tree: Path, tmp_path: Path) -> 
         ("", "has no column 'file'"),
     ],
 )
-def test_a_mistake_in_a_manifest_is_told_with_its_line(
-    tree: Path, tmp_path: Path, text: str, complaint: str
-) -> None:
+def test_a_mistake_in_a_manifest_is_told_with_its_line(tree: Path, tmp_path: Path, text: str, complaint: str) -> None:
     (tmp_path / "pin.csv").write_text(text)
     with pytest.raises(ValueError, match=complaint):
         build("folder", tree, manifest=str(tmp_path / "pin.csv"))
@@ -321,14 +342,12 @@ def test_webvid_lists_the_clips_of_its_csv_that_are_on_disk(video: Path, tmp_pat
         "videos/000051_000100/7.mp4",
         "videos/x/99.mp4",
     )
-    rows = [
-        {"videoid": name, "contentUrl": "", "page_dir": "", "name": "a, b"} for name in ("7", "404", "31")
-    ]
+    rows = [{"videoid": name, "contentUrl": "", "page_dir": "", "name": "a, b"} for name in ("7", "404", "31")]
     source = build("webvid", root, manifest=table(tmp_path / "results_10M_val.csv", *rows))
     assert ids(source) == ["7", "31"]
     assert source.identity["clips"] == "2"
     assert source.identity["listed"] == "3"
-    assert source.identity["name"] == "webvid_results_10M_val"
+    assert source.identity["name"] == f"webvid_results_10M_val_{source.identity['sha256'][:6]}"
     assert next(iter(source)).load().shape == (3, 5, 32, 32)
 
 
@@ -439,9 +458,7 @@ def test_skytimelapse_reads_folders_of_images_by_number(tmp_path: Path) -> None:
 
 
 def test_skytimelapse_explains_its_layout(tmp_path: Path) -> None:
-    with pytest.raises(
-        ValueError, match="no images below it; the layout expected is one split of SkyTimelapse"
-    ):
+    with pytest.raises(ValueError, match="no images below it; the layout expected is one split of SkyTimelapse"):
         build("skytimelapse", tmp_path)
     images(tmp_path / "a", 1)
     (tmp_path / "a" / "cover.png").touch()
@@ -534,10 +551,7 @@ def test_a_synthetic_square_moves_over_a_still_ground() -> None:
 
 
 def test_synthetic_pixels_are_pinned() -> None:
-    assert (
-        build("synthetic").identity["sha256"]
-        == "ebccdd160ce432716d51203d79ffc386f8c43b1e65774875e14ff51dd09aaf40"
-    )
+    assert build("synthetic").identity["sha256"] == "ebccdd160ce432716d51203d79ffc386f8c43b1e65774875e14ff51dd09aaf40"
 
 
 def test_synthetic_takes_no_root() -> None:

@@ -35,16 +35,21 @@ class Files:
 
     def __iter__(self) -> Iterator[Clip]:
         for row in self.rows:
-            path = self.root / row.file
-            load = partial(load_row, path, row, self.num_frames, self.size)
-            yield Clip(id=row.id, fps=row.fps, load=load, file=str(path), label=row.label)
+            load = partial(load_row, self.root / row.file, row, self.num_frames, self.size)
+            yield Clip(id=row.id, fps=row.fps, load=below(self.root, load), file=row.file, label=row.label)
 
 
-def source(name: str, root: Path, rows: Sequence[Row], config: RunConfig, listed: int | None = None) -> Files:
-    """The source of these rows.  `listed`: how many clips the data set has, where only those on disk are in `rows`."""
+def source(
+    name: str, root: Path, rows: Sequence[Row], config: RunConfig, listed: int | None = None, fixed: bool = False
+) -> Files:
+    """The source of these rows.  `listed`: how many clips the data set has, where only those on disk are in `rows`.
+
+    `fixed`: the name says it all; otherwise it ends in what tells its clips from those of another place of this name.
+    """
     _manifest.unique(rows, root)
     contents = ((row.id, row.start, row.sha256 or ends(root / row.file)) for row in rows)
-    identity = {"name": name, "sha256": fingerprint(contents), "clips": str(len(rows))}
+    sha256 = fingerprint(contents)
+    identity = {"name": name if fixed else marked(name, sha256), "sha256": sha256, "clips": str(len(rows))}
     if listed is not None:
         identity["listed"] = str(listed)
     return Files(identity, root, rows, config.num_frames, config.size)
@@ -123,6 +128,27 @@ def ends(file: Path) -> str:
 def named(*parts: str) -> str:
     """A name for the record, of which the folder of its results is made; two lists of one data set get two names."""
     return "_".join(re.sub(r"[^A-Za-z0-9._]+", "_", part) for part in parts if part)
+
+
+def marked(name: str, sha256: str) -> str:
+    """`clips_1a2b3c`: two folders called clips are two settings, and their records never lie in one place."""
+    return f"{name}_{sha256[:6]}"
+
+
+def below(root: Path, load: Callable[[], Tensor]) -> Callable[[], Tensor]:
+    """`load`, whose errors name files relative to the root, as the clips do: they are kept in records, which tell no machine.
+
+    OSError or ValueError, as `load` raises them.
+    """
+    return partial(_told_below, f"{root}{os.sep}", load) if root != Path() else load
+
+
+def _told_below(root: str, load: Callable[[], Tensor]) -> Tensor:
+    try:
+        return load()
+    except (OSError, ValueError) as reason:
+        kind = OSError if isinstance(reason, OSError) else ValueError
+        raise kind(str(reason).replace(root, "")) from None
 
 
 def need_root(config: RunConfig, what: str) -> Path:

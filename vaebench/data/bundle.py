@@ -21,4 +21,4 @@ def build(config: RunConfig) -> Files:
     """Needs no root and no download."""
     if config.root or config.manifest:
         raise ValueError("data=bundle is the package's own clips; for yours say data=folder root=DIR")
-    return _files.source("bundle", ROOT, _manifest.read(ROOT / "clips.csv"), config)
+    return _files.source("bundle", ROOT, _manifest.read(ROOT / "clips.csv"), config, fixed=True)

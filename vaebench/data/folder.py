@@ -28,6 +28,6 @@ def build(config: RunConfig) -> Files:
             f"{config.manifest or root}: no clips; expected "
             + ("one row for each" if config.manifest else f"files ending in {', '.join(_manifest.EXTENSIONS)} below it")
         )
-    # the folder's own name, so that the records of two folders do not share a setting
+    # the folder's own name, which `source` completes, so that the records of two folders do not share a setting
     name = _files.named(Path(config.manifest).stem or root.resolve().name)
     return _files.source(name or "folder", root, rows, config)

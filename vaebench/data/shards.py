@@ -44,7 +44,7 @@ class Shards:
             for name, offset, length in _members(path):
                 key = PurePosixPath(shard).with_suffix("") / PurePosixPath(name).with_suffix("")
                 load = partial(_load, path, name, offset, length, self.num_frames, self.size)
-                yield Clip(id=key.as_posix(), fps=0.0, load=load, file=f"{path}:{name}")
+                yield Clip(id=key.as_posix(), fps=0.0, load=_files.below(self.root, load), file=f"{shard}:{name}")
 
 
 def build(config: RunConfig) -> Shards:
@@ -57,9 +57,10 @@ def build(config: RunConfig) -> Shards:
         packed = next(iter(_manifest.walk(root, (".tar.gz", ".tgz", ".tar.zst"))), "")
         hint = f" ({packed} is compressed: uncompress it, clips are read from the middle)" if packed else ""
         raise ValueError(f"{root}: no .tar below it{hint}; root=DIR should name {LAYOUT}")
+    sha256 = _files.fingerprint((shard, 0, _files.ends(root / shard)) for shard in shards)
     identity = {
-        "name": _files.named("shards", root.resolve().name),
-        "sha256": _files.fingerprint((shard, 0, _files.ends(root / shard)) for shard in shards),
+        "name": _files.marked(_files.named("shards", root.resolve().name), sha256),
+        "sha256": sha256,
         "shards": str(len(shards)),
     }
     return Shards(identity, root, shards, config.num_frames, config.size)

@@ -47,9 +47,8 @@ class Folders:
 
     def __iter__(self) -> Iterator[Clip]:
         for folder, frames in self.folders.items():
-            path = self.root / folder
-            load = partial(_load, path, frames, self.num_frames, self.size)
-            yield Clip(id=folder, fps=0.0, load=load, file=str(path))
+            load = partial(_load, self.root / folder, frames, self.num_frames, self.size)
+            yield Clip(id=folder, fps=0.0, load=_files.below(self.root, load), file=folder)
 
 
 def build(config: RunConfig) -> Folders:
@@ -72,9 +71,10 @@ def build(config: RunConfig) -> Folders:
         )
         for folder, names in folders.items()
     )
+    sha256 = _files.fingerprint(contents)
     identity = {
-        "name": _files.named("skytimelapse", root.resolve().name),
-        "sha256": _files.fingerprint(contents),
+        "name": _files.marked(_files.named("skytimelapse", root.resolve().name), sha256),
+        "sha256": sha256,
         "clips": str(len(folders)),
     }
     return Folders(identity, root, folders, config.num_frames, config.size)
