@@ -33,9 +33,7 @@ def discriminator(golden: Golden, dtype: torch.dtype) -> PatchDiscriminator3D:
 
 @pytest.mark.parametrize("dtype", DTYPES, ids=str)
 @pytest.mark.parametrize("golden", goldens(lambda m: m.get("kind") == "disc3d"), ids=str)
-def test_discriminator_gives_the_official_logits_and_running_statistics(
-    golden: Golden, dtype: torch.dtype
-) -> None:
+def test_discriminator_gives_the_official_logits_and_running_statistics(golden: Golden, dtype: torch.dtype) -> None:
     tensors, tolerance = golden.tensors(dtype), DTYPES[dtype]
     names = set(PatchDiscriminator3D().state_dict())
     assert names == set(golden.json("state_dict"))
@@ -83,9 +81,7 @@ def test_losses_and_their_gradients_are_the_official_ones(golden: Golden) -> Non
         return (a - b).square().mean(dim=(1, 2, 3))
 
     logits = critic(output.video)
-    found = generator_loss(
-        video, output, config, perceptual=per_frame, fake_logits=logits, last_layer=model.last_layer
-    )
+    found = generator_loss(video, output, config, perceptual=per_frame, fake_logits=logits, last_layer=model.last_layer)
     terms = found.terms
     expected = {
         "total": scalars["gen.total_loss"],
@@ -124,12 +120,8 @@ def test_losses_and_their_gradients_are_the_official_ones(golden: Golden) -> Non
 @pytest.mark.parametrize("golden", goldens(lambda m: "max_limit" in m.get("what", "")), ids=str)
 def test_balance_of_gradients_is_the_official_one(golden: Golden) -> None:
     t = golden.tensors()
-    assert balance(t["nll_grad"], t["aux_grad"], 1e-4, 1e4).item() == pytest.approx(
-        t["weight_max1e4"].item(), rel=1e-6
-    )
-    assert balance(t["nll_grad"], t["aux_grad"], 1e-4, 1e8).item() == pytest.approx(
-        t["weight_max1e8"].item(), rel=1e-6
-    )
+    assert balance(t["nll_grad"], t["aux_grad"], 1e-4, 1e4).item() == pytest.approx(t["weight_max1e4"].item(), rel=1e-6)
+    assert balance(t["nll_grad"], t["aux_grad"], 1e-4, 1e8).item() == pytest.approx(t["weight_max1e8"].item(), rel=1e-6)
 
 
 def output_for(video: torch.Tensor, seed: int = 0) -> Reconstruction:
@@ -161,9 +153,7 @@ def repeated(output: Reconstruction, times: int) -> Reconstruction:
 
 
 def test_mean_reduction_does_not_depend_on_length_and_official_lets_kl_and_wavelet_grow() -> None:
-    video = (
-        torch.rand(2, 3, 5, 16, 16, dtype=torch.float64, generator=torch.Generator().manual_seed(1)) * 2 - 1
-    )
+    video = torch.rand(2, 3, 5, 16, 16, dtype=torch.float64, generator=torch.Generator().manual_seed(1)) * 2 - 1
     output = output_for(video)
     long_video, long_output = torch.cat([video] * 3, dim=2), repeated(output, 3)
     mean = LossConfig(perceptual=0, reduction="mean")
@@ -261,17 +251,13 @@ def test_perceptual_term_weighs_every_pixel_of_the_frame_in_the_official_reducti
         return F.l1_loss(a, b, reduction="none").mean(dim=(1, 2, 3)) * 2
 
     for reduction, scale in (("official", 3 * 8 * 8), ("mean", 1)):
-        parts = reconstruction_loss(
-            video, video + 0.5, LossConfig(perceptual=0.1, reduction=reduction), distance
-        )
+        parts = reconstruction_loss(video, video + 0.5, LossConfig(perceptual=0.1, reduction=reduction), distance)
         assert parts["perceptual"].item() == pytest.approx(1.0)
         assert parts["nll"].item() == pytest.approx(scale * (0.5 + 0.1))
     assert seen[0] == (10, 3, 8, 8)
 
 
-@pytest.mark.parametrize(
-    "bad", [{"reconstruction": "huber"}, {"reduction": "sum"}, {"kl": -1.0}, {"kl": float("nan")}]
-)
+@pytest.mark.parametrize("bad", [{"reconstruction": "huber"}, {"reduction": "sum"}, {"kl": -1.0}, {"kl": float("nan")}])
 def test_impossible_loss_settings_are_refused(bad: dict) -> None:
     with pytest.raises(ValueError, match=r"loss\."):
         LossConfig(**bad)

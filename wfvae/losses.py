@@ -28,9 +28,7 @@ class LossConfig:
     perceptual: float = 1.0  # LPIPS; 0 trains without it, and then no weights are needed
     kl: float = 1e-6
     wavelet: float = 0.1  # encoder against decoder coefficients of levels 2 and 3
-    adversarial: float = (
-        0.5  # the paper's 1/2 in front of the adaptive weight; 0 trains without a discriminator
-    )
+    adversarial: float = 0.5  # the paper's 1/2 in front of the adaptive weight; 0 trains without a discriminator
     # Of the adaptive weight.  The paper prints 1e-6; the code that made the released weights used 1e-4 and the limit 1e4,
     # later releases 1e-6 and 1e6, where the limit, not the ratio, then sets the weight.
     delta: float = 1e-4
@@ -99,9 +97,7 @@ def reconstruction_loss(
 
     `official`: LPIPS of a frame is added to each of its pixels before the sum, as the released code does, so that it weighs C*H*W.
     """
-    error = (
-        (video - reconstruction).abs() if config.reconstruction == "l1" else (video - reconstruction).square()
-    )
+    error = (video - reconstruction).abs() if config.reconstruction == "l1" else (video - reconstruction).square()
     scale = video[0, :, 0].numel() if config.reduction == "official" else 1
     pixel = error.mean() * scale
     distance = torch.zeros_like(pixel)
@@ -176,9 +172,7 @@ def generator_loss(
         if last_layer is None:
             raise ValueError("an adversarial term needs `last_layer`, the weight at which it is balanced")
         adversarial = -fake_logits.mean()
-        weight = config.adversarial * adaptive_weight(
-            nll, adversarial, last_layer, config.delta, config.adaptive_limit
-        )
+        weight = config.adversarial * adaptive_weight(nll, adversarial, last_layer, config.delta, config.adaptive_limit)
         total = total + weight * adversarial
         terms |= {"adversarial": adversarial, "adversarial_weight": weight}
     terms["total"] = total

@@ -23,9 +23,7 @@ class LCRConfig:
     base: float = 0.1  # multiplies the weight and the gradient ratio
     window: tuple[int, int, int] = (2, 2, 2)  # latent t, h, w; the first frame has windows of its own
     threshold: float = 0.75  # above it the term is exactly zero
-    average: Literal["average", "frame_weight"] = (
-        "average"  # of first frame and the rest: equal, or by frames
-    )
+    average: Literal["average", "frame_weight"] = "average"  # of first frame and the rest: equal, or by frames
     pearson: bool = True  # False: plain dot products over the number of channels
     delta: float = 1e-4
     limit: float = 1e8
@@ -128,9 +126,7 @@ def mask_blocks(shape: tuple[int, int, int], chosen: Tensor, config: LMRConfig) 
 
 def _grid(shape: tuple[int, int, int], config: LMRConfig) -> tuple[int, int, int]:
     up = config.last_block == "pad"
-    t, h, w = (
-        -(-size // block) if up else size // block for size, block in zip(shape, config.block, strict=True)
-    )
+    t, h, w = (-(-size // block) if up else size // block for size, block in zip(shape, config.block, strict=True))
     return t, h, w
 
 
