@@ -71,10 +71,9 @@ def build(config: RunConfig) -> Folders:
         )
         for folder, names in folders.items()
     )
-    sha256 = _files.fingerprint(contents)
     identity = {
-        "name": _files.marked(_files.named("skytimelapse", root.resolve().name), sha256),
-        "sha256": sha256,
+        "name": _files.named("skytimelapse", root.resolve().name),
+        "sha256": _files.fingerprint(contents),
         "clips": str(len(folders)),
     }
     return Folders(identity, root, folders, config.num_frames, config.size)
