@@ -115,6 +115,13 @@ def test_another_configuration_is_refused_in_the_same_folder(tmp_path: Path) -> 
         train("smoke", [*words, "trainer.learning_rate=0.5"])
 
 
+def test_a_run_that_failed_before_its_first_checkpoint_leaves_the_folder_free(tmp_path: Path) -> None:
+    words = [*SHORT, f"run={tmp_path / 'run'}", "validation.data="]
+    with pytest.raises(OSError, match="no such folder"):
+        train("smoke", [*words, "data.synthetic=0", "data.root=/nowhere"])
+    assert train("smoke", words) == 0
+
+
 def test_missing_lpips_weights_name_both_ways_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("VAEBENCH_WEIGHTS", str(tmp_path))
     monkeypatch.setenv("HOME", str(tmp_path))

@@ -31,7 +31,7 @@ from vaebench.data._training import TrainingClips, TrainingData
 from vaebench.metrics import Metric, _lpips
 from vaebench.plugins import did_you_mean
 from vaebench.video import to_model, to_score
-from wfvae import WFVAE, WFVAEConfig
+from wfvae import WFVAE, WFVAEConfig, state
 from wfvae import trainer as wf
 from wfvae.losses import LossConfig
 from wfvae.regularizers import LCRConfig, LMRConfig
@@ -157,10 +157,13 @@ def run(config: TrainConfig) -> int:
 
 
 def _claim(folder: Path, config: TrainConfig) -> None:
-    """One folder, one configuration: a resumed run that silently changed would be neither of the two."""
+    """One folder, one configuration: a resumed run that silently changed would be neither of the two.
+
+    A run that stopped before its first checkpoint has no claim.
+    """
     text = yaml.safe_dump(json.loads(json.dumps(asdict(config))), sort_keys=False)
     file = folder / "config.yaml"
-    if file.is_file() and file.read_text() != text:
+    if state.checkpoints(folder) and file.is_file() and file.read_text() != text:
         changed = sorted(line.strip() for line in set(text.splitlines()) - set(file.read_text().splitlines()))
         raise ValueError(
             f"{folder} holds a run with another configuration ({', '.join(changed)}); choose another run=DIR"
