@@ -48,15 +48,25 @@ def _all(folders: tuple[Path, ...]) -> list[Golden]:
         for path in sorted(folder.rglob("*.safetensors")):
             with safe_open(path, "pt") as file:
                 golden = Golden(path, file.metadata() or {})
-            found.setdefault(
-                (path.parent.name, path.name), golden
-            )  # a committed copy wins over the shared one
+            found.setdefault((path.parent.name, path.name), golden)  # a committed copy wins over the shared one
     return list(found.values())
 
 
 def goldens(keep: Callable[[dict[str, str]], bool]) -> list[Golden]:
     """The golden files whose metadata `keep` accepts, in a stable order."""
     return sorted((g for g in _all(tuple(roots)) if keep(g.metadata)), key=str)
+
+
+def in_precisions(files: list[Golden], small: int = 20_000) -> list[tuple[Golden, torch.dtype]]:
+    """Every file in float32; in float64, whose convolutions are slow, the committed ones and those of `small` values at most."""
+    found = []
+    for golden in files:
+        with safe_open(golden.path, "pt") as file:
+            values = math.prod(file.get_slice("x").get_shape())
+        if values <= small or HERE in golden.path.parents:
+            found.append((golden, torch.float64))
+        found.append((golden, torch.float32))
+    return found
 
 
 def manifests(pattern: str) -> list[Path]:

@@ -11,9 +11,10 @@ from torch import Tensor
 
 from adapters._nets.checkpoint import load_strict
 from adapters._nets.cvvae import CVVAE, SD3, Blocks, CVVAEConfig, published_name, read_config, tiled
-from tests.goldens_io import Golden, draw, goldens, manifests
+from tests.goldens_io import Golden, draw, goldens, in_precisions, manifests
 
 MODELS = ("cv_vae", "cv_vae_sd3")
+TOLERANCE = {torch.float64: 1e-6, torch.float32: 2e-5}
 GOLDENS = goldens(lambda metadata: metadata.get("model") in MODELS)
 
 
@@ -52,11 +53,12 @@ def outputs(golden: Golden, dtype: torch.dtype) -> dict[str, tuple[Tensor, Tenso
     return {name: (ours[name], tensors[name]) for name in ours}
 
 
-@pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float64, 1e-6), (torch.float32, 2e-5)], ids=str)
-@pytest.mark.parametrize("golden", GOLDENS, ids=str)
-def test_outputs_are_those_of_the_official_code(golden, dtype, tolerance):
+@pytest.mark.parametrize(("golden", "dtype"), in_precisions(GOLDENS), ids=str)
+def test_outputs_are_those_of_the_official_code(golden, dtype):
     for name, (ours, theirs) in outputs(golden, dtype).items():
-        torch.testing.assert_close(ours, theirs, rtol=0, atol=tolerance, msg=lambda text, name=name: f"{name}: {text}")
+        torch.testing.assert_close(
+            ours, theirs, rtol=0, atol=TOLERANCE[dtype], msg=lambda text, name=name: f"{name}: {text}"
+        )
 
 
 def test_goldens_are_there():

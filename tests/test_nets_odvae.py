@@ -11,7 +11,7 @@ import torch
 import adapters
 from adapters import odvae
 from adapters._nets.odvae import ODVAE, RELEASED_BLOCKS, ODVAEConfig, Tiling, pieces, read_config
-from tests.goldens_io import Golden, goldens, manifests, rebuild
+from tests.goldens_io import Golden, goldens, in_precisions, manifests, rebuild
 from vaebench.vae import reconstruct
 
 GOLDENS = goldens(lambda metadata: metadata.get("model") == "od_vae")
@@ -44,8 +44,7 @@ def test_there_are_golden_files_of_whole_and_block_wise_runs():
 
 
 @torch.no_grad()
-@pytest.mark.parametrize("dtype", [torch.float64, torch.float32], ids=["float64", "float32"])
-@pytest.mark.parametrize("golden", GOLDENS, ids=str)
+@pytest.mark.parametrize(("golden", "dtype"), in_precisions(GOLDENS), ids=str)
 def test_outputs_are_those_of_the_released_code(golden: Golden, dtype: torch.dtype):
     model = network(read_config(golden.json("config")), dtype)
     stored = golden.tensors(dtype)
@@ -143,9 +142,7 @@ def test_every_parameter_gets_a_gradient():
     x = torch.rand(1, 3, 5, 16, 16, generator=torch.Generator().manual_seed(0))
     moments = model.encode(x)
     (model.decode(moments.chunk(2, dim=1)[0]).square().sum() + moments.square().sum()).backward()
-    assert [
-        name for name, p in model.named_parameters() if p.grad is None or not p.grad.isfinite().all()
-    ] == []
+    assert [name for name, p in model.named_parameters() if p.grad is None or not p.grad.isfinite().all()] == []
 
 
 def video(frames: int, size: int = 16, seed: int = 0) -> torch.Tensor:
