@@ -73,7 +73,10 @@ def _parser() -> argparse.ArgumentParser:
     plot = verbs.add_parser("plot", help="draw every table and figure from results/ alone")
     plot.add_argument("--results", default="results", metavar="DIR", help="folder of records (results)")
     plot.add_argument("--out", default="", metavar="DIR", help="folder of the figures (<results>/plots)")
-    plot.add_argument("--only", default="", metavar="NAME", help="one figure: the name is its function's in plots.py")
+    plot.add_argument("--only", default="", metavar="NAME", help="one figure: a name of vaebench/plots")
+    plot.add_argument(
+        "--training", nargs="+", default=[], metavar="DIR", help="draw the validation of these training runs instead"
+    )
     plot.add_argument("--format", default="png,svg", help="png, svg, pdf or several with commas (png,svg)")
     plot.add_argument("--style", default="screen", choices=("screen", "paper"))
     plot.set_defaults(command=_plot)
@@ -156,7 +159,14 @@ def _plot(arguments: argparse.Namespace) -> int:
 
     results = Path(arguments.results)
     out = Path(arguments.out) if arguments.out else results / "plots"
-    for file in plots.draw(results, out, arguments.only, tuple(arguments.format.split(",")), arguments.style):
+    formats = tuple(arguments.format.split(","))
+    if arguments.training:
+        from vaebench.plots import _training
+
+        for file in _training.draw([Path(run) for run in arguments.training], out, formats, arguments.style):
+            print(file)
+        return 0
+    for file in plots.draw(results, out, arguments.only, formats, arguments.style):
         print(file)
     return 0
 
