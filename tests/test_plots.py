@@ -1,6 +1,7 @@
 """Figures come from records alone, are the same bytes twice, and carry units on their axes."""
 
 import hashlib
+import json
 from pathlib import Path
 
 import matplotlib.pyplot as plt
@@ -12,17 +13,16 @@ from vaebench.plots import _style
 from vaebench.results import Record, Score
 
 LABELS = ("streamed", "naive-16")
+UNTRAINED = "toy-d/tiny"
 
 
 def record(
-    suite: str, setting: str, name: str, scores: dict[str, Score], extra: dict | None = None
+    suite: str, setting: str, name: str, scores: dict[str, Score], extra: dict | None = None, weights: str = "none"
 ) -> Record:
     family, variant = name.split("/")
     vae = {"family": family, "variant": variant, "name": name, "temporal_compression": 4, "spatial_compression": 8,
-           "latent_channels": 16, "weights": "none"}  # fmt: skip
-    return Record(
-        suite, 1, vae, {}, {}, setting, scores, {}, [], {}, "0" * 16, "2026-01-01", extra=extra or {}
-    )
+           "latent_channels": 16, "weights": weights}  # fmt: skip
+    return Record(suite, 1, vae, {}, {}, setting, scores, {}, [], {}, "0" * 16, "2026-01-01", extra=extra or {})
 
 
 @pytest.fixture(scope="module")
@@ -30,32 +30,29 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Records of every suite for made-up VAEs, whose names say so."""
     folder = tmp_path_factory.mktemp("results")
     rng = np.random.default_rng(0)
-    for i, name in enumerate(("toy-a/one", "toy-a/two", "toy-b/one", "toy-c/with-a-long-name")):
+    for i, name in enumerate(("toy-a/one", "toy-a/two", "toy-b/one", "toy-c/with-a-long-name", UNTRAINED)):
+        weights = "random" if name == UNTRAINED else "none"
         values = 28 + 2 * i + rng.normal(0, 2, 12)
-        score = Score(
-            float(values.mean()), "dB", "higher", 12, 0.5, float(values.mean() - 1), float(values.mean() + 1)
-        )
-        made = record("reconstruction", "clips-33x256", name, {"psnr": score})
+        score = Score(float(values.mean()), "dB", "higher", 12, 0.5, float(values.mean() - 1), float(values.mean() + 1))
+        made = record("reconstruction", "clips-33x256", name, {"psnr": score}, weights=weights)
         results.write(made, folder, {f"clip{j}": {"psnr": float(v)} for j, v in enumerate(values)})
         costs: dict[str, Score] = {}
-        for size in (256, 512):
-            case = f"float32 33x{size}"
+        for frames, size in ((33, 256), (33, 512), (65, 256)):
+            case = f"float32 {frames}x{size}"
             for half in ("encode", "decode"):
                 if i == 3 and size == 512:
-                    costs[f"{half}_s@{case}"] = Score(
-                        None, "s", "lower", 0, note="out of memory (33x512x512 float32)"
-                    )
+                    costs[f"{half}_s@{case}"] = Score(None, "s", "lower", 0, note="out of memory (33x512x512 float32)")
                     continue
                 seconds = (1 + i) * size / 512
                 costs[f"{half}_s@{case}"] = Score(seconds, "s", "lower", 9)
-                costs[f"{half}_frames_per_s@{case}"] = Score(33 / seconds, "frames/s", "higher", 9)
+                costs[f"{half}_frames_per_s@{case}"] = Score(frames / seconds, "frames/s", "higher", 9)
                 costs[f"{half}_peak_bytes@{case}"] = Score((1 + i) * 2.0**30, "bytes", "lower", 1)
         results.write(record("efficiency", "toy-device", name, costs), folder, {})
         changes = {"psnr@whole": Score(30.0, "dB", "higher", 8)}
         profiles: dict = {"whole": {"psnr_by_frame": [30.0] * 33}}
         curves: dict = {
             "lengths": [5, 17, 33],
-            "whole": {"psnr": [30.0, 30.0, 30.0], "bytes": [1e8, 3e8, 6e8]},
+            "whole": {"psnr": [None, 30.0, 30.0], "bytes": [1e8, 3e8, 6e8]},
         }
         for label in LABELS:
             off = 0.0 if label == "streamed" else -1.5 - i
@@ -63,12 +60,17 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
             changes[f"pixels_max@{label}"] = Score(abs(off), "", "lower", 8)
             profiles[label] = {"by_frame": [0.01 * (t % 16 == 0) for t in range(33)], "by_step": [0.01] * 32,
                                "by_row": [0.001] * 256, "by_column": [0.001] * 256, "psnr_by_frame": [29.0] * 33}  # fmt: skip
-            curves[label] = {"psnr": [30.0, 29.5, 29.0], "bytes": [1e8, 1e8, 1e8]}
+            curves[label] = {"psnr": [None, 29.5, 29.0], "bytes": [1e8, 1e8, 1e8]}
         results.write(
-            record("blockwise", "clips-33x256", name, changes, {"profiles": profiles, "by_length": curves}),
+            record("blockwise", "clips-33x256", name, changes, {"profiles": profiles, "by_length": curves}, weights),
             folder,
             {},
         )
+    (folder / "subbands").mkdir()
+    names = [f"{i:03b}".replace("0", "h").replace("1", "g") for i in range(8)]
+    bands = {"setting": "clips-33x256", "clips": 2, "names": names, "energy": [2.0**-i for i in range(8)],
+             "share": [2.0**-i / 2 for i in range(8)], "entropy_bits": [8.0 - i for i in range(8)]}  # fmt: skip
+    (folder / "subbands" / "clips-33x256.json").write_text(json.dumps(bands))
     return folder
 
 
@@ -88,6 +90,7 @@ def test_every_figure_and_table_is_written_and_twice_the_same_bytes(root: Path, 
         "seam_profile",
         "psnr_by_frame",
         "by_length",
+        "subbands",
     }
     assert {
         "reconstruction-clips-33x256.md",
@@ -106,9 +109,7 @@ def test_axes_say_what_they_show_in_which_unit(root: Path, name: str):
             plt.close(figure)
 
 
-@pytest.mark.parametrize(
-    "stem", ["bubbles-clips-33x256-toy-device-float32-33x256", "rate_distortion-clips-33x256"]
-)
+@pytest.mark.parametrize("stem", ["bubbles-clips-33x256-toy-device-float32-33x256", "rate_distortion-clips-33x256"])
 def test_labels_of_points_do_not_overlap(root: Path, stem: str):
     kind = stem.partition("-")[0]
     with _style.applied("screen"):
@@ -123,10 +124,52 @@ def test_labels_of_points_do_not_overlap(root: Path, stem: str):
 
 def test_out_of_memory_is_written_in_the_figure(root: Path):
     with _style.applied("screen"):
-        figure = dict(plots.figures()["cost_bars"](root, "screen"))["cost_bars-toy-device-float32"]
+        figure = dict(plots.figures()["cost_bars"](root, "screen"))["cost_bars-toy-device-float32-33"]
         said = [text.get_text() for axes in figure.axes for text in axes.texts]
         plt.close(figure)
     assert said.count("OOM") == 4  # two halves, time and memory
+
+
+def texts(root: Path, name: str) -> dict[str, str]:
+    """Every word of the figures called `name`, by stem."""
+    found = {}
+    with _style.applied("screen"):
+        for stem, figure in plots.figures()[name](root, "screen"):
+            figure.canvas.draw()
+            found[stem] = " | ".join(text.get_text() for text in figure.findobj(plt.Text))
+            plt.close(figure)
+    return found
+
+
+def test_each_number_of_frames_has_its_own_bars(root: Path):
+    said = texts(root, "cost_bars")
+    assert said.keys() == {"cost_bars-toy-device-float32-33", "cost_bars-toy-device-float32-65"}
+    assert "65 frames at 256x256, float32" in said["cost_bars-toy-device-float32-65"]
+
+
+@pytest.mark.parametrize("name", ["per_clip", "degradation", "seam_profile", "psnr_by_frame", "by_length"])
+def test_untrained_vaes_are_marked_where_quality_is_shown(root: Path, name: str):
+    said = " | ".join(texts(root, name).values())
+    assert f"{UNTRAINED} (untrained)" in said
+    assert said.count("(untrained)") == said.count(UNTRAINED)
+    assert "toy-a/one (untrained)" not in said
+
+
+@pytest.mark.parametrize("name", ["rate_distortion", "bubbles"])
+def test_untrained_vaes_are_left_out_where_vaes_are_compared_by_quality(root: Path, name: str):
+    said = " | ".join(text for stem, text in texts(root, name).items() if "published" not in stem)
+    assert "toy-a" in said
+    assert UNTRAINED not in said
+    assert "tiny" not in said
+
+
+def test_a_broken_record_of_subbands_is_named(tmp_path: Path):
+    file = tmp_path / "subbands" / "x.json"
+    file.parent.mkdir()
+    for text, reason in (("{", "no record of sub-bands"), ('{"setting": "x"}', "it lacks clips, names")):
+        file.write_text(text)
+        with pytest.raises(ValueError, match=reason):
+            list(plots.draw(tmp_path, tmp_path / "out", only="subbands"))
 
 
 def test_published_numbers_stand_in_a_figure_of_their_own_that_says_so(root: Path):

@@ -1,7 +1,8 @@
 """results/ -> figures, and nothing else: drawing twice changes no byte.
 
-One module per suite; each names its figures in `FIGURES`, a tuple of functions `figure(results, style)` that yield
-(file stem, matplotlib figure).  A figure whose records are not there yields nothing.  Tables are written beside them.
+One module per suite (and one for the sub-bands of clips); each names its figures in `FIGURES`, a tuple of functions
+`figure(results, style)` that yield (file stem, matplotlib figure).  A figure whose records are not there yields nothing.
+Tables are written beside them.
 """
 
 from __future__ import annotations
@@ -47,7 +48,7 @@ def draw(
         raise ValueError(f"no figure {only!r}{did_you_mean(only, list(known))} (there are: {', '.join(known)})")
     if unknown := set(formats) - set(FORMATS):
         raise ValueError(f"no format {', '.join(sorted(unknown))} (there are: {', '.join(FORMATS)})")
-    if not any(records.read_all(results)):
+    if not any(records.read_all(results)) and not any((results / "subbands").glob("*.json")):
         raise ValueError(f"no records in {results}: `vaebench run` writes them")
     out.mkdir(parents=True, exist_ok=True)
     with _style.applied(style):

@@ -14,6 +14,8 @@ if TYPE_CHECKING:
     from matplotlib.axis import Axis
     from matplotlib.figure import Figure
 
+    from vaebench.results import Record
+
 # Okabe and Ito's eight, told apart by colour-blind eyes; markers repeat the distinction for print in grey
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000", "#999933")
 MARKERS = ("o", "s", "^", "D", "v", "P", "X", "*")
@@ -53,6 +55,16 @@ def applied(style: str) -> Iterator[None]:
     mpl.use("Agg")
     with mpl.rc_context({**COMMON, **STYLES[style]}):
         yield
+
+
+def untrained(record: Record) -> bool:
+    """Random weights: its quality proves the plumbing and says nothing of the VAE."""
+    return record.vae.get("weights") == "random"
+
+
+def vae_name(record: Record) -> str:
+    """The VAE's name where quality is shown, with the word "(untrained)" where it has random weights."""
+    return f"{record.vae['name']} (untrained)" if untrained(record) else str(record.vae["name"])
 
 
 def look(names: list[str]) -> dict[str, dict[str, str]]:

@@ -64,7 +64,7 @@ def _degradation(records: list[Record], metrics: list[str], setting: str) -> Fig
         better = next(r.scores[f"{metric}@{m}"].better for r, m in rows if _changed(r, metric, m))
         axes.set_xlabel(f"change of {metric.upper()}{f' [{unit}]' if unit else ''}\n({better} is better)")
         axes.grid(axis="y", visible=False)
-    grid[0][0].set_yticks(range(len(rows)), [f"{record.vae['name']} · {mode}" for record, mode in rows])
+    grid[0][0].set_yticks(range(len(rows)), [f"{_style.vae_name(record)} · {mode}" for record, mode in rows])
     grid[0][0].invert_yaxis()
     figure.suptitle(f"{setting}: block-wise minus whole inference, 95 % interval over clips", fontsize="small")
     return figure
@@ -98,14 +98,17 @@ def _seam_profile(record: Record, profiles: dict[str, Any]) -> Figure:
         axes.set_ylim(bottom=0)
         axes.legend(fontsize="x-small")
     figure.suptitle(
-        f"{record.vae['name']}, {record.setting}: difference to whole inference, pixels in -1..1",
+        f"{_style.vae_name(record)}, {record.setting}: difference to whole inference, pixels in -1..1",
         fontsize="small",
     )
     return figure
 
 
 def psnr_by_frame(root: Path, style: str) -> Iterator[tuple[str, Figure]]:
-    """PSNR against the reference at each frame: the first frame, the phase within a piece, the last."""
+    """PSNR against the reference at each frame: the first frame, the phase within a piece, the last.
+
+    Of frames as the VAE gives them, neither clamped nor rounded: not the tables' PSNR, which is of 8-bit frames.
+    """
     for record in _records(root):
         figure, axes = plt.subplots(figsize=(7, 3.6))
         looks = _style.look(list(record.extra["profiles"]))
@@ -114,8 +117,8 @@ def psnr_by_frame(root: Path, style: str) -> Iterator[tuple[str, Figure]]:
             axes.plot(profile["psnr_by_frame"], line, label=mode, lw=2.4 if mode == "whole" else 1.2,
                       color="black" if mode == "whole" else looks[mode]["color"])  # fmt: skip
         axes.set_xlabel("frame")
-        axes.set_ylabel("PSNR [dB]")
-        axes.set_title(f"{record.vae['name']}, {record.setting}", loc="left", fontsize="medium")
+        axes.set_ylabel("PSNR of unrounded frames [dB]")
+        axes.set_title(f"{_style.vae_name(record)}, {record.setting}", loc="left", fontsize="medium")
         axes.legend(fontsize="small")
         yield _stem("psnr_by_frame", record), figure
 
@@ -134,8 +137,9 @@ def _by_length(record: Record, curves: dict[str, Any]) -> Figure:
     modes = [mode for mode in curves if mode != "lengths"]
     looks = _style.look(modes)
 
-    def line(axes: Axes, mode: str, values: list[float]) -> None:
-        axes.plot(curves["lengths"], values, label=mode, ms=4, lw=1.3, **looks[mode])  # type: ignore[arg-type]
+    def line(axes: Axes, mode: str, values: list[float | None]) -> None:
+        """None, where clips are too short for the metric, is left out."""
+        axes.plot(curves["lengths"], np.array(values, dtype=float), label=mode, ms=4, lw=1.3, **looks[mode])  # type: ignore[arg-type]
 
     for mode in modes:
         if "bytes" in curves[mode]:
@@ -149,7 +153,7 @@ def _by_length(record: Record, curves: dict[str, Any]) -> Figure:
         axes.set_ylabel(label)
     grid[0][0].set_ylim(bottom=0)
     grid[0][0].legend(fontsize="small")
-    figure.suptitle(f"{record.vae['name']}, {record.setting}", fontsize="small")
+    figure.suptitle(f"{_style.vae_name(record)}, {record.setting}", fontsize="small")
     return figure
 
 

@@ -28,8 +28,12 @@ def _value(record: Record, name: str, case: str) -> float | None:
 
 
 def bubbles(root: Path, style: str) -> Iterator[tuple[str, Figure]]:
-    """PSNR against the throughput of encode and decode together, area = peak memory: measured here, one figure a case."""
-    quality = [r for r in results.read_all(root, "reconstruction") if _psnr(r) is not None]
+    """PSNR against the throughput of encode and decode together, area = peak memory: measured here, one figure a case.
+
+    Trained VAEs alone: what random weights reconstruct says nothing.
+    """
+    records = results.read_all(root, "reconstruction")
+    quality = [r for r in records if _psnr(r) is not None and not _style.untrained(r)]
     for device, costs in _by_setting(root).items():
         for case in dict.fromkeys(case for record in costs for case in _cases(record)):
             for setting in dict.fromkeys(record.setting for record in quality):
@@ -127,48 +131,49 @@ def _published_bubbles() -> Iterator[tuple[str, Figure]]:
 def cost_bars(root: Path, style: str) -> Iterator[tuple[str, Figure]]:
     """Time and memory of encode and decode for every VAE, grouped by size: the paper's Figure 4.  OOM is written out."""
     for device, records in _by_setting(root).items():
-        cases = list(dict.fromkeys(case for record in records for case in _cases(record)))
-        for dtype in dict.fromkeys(case.split()[0] for case in cases):
-            sizes = sorted({int(case.rpartition("x")[2]) for case in cases if case.startswith(dtype)})
-            yield f"cost_bars-{device}-{dtype}", _cost_bars(records, sizes, dtype, device)
+        cases = [case.split() for case in dict.fromkeys(case for record in records for case in _cases(record))]
+        # a grid is a dtype and a number of frames: "float32 33"
+        for grid in dict.fromkeys(f"{dtype} {shape.partition('x')[0]}" for dtype, shape in cases):
+            sizes = sorted(
+                {int(shape.partition("x")[2]) for dtype, shape in cases if f"{dtype} {shape}".startswith(f"{grid}x")}
+            )
+            yield f"cost_bars-{device}-{grid.replace(' ', '-')}", _cost_bars(records, sizes, grid, device)
 
 
-def _cost_bars(records: list[Record], sizes: list[int], dtype: str, device: str) -> Figure:
-    figure, grid = plt.subplots(1, 4, figsize=(13, 1.6 + 0.26 * len(records) * len(sizes)), sharey=True)
+def _cost_bars(records: list[Record], sizes: list[int], grid: str, device: str) -> Figure:
+    figure, row_of_axes = plt.subplots(1, 4, figsize=(13, 1.6 + 0.26 * len(records) * len(sizes)), sharey=True)
     panels = [("encode_s", "encode [s]", 1.0), ("decode_s", "decode [s]", 1.0)]
     panels += [
         ("encode_peak_bytes", "encode memory [GiB]", GIB),
         ("decode_peak_bytes", "decode memory [GiB]", GIB),
     ]
-    records = sorted(records, key=lambda record: _total(record, dtype, sizes[0]))
+    records = sorted(records, key=lambda record: _total(record, grid, sizes[0]))
     thickness = 0.8 / len(sizes)
-    for axes, (name, title, divisor) in zip(grid, panels, strict=True):
-        shown = [v for r in records for s in sizes if (v := _at(r, name, dtype, s))]
+    for axes, (name, title, divisor) in zip(row_of_axes, panels, strict=True):
+        shown = [v for r in records for s in sizes if (v := _at(r, name, grid, s))]
         floor = min(shown, default=1.0) / divisor / 2
         for i, size in enumerate(sizes):
             for row, record in enumerate(records):
                 at = row + (i - (len(sizes) - 1) / 2) * thickness
-                value = _at(record, name, dtype, size)
+                value = _at(record, name, grid, size)
                 if value:
                     label = f"{size} px" if row == 0 else None
                     colour = _style.COLOURS[i]
                     axes.barh(at, value / divisor, 0.9 * thickness, left=0, color=colour, label=label)
-                elif _measured(record, dtype, size):
+                elif _out_of_memory(record, grid, size):
                     axes.text(floor, at, "OOM", va="center", ha="left", fontsize="x-small", color="firebrick")
         axes.set_xscale("log")
         axes.set_xlim(left=floor)
         _style.plain_log(axes.xaxis, few=True)
         axes.set_xlabel(f"{title} (log scale)")
         axes.grid(axis="y", visible=False)
-    grid[0].set_yticks(range(len(records)), [_name(record) for record in records])
-    grid[0].invert_yaxis()
+    row_of_axes[0].set_yticks(range(len(records)), [_name(record) for record in records])
+    row_of_axes[0].invert_yaxis()
     if len(sizes) > 1:
-        handles, labels = grid[0].get_legend_handles_labels()
+        handles, labels = row_of_axes[0].get_legend_handles_labels()
         figure.legend(handles, labels, loc="outside lower center", ncols=len(sizes))
-    frames = sorted(
-        {case.split()[1].partition("x")[0] for r in records for case in _cases(r) if case.startswith(dtype)}
-    )
-    said = f"{'/'.join(frames)} frames at {', '.join(f'{size}x{size}' for size in sizes)}, {dtype}, on {device}"
+    dtype, frames = grid.split()
+    said = f"{frames} frames at {', '.join(f'{size}x{size}' for size in sizes)}, {dtype}, on {device}"
     figure.suptitle(f"{said}; memory above the weights; random weights of the released configuration", fontsize="small")
     return figure
 
@@ -177,22 +182,17 @@ def _name(record: Record) -> str:
     return f"{record.vae['name']} ({record.vae['latent_channels']} ch)"
 
 
-def _case_at(record: Record, dtype: str, size: int) -> str | None:
-    return next((c for c in _cases(record) if c.startswith(f"{dtype} ") and c.endswith(f"x{size}")), None)
+def _at(record: Record, name: str, grid: str, size: int) -> float | None:
+    return _value(record, name, f"{grid}x{size}")
 
 
-def _at(record: Record, name: str, dtype: str, size: int) -> float | None:
-    case = _case_at(record, dtype, size)
-    return _value(record, name, case) if case else None
+def _out_of_memory(record: Record, grid: str, size: int) -> bool:
+    score = record.scores.get(f"encode_s@{grid}x{size}")
+    return score is not None and score.note.startswith("out of memory")
 
 
-def _measured(record: Record, dtype: str, size: int) -> bool:
-    case = _case_at(record, dtype, size)
-    return case is not None and record.scores[f"encode_s@{case}"].note.startswith("out of memory")
-
-
-def _total(record: Record, dtype: str, size: int) -> float:
-    times = [_at(record, f"{half}_s", dtype, size) for half in ("encode", "decode")]
+def _total(record: Record, grid: str, size: int) -> float:
+    times = [_at(record, f"{half}_s", grid, size) for half in ("encode", "decode")]
     return sum(t for t in times if t is not None) if all(times) else math.inf
 
 

@@ -57,7 +57,7 @@ def _per_clip(rows: list[tuple[Record, dict[str, dict[str, float]]]], metric: st
         if score.low is not None and score.high is not None:
             axes.plot([score.low, score.high], [i, i], color="black", lw=2, solid_capstyle="butt")
         axes.plot([score.value], [i], "|", color="black", ms=14, mew=2)
-    axes.set_yticks(range(len(rows)), [f"{r.vae['name']} ({r.scores[metric].n})" for r, _ in rows])
+    axes.set_yticks(range(len(rows)), [f"{_style.vae_name(r)} ({r.scores[metric].n})" for r, _ in rows])
     axes.set_ylim(-0.6, len(rows) - 0.4)
     axes.grid(axis="y", visible=False)
     axes.set_xlabel(_axis_label(metric, rows[0][0]))
@@ -66,9 +66,10 @@ def _per_clip(rows: list[tuple[Record, dict[str, dict[str, float]]]], metric: st
 
 
 def rate_distortion(root: Path, style: str) -> Iterator[tuple[str, Figure]]:
-    """Quality against latent values per pixel: what a VAE does with the room it is given."""
+    """Quality against latent values per pixel: what a VAE does with the room it is given.  Trained ones alone."""
     for setting, records in _settings(root).items():
-        shown = [record for record in records if _has(record, "psnr") and record.vae["family"] != "identity"]
+        quality = [record for record in records if _has(record, "psnr") and not _style.untrained(record)]
+        shown = [record for record in quality if record.vae["family"] != "identity"]
         if len(shown) > 1:
             yield f"rate_distortion-{setting}", _rate_distortion(shown, setting)
 
@@ -115,7 +116,7 @@ def strips(root: Path, style: str) -> Iterator[tuple[str, Figure]]:
         sheets: dict[str, dict[str, np.ndarray]] = {}
         for record in records:
             for file in sorted(results.pictures_folder(root, record).glob("*.png")):
-                sheets.setdefault(file.stem, {})[record.vae["name"]] = plt.imread(file)[..., :3]
+                sheets.setdefault(file.stem, {})[_style.vae_name(record)] = plt.imread(file)[..., :3]
         for clip, of_vaes in sheets.items():
             yield f"strips-{setting}-{clip}", _strips(of_vaes, clip)
 
