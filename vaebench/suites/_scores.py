@@ -47,14 +47,14 @@ def stack(statistics: Mapping[str, Statistics], name: str) -> NDArray:
 
 def score(metric: Metric, stacked: NDArray) -> Score:
     """The score of a metric over clips, with its interval where clips have scores of their own."""
-    caution = getattr(metric, "caution", None)
     try:
         value = metric.reduce(stacked)
     except ValueError as reason:  # too few clips for this metric to mean anything: said, not guessed
         return Score(None, metric.unit, metric.better, len(stacked), note=str(reason))
     stderr, low, high = interval(stacked) if metric.per_clip else (None, None, None)
-    note = caution(len(stacked)) if caution else ""
-    return Score(value, metric.unit, metric.better, len(stacked), stderr, low, high, note=note)
+    return Score(
+        value, metric.unit, metric.better, len(stacked), stderr, low, high, note=_caution(metric, len(stacked))
+    )
 
 
 def change(metric: Metric, before: NDArray, after: NDArray) -> Score:
@@ -65,4 +65,11 @@ def change(metric: Metric, before: NDArray, after: NDArray) -> Score:
     except ValueError as reason:
         return Score(None, metric.unit, metric.better, n, note=str(reason))
     stderr, low, high = interval(after - before) if metric.per_clip else (None, None, None)
-    return Score(value, metric.unit, metric.better, n, stderr, low, high, signed=True)
+    note = _caution(metric, n)
+    return Score(value, metric.unit, metric.better, n, stderr, low, high, signed=True, note=note)
+
+
+def _caution(metric: Metric, n: int) -> str:
+    """What a reader of this metric over `n` clips must know; "" where nothing."""
+    caution = getattr(metric, "caution", None)
+    return caution(n) if caution else ""
