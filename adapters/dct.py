@@ -1,7 +1,7 @@
-"""Truncated 3D DCT: the classical codec with exactly as many latent values as a 4x8x8 VAE of 4 or 16 channels.
+"""Truncated 3D DCT: the classical codec with exactly as many latent values as a 4x8x8 VAE of 4, 8 or 16 channels.
 
 A block of 4 frames x 8 x 8 pixels x 3 colours (768 values) goes through the orthonormal DCT-II along each of its four axes,
-and the first 4 (dct/4) or 16 (dct/16) coefficients are the latent channels.  Along the colour axis the three basis vectors
+and the first 4, 8 or 16 (dct/4, dct/8, dct/16) coefficients are the latent channels.  Along the colour axis the three basis vectors
 are (1, 1, 1), (1, 0, -1) and (1, -2, 1), normalised: luma and two opponent colours, an orthonormal cousin of YCbCr.
 
 Which coefficients are kept is a fixed table, KEPT: the zig-zag of JPEG in three dimensions.  Luma goes shell by shell (frames +
@@ -48,7 +48,7 @@ def _spec(kept: int) -> VAESpec:
     )
 
 
-VARIANTS = {spec.variant: spec for spec in (_spec(4), _spec(16))}
+VARIANTS = {spec.variant: spec for spec in (_spec(4), _spec(8), _spec(16))}
 
 
 def _cosines(size: int) -> Tensor:

@@ -7,6 +7,7 @@ grow with the length, and gives what "whole" gives to rounding.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -61,6 +62,17 @@ VARIANTS = {
         source="hf:LanguageBind/Open-Sora-Plan-v1.5.0@main:wfvae_888_dim32.ckpt",
         parameters=60_326_272 + 166_709_352,
         note=f"of Open-Sora-Plan 1.5; {UNPINNED}, nor is the file's name",
+    ),
+    "tiny": replace(
+        L16,
+        variant="tiny",
+        latent_channels=8,
+        source="package:wfvae:weights/tiny.safetensors",
+        sha256="6b9e43a94416f2a7e23b0f606ca76bd69a0f9ee9586963399f67c3896746edb5",
+        reference="wfvae/weights/MODEL_CARD.md",
+        parameters=2_011_004,
+        scale=1.0,
+        note="a small demonstration trained on 28 clips; it stands for no released WF-VAE",
     ),
 }
 WIDTHS = {"l-16": 192, "s-8": 128, "m-32-8x8x8": 160}
@@ -159,6 +171,8 @@ def load(
         model, _ = untrained(lambda: wfvae.WFVAE(config), spec)
     else:
         file = places.find(spec.source, weights)
+        if spec.sha256 and not weights and places.digest(file) != spec.sha256:
+            raise ValueError(f"{spec.name}: {file.name} is not the one that its spec names; install the package again")
         model = wfvae.load(file, None if file.with_name("config.json").is_file() else config)
     return StreamedWFVAE(spec, model, device, dtype, PIECE if mode == "streamed" else 0)
 
@@ -209,6 +223,9 @@ def spec_of(path: str) -> VAESpec:
 def _config(spec: VAESpec) -> WFVAEConfig:
     from wfvae import WFVAEConfig
 
+    if spec.source.startswith(places.PACKAGE):
+        described = places.find(spec.source).with_suffix(".json")
+        return WFVAEConfig.from_official(json.loads(described.read_text()))
     if spec.variant not in WIDTHS:
         return WFVAEConfig(**{**TINY, "temporal_compression": spec.temporal_compression})
     return WFVAEConfig(

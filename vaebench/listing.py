@@ -95,5 +95,7 @@ def weights_name(name: str) -> str:
         source = adapters.find(name).source
         if not source:
             raise ValueError(f"{name} needs no weights")
+        if source.startswith(weights.PACKAGE):
+            raise ValueError(f"the weights of {name} ship with the package")
         return source
     return name

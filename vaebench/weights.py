@@ -15,6 +15,7 @@ import contextlib
 import errno
 import hashlib
 import http.client
+import importlib.util
 import json
 import os
 import tempfile
@@ -25,9 +26,8 @@ from typing import IO
 
 from vaebench.plugins import did_you_mean
 
-RANDOM = (
-    "random"  # in the place of a path: the released configuration with random weights, for what measures cost alone
-)
+PACKAGE = "package:"  # package:module:path is a file that ships with an installed package
+RANDOM = "random"  # in the place of a path: the released configuration with random weights, for what measures cost
 
 
 SUFFIXES = (".safetensors", ".ckpt", ".pt", ".pth", ".bin")
@@ -160,6 +160,8 @@ def find(source: str, override: str = "") -> Path:
     """
     if override and not source:
         return _only(Path(override).expanduser())
+    if source.startswith(PACKAGE):
+        return Path(override).expanduser() if override else _shipped(source)
     hub = HubFile.parse(source)
     if override:
         return _below(Path(override).expanduser(), hub)
@@ -175,6 +177,17 @@ def find(source: str, override: str = "") -> Path:
         f"{hub.repo}/{hub.path} is not here: run `vaebench weights fetch {source}`, "
         f"or pass weights=PATH, or put it below $VAEBENCH_WEIGHTS/{hub.repo.replace('/', '--')}/"
     )
+
+
+def _shipped(source: str) -> Path:
+    module, _, path = source.removeprefix(PACKAGE).partition(":")
+    found = importlib.util.find_spec(module)
+    assert found is not None
+    assert found.submodule_search_locations
+    file = Path(found.submodule_search_locations[0]) / path
+    if not file.is_file():
+        raise Unavailable(f"{path} of the package {module} is missing: install vaebench again")
+    return file
 
 
 def _only(place: Path) -> Path:

@@ -41,7 +41,6 @@ if TYPE_CHECKING:
     from vaebench.suites import Statistics
     from vaebench.video import Latent, Video
 
-LOSSLESS = {
     "float32": 2e-5,
     "bfloat16": 0.1,
     "float16": 0.02,
@@ -188,7 +187,7 @@ class Blockwise:
     def demands(self, spec: VAESpec, statistics: Mapping[str, Statistics]) -> list[str]:
         if not self.chosen.require:
             return []
-        limit = LOSSLESS[self.dtype]
+        limit = LOSSLESS_TOLERANCE[self.dtype]
         claimed = [label for label in _labels(statistics) if _claims(spec, label)]
         return [
             f"{label} is not lossless: {what} differ from the whole by {float(kept[f'{what}_max@{label}']):.1e} "
