@@ -23,6 +23,7 @@ from vaebench.suites import Case, clip_cases, video_setting
 from vaebench.suites._scores import build_metrics, change, score, stack
 from vaebench.suites._worker import networks
 from vaebench.vae import (
+    LOSSLESS_TOLERANCE,
     Posterior,
     StreamingVAE,
     VAESpec,
@@ -40,11 +41,6 @@ if TYPE_CHECKING:
     from vaebench.data import VideoSource
     from vaebench.suites import Statistics
     from vaebench.video import Latent, Video
-
-    "float32": 2e-5,
-    "bfloat16": 0.1,
-    "float16": 0.02,
-}  # largest difference, relative to the largest value
 
 
 @dataclass(frozen=True)
