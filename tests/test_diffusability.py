@@ -20,10 +20,10 @@ from tests.goldens_io import Golden, goldens
 from tests.videos import pictures, write
 from vaebench import cli, plugins, results, runner
 from vaebench.config import RunConfig, parse_run
-from vaebench.data import _windows
+from vaebench.data import _resizes, _windows
 from vaebench.latte.diffusion import linear
 from vaebench.latte.train import checkpoints
-from vaebench.metrics._frechet import frechet, noise_floor
+from vaebench.metrics._frechet import debiased, frechet, noise_floor
 from vaebench.suites import _generation, _latent_statistics, _latents, _trained, diffusability
 from vaebench.suites._generation import Sampling
 from vaebench.vae import Posterior, VAESpec
@@ -93,7 +93,9 @@ def run(*words: str) -> int:
 
 
 def record(setting: str = "smoke-test-bundle-32px", name: str = "pool-4x8x8") -> results.Record:
-    return results.read(Path("results/diffusability") / setting / f"{name}.json")
+    """`setting`: a pattern, as a folder of videos is named with what tells it from others of its name."""
+    (file,) = Path("results/diffusability").glob(f"{setting}/{name}.json")
+    return results.read(file)
 
 
 # --- windows -------------------------------------------------------------------------------------------------------
@@ -134,6 +136,50 @@ def test_sky_windows_keep_the_interval_and_ask_for_more_than_the_span(sky: Path)
     assert any(torch.equal(shown, every[:, begin : begin + 48 : 3]) for begin in range(12))
     with pytest.raises(ValueError, match=r"07_2: too short: .* takes more than 48 frames, it holds 48"):
         short.load()
+
+
+@pytest.mark.parametrize("golden", goldens(lambda m: m.get("kind") == "preproc"), ids=str)
+def test_resizes_are_the_official_ones(golden: Golden) -> None:
+    size, tensors = golden.json("spec")["size"], golden.tensors()
+
+    def resized(name: str, frames: torch.Tensor, *, images: bool = False) -> torch.Tensor:
+        found = _resizes.find(name, images=images)
+        return torch.stack([found(frame, size) for frame in frames.permute(0, 2, 3, 1)]).float()  # (T, 3, size, size)
+
+    video, image = tensors["ucf_u8_tchw"], tensors["sky_u8_tchw"]
+    learned = resized("latte", video)
+    near = {"rtol": 0, "atol": 2e-6}
+    torch.testing.assert_close(learned / 127.5 - 1, tensors["ucf_out"], **near)
+    torch.testing.assert_close(learned.flip(-1) / 255, tensors["ucf_flip"], **near)
+    torch.testing.assert_close(resized("latte", image, images=True) / 127.5 - 1, tensors["sky_out"], **near)
+    torch.testing.assert_close(resized("cdfvd", video).transpose(0, 1) / 255, tensors["cdfvd_video_cthw"], **near)
+    for name, golden_frame in {"latte-tool": "frame_latte_tool", "styleganv-tool": "frame_sgv_tool"}.items():
+        assert torch.equal(resized(name, video)[0].permute(1, 2, 0), tensors[golden_frame].float())
+
+
+@pytest.mark.parametrize("name", _resizes.NAMES)
+@pytest.mark.parametrize("images", [False, True])
+def test_every_resize_keeps_the_middle_and_crops_alone_at_its_own_size(name: str, images: bool) -> None:
+    frame = torch.from_numpy(pictures(1, 32, 45)[0])
+    resize = _resizes.find(name, images=images)
+    assert torch.equal(resize(frame, 32).byte(), frame[:, 6:38].permute(2, 0, 1))  # (45 - 32) / 2 = 6.5, to even
+    ramp = torch.arange(90, dtype=torch.uint8).expand(64, 90)[..., None].expand(-1, -1, 3)
+    assert resize(ramp, 16).shape == (3, 16, 16)
+    assert resize(ramp, 16).float().mean().item() == pytest.approx(44.5, abs=2.1)  # of half a new pixel
+
+
+def test_latte_resizes_without_antialiasing_and_flips_before_it_crops(ucf: Path, sky: Path) -> None:
+    checks = torch.tensor([0, 255], dtype=torch.uint8).repeat(16).expand(32, 32)[..., None].expand(-1, -1, 3)
+    quarter = {name: _resizes.find(name, images=False)(checks, 8).float().std().item() for name in _resizes.NAMES}
+    assert quarter["latte"] < 1
+    third = torch.tensor([0, 0, 255], dtype=torch.uint8).repeat(8).expand(24, 24)[..., None].expand(-1, -1, 3)
+    assert _resizes.find("latte", images=False)(third, 8).max() == 0  # it reads every third pixel alone
+    assert _resizes.find("antialiased", images=False)(third, 8).max() > 60
+    plain, mirrored = (cut(source("ucf101", ucf, size=33), flips=True, resize="latte")[i].load() for i in (0, 1))
+    assert plain.dtype == torch.float32
+    assert plain.shape == (3, 16, 33, 33)
+    assert not torch.equal(plain.flip(-1), mirrored)  # 44 columns: 5 or 6 are cut off on the left
+    assert cut(source("skytimelapse", sky), resize="latte")[0].load().dtype == torch.float32
 
 
 def test_other_sources_start_at_their_first_frame() -> None:
@@ -317,6 +363,11 @@ def test_distances_stand_beside_their_floor_and_interval() -> None:
     assert scores["fvd16"].low < 4.0 < scores["fvd16"].high  # |1, 1, 1, 1|^2
     assert scores["fvd16_vs_rebuilt"].value < scores["fvd16"].value
     assert scores["rfvd16"].value < 0.1
+    assert scores["fvd16_debiased"].value == debiased(real, fake) < scores["fvd16"].value
+    assert scores["fvd16_debiased"].high - scores["fvd16_debiased"].low == pytest.approx(
+        scores["fvd16"].high - scores["fvd16"].low
+    )
+    assert "rfvd16_debiased" not in scores  # paired sets
     biased = _generation.distances("i3d", real, rebuilt, fake, ddof=0)["fvd16"].value
     assert biased == frechet(real, fake, ddof=0) != scores["fvd16"].value
     one = _generation.distances("videomae_ssv2", real[:1], rebuilt[:1], fake[:1], ddof=1)
@@ -444,7 +495,7 @@ def test_ucf_is_learned_with_classes_and_scored_against_reals_and_rebuilt_reals(
     monkeypatch.setattr(diffusability.weights, "path", lambda file: ucf / "Archery/v_Archery_g01_c01.avi")
     words = ["vaes=[dct/16]", "data=ucf101", f"root={ucf}"]
     assert run(*words) == 0
-    found = record("smoke-test-ucf101-32px", "dct-16")
+    found = record("smoke-test-ucf101*-32px", "dct-16")
     assert found.scores["fvd16"].n == 3
     assert {"fvd16_floor", "fvd16_vs_rebuilt", "rfvd16", "kvd16", "kvd16_vs_rebuilt"} <= set(found.scores)
     assert found.scores["rfvd16"].value < found.scores["fvd16"].value
@@ -452,11 +503,17 @@ def test_ucf_is_learned_with_classes_and_scored_against_reals_and_rebuilt_reals(
     checkpoint = torch.load(next(Path("runs").glob("latte-*/0000004.pt")), weights_only=True)
     assert checkpoint["ema"]["y_embedder.embedding_table.weight"].shape[0] == 3  # two classes and the null label
     assert run(*words, "covariance=biased", "real_selection=first2048", "frame_codec=jpeg75", "real_stride=1") == 0
-    setting = "smoke-test-ucf101-32px-real-selection-first2048-covariance-biased-frame-codec-jpeg75-real-stride-1"
+    setting = "smoke-test-ucf101*-32px-real-selection-first2048-covariance-biased-frame-codec-jpeg75-real-stride-1"
     legacy = record(setting, "dct-16")
     assert legacy.scores["denoising_loss"] == found.scores["denoising_loss"]  # the same training
     assert legacy.scores["fvd16"].value != found.scores["fvd16"].value
     assert len(list(Path("runs").glob("latte-*"))) == 1
+    assert run(*words, "real_resize=styleganv-tool") == 0
+    other = record("smoke-test-ucf101*-32px-real-resize-styleganv-tool", "dct-16")
+    assert other.scores["fvd16"].value != found.scores["fvd16"].value
+    assert len(list(Path("runs").glob("latte-*"))) == 1
+    assert run(*words, "frame_resize=latte") == 0  # learns other latents
+    assert len(list(Path("runs").glob("latte-*"))) == 2
 
 
 @pytest.mark.usefixtures("small")
@@ -466,7 +523,7 @@ def test_sky_is_learned_without_classes_and_short_scenes_are_left_out_and_said(
     monkeypatch.setattr(_generation, "extractor", means)
     monkeypatch.setattr(diffusability.weights, "path", lambda file: sky / "07/07_1/sky_0.png")
     assert run("vaes=[pool/4x8x8]", "data=skytimelapse", f"root={sky}", "samples=2", "clip_frames=16") == 0
-    found = record("smoke-test-skytimelapse_sky_train-32px-samples-2-clip-frames-16")
+    found = record("smoke-test-skytimelapse_sky_train*-32px-samples-2-clip-frames-16")
     assert [line.split(":")[0] for line in found.extra["latents"]["left_out"]] == ["07/07_2 0"]
     assert "learned, none was held out" in found.scores["denoising_loss"].note
     assert found.scores["fvd16"].value is None  # one real clip is left
@@ -506,6 +563,7 @@ def test_clips_of_one_recording_are_held_out_together(ucf: Path) -> None:
         ("num_frames=17", "takes no num_frames: set clip_frames"),
         ("posterior=sample", "takes no posterior"),
         ("interval=0", "the interval is at least 1"),
+        ("frame_resize=latte", "frame_resize=latte is how ucf101 and skytimelapse are resized, not data=bundle"),
         ("covariance=both", "covariance='both' is not one of unbiased, biased"),
     ],
 )

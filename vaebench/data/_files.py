@@ -16,6 +16,8 @@ from vaebench.data._manifest import Row
 from vaebench.video import Clip
 
 if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
     from torch import Tensor
 
     from vaebench.config import RunConfig
@@ -89,6 +91,11 @@ def published(
 
 def load_row(path: Path, row: Row, num_frames: int, size: int) -> Tensor:
     """uint8 (3, num_frames, size, size).  OSError or ValueError naming file and reason."""
+    return _frames.clip(read_row(path, row, num_frames), size)
+
+
+def read_row(path: Path, row: Row, num_frames: int) -> Iterator[NDArray[np.uint8]]:
+    """The frames (H, W, 3) of a row as decoded.  OSError or ValueError naming file and reason."""
     if row.sha256 and path.is_file():  # a missing file is named by the decoder
         found = _manifest.sha256(path)
         if found != row.sha256:
@@ -96,7 +103,7 @@ def load_row(path: Path, row: Row, num_frames: int, size: int) -> Tensor:
                 f"{path}: is not the file that the manifest pins (sha256 {found[:12]}..., expected {row.sha256[:12]}...); "
                 "fetch it again, or write a new manifest"
             )
-    return _frames.clip(_decode.read(path, row.start, num_frames), size)
+    return _decode.read(path, row.start, num_frames)
 
 
 def fingerprint(contents: Iterable[tuple[str, int, str]]) -> str:

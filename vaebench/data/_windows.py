@@ -1,7 +1,7 @@
 """Windows of videos: the clips that a generative model learns, sampled as Latte does (github.com/Vchitect/Latte at b27c24a1).
 
-A window is `frames` frames at one interval from a random start, flipped or not before anything encodes it.  What it shows is
-a function of the seed, the clip's name and its number, so every VAE of a run learns the same windows.
+A window is `frames` frames at one interval from a random start, flipped or not before anything crops or encodes it.  What it
+shows is a function of the seed, the clip's name and its number, so every VAE of a run learns the same windows.
 """
 
 from __future__ import annotations
@@ -17,12 +17,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
+import torch
 
-from vaebench.data import _decode, _files
+from vaebench.data import _decode, _files, _resizes
 from vaebench.data._files import Files
-from vaebench.data.skytimelapse import Folders
+from vaebench.data._resizes import Resize
+from vaebench.data.skytimelapse import Folders, image
 
 if TYPE_CHECKING:
+    from numpy.typing import NDArray
     from torch import Tensor
 
     from vaebench.data import VideoSource
@@ -36,7 +39,8 @@ class Window:
     scene: str  # what it shares with the others that were cut from one recording
     label: str
     flipped: bool
-    load: Callable[[], Tensor]  # uint8 (3, frames, size, size); ValueError or OSError naming the file and the reason
+    load: Callable[[], Tensor]  # uint8, or float32 in 0..255 where the resize is in floats: (3, frames, size, size);
+    # ValueError or OSError naming the file and the reason
 
 
 def windows(
@@ -48,18 +52,19 @@ def windows(
     flips: bool,
     seed: int,
     clips: int | None = None,
+    resize: str = "antialiased",
 ) -> list[Window]:
     """`per_clip` windows of every clip (of the first `clips`), with `flips` each of them twice: clip by clip, nothing decoded.
 
     Video files (UCF-101) are sampled as Latte samples them: evenly over the span, so that a short video is sampled more
     densely; folders of images (SkyTimelapse) at the exact interval, and must be longer than the span.  Other sources start at
-    their first frame.
+    their first frame, and are as they come whatever `resize`, one of `_resizes.NAMES`.
     """
     found: list[Window] = []
-    for name, label, at in list(_clips(source, frames, interval))[:clips]:
+    for name, label, at in list(_clips(source, frames, interval, resize))[:clips]:
         for number, flipped in product(range(per_clip), (False, True) if flips else (False,)):
             draw = partial(random.Random(f"{seed} {name} {number}").randint, 0)
-            load = partial(_oriented, at, draw, flipped)
+            load = partial(at, draw, flipped)
             own = f"{name} {number}{' flipped' if flipped else ''}"
             found.append(Window(own, name, scene_of(source, name), label, flipped, load))
     return found
@@ -73,24 +78,31 @@ def scene_of(source: VideoSource, clip: str) -> str:
 
 
 Draw = Callable[[int], int]  # the largest start -> a start
+Cut = Callable[[Draw, bool], "Tensor"]  # where to start, and whether to flip -> the window
 
 
-def _clips(source: VideoSource, frames: int, interval: int) -> Iterator[tuple[str, str, Callable[[Draw], Tensor]]]:
+def _clips(source: VideoSource, frames: int, interval: int, resize: str) -> Iterator[tuple[str, str, Cut]]:
+    """Id, label and window of every clip."""
     if isinstance(source, Files):
+        fit = partial(_fit, _resizes.find(resize, images=False), source.size)
         for row in source.rows:
-            yield row.id, row.label, partial(_of_file, source.root / row.file, row, source.size, frames, interval)
+            yield row.id, row.label, partial(_of_file, source.root / row.file, row, fit, frames, interval)
     elif isinstance(source, Folders):
+        fit = partial(_fit, _resizes.find(resize, images=True), source.size)
         for folder, names in source.folders.items():
-            at = partial(_of_folder, source, folder, names, frames, interval)
-            yield folder, "", at
+            yield folder, "", partial(_of_folder, source.root / folder, names, fit, frames, interval)
     else:
         for clip in source:
             yield clip.id, clip.label, partial(_from_start, clip.load, frames, interval)
 
 
-def _oriented(at: Callable[[Draw], Tensor], draw: Draw, flipped: bool) -> Tensor:
-    pixels = at(draw)
-    return pixels.flip(-1) if flipped else pixels
+Fit = Callable[["NDArray[np.uint8]", bool], "Tensor"]  # a frame (H, W, 3), flipped or not -> (3, size, size)
+
+
+def _fit(resize: Resize, size: int, frame: NDArray[np.uint8], flipped: bool) -> Tensor:
+    """Flipped before it is cropped, as upstream: margins of odd width differ by a pixel from side to side."""
+    pixels = torch.from_numpy(frame)
+    return resize(pixels.flip(1) if flipped else pixels, size)
 
 
 def span(total: int, frames: int, interval: int, draw: Draw) -> tuple[int, int]:
@@ -104,36 +116,39 @@ def spread(begin: int, end: int, frames: int) -> list[int]:
     return np.linspace(begin, end - 1, frames, dtype=int).tolist()
 
 
-def _of_file(path: Path, row: Row, size: int, frames: int, interval: int, draw: Draw) -> Tensor:
+def _of_file(path: Path, row: Row, fit: Fit, frames: int, interval: int, draw: Draw, flipped: bool) -> Tensor:
     total = frame_count(path) - row.start
     if total < frames:
         raise ValueError(
             f"{path}: too short: it holds {total} frames, a window of {frames} was asked for; leave it out"
         )
     begin, end = span(total, frames, interval, draw)
-    whole = _files.load_row(path, replace(row, start=row.start + begin), end - begin, size)
-    return whole[:, [index - begin for index in spread(begin, end, frames)]]
+    shown = {index - begin for index in spread(begin, end, frames)}
+    decoded = _files.read_row(path, replace(row, start=row.start + begin), end - begin)
+    return torch.stack([fit(frame, flipped) for number, frame in enumerate(decoded) if number in shown], dim=1)
 
 
-def _of_folder(source: Folders, folder: str, names: Sequence[str], frames: int, interval: int, draw: Draw) -> Tensor:
+def _of_folder(
+    folder: Path, names: Sequence[str], fit: Fit, frames: int, interval: int, draw: Draw, flipped: bool
+) -> Tensor:
     if len(names) <= frames * interval:
         raise ValueError(
-            f"{source.root / folder}: too short: a window of {frames} frames at interval {interval} takes more than "
+            f"{folder}: too short: a window of {frames} frames at interval {interval} takes more than "
             f"{frames * interval} frames, it holds {len(names)}; leave it out"
         )
     begin, end = span(len(names), frames, interval, draw)
-    some = replace(source, folders={folder: list(names[begin:end:interval])}, num_frames=frames)
-    return next(iter(some)).load()
+    return torch.stack([fit(image(folder / name), flipped) for name in names[begin:end:interval]], dim=1)
 
 
-def _from_start(load: Callable[[], Tensor], frames: int, interval: int, draw: Draw) -> Tensor:
+def _from_start(load: Callable[[], Tensor], frames: int, interval: int, draw: Draw, flipped: bool) -> Tensor:
     whole = load()
     if whole.shape[1] < (frames - 1) * interval + 1:
         raise ValueError(
             f"a window of {frames} frames at interval {interval} takes {(frames - 1) * interval + 1} frames, "
             f"the source gave {whole.shape[1]}"
         )
-    return whole[:, : (frames - 1) * interval + 1 : interval]
+    shown = whole[:, : (frames - 1) * interval + 1 : interval]
+    return shown.flip(-1) if flipped else shown
 
 
 def frame_count(path: Path) -> int:

@@ -92,10 +92,10 @@ def _load(folder: Path, frames: list[str], num_frames: int, size: int) -> Tensor
         raise ValueError(
             f"{folder}: too short: it holds {len(frames)} frames, {num_frames} were asked for; lower num_frames"
         )
-    return _frames.clip((_image(folder / name) for name in frames[:num_frames]), size)
+    return _frames.clip((image(folder / name) for name in frames[:num_frames]), size)
 
 
-def _image(file: Path) -> NDArray[np.uint8]:
+def image(file: Path) -> NDArray[np.uint8]:
     """uint8 (H, W, 3)."""
     from torchvision.io import ImageReadMode, read_image
 

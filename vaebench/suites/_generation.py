@@ -167,7 +167,7 @@ def distances(name: str, real: NDArray, rebuilt: NDArray, fake: NDArray, *, ddof
 
 
 def _fvd(score: str, a: NDArray, b: NDArray, ddof: int) -> dict[str, Score]:
-    """The distance with its 95 % interval (normal, standard error from resampled sets), and its noise floor beside it."""
+    """The distance with its 95 % interval (normal, standard error from resampled sets), its noise floor, and what is above it."""
     n = min(len(a), len(b))
     if n < 2:
         return {score: Score(None, "", "lower", n, note="a Fréchet distance needs 2 videos a side")}
@@ -178,10 +178,15 @@ def _fvd(score: str, a: NDArray, b: NDArray, ddof: int) -> dict[str, Score]:
     note = (
         f"compare only at equal n ({len(a)} and {len(b)} videos); {score}_floor is what two equal sets would give{few}"
     )
-    return {
+    scores = {
         score: Score(value, "", "lower", n, stderr, value - 1.96 * stderr, value + 1.96 * stderr, note=note),
         f"{score}_floor": Score(floor, "", "neither", n),
     }
+    if score != "rfvd16":  # paired sets have less to take off
+        less = value - floor
+        low, high, said = less - 1.96 * stderr, less + 1.96 * stderr, f"{score} less {score}_floor, of either sign"
+        scores[f"{score}_debiased"] = Score(less, "", "lower", n, stderr, low, high, signed=True, note=said)
+    return scores
 
 
 def inception_scores(probabilities: NDArray) -> dict[str, Score]:

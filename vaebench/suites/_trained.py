@@ -39,6 +39,7 @@ class Plan:
     frames: int  # of a window
     size: int  # pixels
     interval: int
+    resize: str  # one of `vaebench.data._resizes.NAMES`
     windows: int  # of every clip
     flips: bool
     classes: bool  # conditional on the clips' labels
@@ -73,6 +74,7 @@ class Subject:
             self.source,
             frames=plan.frames,
             interval=plan.interval,
+            resize=plan.resize,
             per_clip=plan.windows,
             flips=plan.flips,
             seed=plan.seed,
@@ -87,7 +89,7 @@ class Subject:
     def key(self) -> str:
         """A hash of what decides the latents."""
         plan = asdict(self.plan)
-        some = ("frames", "size", "interval", "windows", "flips", "classes", "clips", "seed")
+        some = ("frames", "size", "interval", "resize", "windows", "flips", "classes", "clips", "seed")
         facts = {name: plan[name] for name in some}
         return results.fingerprint(
             {"vae": [asdict(self.spec), self.digest], "data": self.source.identity, "windows": facts}

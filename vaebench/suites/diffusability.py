@@ -66,6 +66,8 @@ class Options:
     real_stride: int = 0  # of the reals; 0: as trained, 1: StyleGAN-V's stock tool
     covariance: str = "unbiased"  # or "biased": over n, as StyleGAN-V and cd-fvd
     frame_codec: str = "none"  # or "jpeg75": reals and samples through JPEG, as the published tools
+    frame_resize: str = "antialiased"  # or "latte": what is learned, resized as Latte's loaders do
+    real_resize: str = "learned"  # the reals like what is learned, or as a published tool makes its frames
 
 
 CHOICES = {
@@ -75,6 +77,8 @@ CHOICES = {
     "real_selection": ("random", "first2048"),
     "covariance": ("unbiased", "biased"),
     "frame_codec": ("none", "jpeg75"),
+    "frame_resize": ("antialiased", "latte"),
+    "real_resize": ("learned", "latte-tool", "styleganv-tool", "cdfvd"),
 }
 
 
@@ -172,6 +176,7 @@ class Diffusability:
             frames=frames,
             size=self.size,
             interval=chosen.interval,
+            resize=chosen.frame_resize,
             windows=tier.windows,
             flips=self.config.data == "ucf101",  # as Latte: UCF-101 is flipped, SkyTimelapse is not
             classes=self.config.data == "ucf101",
@@ -265,6 +270,7 @@ class Diffusability:
             subject.source,
             frames=plan.frames,
             interval=stride,
+            resize=plan.resize if self.chosen.real_resize == "learned" else self.chosen.real_resize,
             per_clip=1,
             flips=False,
             seed=plan.seed,
@@ -441,6 +447,10 @@ def build(config: RunConfig) -> Diffusability:
         raise ValueError(f"no features {', '.join(sorted(unknown))} (there are: {', '.join(networks)})")
     if any(getattr(chosen, key) < 0 for key in (*INTEGERS, "real_stride")) or chosen.interval < 1:
         raise ValueError("counts are not negative, and the interval is at least 1")
+    resizes = {key: getattr(chosen, key) for key in ("frame_resize", "real_resize")}
+    changed = [f"{key}={value}" for key, value in resizes.items() if value != getattr(Options(), key)]
+    if changed and config.data not in ("ucf101", "skytimelapse"):
+        raise ValueError(f"{' '.join(changed)} is how ucf101 and skytimelapse are resized, not data={config.data}")
     default = RunConfig()
     for key, instead in {"num_frames": "clip_frames", "posterior": "nothing", "protocol": "its switches"}.items():
         if getattr(config, key) != getattr(default, key):
