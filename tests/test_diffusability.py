@@ -10,6 +10,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import av
 import numpy as np
 import pytest
 import torch
@@ -389,6 +390,20 @@ def test_scored_frames_are_the_first_sixteen_on_the_grid_and_jpeg_is_pillows_75(
     assert np.array_equal(through.numpy(), np.asarray(Image.open(file)))
 
 
+def test_a_video_shows_the_samples_beside_each_other_and_leaves_the_rest_black(tmp_path: Path) -> None:
+    video = torch.from_numpy(pictures(5, 33, 40)).permute(3, 0, 1, 2)[None].float() / 127.5 - 1
+    file = tmp_path / "samples.mp4"
+    _generation.write_video(file, [video] * 4 + [-video])
+    with av.open(str(file)) as container:
+        shown = np.stack([frame.to_ndarray(format="rgb24") for frame in container.decode(video=0)]).astype(int)
+    assert shown.shape == (5, 66, 160, 3)
+    expected = pictures(5, 33, 40).astype(int)
+    assert np.abs(shown[:, :33, 120:] - expected).mean() < 6
+    assert np.abs(shown[:, 33:, :40] - (255 - expected)).mean() < 6
+    assert shown[:, 34:, 42:].mean() < 4
+    assert not list(tmp_path.glob("*.part"))
+
+
 def test_a_sample_has_its_own_seed_and_label() -> None:
     assert len({_generation.seed_of(0, number) for number in range(50)} | {_generation.seed_of(1, 0)}) == 51
     assert {_generation.label_of(0, number, 4) for number in range(50)} == {0, 1, 2, 3}
@@ -417,7 +432,13 @@ def test_a_smoke_test_runs_from_clip_to_table_and_says_what_it_is(capsys: pytest
     with Image.open("results/diffusability/smoke-test-bundle-32px/pool-4x8x8.frames/samples.png") as sheet:
         size = sheet.size
     assert size == (4 * 32, 3 * 32)
-    assert list(Path("runs").glob("latte-*/samples-0000002.png"))
+    (on_the_way,) = Path("runs").glob(f"{found.extra['samples_video'].partition('/')[0]}/samples-0000002.mp4")
+    assert on_the_way.with_suffix(".png").is_file()
+    for file in (on_the_way, Path("runs") / found.extra["samples_video"]):
+        with av.open(str(file)) as container:
+            shown = [frame.to_ndarray(format="rgb24") for frame in container.decode(video=0)]
+        assert len(shown) == 16
+        assert shown[0].shape == (32, (4 if file == on_the_way else 3) * 32, 3)
 
 
 @pytest.mark.usefixtures("small")

@@ -45,7 +45,7 @@ if TYPE_CHECKING:
     from vaebench.suites import Statistics
 
 CHUNK = 32  # reals or samples of one case
-SHOWN = 8  # samples of the record's picture
+SHOWN = 8  # samples of the record's picture and of the video beside the checkpoints
 
 
 @dataclass(frozen=True)
@@ -241,12 +241,13 @@ class Diffusability:
         return subject.trained(partial(self._look, subject))
 
     def _look(self, subject: Subject, ema: Latte, file: Path) -> None:
-        """Four samples of a model in training, as PNG beside its checkpoints."""
+        """Four samples of a model in training, as PNG and as video beside its checkpoints."""
         from PIL import Image
 
         rows = self._generated(subject, ema, range(4))
         sheet = _generation.picture(rows).transpose(0, 2, 1, 3, 4)  # (videos, H, frames, W, 3)
         Image.fromarray(sheet.reshape(4 * self.size, -1, 3)).save(file.with_suffix(".png"))
+        _generation.write_video(file.with_suffix(".mp4"), rows)
 
     def _generated(self, subject: Subject, model: Latte, numbers: range) -> list[torch.Tensor]:
         assert subject.cache.scaling is not None
@@ -299,7 +300,13 @@ class Diffusability:
             for name, features in self.extractors.items():
                 kept[f"fake {name}"].append(features(scored))
         stacked = {name: np.stack(values) for name, values in kept.items()}
-        return {**stacked, "frames": _generation.picture(videos[:SHOWN])} if numbers.start == 0 else stacked
+        if numbers.start != 0:
+            return stacked
+        how = self.tier.sampling
+        name = f"samples-{how.method}{how.steps}-guidance{how.guidance:g}-{self.chosen.guided_channels}.mp4"
+        _generation.write_video(subject.folder / name, videos[:SHOWN])
+        kept_video = np.array(f"{subject.folder.name}/{name}")
+        return {**stacked, "frames": _generation.picture(videos[:SHOWN]), "video": kept_video}
 
     def summarize(self, statistics: Mapping[str, Statistics]) -> dict[str, Score]:
         scores: dict[str, Score] = {}
@@ -343,7 +350,8 @@ class Diffusability:
         latents = {name: value.tolist() for name, value in statistics.get("latents", {}).items()}
         errors = statistics["denoising"]["errors"] if "denoising" in statistics else np.empty((0, 0))
         about = {"log_snr": np.log(_grid_snr()).tolist(), "denoising_loss": [float(row.mean()) for row in errors]}
-        return {"smoke_test": self.chosen.tier == "smoke", "latents": latents, **about}
+        video = next((str(kept["video"]) for kept in statistics.values() if "video" in kept), None)
+        return {"smoke_test": self.chosen.tier == "smoke", "latents": latents, "samples_video": video, **about}
 
 
 INTEGERS = ("steps", "batch", "samples", "windows", "clip_frames", "interval")
