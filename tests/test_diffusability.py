@@ -375,6 +375,16 @@ def test_distances_stand_beside_their_floor_and_interval() -> None:
     assert one["fvd16_videomae_ssv2"].value is one["kvd16_videomae_ssv2"].value is None
 
 
+def test_inception_scores_of_samples_stand_beside_that_of_reals() -> None:
+    rng = np.random.default_rng(0)
+    fake, real = rng.dirichlet(np.full(101, 0.2), 40), np.eye(101)[np.arange(50)] * 0.9 + 0.1 / 101
+    scores = _generation.inception_scores(fake, real)
+    assert set(_generation.INCEPTION) < set(scores)
+    assert scores["is_debiased_of_reals"].value > scores["is_debiased"].value > 1
+    assert scores["is_debiased_of_reals"].n == 50
+    assert set(_generation.inception_scores(fake, real[:9])) == set(_generation.INCEPTION)
+
+
 def test_scored_frames_are_the_first_sixteen_on_the_grid_and_jpeg_is_pillows_75() -> None:
     from io import BytesIO
 

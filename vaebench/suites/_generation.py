@@ -215,20 +215,27 @@ def _fvd(score: str, a: NDArray, b: NDArray, ddof: int) -> dict[str, Score]:
     return scores
 
 
-def inception_scores(probabilities: NDArray) -> dict[str, Score]:
-    """The three forms that are in use, of class probabilities (n, 101); they differ by ten and more on one set."""
+def inception_scores(probabilities: NDArray, reals: NDArray) -> dict[str, Score]:
+    """The three forms that are in use, of class probabilities (n, 101); they differ by ten and more on one set.
+
+    `reals`, (m, 101) of real videos, say what can be reached.
+    """
     n = len(probabilities)
     if n < 10:
         said = "needs 10 videos"
         return {name: Score(None, "", "higher", n, note=said) for name in INCEPTION}
     split = _inception.is_styleganv_10split(probabilities)
-    return {
+    scores = {
         "is_tgan_1split": Score(_inception.is_tgan_1split(probabilities), "", "higher", n),
         "is_styleganv_10split": Score(
             split.mean, "", "higher", n, stderr=split.std / 10**0.5, note="parts of n/10 videos bias it downward"
         ),
         "is_debiased": Score(_inception.is_debiased(probabilities), "", "higher", n),
     }
+    if len(reals) >= 10:
+        value = _inception.is_debiased(reals)
+        scores["is_debiased_of_reals"] = Score(value, "", "neither", len(reals), note="the ceiling of is_debiased")
+    return scores
 
 
 INCEPTION = ("is_tgan_1split", "is_styleganv_10split", "is_debiased")

@@ -199,7 +199,7 @@ class Diffusability:
         cases = [Case("latents")]
         if self.tier.shape is not None:
             videos = sum(1 for _ in source)
-            reals = min(self.tier.samples, self.config.clips or videos, videos) if self._measures_sets else 0
+            reals = min(self.tier.samples, self.config.clips or videos, videos) if self.extractors else 0
             cases += [Case("denoising")]
             cases += [Case(f"reals {a}-{b}") for a, b in _chunks(reals)]
             cases += [Case(f"samples {a}-{b}") for a, b in _chunks(self.tier.samples)]
@@ -209,10 +209,6 @@ class Diffusability:
                 f"{len(cases)} cases cannot be shared by {world} processes; start at most {len(cases) // 2}"
             )
         return cases
-
-    @property
-    def _measures_sets(self) -> bool:
-        return any(name != "c3d_ucf101" for name in self.extractors)
 
     def measure(self, vae: VideoVAE, case: Case) -> Statistics:
         assert isinstance(vae, Subject)
@@ -316,7 +312,7 @@ class Diffusability:
         for name in self.extractors:
             sets = {kind: _joined(statistics, f"{kind} {name}") for kind in ("real", "rebuilt", "fake")}
             if name == "c3d_ucf101":
-                scores |= _generation.inception_scores(sets["fake"]) if len(sets["fake"]) else {}
+                scores |= _generation.inception_scores(sets["fake"], sets["real"]) if len(sets["fake"]) else {}
             elif all(len(rows) for rows in sets.values()):
                 scores |= _generation.distances(name, sets["real"], sets["rebuilt"], sets["fake"], ddof=ddof)
         return scores | (_of_latents(statistics["latents"]) if "latents" in statistics else {})
