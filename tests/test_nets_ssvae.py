@@ -88,9 +88,7 @@ def test_every_parameter_gets_a_gradient():
     x = torch.rand(1, 3, 5, 32, 32, generator=torch.Generator().manual_seed(0))
     moments = model.encode(x)
     (model.decode(moments.chunk(2, dim=1)[0]).square().sum() + moments.square().sum()).backward()
-    assert [
-        name for name, p in model.named_parameters() if p.grad is None or not p.grad.isfinite().all()
-    ] == []
+    assert [name for name, p in model.named_parameters() if p.grad is None or not p.grad.isfinite().all()] == []
 
 
 def video(frames: int, size: int = 32, seed: int = 0) -> torch.Tensor:
@@ -130,15 +128,11 @@ def test_the_released_checkpoint_loads_and_only_what_training_needs_is_dropped(p
     file = tmp_path / "ch48_256p_15w_512p_5w.ckpt"
     torch.save({"state_dict": state, "global_step": 50_000}, file)
     vae = adapters.load("ssvae/ch48", weights=str(tmp_path))
-    assert (
-        sum(p.numel() for p in vae.model.parameters()) == vae.spec.parameters == manifest["params"]["total"]
-    )
+    assert sum(p.numel() for p in vae.model.parameters()) == vae.spec.parameters == manifest["params"]["total"]
 
     state["encoder.extra"] = state.pop("encoder.conv_in.conv.bias")
     torch.save({"state_dict": state}, file)
-    with pytest.raises(
-        ValueError, match=r"1 missing: encoder\.conv_in\.conv\.bias.*1 unexpected: encoder\.extra"
-    ):
+    with pytest.raises(ValueError, match=r"1 missing: encoder\.conv_in\.conv\.bias.*1 unexpected: encoder\.extra"):
         adapters.load("ssvae/ch48", weights=str(file))
 
 

@@ -53,9 +53,7 @@ def test_the_bootstrap_interval_is_that_of_the_normal_theory_and_repeats_itself(
     scores = np.random.default_rng(1).normal(30, 2, size=400)
     stderr, low, high = results.interval(scores)
     assert stderr == pytest.approx(2 / 20, rel=0.1)
-    assert (low, high) == pytest.approx(
-        (scores.mean() - 1.96 * stderr, scores.mean() + 1.96 * stderr), abs=0.03
-    )
+    assert (low, high) == pytest.approx((scores.mean() - 1.96 * stderr, scores.mean() + 1.96 * stderr), abs=0.03)
     assert results.interval(scores) == (stderr, low, high)
     assert results.interval(scores[:1]) == (None, None, None)
 

@@ -26,9 +26,7 @@ def test_scores_are_clamped_and_on_the_8_bit_grid():
 
 
 @given(st.integers(1, 9), st.integers(0, 9), st.integers(1, 30), st.integers(1, 200))
-def test_fit_is_the_shortest_legal_length_that_holds_the_clip(
-    stride: int, offset: int, minimum: int, frames: int
-):
+def test_fit_is_the_shortest_legal_length_that_holds_the_clip(stride: int, offset: int, minimum: int, frames: int):
     rule = FrameRule(stride, offset % stride, minimum)
     fitted = rule.fit(frames)
     assert fitted >= frames
