@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+os.environ.setdefault("OMP_NUM_THREADS", "1")  # tensors are tiny, and workers side by side share the cores
 os.environ.setdefault("HF_HUB_OFFLINE", "1")  # a test that reaches for the network is a broken test
 
 import torch
