@@ -46,7 +46,7 @@ def find(name: str) -> VAESpec:
     family, _, variant = name.partition("/")
     variants = _variants(family)
     if _is_untrained(name):
-        return _tiny(name).spec
+        return replace(_tiny(name).spec, variant=name.partition("/")[2])
     if not variant and len(variants) == 1:
         variant = next(iter(variants))
     if variant not in variants:
@@ -60,6 +60,8 @@ def label(name: str, override: str = "") -> str:
     family, path = _split_path(name)
     if path:
         return f"{family}/{variant_of(path)}"
+    if _is_untrained(name):
+        return name
     spec = find(name)
     return f"{spec.name} (own weights)" if override and spec.source else spec.name
 

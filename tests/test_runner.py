@@ -32,8 +32,8 @@ def run(*words: str) -> int:
 
 def record(setting: str = "bundle-5x32", name: str = "pool-4x8x8", metrics: str = "psnr+flicker") -> results.Record:
     """The record of this VAE in the one folder of that setting; a folder of one's own has a digest in its name."""
-    (file,) = Path("results/reconstruction").glob(f"{setting}-{metrics}/{name}.json")
-    return results.read(file)
+    files = Path("results/reconstruction").glob(f"{setting}-{metrics}/{name}.json")
+    return results.read(max(files, key=lambda file: file.stat().st_mtime_ns))  # of the folder as it is now
 
 
 def kept() -> dict[str, bytes]:

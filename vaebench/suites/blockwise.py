@@ -48,9 +48,7 @@ class Options:
     metrics: list[str] = field(default_factory=lambda: ["psnr", "ssim", "lpips", "fvd"])  # by their names
     lengths: list[int] = field(default_factory=list)  # clip lengths in frames; empty: num_frames alone
     pieces: list[int] = field(default_factory=list)  # also stream in pieces of so many frames, where a VAE can stream
-    naive: list[int] = field(
-        default_factory=lambda: [16]
-    )  # also cut into lone pieces of so many frames, or the next legal
+    naive: list[int] = field(default_factory=lambda: [16])  # also lone pieces of so many frames, or the next legal
     require: str = ""  # "lossless": exit code 1 if a mode that claims to be lossless is not
 
 
