@@ -47,10 +47,10 @@ def test_repeats_end_when_the_mean_is_known_well_enough_or_time_is_up():
 
 
 def test_warming_up_ends_when_the_time_has_settled():
-    lengths = iter([0.1, 0.05, 0.02, 0.02, 0.02, 0.02])
+    lengths = iter([0.1, 0.05, *[0.02] * 8])
     cold, calls = _worker.warm_up(lambda: time.sleep(next(lengths)), CPU, max_seconds=10)
-    assert cold == pytest.approx(0.1, abs=0.02)
-    assert 4 <= calls <= 6
+    assert cold >= 0.1  # a busy machine may sleep longer, never shorter
+    assert 4 <= calls <= _worker.MOST_WARM_CALLS
 
 
 def test_a_known_allocation_is_measured_right():
