@@ -12,6 +12,7 @@ import time
 from pathlib import Path
 
 import pytest
+import torch
 
 from vaebench import cli, results, runner
 from vaebench.config import parse_run
@@ -390,6 +391,24 @@ def test_clips_are_decoded_ahead_of_the_device(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(Reconstruction, "measure", patient)
     assert run("vaes=[pool/4x8x8]", "clips=3") == 0
     assert all(name.startswith("decode") for name in seen)
+
+
+def test_decoding_ahead_leaves_the_cores_to_the_model(monkeypatch: pytest.MonkeyPatch):
+    """A decoding thread computes alone; the model, and threads born after the run, keep the number that was set."""
+    seen: list[int] = []
+    real = runner._Ahead._load
+    monkeypatch.setattr(runner._Ahead, "_load", lambda *it: (seen.append(torch.get_num_threads()), real(*it))[1])
+    before = torch.get_num_threads()
+    torch.set_num_threads(2)
+    try:
+        assert run("vaes=[pool/4x8x8]", "clips=2") == 0
+        later: list[int] = []
+        thread = threading.Thread(target=lambda: later.append(torch.get_num_threads()))
+        thread.start()
+        thread.join()
+        assert (seen, later, torch.get_num_threads()) == ([1, 1], [2], 2)
+    finally:
+        torch.set_num_threads(before)
 
 
 def test_decoded_clips_are_kept_for_the_next_vae(monkeypatch: pytest.MonkeyPatch):
