@@ -171,3 +171,17 @@ def test_ratios_without_probabilities_are_refused() -> None:
     with pytest.raises(ValueError, match="one entry each"):
         LMRConfig((0.0, 0.5), (1.0,))
     assert not LMRConfig().active
+
+
+@pytest.mark.parametrize("bad", [{"window": (2, 1, 1)}, {"window": (0, 2, 2)}, {"weight": -1.0}])
+def test_windows_without_a_pair_of_positions_are_refused(bad: dict) -> None:
+    with pytest.raises(ValueError, match=r"lcr\."):
+        LCRConfig(**bad)
+
+
+@pytest.mark.parametrize(
+    "bad", [{"ratios": (0.0, 1.5)}, {"probabilities": (1.5, -0.5)}, {"block": (1, 0, 1)}, {"ratios": (-0.1, 0.5)}]
+)
+def test_impossible_masks_are_refused(bad: dict) -> None:
+    with pytest.raises(ValueError, match=r"lmr\."):
+        LMRConfig(**{"ratios": (0.0, 0.5), "probabilities": (0.5, 0.5), **bad})

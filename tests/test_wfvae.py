@@ -75,6 +75,17 @@ def test_bfloat16_is_no_further_off_than_the_official_code(golden: Golden, autoc
     torch.testing.assert_close(first(video).float(), known["dec"], rtol=0, atol=0.069 * 1.25)
 
 
+def test_norms_may_be_in_float32_where_the_rest_is_not(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Autocast on a GPU makes them so, with and without gradients; that of a CPU does not."""
+    monkeypatch.setattr(blocks.ChannelNorm, "forward", lambda self, x: self.norm(x.float()))
+    model, x = small(torch.float32), torch.rand(1, 3, 5, 16, 16, generator=torch.Generator().manual_seed(0)) * 2 - 1
+    with torch.autocast("cpu", torch.bfloat16):
+        expected = model(x, sample_posterior=False).video
+        with torch.no_grad():
+            found = model(x, sample_posterior=False).video
+    torch.testing.assert_close(found.float(), expected.detach().float(), rtol=0, atol=0.02 * expected.std().item())
+
+
 SMALL = {"base_channels": 8, "latent_channels": 4, "encoder_flow_channels": 8, "decoder_flow_channels": 8}
 
 

@@ -57,8 +57,9 @@ class Stream:
             return x, True
         lead = kernel - 1 if kept is None else kept.shape[1]
         if norm is not None and lean():
+            x = norm(x)  # in autocast on a GPU this is float32, whatever x was
             frames = x.new_empty(x.shape[0], lead + x.shape[1], *x.shape[2:])
-            torch.ops.aten.silu.out(norm(x), out=frames[:, lead:])
+            torch.ops.aten.silu.out(x, out=frames[:, lead:])
             frames[:, :lead] = frames[:, lead : lead + 1] if kept is None else kept
         else:
             x = x if norm is None else F.silu(norm(x))

@@ -28,6 +28,15 @@ class LCRConfig:
     delta: float = 1e-4
     limit: float = 1e8
 
+    def __post_init__(self) -> None:
+        if min(self.window) < 1 or self.window[1] * self.window[2] < 2:
+            raise ValueError(
+                "lcr.window compares the positions inside it, also those of the first frame: sizes of at least 1 and two "
+                f"positions a frame, as (2, 2, 2); got {self.window}"
+            )
+        if not self.weight >= 0:
+            raise ValueError(f"lcr.weight is 0 or more, got {self.weight}")
+
 
 @dataclass(frozen=True)
 class LMRConfig:
@@ -51,6 +60,11 @@ class LMRConfig:
             raise ValueError(
                 "lmr.ratios and lmr.probabilities have one entry each per choice and the probabilities sum to 1; "
                 f"got {self.ratios} and {self.probabilities}"
+            )
+        if not all(0 <= share <= 1 for share in (*self.ratios, *self.probabilities)) or min(self.block) < 1:
+            raise ValueError(
+                "lmr.ratios and lmr.probabilities lie in 0..1 and the sizes of lmr.block are at least 1; "
+                f"got {self.ratios}, {self.probabilities} and {self.block}"
             )
 
     @property
