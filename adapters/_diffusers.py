@@ -8,7 +8,6 @@ diffusers is imported inside functions only.
 from __future__ import annotations
 
 import inspect
-import json
 import warnings
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -17,7 +16,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
 
-from adapters._own import check_legal, of_ones_own
+from adapters._own import check_legal, of_ones_own, read_json
 from vaebench import weights as places
 from vaebench.vae import Posterior, VAESpec
 
@@ -178,10 +177,7 @@ class Family:
         beside = file.with_name("config.json")
         if not beside.is_file():
             return None
-        try:
-            config: dict[str, Any] = json.loads(beside.read_text())
-        except ValueError as reason:
-            raise ValueError(f"{beside} is not JSON: {reason}") from None
+        config = read_json(beside)
         if config.get("_class_name", self.cls) != self.cls:
             raise ValueError(f"{beside} is of a {config['_class_name']}, expected {self.cls}")
         return config

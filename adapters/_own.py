@@ -5,6 +5,7 @@ torch is imported inside functions only.
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import warnings
@@ -87,6 +88,26 @@ def check_legal(spec: VAESpec, video: Video) -> None:
         raise ValueError(
             f"{spec.name} takes height and width in multiples of {spec.size_multiple}, got {height}x{width}; "
             "pad first (vaebench.vae.pad)"
+        )
+
+
+def read_json(file: Path) -> dict[str, Any]:
+    """The config.json beside weights; ValueError naming the file if it holds anything but an object."""
+    try:
+        config = json.loads(file.read_text())
+    except ValueError as reason:
+        raise ValueError(f"{file} is not JSON: {reason}") from None
+    if not isinstance(config, dict):
+        raise ValueError(f"{file} should hold a JSON object, got a {type(config).__name__}")
+    return config
+
+
+def check_described(spec: VAESpec, file: Path, latent_channels: int) -> None:
+    """ValueError for a config.json of a network whose latent is not that of `spec`."""
+    if latent_channels != spec.latent_channels:
+        raise ValueError(
+            f"{file} describes a latent of {latent_channels} channels, that of {spec.name} has {spec.latent_channels}: "
+            "run it as a variant with such a latent and weights=PATH"
         )
 
 

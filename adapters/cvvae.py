@@ -6,13 +6,11 @@ The released code always works block-wise, in pieces of 17 frames and tiles of 5
 
 from __future__ import annotations
 
-import json
 from dataclasses import replace
 from functools import partial
-from pathlib import Path
 from typing import TYPE_CHECKING
 
-from adapters._own import OwnVAE, check_mode, filled, untrained
+from adapters._own import OwnVAE, check_described, check_mode, filled, read_json, untrained
 from vaebench import weights as places
 from vaebench.vae import FrameRule, VAESpec
 
@@ -77,7 +75,8 @@ def load(
     file = places.find(spec.source, weights)
     beside = file.with_name("config.json")
     if beside.is_file():
-        config, blocks = read_config(_json(beside))
+        config, blocks = read_config(read_json(beside))
+        check_described(spec, beside, config.latent_channels)
     model = filled(lambda: CVVAE(config), read_state(file), file, partial(published_name, config=config))
     return _vae(spec, model, blocks, device, dtype, mode)
 
@@ -110,13 +109,3 @@ def _vae(
     chosen = blocks if mode == "native" else None
     encode, decode = partial(model.encode, blocks=chosen), partial(model.decode, blocks=chosen)
     return OwnVAE(spec, model, encode, decode, device=device, dtype=dtype, hazards=HAZARDS)
-
-
-def _json(file: Path) -> dict[str, object]:
-    try:
-        config = json.loads(file.read_text())
-    except ValueError as reason:
-        raise ValueError(f"{file} is not JSON: {reason}") from None
-    if not isinstance(config, dict):
-        raise ValueError(f"{file} should hold a JSON object, got a {type(config).__name__}")
-    return config

@@ -6,12 +6,11 @@ Open-Sora Plan v1.2.0: its constructor's, its sampling script's, and `--save_mem
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from adapters._own import OwnVAE, check_mode, filled, untrained
+from adapters._own import OwnVAE, check_described, check_mode, filled, read_json, untrained
 from vaebench import weights as weight_files
 from vaebench.vae import FrameRule, VAESpec
 
@@ -60,14 +59,19 @@ def load(
 ) -> OwnVAE:
     """The released checkpoint, or one of the same format; its `config.json`, where it lies beside, must describe this network."""
     from adapters._nets.checkpoint import read_state
-    from adapters._nets.odvae import ODVAE, read_config
+    from adapters._nets.odvae import ODVAE, ODVAEConfig, read_config
 
     check_mode(spec, mode)
     if weights == weight_files.RANDOM:
         return _vae(spec, ODVAE(), device, dtype, mode)
     file = weight_files.find(spec.source, weights)
-    described = file.with_name("config.json")
-    config = read_config(json.loads(described.read_text())) if described.is_file() else None
+    described, config = file.with_name("config.json"), ODVAEConfig()
+    if described.is_file():
+        try:
+            config = read_config(read_json(described))
+        except KeyError as key:
+            raise ValueError(f"{described} is not of the network of Open-Sora Plan v1.2: it has no {key}") from None
+        check_described(spec, described, config.latent_channels)
     model = filled(lambda: ODVAE(config), vae_of(read_state(file)), file)
     return _vae(spec, model, device, dtype, mode)
 

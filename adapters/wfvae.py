@@ -173,7 +173,11 @@ def load(
         file = places.find(spec.source, weights)
         if spec.sha256 and not weights and places.digest(file) != spec.sha256:
             raise ValueError(f"{spec.name}: {file.name} is not the one that its spec names; install the package again")
-        model = wfvae.load(file, None if file.with_name("config.json").is_file() else config)
+        described = file.with_name("config.json")
+        model = wfvae.load(file, None if described.is_file() else config)
+        found = (model.config.latent_channels, model.config.temporal_compression, _count(model))
+        if found != (spec.latent_channels, spec.temporal_compression, spec.parameters):
+            raise ValueError(f"{described} describes another network than {spec.name}; run it as wfvae:{file.parent}")
     return StreamedWFVAE(spec, model, device, dtype, PIECE if mode == "streamed" else 0)
 
 
@@ -197,6 +201,9 @@ def tiny(
 
 def spec_of(path: str) -> VAESpec:
     """The spec of a checkpoint of one's own (a file, or a folder in the official layout), from the config.json with it."""
+    import torch
+
+    from wfvae import WFVAE
     from wfvae.checkpoint import read_config
 
     place = Path(path).expanduser()
@@ -205,6 +212,8 @@ def spec_of(path: str) -> VAESpec:
             f"{place} is not here; give a folder in the official layout, or a .safetensors or .ckpt file"
         )
     config = read_config((place if place.is_dir() else place.parent) / "config.json")
+    with torch.device("meta"):
+        model = WFVAE(config)
     r = config.temporal_compression
     return of_ones_own(
         L16,
@@ -214,10 +223,25 @@ def spec_of(path: str) -> VAESpec:
         frames=FrameRule(r, 1),
         modes=L16.modes if config.streams else ("whole", "native"),
         lossless_modes=L16.lossless_modes if config.streams else ("native",),
-        parameters=0,
-        scale=config.scale[0] if len(set(config.scale)) == 1 else 1.0,
+        parameters=_count(model),
+        scale=_normalisation("scale", config),
+        shift=_normalisation("shift", config),
         note="",
     )
+
+
+def _normalisation(name: str, config: WFVAEConfig) -> float | tuple[float, ...]:
+    """One value, or one for each latent channel; the official files repeat the same one, not always as often."""
+    values: tuple[float, ...] = getattr(config, name)
+    if len(set(values)) == 1:
+        return values[0]
+    if len(values) != config.latent_channels:
+        raise ValueError(f"config.json has {len(values)} values of {name} for {config.latent_channels} latent channels")
+    return values
+
+
+def _count(model: WFVAE) -> int:
+    return sum(parameter.numel() for parameter in model.parameters())
 
 
 def _config(spec: VAESpec) -> WFVAEConfig:

@@ -102,9 +102,10 @@ def test_the_config_beside_the_weights_counts_and_must_be_of_this_network(releas
         load_with(_class_name="UNet2DConditionModel")
     with pytest.raises(ValueError, match="describes another network"):
         load_with(latent_channels=16)
-    (file.parent / "config.json").write_text("{")
-    with pytest.raises(ValueError, match="is not JSON"):
-        family.load(sd.FT_MSE, weights=str(file))
+    for text, said in (("{", "is not JSON"), ("[]", "should hold a JSON object")):
+        (file.parent / "config.json").write_text(text)
+        with pytest.raises(ValueError, match=said):
+            family.load(sd.FT_MSE, weights=str(file))
 
 
 def test_a_pickle_and_a_broken_file_are_refused(released, tmp_path):

@@ -108,6 +108,33 @@ def test_checkpoints_of_ones_own_are_told_apart_and_never_taken_for_the_release(
         adapters.load(names[0])
 
 
+@pytest.mark.parametrize(
+    ("config", "said"),
+    [
+        ("{", "is not JSON"),
+        ("[1]", "should hold a JSON object, got a list"),
+        (json.dumps({"hidden_size": 32}), "has no 'hidden_size_mult'"),
+        (
+            json.dumps(
+                {
+                    "hidden_size": 32,
+                    "hidden_size_mult": [1, 1, 1, 1],
+                    "num_res_blocks": 1,
+                    "embed_dim": 8,
+                    "z_channels": 8,
+                }
+            ),
+            r"a latent of 8 channels, that of odvae/\S+ has 4",
+        ),
+    ],
+)
+def test_the_config_beside_a_checkpoint_is_named_where_it_is_of_something_else(tmp_path, config, said):
+    torch.save(odvae.tiny().model.state_dict(), tmp_path / "last.ckpt")
+    (tmp_path / "config.json").write_text(config)
+    with pytest.raises(ValueError, match=rf"config\.json .*{said}"):
+        adapters.load(f"odvae:{tmp_path / 'last.ckpt'}")
+
+
 def test_a_folder_of_ones_own_holds_one_file_of_weights(tmp_path):
     with pytest.raises(OSError, match=r"holds no \.safetensors"):
         adapters.find(f"odvae:{tmp_path}")
@@ -176,6 +203,12 @@ def test_a_released_file_loads_and_its_config_sets_the_blocks(tmp_path, suffix):
     whole, native = (cvvae.load(cvvae.SD21, weights=str(file), mode=mode) for mode in ("whole", "native"))
     assert torch.equal(whole.model.encoder.conv_in.weight, state["encoder.conv_in.weight"])
     assert not torch.allclose(whole.encode(video(9)).mean, native.encode(video(9)).mean, atol=1e-3)
+
+
+def test_a_config_of_the_other_form_is_refused_with_both_latents(tmp_path):
+    file, _ = published(tmp_path, ".safetensors")
+    with pytest.raises(ValueError, match=r"latent of 4 channels, that of cvvae/sd3 has 16"):
+        cvvae.load(cvvae.VARIANTS["sd3"], weights=str(file))
 
 
 def test_a_file_of_the_other_form_is_refused_with_its_keys(tmp_path):

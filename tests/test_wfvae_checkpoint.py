@@ -172,6 +172,27 @@ def test_the_adapter_runs_a_checkpoint_of_ones_own_whole_and_streamed(r: int, tm
     torch.testing.assert_close(torch.cat(parts, dim=2), pixels, rtol=0, atol=2e-5)
 
 
+def test_the_spec_of_ones_own_has_its_parameters_and_its_normalisation(tmp_path: Path) -> None:
+    config = replace(CONFIG, scale=(0.5, 0.25), shift=(0.0, 1.5))
+    model = WFVAE(config)
+    save(model, tmp_path)
+    spec = adapters.find(f"wfvae:{tmp_path}")
+    assert spec.parameters == sum(p.numel() for p in model.parameters())
+    assert (spec.scale, spec.shift) == ((0.5, 0.25), (0.0, 1.5))
+    (tmp_path / "config.json").write_text(json.dumps(replace(config, scale=(1.0,) * 4, shift=(0.0,) * 4).to_official()))
+    spec = adapters.find(f"wfvae:{tmp_path}")
+    assert (spec.scale, spec.shift) == (1.0, 0.0)
+    (tmp_path / "config.json").write_text(json.dumps(replace(config, shift=(0.0, 1.0, 2.0)).to_official()))
+    with pytest.raises(ValueError, match="3 values of shift for 2 latent channels"):
+        adapters.find(f"wfvae:{tmp_path}")
+
+
+def test_another_network_does_not_run_under_the_name_of_a_release(model: WFVAE, tmp_path: Path) -> None:
+    save(model, tmp_path)
+    with pytest.raises(ValueError, match=r"config\.json describes another network than wfvae/l-16; run it as wfvae:"):
+        adapters.load("wfvae/l-16", weights=str(tmp_path))
+
+
 def test_a_checkpoint_that_cannot_stream_has_no_such_mode(tmp_path: Path) -> None:
     save(WFVAE(replace(CONFIG, attention="legacy")), tmp_path)
     assert adapters.find(f"wfvae:{tmp_path}").modes == ("whole", "native")
