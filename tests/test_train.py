@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import csv
 import json
+import sys
+from dataclasses import asdict
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -57,6 +60,35 @@ def test_sizes_and_channels_are_those_of_the_paper() -> None:
             assert config.model.encoder_flow_channels == config.model.decoder_flow_channels == 128
 
 
+ABLATIONS = {
+    "no-wl": {"loss.wavelet": 0.0},
+    "wl-001": {"loss.wavelet": 0.01},
+    "wl-1": {"loss.wavelet": 1.0},
+    "flow-64": {"model.encoder_flow_channels": 64, "model.decoder_flow_channels": 64},
+    "flow-256": {"model.encoder_flow_channels": 256, "model.decoder_flow_channels": 256},
+    "groupnorm": {"model.norm": "groupnorm"},
+    "no-attention": {"model.attention": "none"},
+    "no-flow-l1": {"without_flow": [1]},
+    "no-flow-l2": {"without_flow": [2]},
+    "no-flow": {"without_flow": [1, 2]},
+}
+
+
+def _settings(recipe: str) -> dict[str, object]:
+    flat: dict[str, object] = {}
+    for key, value in asdict(parse(recipe, [])).items():
+        flat |= {f"{key}.{name}": inner for name, inner in value.items()} if isinstance(value, dict) else {key: value}
+    return {key: value for key, value in flat.items() if key not in ("run", "description")}
+
+
+def test_an_ablation_changes_what_it_is_called_after_and_nothing_else() -> None:
+    plain = _settings("s-4")
+    assert {f"ablation-{name}" for name in ABLATIONS} == {name for name in recipes() if name.startswith("ablation")}
+    for name, changed in ABLATIONS.items():
+        found = _settings(f"ablation-{name}")
+        assert {key: value for key, value in found.items() if plain[key] != value} == changed, name
+
+
 def test_words_win_over_the_recipe_and_the_recipe_over_its_base(tmp_path: Path) -> None:
     file = tmp_path / "mine.yaml"
     file.write_text("base: stage1\nmodel: {base_channels: 64}\n")
@@ -88,6 +120,7 @@ def test_a_run_leaves_logs_scores_samples_and_checkpoints_and_goes_on(tmp_path: 
     assert (run / "samples" / "step-00000004.png").is_file()
     assert list((run / "tensorboard").iterdir())
     assert state.best(run) == state.checkpoint_folder(run, 4)
+    assert adapters.load(f"wfvae:{state.best(run)}").spec.parameters == _count(parse("smoke", []).model)
     before = (run / "log.csv").read_text()
     assert train("smoke", [*SHORT, f"run={run}"]) == 0  # finished: nothing to do
     assert (run / "log.csv").read_text() == before
@@ -101,6 +134,61 @@ def test_a_resumed_run_forgets_what_was_logged_after_its_checkpoint(tmp_path: Pa
     (run / "checkpoints" / "step-00000004").rename(tmp_path / "lost")
     train("smoke", words)
     assert _curve(run) == whole
+
+
+def _count(config: WFVAEConfig) -> int:
+    return sum(parameter.numel() for parameter in WFVAE(config).parameters())
+
+
+def test_tensorboard_has_every_step_once_also_of_a_run_that_went_on(tmp_path: Path) -> None:
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    run = tmp_path / "run"
+    words = [*SHORT, f"run={run}", "validation.data="]
+    train("smoke", words)
+    (run / "checkpoints" / "step-00000004").rename(tmp_path / "lost")
+    train("smoke", words)
+    events = EventAccumulator(str(run / "tensorboard"))
+    events.Reload()
+    assert [event.step for event in events.Scalars("total")] == [1, 2, 3, 4]
+
+
+def test_weights_and_biases_keeps_runs_apart_that_are_called_the_same(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    begun: list[str] = []
+
+    class Board:
+        def log(self, values: dict[str, float], step: int) -> None: ...
+        def finish(self) -> None: ...
+
+    def init(**settings: object) -> Board:
+        begun.append(str(settings["id"]))
+        return Board()
+
+    monkeypatch.setitem(sys.modules, "wandb", SimpleNamespace(init=init))
+    for place in ("a", "a", "b"):
+        train("smoke", [*SHORT, f"run={tmp_path / place / 'run'}", "validation.data=", "wandb=project"])
+    assert begun[0] == begun[1] != begun[2]
+
+
+def test_a_file_that_fails_is_named_once_however_often_and_differently_it_fails(tmp_path: Path) -> None:
+    for step in (0, 1):
+        log = training.RunLog(tmp_path, parse("smoke", []))
+        log.begin(step)
+        log.failed(("a.mp4: damaged at frame 3", "s.tar:1.mp4: is empty", "a.mp4: damaged at frame 9"))
+        log.failed(("a.mp4: damaged at frame 5",))
+        log.close()
+        assert (tmp_path / "failed.txt").read_text() == "a.mp4: damaged at frame 3\ns.tar:1.mp4: is empty\n"
+
+
+def test_a_log_that_was_opened_and_never_written_is_no_obstacle(tmp_path: Path) -> None:
+    (tmp_path / "log.csv").touch()
+    log = training.RunLog(tmp_path, parse("smoke", []))
+    log.begin(0)
+    log.step(1, {"total": 2.0})
+    log.close()
+    assert (tmp_path / "log.csv").read_text() == "step,total\n1,2.0\n"
 
 
 def _curve(run: Path) -> list[dict[str, str]]:
@@ -145,6 +233,46 @@ def test_a_closed_flow_brings_nothing_in_and_nothing_out() -> None:
     }
     with pytest.raises(ValueError, match="levels 1 and 2"):
         close_flow(model, [3])
+
+
+def test_a_flow_that_was_open_in_the_stage_before_is_closed_in_the_next(tmp_path: Path) -> None:
+    words = [*SHORT, "trainer.steps=1", "validation.data="]
+    train("smoke", [*words, f"run={tmp_path / 'open'}"])
+    first = state.checkpoints(tmp_path / "open")[-1]
+    train("smoke", [*words, f"run={tmp_path / 'closed'}", f"start_from={first}", "without_flow=[2]"])
+    before, after = (load(state.checkpoints(tmp_path / name)[-1]) for name in ("open", "closed"))
+    assert before.encoder.connect_l2.weight.any()
+    assert not after.encoder.connect_l2.weight.any()
+    assert not after.decoder.connect_l2[-1].weight.any()
+    assert after.encoder.connect_l1.weight.any()
+
+
+def test_a_later_stage_without_the_checkpoint_of_the_one_before_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match=r"start_from=CHECKPOINT.*refresh_discriminator=false"):
+        train("stage2", [f"run={tmp_path / 'run'}"])
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_validation_that_cannot_run_is_refused_before_the_first_step(tmp_path: Path) -> None:
+    for bad in ("num_frames=6", "size=20"):
+        with pytest.raises(ValueError, match=r"1 \+ 4k frames and a size that is a multiple of 8"):
+            train("smoke", [*SHORT, f"run={tmp_path}", f"validation.{bad}"])
+    assert not (tmp_path / "log.csv").exists()
+
+
+def test_lpips_is_computed_where_the_videos_are(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every process has a GPU of its own, which it knows only once training begins."""
+    network = torch.nn.Conv2d(3, 1, 8)
+    pair = torch.nn.Module()
+    pair.add_module("network", network)
+    monkeypatch.setattr(pair, "forward", lambda a, b: network(a - b), raising=False)
+    monkeypatch.setattr(training._lpips, "package", lambda net: pair)
+    monkeypatch.setattr(training._lpips, "fill", lambda network, file: None)
+    monkeypatch.setattr(training.weights, "verified", lambda name: Path(name))
+    distance = training._perceptual(parse("stage1", []))
+    frames = torch.zeros(2, 3, 8, 8, device="meta")
+    assert distance(frames, frames).shape == (2,)
+    assert network.weight.device == frames.device
 
 
 def test_a_strip_shows_references_above_reconstructions() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import tarfile
 from dataclasses import replace
 from pathlib import Path
@@ -95,6 +96,46 @@ def test_shards_give_the_clips_that_the_files_in_them_would(root: Path, tmp_path
     assert [levels(files[i].video) for i in range(12)] == [levels(shards[i].video) for i in range(12)]
 
 
+def test_a_broken_video_of_a_shard_is_named_by_its_own_name(root: Path, tmp_path: Path) -> None:
+    noise = tmp_path / "noise.mp4"
+    noise.write_bytes(bytes(range(256)) * 40)
+    packed = tmp_path / "shards"
+    packed.mkdir()
+    with tarfile.open(packed / "000.tar", "w") as shard:
+        shard.add(root / "sub0" / "v0.mkv", "000000.mkv")
+        shard.add(noise, "000001.mp4")
+        write(tmp_path / "short.mkv", 0, frames=2)
+        shard.add(tmp_path / "short.mkv", "000002.mkv")
+    source = TrainingClips(replace(QUICK, root=str(packed)), tmp_path / "s.csv")
+    failed = {name for i in range(20) for name in source[i].failed}
+    assert {name.partition(": ")[0] for name in failed} == {"000.tar:000001.mp4", "000.tar:000002.mkv"}
+    assert all(name.count("000.tar") == 1 for name in failed)
+
+
+def test_folders_that_are_links_are_searched_and_hidden_files_are_not(root: Path, tmp_path: Path) -> None:
+    place = tmp_path / "linked"
+    place.mkdir()
+    (place / "link").symlink_to(root, target_is_directory=True)
+    (place / "._v.mkv").write_bytes(b"not a video")
+    assert [entry.file for entry in clips(place, tmp_path).entries] == [
+        "link/sub0/v0.mkv",
+        "link/sub0/v2.mkv",
+        "link/sub1/v1.mkv",
+    ]
+
+
+def test_a_file_that_is_not_the_one_that_the_manifest_pins_is_not_trained_on(root: Path, tmp_path: Path) -> None:
+    manifest = tmp_path / "m.csv"
+    pinned = hashlib.sha256((root / "sub0" / "v0.mkv").read_bytes()).hexdigest()
+    manifest.write_text(f"file,sha256\nsub0/v0.mkv,{pinned}\nsub1/v1.mkv,{'0' * 64}\n")
+    source = clips(root, tmp_path, manifest=str(manifest))
+    failed = {name for i in range(20) for name in source[i].failed}
+    assert [name.partition(": ")[0] for name in failed] == ["sub1/v1.mkv"]
+    assert "pins" in failed.pop()
+    kept = clips(root, tmp_path, manifest=str(manifest), cache="memory")
+    assert list(kept.cached) == ["sub0/v0.mkv"]
+
+
 def test_broken_files_are_named_and_replaced_by_another_draw(root: Path, tmp_path: Path) -> None:
     (root / "empty.mp4").write_bytes(b"")
     (root / "noise.mp4").write_bytes(bytes(range(256)) * 40)
@@ -160,12 +201,22 @@ def test_scenes_are_drawn_evenly_however_many_files_they_have(tmp_path: Path) ->
 
 def test_crops_turns_and_colours_change_the_picture_and_keep_its_shape(root: Path, tmp_path: Path) -> None:
     plain = clips(root, tmp_path, cache="memory", crop="random")
-    strong = clips(root, tmp_path, cache="memory", crop="random", augment="strong", zoom=1.5)
+    strong = clips(root, tmp_path, cache="memory", crop="random", augment="strong", zoom=1.25, short=40)
     flipped = clips(root, tmp_path, cache="memory", augment="flip")
     assert {strong[i].video.shape for i in range(30)} == {plain[0].video.shape}
     left = [flipped[i].video[..., 0].mean() > flipped[i].video[..., -1].mean() for i in range(40)]
     assert 5 < sum(left) < 35
     assert all(strong[i].video.min() >= -1 and strong[i].video.max() <= 1 for i in range(30))
+
+
+def test_zoomed_crops_show_more_of_the_picture_up_to_what_short_leaves(root: Path, tmp_path: Path) -> None:
+    """Centred on the edge between the grey half and the dark one: a larger crop shows the same halves, less sharply."""
+    settings = {"cache": "memory", "short": 48}
+    plain, zoomed = (clips(root, tmp_path, **settings, zoom=zoom) for zoom in (1.0, 1.5))
+    edge = slice(14, 18)
+    soft = [zoomed[i].video[0, 0, 16, edge].diff().abs().max() for i in range(20)]
+    hard = [plain[i].video[0, 0, 16, edge].diff().abs().max() for i in range(20)]
+    assert sum(a < b - 1e-3 for a, b in zip(soft, hard, strict=True)) > 10
 
 
 def test_synthetic_motion_needs_no_folder_and_moves(tmp_path: Path) -> None:
@@ -193,7 +244,9 @@ def test_a_damaged_shard_is_named(tmp_path: Path) -> None:
         clips(folder, tmp_path)
 
 
-@pytest.mark.parametrize("bad", [{"size": 30}, {"stride": 0}, {"synthetic": 1.5}, {"short": 16}, {"zoom": 0.5}])
+@pytest.mark.parametrize(
+    "bad", [{"size": 30}, {"stride": 0}, {"synthetic": 1.5}, {"short": 16}, {"zoom": 0.5}, {"zoom": 1.5}]
+)
 def test_impossible_data_settings_are_refused(bad: dict) -> None:
     with pytest.raises(ValueError, match=r"data\."):
         replace(QUICK, **bad)

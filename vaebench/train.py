@@ -7,7 +7,7 @@ A recipe is a YAML file of `TrainConfig`; with `base: NAME` it only says what it
     scores.csv     one line per validation
     failed.txt     training files that could not be read, each once, with the reason
     checkpoints/   see `wfvae.state`
-    tensorboard/   if tensorboard is installed; Weights & Biases likewise, with `wandb=PROJECT`
+    tensorboard/   if tensorboard is installed; Weights & Biases likewise, with `wandb=PROJECT` (its run's id: wandb.txt)
     samples/       strips of references above their reconstructions, at each validation
 """
 
@@ -16,10 +16,11 @@ from __future__ import annotations
 import csv
 import json
 import math
+import uuid
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 import torch
 import yaml
@@ -108,7 +109,10 @@ def parse(recipe: str, overrides: Sequence[str]) -> TrainConfig:
         key, equals, value = word.partition("=")
         if not equals or not key:
             raise ValueError(f"settings read key=value, got {word!r}")
-        nested: Any = yaml.safe_load(value) if value else ""
+        try:
+            nested: Any = yaml.safe_load(value) if value else ""
+        except yaml.YAMLError:
+            raise ValueError(f"{word!r} is no YAML; a list reads key=[one,two]") from None
         for name in reversed(key.split(".")):
             nested = {name: nested}
         given = _merge(given, nested)
@@ -121,6 +125,11 @@ def train(recipe: str, overrides: list[str]) -> int:
 
 
 def run(config: TrainConfig) -> int:
+    if config.refresh_discriminator and not config.start_from:
+        raise ValueError(
+            "this recipe goes on from the checkpoint of an earlier stage: say start_from=CHECKPOINT, "
+            "or refresh_discriminator=false to train its settings from random weights"
+        )
     folder = Path(config.run)
     _claim(folder, config)
     perceptual = _perceptual(config)
@@ -129,7 +138,6 @@ def run(config: TrainConfig) -> int:
     index = Path(config.data.index or folder / "files.csv")
     clips = TrainingClips(config.data, index, config.trainer.seed)
     log = RunLog(folder, config)
-    log.failed(clips.unreadable)
     if config.initial == "wavelets":
         plain = replace(config.data, augment="none", zoom=1.0, synthetic=0.0, cache="none")
         start = TrainingClips(plain, index, config.trainer.seed + 1)
@@ -148,11 +156,16 @@ def run(config: TrainConfig) -> int:
         hooks,
         config.device == "cpu",
     )
-    log.begin(trainer.step)
     if config.start_from:
         wf.start_from(trainer, Path(config.start_from), config.refresh_discriminator)
-    trainer.train()
-    log.close()
+        close_flow(model, config.without_flow)  # it may have been open in that checkpoint
+    if trainer.accelerator.is_main_process:
+        log.begin(trainer.step)
+        log.failed(clips.unreadable)
+    try:
+        trainer.train()
+    finally:
+        log.close()
     return 0
 
 
@@ -181,35 +194,44 @@ def _perceptual(config: TrainConfig) -> Callable[[Tensor, Tensor], Tensor] | Non
         _lpips.fill(network, weights.verified("vgg16"))
     except OSError as reason:
         raise ValueError(f"{reason}; or say `loss.perceptual=0` to train without LPIPS") from None
-    network.to("cuda" if config.device == "auto" and torch.cuda.is_available() else "cpu")
 
     def distance(reference: Tensor, reconstruction: Tensor) -> Tensor:
-        found: Tensor = network(reference, reconstruction).flatten()
+        there = network.to(reference.device)  # each process has its own GPU
+        found: Tensor = there(reference, reconstruction).flatten()
         return found
 
     return distance
 
 
+class Writer(NamedTuple):
+    write: Callable[[int, dict[str, float]], None]
+    close: Callable[[], None]
+
+
 class RunLog:
-    """The files of a run, and the progress bar."""
+    """The files of a run, and the progress bar; on the main process only, from `begin` on."""
 
     def __init__(self, folder: Path, config: TrainConfig) -> None:
-        from tqdm import tqdm
-
         self.folder, self.config = folder, config
-        self.bar = tqdm(total=config.trainer.steps, desc=folder.name, smoothing=0.05)
+        self.bar: Any = None
         self.named: set[str] = set()
-        self.writers: list[Callable[[int, dict[str, float]], None]] = []
+        self.writers: list[Writer] = []
 
     def begin(self, step: int) -> None:
         """Forgets what a killed run logged after its last checkpoint."""
-        self.bar.update(step - self.bar.n)
+        from tqdm import tqdm
+
+        self.bar = tqdm(total=self.config.trainer.steps, initial=step, desc=self.folder.name, smoothing=0.05)
         for name in ("log.csv", "scores.csv"):
             file = self.folder / name
-            if file.is_file():
-                header, *rows = file.read_text().splitlines()
-                kept = [row for row in rows if row and int(row.split(",")[0]) <= step]
-                file.write_text("\n".join([header, *kept]) + "\n")
+            if file.is_file() and (lines := file.read_text().splitlines()):
+                kept = [row for row in lines[1:] if row and int(row.split(",")[0]) <= step]
+                file.write_text("\n".join([lines[0], *kept]) + "\n")
+        failed = self.folder / "failed.txt"
+        if step == 0:
+            failed.unlink(missing_ok=True)
+        elif failed.is_file():
+            self.named = {_file_of(line) for line in failed.read_text(encoding="utf-8").splitlines()}
         self.writers = [*_tensorboard(self.folder, step), *_wandb(self.config)]
 
     def step(self, step: int, values: dict[str, float]) -> None:
@@ -219,25 +241,37 @@ class RunLog:
         }
         self.bar.set_postfix(shown, refresh=False)
         _append(self.folder / "log.csv", {"step": step, **values})
-        for write in self.writers:
-            write(step, values)
+        for writer in self.writers:
+            writer.write(step, values)
 
     def scores(self, step: int, scores: dict[str, float]) -> None:
         _append(self.folder / "scores.csv", {"step": step, **scores})
         named = {f"validation/{name}": value for name, value in scores.items()}
-        for write in self.writers:
-            write(step, named)
+        for writer in self.writers:
+            writer.write(step, named)
 
-    def failed(self, names: tuple[str, ...]) -> None:
-        new = [name for name in dict.fromkeys(names) if name not in self.named]
+    def failed(self, reasons: tuple[str, ...]) -> None:
+        new: dict[str, str] = {}
+        for reason in reasons:
+            if (file := _file_of(reason)) not in self.named:
+                new.setdefault(file, reason)
         self.named.update(new)
-        with (self.folder / "failed.txt").open("a", encoding="utf-8") as text:
-            text.writelines(f"{name}\n" for name in new)
+        if new:
+            with (self.folder / "failed.txt").open("a", encoding="utf-8") as text:
+                text.writelines(f"{' '.join(reason.splitlines())}\n" for reason in new.values())
 
     def close(self) -> None:
-        self.bar.close()
+        for writer in self.writers:
+            writer.close()  # they write from time to time, and the end of a process is not such a time
+        if self.bar is not None:
+            self.bar.close()
         if self.named:
             print(f"{len(self.named)} training files could not be read: {self.folder / 'failed.txt'}")
+
+
+def _file_of(reason: str) -> str:
+    """`clip.mp4: damaged at frame 3` and `clip.mp4: damaged at frame 5` are one file."""
+    return reason.partition(": ")[0]
 
 
 def _append(file: Path, values: dict[str, float]) -> None:
@@ -261,35 +295,44 @@ def _append(file: Path, values: dict[str, float]) -> None:
         writer.writerow(values)
 
 
-def _tensorboard(folder: Path, step: int) -> list[Callable[[int, dict[str, float]], None]]:
+def _tensorboard(folder: Path, step: int) -> list[Writer]:
     try:
         from torch.utils.tensorboard import SummaryWriter
     except ImportError:
         return []
-    board = SummaryWriter(str(folder / "tensorboard"), purge_step=step)
+    board = SummaryWriter(str(folder / "tensorboard"), purge_step=step + 1)  # it hides that step and all later ones
 
     def write(step: int, values: dict[str, float]) -> None:
         for name, value in values.items():
             board.add_scalar(name, value, step)
 
-    return [write]
+    return [Writer(write, board.close)]
 
 
-def _wandb(config: TrainConfig) -> list[Callable[[int, dict[str, float]], None]]:
+def _wandb(config: TrainConfig) -> list[Writer]:
     if not config.wandb:
         return []
     try:
         import wandb
     except ImportError:
         raise ValueError(f"wandb={config.wandb} needs the package wandb: pip install wandb") from None
+    folder = Path(config.run)
+    note = folder / "wandb.txt"  # of this very run: another one of the folder's name must not be joined to it
+    if not note.is_file():
+        note.write_text(f"{uuid.uuid4().hex}\n")
     board = wandb.init(
-        project=config.wandb, dir=config.run, config=asdict(config), resume="allow", id=Path(config.run).name
+        project=config.wandb,
+        dir=config.run,
+        config=asdict(config),
+        name=folder.name,
+        id=note.read_text().strip(),
+        resume="allow",
     )
 
     def write(step: int, values: dict[str, float]) -> None:
         board.log(values, step=step)
 
-    return [write]
+    return [Writer(write, board.finish)]
 
 
 def _validator(config: TrainConfig, log: RunLog) -> Callable[[int, WFVAE], dict[str, float]]:
@@ -304,9 +347,14 @@ def _validator(config: TrainConfig, log: RunLog) -> Callable[[int, WFVAE], dict[
     )
     source = plugins.find("data", given.data).build(source_config)
     clips = list(source)[: given.clips or None]
-    device = next(iter(given.metrics), None)
-    if not clips or device is None:
+    if not clips or not given.metrics:
         raise ValueError("validation needs at least one clip and one metric; validation.data= (empty) does without")
+    r = config.model.temporal_compression
+    if given.num_frames % r != 1 or given.size % 8:
+        raise ValueError(
+            f"validation takes 1 + {r}k frames and a size that is a multiple of 8, "
+            f"got validation.num_frames={given.num_frames} and validation.size={given.size}"
+        )
     metrics: dict[str, Metric] = {name: plugins.find("metrics", name).build("cpu") for name in given.metrics}
 
     def validate(step: int, model: WFVAE) -> dict[str, float]:

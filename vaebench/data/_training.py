@@ -36,12 +36,15 @@ class TrainingData:
     """Where clips come from and what is done to them; the defaults are the paper's stage one."""
 
     root: str = ""  # folder with videos (avi, gif, mkv, mov, mp4, webm) and shards (tar), searched to any depth
-    manifest: str = ""  # CSV as `vaebench manifest` writes: only these files; `label` names the scene
+    # CSV as `vaebench manifest` writes: only these files, as `sha256` pins them; `label` names the scene, `start` does not count
+    manifest: str = ""
     index: str = ""  # where the list of files is kept; "": in the run's folder
     num_frames: int = 25
     size: int = 256  # of the square crop
     short: int = 0  # short side to resize to before cropping; 0: `size`
-    zoom: float = 1.0  # above 1: crops up to this times as large, scaled down to `size`
+    zoom: float = (
+        1.0  # above 1: crops up to this times as large, where `short` has room for them, scaled down to `size`
+    )
     crop: Literal["center", "random"] = "center"
     stride: int = 1  # every so many frames
     dynamic_fps: bool = False  # strides 1..stride, drawn anew for each clip
@@ -64,6 +67,10 @@ class TrainingData:
             raise ValueError(
                 f"data.short ({self.short}) is the side that crops of data.size ({self.size}) are cut from"
             )
+        if self.zoom > 1 and self.short <= self.size:
+            raise ValueError(
+                f"data.zoom={self.zoom:g} cuts crops larger than data.size ({self.size}): set data.short above it"
+            )
 
 
 @dataclass(frozen=True)
@@ -75,6 +82,7 @@ class Entry:
     member: str = ""
     offset: int = 0
     length: int = 0
+    sha256: str = ""  # of the file, where a manifest pins it
 
     @property
     def name(self) -> str:
@@ -84,7 +92,10 @@ class Entry:
 def entries(config: TrainingData, index: Path) -> list[Entry]:
     """The videos of `config`, from the list at `index` if there is one, else by looking; then the list is kept there."""
     if config.manifest:
-        return [Entry(row.file, row.label or row.id) for row in _manifest.read(config.manifest)]
+        rows = _manifest.read(config.manifest)
+        if not rows:
+            raise ValueError(f"{config.manifest}: lists no video")
+        return [Entry(row.file, row.label or row.id, sha256=row.sha256) for row in rows]
     if not config.root:
         raise ValueError("training needs data.root=DIR, a folder of videos or of WebDataset shards (.tar)")
     root = Path(config.root)
@@ -116,14 +127,11 @@ def _read_index(index: Path, root: Path) -> Iterator[Entry]:
 
 
 def _scan(root: Path) -> Iterator[Entry]:
-    for folder, _, names in os.walk(root):
-        for name in names:
-            path = Path(folder, name)
-            relative = path.relative_to(root).as_posix()
-            if path.suffix.lower() in _manifest.EXTENSIONS:
-                yield Entry(relative, relative)
-            elif path.suffix.lower() == ".tar":
-                yield from _scan_shard(path, relative)
+    for file in _manifest.walk(root, (*_manifest.EXTENSIONS, ".tar")):
+        if file.lower().endswith(".tar"):
+            yield from _scan_shard(root / file, file)
+        else:
+            yield Entry(file, file)
 
 
 def _scan_shard(path: Path, relative: str) -> Iterator[Entry]:
@@ -149,6 +157,7 @@ class TrainingClips:
         self.scenes = list(scenes.values())
         self.cached: dict[str, Tensor] = {}
         self.unreadable: tuple[str, ...] = ()
+        self.unchanged: set[str] = set()  # files whose bytes are what the manifest pins
         if config.cache == "memory":
             self._fill()
 
@@ -170,7 +179,7 @@ class TrainingClips:
         try:
             return self._frames(entry, 0, self._length(entry), 1), ""
         except (OSError, ValueError) as reason:
-            return None, str(reason)
+            return None, _told(entry, reason)
 
     def __getitem__(self, index: int) -> Sample:
         generator = torch.Generator().manual_seed((self.seed + 1) * 0x9E3779B1 + index)
@@ -183,7 +192,7 @@ class TrainingClips:
             try:
                 frames = self._window(entry, generator)
             except (OSError, ValueError) as reason:
-                failed.append(str(reason))
+                failed.append(_told(entry, reason))
                 continue
             return Sample(self._finish(frames, generator), tuple(failed))
         raise ValueError(f"{TRIES} training videos in a row cannot be read; the last: {failed[-1]}")
@@ -222,7 +231,12 @@ class TrainingClips:
             return shard.read(entry.length)
 
     def _length(self, entry: Entry) -> int:
-        return _num_frames(self._path(entry), self._bytes(entry))
+        path = self._path(entry)
+        if entry.sha256 and entry.file not in self.unchanged and path.is_file():
+            if _manifest.sha256(path) != entry.sha256:
+                raise ValueError(f"{path}: is not the file that {self.config.manifest} pins (sha256); fetch it again")
+            self.unchanged.add(entry.file)
+        return _num_frames(path, self._bytes(entry))
 
     def _finish(self, frames: Tensor, generator: torch.Generator) -> Tensor:
         """uint8 (3, T, H, W) -> the crop, augmented: float32 (3, T, size, size) in -1..1."""
@@ -284,6 +298,12 @@ def _num_frames(path: Path, data: bytes | None) -> int:
             return stream.frames or sum(1 for packet in container.demux(stream) if packet.size)
     except av.error.FFmpegError as reason:
         raise ValueError(f"{path}: cannot be opened as video ({reason.strerror})") from None
+
+
+def _told(entry: Entry, reason: Exception) -> str:
+    """The reason why a video cannot be read, which begins with its name: a member of a shard by its own."""
+    place, colon, why = str(reason).partition(": ")
+    return f"{entry.name}: {why}" if colon and place.endswith((entry.file, entry.name)) else f"{entry.name}: {reason}"
 
 
 def _draw(count: int, generator: torch.Generator) -> int:
