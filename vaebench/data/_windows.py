@@ -40,7 +40,7 @@ class Window:
     label: str
     flipped: bool
     load: Callable[[], Tensor]  # uint8, or float32 in 0..255 where the resize is in floats: (3, frames, size, size);
-    # ValueError or OSError naming the file and the reason
+    # ValueError or OSError naming the file, below the source's root, and the reason
 
 
 def windows(
@@ -61,10 +61,10 @@ def windows(
     their first frame, and are as they come whatever `resize`, one of `_resizes.NAMES`.
     """
     found: list[Window] = []
+    root = source.root if isinstance(source, Files | Folders) else Path()
     for name, label, at in list(_clips(source, frames, interval, resize))[:clips]:
         for number, flipped in product(range(per_clip), (False, True) if flips else (False,)):
-            draw = partial(random.Random(f"{seed} {name} {number}").randint, 0)
-            load = partial(at, draw, flipped)
+            load = _files.below(root, partial(at, partial(_drawn, f"{seed} {name} {number}"), flipped))
             own = f"{name} {number}{' flipped' if flipped else ''}"
             found.append(Window(own, name, scene_of(source, name), label, flipped, load))
     return found
@@ -79,6 +79,11 @@ def scene_of(source: VideoSource, clip: str) -> str:
 
 Draw = Callable[[int], int]  # the largest start -> a start
 Cut = Callable[[Draw, bool], "Tensor"]  # where to start, and whether to flip -> the window
+
+
+def _drawn(key: str, most: int) -> int:
+    """From 0 to `most`, the same at every call: a window that is loaded again shows what it showed."""
+    return random.Random(key).randint(0, most)
 
 
 def _clips(source: VideoSource, frames: int, interval: int, resize: str) -> Iterator[tuple[str, str, Cut]]:

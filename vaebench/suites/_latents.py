@@ -8,7 +8,7 @@ shards among them.  A window that cannot be read is left out with its reason; th
 from __future__ import annotations
 
 import json
-import os
+import uuid
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -162,9 +162,12 @@ def _encode_shard(vae: VideoVAE, windows: Sequence[Window], file: Path, device: 
         numbers.append(number)
     tensors = {name: torch.stack(values) for name, values in kept.items() if values}
     tensors["numbers"] = torch.tensor(numbers, dtype=torch.int64)
-    part = file.with_suffix(f".{os.getpid()}.part")
-    save_file(tensors, part, metadata={"failed": json.dumps(failed)})
-    part.replace(file)
+    part = file.with_suffix(f".{uuid.uuid4().hex}.part")  # machines that share the folder may share process ids
+    try:
+        save_file(tensors, part, metadata={"failed": json.dumps(failed)})
+        part.replace(file)
+    finally:
+        part.unlink(missing_ok=True)  # of a full disk
 
 
 def _open(folder: Path, shards: range, windows: Sequence[Window], classes: Sequence[str]) -> Cache:

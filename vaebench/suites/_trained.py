@@ -36,6 +36,8 @@ GRID = 512  # windows on which the denoising loss is taken, at most
 class Plan:
     """What is learned of a VAE, and how."""
 
+    mode: str  # how the VAE is run
+    dtype: str  # in which it is run
     frames: int  # of a window
     size: int  # pixels
     interval: int
@@ -62,6 +64,7 @@ class Subject:
     runs: Path
     device: torch.device
     may_train: bool = True  # False in a hand-numbered shard but the first
+    model: Latte | None = None  # once it is trained: its file holds four times as much, and is read once
 
     @property
     def spec(self) -> VAESpec:
@@ -89,7 +92,7 @@ class Subject:
     def key(self) -> str:
         """A hash of what decides the latents."""
         plan = asdict(self.plan)
-        some = ("frames", "size", "interval", "resize", "windows", "flips", "classes", "clips", "seed")
+        some = ("mode", "dtype", "frames", "size", "interval", "resize", "windows", "flips", "classes", "clips", "seed")
         facts = {name: plan[name] for name in some}
         return results.fingerprint(
             {"vae": [asdict(self.spec), self.digest], "data": self.source.identity, "windows": facts}
@@ -157,11 +160,13 @@ class Subject:
 
         `look(ema, file without ending)` is called on the main process at every checkpoint, for samples on the way.
         """
-        if self._finished() is None:
-            self._train(look)
-        last = self._finished()
-        assert last is not None
-        return load(last, self.latte).to(self.device).eval()
+        if self.model is None:
+            if self._finished() is None:
+                self._train(look)
+            last = self._finished()
+            assert last is not None
+            self.model = load(last, self.latte).to(self.device).eval()
+        return self.model
 
     def _train(self, look: Callable[[Latte, Path], None]) -> None:
         if not self.may_train:
@@ -170,6 +175,8 @@ class Subject:
                 "under which all processes train together"
             )
         cpu = self.device.type == "cpu"
+        if self.device.type == "cuda":
+            torch.cuda.set_device(self.device)  # alone, accelerate takes the current one
         accelerator = Accelerator(cpu=cpu, mixed_precision="no" if cpu else "bf16")
         if accelerator.num_processes != rank_and_world()[1]:
             raise ValueError(

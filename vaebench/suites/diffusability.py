@@ -12,9 +12,8 @@ the setting's name.
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, field, fields, replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -128,7 +127,7 @@ class Diffusability:
         self.config, self.chosen = config, chosen
         self.tier = _adjusted(TIERS[chosen.tier], config, chosen)
         self.size = self.tier.size or config.size
-        self.device = _own_device(config.device)
+        self.device = pick_device(config.device)
         self.extractors, self.absent = _extractors(config, chosen, self.tier, self.device)
         self.identity = {
             **asdict(chosen),
@@ -151,7 +150,9 @@ class Diffusability:
             for key in (*INTEGERS, "guidance", "guided_channels", "scaling", *CHOICES, "real_stride")
             if key not in ("tier", "micro_batch") and getattr(chosen, key) != getattr(default, key)
         ]
+        parts += [f"features-{'+'.join(chosen.features) or 'none'}"] if chosen.features != default.features else []
         parts += [choice for choice in (config.dtype, config.mode if config.mode != "whole" else "") if choice]
+        parts += [f"seed{config.seed}"] if config.seed else []
         return "-".join(dict.fromkeys(parts))
 
     def open(self, name: str) -> Subject:
@@ -173,6 +174,8 @@ class Diffusability:
                 f"got {frames} frames of {self.size} pixels; set clip_frames and size"
             )
         return Plan(
+            mode=self.config.mode,
+            dtype=self.config.dtype or "float32",
             frames=frames,
             size=self.size,
             interval=chosen.interval,
@@ -196,19 +199,19 @@ class Diffusability:
         return source
 
     def cases(self, source: VideoSource, spec: VAESpec) -> Iterable[Case]:
-        cases = [Case("latents")]
-        if self.tier.shape is not None:
-            videos = sum(1 for _ in source)
-            reals = min(self.tier.samples, self.config.clips or videos, videos) if self.extractors else 0
-            cases += [Case("denoising")]
-            cases += [Case(f"reals {a}-{b}") for a, b in _chunks(reals)]
-            cases += [Case(f"samples {a}-{b}") for a, b in _chunks(self.tier.samples)]
+        if self.tier.shape is None:
+            return [Case("latents")]
+        videos = sum(1 for _ in source)
+        reals = min(self.tier.samples, self.config.clips or videos, videos) if self.extractors else 0
+        # those that need the model come first: the processes train together, and none may keep the others waiting
+        learned = [Case("denoising"), *(Case(f"samples {a}-{b}") for a, b in _chunks(self.tier.samples))]
         world = rank_and_world()[1] if self.config.shard == "auto" else 1
-        if world > 1 and len(cases) < 2 * world:  # each process must have one that takes part in the training
+        if world > len(learned):  # a process without one of them would not take part
             raise ValueError(
-                f"{len(cases)} cases cannot be shared by {world} processes; start at most {len(cases) // 2}"
+                f"{len(learned)} cases need the trained model, so {world} processes cannot train it together; "
+                f"start at most {len(learned)}, or raise samples"
             )
-        return cases
+        return [Case("latents"), *learned, *(Case(f"reals {a}-{b}") for a, b in _chunks(reals))]
 
     def measure(self, vae: VideoVAE, case: Case) -> Statistics:
         assert isinstance(vae, Subject)
@@ -226,7 +229,7 @@ class Diffusability:
         assert cache.scaling is not None
         kept = _latent_statistics.statistics(cache, _grid_snr())
         kept |= {"shift": cache.scaling.shift.flatten().numpy(), "scale": cache.scaling.scale.flatten().numpy()}
-        left_out = [f"{window}: {Path(reason).name}" for window, reason in cache.left_out.items()]
+        left_out = [f"{window}: {reason}" for window, reason in cache.left_out.items()]
         return {
             **kept,
             "left_out": np.array(left_out, dtype=np.str_),
@@ -273,8 +276,8 @@ class Diffusability:
             seed=plan.seed,
             clips=plan.clips,
         )
-        readable = {window.clip for window in subject.cache.windows}
-        found = [window for window in found if window.clip in readable]
+        readable = {window.id for window in subject.cache.windows}
+        found = [window for window in found if window.id in readable]
         if self.chosen.real_selection == "random":
             order = np.random.default_rng(plan.seed).permutation(len(found))
             found = [found[i] for i in order]
@@ -351,6 +354,8 @@ class Diffusability:
 
 
 INTEGERS = ("steps", "batch", "samples", "windows", "clip_frames", "interval")
+DISTANCES = ("fvd16", "fvd16_vs_rebuilt", "rfvd16", "kvd16", "kvd16_vs_rebuilt")
+OF_LATENTS = ("tier", "windows", "clip_frames", "interval", "scaling", "frame_resize")  # what tier 0 reads
 
 
 def _adjusted(tier: Tier, config: RunConfig, chosen: Options) -> Tier:
@@ -363,7 +368,8 @@ def _adjusted(tier: Tier, config: RunConfig, chosen: Options) -> Tier:
         clip_from=20_000 if config.data == "skytimelapse" else tier.train.clip_from,
         seed=tier.train.seed + config.seed,
     )
-    sampling = replace(tier.sampling, guidance=chosen.guidance or tier.sampling.guidance)
+    guidance = chosen.guidance or tier.sampling.guidance
+    sampling = replace(tier.sampling, guidance=guidance if config.data == "ucf101" else 1.0)  # needs classes
     samples, count = chosen.samples or tier.samples, chosen.windows or tier.windows
     return replace(tier, train=train, sampling=sampling, samples=samples, windows=count)
 
@@ -381,7 +387,7 @@ def _extractors(
         try:
             found[name] = _generation.extractor(name, device)
         except weights.Unavailable as reason:
-            absent |= {f"{score}{tail}": f"not available: {reason}" for score in ("fvd16", "fvd16_vs_rebuilt", "kvd16")}
+            absent |= {f"{score}{tail}": f"not available: {reason}" for score in DISTANCES}
     if config.data != "ucf101":
         return found, absent | dict.fromkeys(
             INCEPTION, "its classifier knows the classes of UCF-101 alone (data=ucf101)"
@@ -391,14 +397,6 @@ def _extractors(
     except weights.Unavailable as reason:
         absent |= dict.fromkeys(INCEPTION, f"not available: {reason}")
     return found, absent
-
-
-def _own_device(name: str) -> torch.device:
-    """Each process of torchrun has a GPU of its own."""
-    device = pick_device(name)
-    if device.type == "cuda" and device.index is None and "LOCAL_RANK" in os.environ:
-        return torch.device("cuda", int(os.environ["LOCAL_RANK"]))
-    return device
 
 
 def _chunks(count: int) -> list[tuple[int, int]]:
@@ -449,16 +447,39 @@ def build(config: RunConfig) -> Diffusability:
     networks = [name for name in FILES if name != "c3d_ucf101"]
     if unknown := set(chosen.features) - set(networks):
         raise ValueError(f"no features {', '.join(sorted(unknown))} (there are: {', '.join(networks)})")
-    if any(getattr(chosen, key) < 0 for key in (*INTEGERS, "real_stride")) or chosen.interval < 1:
-        raise ValueError("counts are not negative, and the interval is at least 1")
+    if any(getattr(chosen, key) < 0 for key in (*INTEGERS, "micro_batch", "guidance", "real_stride")):
+        raise ValueError("counts and guidance are not negative")
+    if chosen.interval < 1:
+        raise ValueError("the interval is at least 1")
+    if chosen.tier != "0" and 0 < chosen.clip_frames < _generation.SCORED:
+        raise ValueError(
+            f"clip_frames={chosen.clip_frames}: FVD16 and IS look at {_generation.SCORED} frames; set as many"
+        )
+    _refuse_idle(config, chosen)
     resizes = {key: getattr(chosen, key) for key in ("frame_resize", "real_resize")}
     changed = [f"{key}={value}" for key, value in resizes.items() if value != getattr(Options(), key)]
     if changed and config.data not in ("ucf101", "skytimelapse"):
         raise ValueError(f"{' '.join(changed)} is how ucf101 and skytimelapse are resized, not data={config.data}")
-    default = RunConfig()
+    default, size = RunConfig(), TIERS[chosen.tier].size
+    if size and config.size not in (default.size, size):
+        raise ValueError(f"tier={chosen.tier} is of {size} pixels and does not use size={config.size}")
     for key, instead in {"num_frames": "clip_frames", "posterior": "nothing", "protocol": "its switches"}.items():
         if getattr(config, key) != getattr(default, key):
             raise ValueError(
                 f"suite diffusability takes no {key}: set {instead} (`vaebench run --suite diffusability -h`)"
             )
     return Diffusability(config, chosen)
+
+
+def _refuse_idle(config: RunConfig, chosen: Options) -> None:
+    """ValueError for an option that would change nothing but the setting's name."""
+    idle: dict[str, str] = {}
+    if config.data != "ucf101":
+        why = f"guidance is of a model with classes, and data={config.data} has none"
+        idle |= {"guidance": why, "guided_channels": why}
+    if chosen.tier == "0":
+        why = "tier=0 trains and samples nothing"
+        idle |= {option.name: why for option in fields(Options) if option.name not in OF_LATENTS}
+    for key, why in idle.items():
+        if getattr(chosen, key) != getattr(Options(), key):
+            raise ValueError(f"{key}={getattr(chosen, key)} would change nothing: {why}")

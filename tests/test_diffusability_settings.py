@@ -1,0 +1,150 @@
+"""Settings of diffusability: each is either applied and named, or refused; and the cases of many processes."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from tests.sources import build as source
+from tests.sources import cut
+from vaebench import cli, results
+from vaebench.config import parse_run
+from vaebench.suites import _generation, diffusability
+from vaebench.suites.diffusability import Diffusability
+from vaebench.vae import Posterior
+
+
+@pytest.fixture(autouse=True)
+def _no_weights(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("VAEBENCH_WEIGHTS", str(tmp_path / "none"))
+    monkeypatch.setenv("HOME", str(tmp_path))
+
+
+def suite(*words: str) -> Diffusability:
+    return diffusability.build(parse_run(["device=cpu", *words], suite="diffusability"))
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["tier=1", "clip_frames=12"], "clip_frames=12: FVD16 and IS look at 16 frames"),
+        (
+            ["tier=2", "guidance=4", "data=skytimelapse"],
+            "guidance=4.0 would change nothing: .* data=skytimelapse has none",
+        ),
+        (["tier=2", "guided_channels=official-first-4"], "data=bundle has none"),
+        (["tier=0", "steps=10"], "steps=10 would change nothing: tier=0 trains and samples nothing"),
+        (["tier=0", "features=[videomae_ssv2]"], "features=.* would change nothing: tier=0"),
+        (["tier=0", "real_stride=1"], "real_stride=1 would change nothing: tier=0"),
+        (["tier=smoke", "size=128"], "tier=smoke is of 64 pixels and does not use size=128"),
+        (["tier=1", "micro_batch=-1"], "not negative"),
+        (["tier=1", "data=ucf101", "guidance=-2"], "not negative"),
+    ],
+)
+def test_a_setting_that_would_change_nothing_or_cannot_work_is_refused(words: list[str], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        suite(*words)
+
+
+def test_what_tier_0_reads_is_taken_there() -> None:
+    made = suite("tier=0", "windows=2", "clip_frames=1", "interval=1", "scaling=published", "size=64")
+    assert made.setting(source("bundle")) == "tier0-bundle-64px-windows-2-clip-frames-1-interval-1-scaling-published"
+
+
+def test_records_of_other_features_or_another_seed_take_no_place_of_each_other() -> None:
+    bundle = source("bundle")
+    assert suite("tier=1").setting(bundle) == "tier1-bundle-256px"
+    other = suite("tier=1", "features=[i3d,videomae_ssv2]", "seed=3").setting(bundle)
+    assert other == "tier1-bundle-256px-features-i3d+videomae_ssv2-seed3"
+    assert suite("tier=1", "features=[]").setting(bundle) == "tier1-bundle-256px-features-none"
+
+
+@pytest.mark.parametrize(("words", "scale"), [(["scaling=published"], [1.0] * 3), ([], None)])
+def test_the_record_says_how_latents_were_standardised(words: list[str], scale: list[float] | None) -> None:
+    words = ["tier=0", "size=32", "clips=2", "windows=1", "device=cpu", "vaes=[pool/4x8x8]", *words]
+    assert cli.main(["run", "--suite", "diffusability", *words]) == 0
+    (file,) = Path("results/diffusability").rglob("pool-4x8x8.json")
+    found = results.read(file)
+    latents = found.extra["latents"]
+    assert len(latents["shift"]) == 3
+    assert latents["scale"] == scale if scale else len(set(latents["scale"])) == 1 != latents["scale"][0]
+
+
+@pytest.mark.parametrize(("data", "guidance"), [("ucf101", 7.0), ("skytimelapse", 1.0), ("bundle", 1.0)])
+def test_guidance_is_recorded_only_where_there_are_classes_to_guide_to(data: str, guidance: float) -> None:
+    assert suite("tier=2", f"data={data}").identity["tier"]["sampling"]["guidance"] == guidance
+
+
+def test_every_distance_that_cannot_be_had_is_named_with_the_reason() -> None:
+    absent = suite("tier=1", "features=[videomae_ssv2]").absent
+    scores = _generation.distances("videomae_ssv2", *np.random.default_rng(0).normal(size=(3, 4, 2)), ddof=1)
+    own = {name for name in scores if not name.removesuffix("_videomae_ssv2").endswith(("_floor", "_debiased"))}
+    assert own <= set(absent)
+    assert all("vit_g_hybrid" in absent[name] for name in own)
+
+
+def shared_out(monkeypatch: pytest.MonkeyPatch, world: int, samples: int, tier: str = "1") -> list[list[str]]:
+    """The cases of each of `world` processes, where every weight file is at hand."""
+    monkeypatch.setattr(_generation, "extractor", lambda name, device: lambda video: np.zeros(2))
+    monkeypatch.setattr(diffusability.weights, "path", lambda file: Path(__file__))
+    monkeypatch.setattr(diffusability, "rank_and_world", lambda: (0, world))
+    words = [] if tier == "0" else [f"samples={samples}"]
+    made = suite(f"tier={tier}", *words)
+    videos = range(3000)
+    cases = [case.id for case in made.cases(videos, None)]  # type: ignore[arg-type]
+    return [cases[rank::world] for rank in range(world)]
+
+
+@pytest.mark.parametrize(("world", "samples"), [(1, 8), (2, 8), (2, 64), (3, 64), (8, 2048), (65, 2048)])
+def test_every_process_takes_part_in_the_training_before_it_scores_reals(
+    world: int, samples: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for cases in shared_out(monkeypatch, world, samples):
+        kinds = [case.partition(" ")[0] for case in cases if case != "latents"]
+        assert kinds[0] in ("denoising", "samples")
+        assert "reals" not in kinds[: sum(kind != "reals" for kind in kinds)]
+
+
+def test_more_processes_than_cases_that_need_the_model_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(ValueError, match=r"2 cases need the trained model, so 3 processes .* start at most 2"):
+        shared_out(monkeypatch, 3, 32)
+    assert shared_out(monkeypatch, 3, 0, tier="0") == [["latents"], [], []]  # trains nothing
+
+
+def test_reals_are_the_windows_that_could_be_encoded(ucf: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A video whose first window is damaged and whose second is not has latents, and no real."""
+    monkeypatch.setattr(_generation, "extractor", lambda name, device: lambda video: video.mean((2, 3, 4))[0].numpy())
+    monkeypatch.setattr(diffusability.weights, "path", lambda file: Path(__file__))
+    made = suite("tier=1", "data=ucf101", f"root={ucf}", "size=32", "real_selection=first2048")
+    found = source("ucf101", ucf)
+    encoded = [window for window in cut(found, per_clip=2) if window.id != "Archery/v_Archery_g01_c01 0"]
+    plan = made._plan(SimpleNamespace(name="same", frames="any", size_multiple=1, fit=lambda frames: frames))  # type: ignore[arg-type]
+
+    class Same:
+        def encode(self, video: torch.Tensor) -> Posterior:
+            return Posterior(video)
+
+        def decode(self, latent: torch.Tensor) -> torch.Tensor:
+            return latent
+
+    subject: Any = SimpleNamespace(plan=plan, source=found, cache=SimpleNamespace(windows=encoded), vae=Same())
+    assert len(made._reals(subject, range(0, 32))["real i3d"]) == 5
+
+
+def test_a_window_that_is_loaded_again_shows_the_same_frames(ucf: Path) -> None:
+    window = cut(source("ucf101", ucf))[0]
+    first = window.load()
+    assert all(torch.equal(window.load(), first) for _ in range(3))
+
+
+def test_errors_of_windows_name_files_below_the_root(ucf: Path, sky: Path) -> None:
+    with pytest.raises(ValueError, match=r"^YoYo/v_YoYo_g03_c01\.avi: too short"):
+        cut(source("ucf101", ucf), frames=21)[-1].load()
+    with pytest.raises(ValueError, match=r"^07/07_2: too short"):
+        cut(source("skytimelapse", sky))[1].load()

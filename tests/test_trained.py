@@ -1,0 +1,77 @@
+"""A VAE's latents and its model: what names their folders, on which device they are made, and how often they are read."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+
+import adapters
+from tests.sources import build
+from vaebench.suites import _latents, _trained
+from vaebench.suites._trained import Plan, Subject
+from vaebench.suites.diffusability import TIERS
+
+PLAN = Plan(
+    mode="whole", dtype="float32", frames=16, size=32, interval=1, resize="antialiased", windows=1, flips=False,
+    classes=False, clips=2, scaling="measured", held_out=0.0, seed=0, shape=(2, 32, 2), train=TIERS["smoke"].train,
+)  # fmt: skip
+
+
+def subject(plan: Plan, runs: Path, device: str = "cpu") -> Subject:
+    source = build("synthetic", num_frames=16)
+    return Subject(adapters.load("pool/4x8x8"), "none", source, plan, runs, torch.device(device))
+
+
+@pytest.mark.parametrize(
+    "other",
+    [{"mode": "tiled"}, {"dtype": "bfloat16"}, {"frames": 12}, {"interval": 3}, {"resize": "latte"}, {"seed": 1}],
+    ids=str,
+)
+def test_latents_made_in_another_way_lie_in_another_folder(other: dict[str, object], tmp_path: Path) -> None:
+    assert subject(PLAN, tmp_path).key == subject(replace(PLAN), tmp_path).key
+    assert subject(PLAN, tmp_path).key != subject(replace(PLAN, **other), tmp_path).key  # type: ignore[arg-type]
+
+
+def test_the_model_is_trained_on_the_gpu_that_was_asked_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    current: list[torch.device] = []
+
+    class Stop(Exception):
+        pass
+
+    def accelerator(**_: object) -> None:
+        assert current == [torch.device("cuda", 1)]  # accelerate takes the current device
+        raise Stop
+
+    monkeypatch.setattr(torch.cuda, "set_device", current.append)
+    monkeypatch.setattr(_trained, "Accelerator", accelerator)
+    with pytest.raises(Stop):
+        subject(PLAN, tmp_path, "cuda:1")._train(lambda ema, file: None)
+
+
+def test_a_trained_model_is_read_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    made = subject(PLAN, tmp_path)
+    made.folder.mkdir()
+    model = _trained.Latte(made.latte)
+    torch.save({"ema": model.state_dict()}, made.folder / f"{PLAN.train.steps:07d}.pt")
+    read, real = [], _trained.load
+    monkeypatch.setattr(_trained, "load", lambda *given: (read.append(given), real(*given))[1])
+    first = made.trained(lambda ema, file: None)
+    assert made.trained(lambda ema, file: None) is first
+    assert len(read) == 1
+
+
+def test_processes_of_two_machines_with_one_id_write_a_shard_to_two_files(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    parts, real = [], _latents.save_file
+    monkeypatch.setattr(
+        _latents, "save_file", lambda tensors, part, **how: (parts.append(part), real(tensors, part, **how))
+    )
+    made = subject(PLAN, tmp_path)
+    for _ in range(2):
+        _latents._encode_shard(made.vae, made.windows, tmp_path / "00000.safetensors", made.device)
+    assert len(set(parts)) == 2
+    assert [file.name for file in tmp_path.iterdir()] == ["00000.safetensors"]
