@@ -14,6 +14,7 @@ from vaebench import cli, results
 from vaebench.config import parse_run
 from vaebench.machine import peak_memory
 from vaebench.suites import Case, _worker, efficiency
+from vaebench.vae import Posterior, VAESpec
 
 CPU = torch.device("cpu")
 
@@ -30,6 +31,14 @@ def suite(*words: str) -> efficiency.Efficiency:
 def record(name: str) -> results.Record:
     (file,) = Path("results/efficiency").rglob(f"{name}.json")
     return results.read(file)
+
+
+def job(**flags: bool) -> _worker.Job:
+    some = dict.fromkeys(("tf32", "cudnn_benchmark", "compile", "channels_last"), False)
+    return _worker.Job(
+        name="toy/a", device="cpu", dtype="float32", mode="whole", num_frames=5, size=16, error=0.5, max_seconds=60.0,
+        memory_gib=0.0, threads=1, **{**some, **flags},
+    )  # fmt: skip
 
 
 class Clock:
@@ -82,6 +91,53 @@ def test_warming_up_ends_when_the_time_has_settled(monkeypatch: pytest.MonkeyPat
     assert _worker.warm_up(clock.work(0.75), CPU, max_seconds=0.5) == (0.75, 1)
 
 
+class Toy:
+    """Encode and decode take the times they are given."""
+
+    spec = VAESpec("toy", "a", 1, 1, 3, causal=True)
+
+    def __init__(self, encode: Callable[[], None] = lambda: None, decode: Callable[[], None] = lambda: None) -> None:
+        self.work = {"encode": encode, "decode": decode}
+
+    def encode(self, video: torch.Tensor) -> Posterior:
+        self.work["encode"]()
+        return Posterior(video)
+
+    def decode(self, latent: torch.Tensor) -> torch.Tensor:
+        self.work["decode"]()
+        return latent
+
+
+def test_the_cold_call_is_the_first_one_of_each_half(monkeypatch: pytest.MonkeyPatch):
+    clock = Clock(monkeypatch)
+    vae = Toy(clock.work(8.0, 0.5), clock.work(4.0, 0.25))
+    monkeypatch.setattr(_worker, "prepare", lambda job: (vae, torch.rand(1, 3, 5, 16, 16), CPU))
+    monkeypatch.setattr(_worker, "ceilings", lambda device, dtype: {})
+    found = _worker.measure_time(job())
+    assert (found["encode_cold_s"], found["decode_cold_s"]) == (8.0, 4.0)
+    assert (set(found["encode_s"]), set(found["decode_s"])) == ({0.5}, {0.25})
+
+
+@pytest.mark.parametrize("compiled", [False, True])
+def test_time_and_memory_are_both_those_of_the_compiled_network(compiled: bool, monkeypatch: pytest.MonkeyPatch):
+    calls: list[str] = []
+
+    def compile(function: Callable[[torch.Tensor], torch.Tensor]) -> Callable[[torch.Tensor], torch.Tensor]:
+        def call(x: torch.Tensor) -> torch.Tensor:
+            calls.append("compiled")
+            return function(x)
+
+        return call
+
+    monkeypatch.setattr(torch, "compile", compile)
+    monkeypatch.setattr(_worker, "prepare", lambda job: (Toy(), torch.rand(1, 3, 5, 16, 16), CPU))
+    monkeypatch.setattr(_worker, "ceilings", lambda device, dtype: {})
+    for measure in (_worker.measure_time, _worker.measure_memory):
+        calls.clear()
+        measure(job(compile=compiled))
+        assert bool(calls) == compiled
+
+
 def test_two_runs_of_one_model_agree_within_the_stated_error(monkeypatch: pytest.MonkeyPatch):
     """Times that scatter by a tenth: 95 % of the means that end a series are within the error that it states."""
     clock, error = Clock(monkeypatch), 0.02
@@ -108,8 +164,6 @@ def test_a_known_allocation_is_measured_right():
 
 def test_the_floating_point_operations_are_those_of_the_convolutions(monkeypatch: pytest.MonkeyPatch):
     """A 1x1 convolution 3 -> 8 over T x H x W positions is 2 * 3 * 8 operations at each."""
-    from vaebench.vae import Posterior, VAESpec
-
     conv = torch.nn.Conv3d(3, 8, 1, bias=False)
     back = torch.nn.Conv3d(8, 3, 1, bias=False)
 
@@ -128,7 +182,7 @@ def test_the_floating_point_operations_are_those_of_the_convolutions(monkeypatch
 
     monkeypatch.setattr(_worker, "prepare", lambda job: (OneByOne(), torch.rand(1, 3, 5, 16, 16), CPU))
     with torch.inference_mode():
-        found = _worker.measure_memory(None)
+        found = _worker.measure_memory(job())
     assert found["encode_flop"] == found["decode_flop"] == 2 * 3 * 8 * 5 * 16 * 16
     assert found["parameters"] == 48
 
@@ -220,13 +274,15 @@ def test_a_case_is_named_as_asked_and_runs_the_next_legal_shape(monkeypatch: pyt
         ("data=synthetic", "does not use data"),
         ("posterior=sample", "does not use posterior"),
         ("clips=1", "does not use clips"),
+        ("seed=1", "does not use seed"),
+        ("dtype=bfloat16 dtypes=[float32]", "dtype=bfloat16 would not be used"),
         ("frames=[0]", r"frames are 1 or more, got \[0\]"),
         ("sizes=[-64]", "sizes are 1 or more"),
     ],
 )
 def test_settings_that_would_change_nothing_are_refused(words: str, said: str):
     with pytest.raises(ValueError, match=said):
-        suite(words)
+        suite(*words.split())
 
 
 def test_the_interval_of_the_median_covers_at_least_95_percent_and_no_more_than_it_must():
@@ -300,7 +356,7 @@ def test_the_cases_are_the_grid_that_was_asked_for():
     assert ids == ["float32 5x64", "float32 17x64", "bfloat16 5x64", "bfloat16 17x64"]
 
 
-def test_compile_and_channels_last_change_no_value(tmp_path: Path):
+def test_channels_last_changes_no_value(tmp_path: Path):
     import adapters
 
     vae = adapters.load("cogvideox/tiny")

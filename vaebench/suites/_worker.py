@@ -111,22 +111,26 @@ def to_channels_last(vae: VideoVAE) -> None:
                 parameter.data = parameter.data.contiguous(memory_format=form)
 
 
+def halves(vae: VideoVAE, job: Job) -> tuple[Callable[[Tensor], Tensor], Callable[[Tensor], Tensor]]:
+    """Encode and decode as they are measured."""
+    encode: Callable[[Tensor], Tensor] = lambda clip: vae.encode(clip).mode()  # noqa: E731
+    return (torch.compile(encode), torch.compile(vae.decode)) if job.compile else (encode, vae.decode)
+
+
 def measure_time(job: Job) -> dict[str, Any]:
     vae, video, device = prepare(job)
-    encode: Callable[[Tensor], Tensor] = lambda clip: vae.encode(clip).mode()  # noqa: E731
-    decode: Callable[[Tensor], Tensor] = vae.decode
-    if job.compile:
-        encode, decode = torch.compile(encode), torch.compile(decode)
-    found: dict[str, Any] = {}
+    encode, decode = halves(vae, job)
+    found = timed("encode", partial(encode, video), device, job)  # from its first call, which is the cold one
     latent = encode(video)
-    for half, call in (("encode", partial(encode, video)), ("decode", partial(decode, latent))):
-        cold, warm = warm_up(call, device, job.max_seconds)
-        energy = None if no_energy(device) else energy_meter(device)
-        times = repeat(call, device, job.error, job.max_seconds)
-        found |= {f"{half}_cold_s": cold, f"{half}_warm_calls": warm, f"{half}_s": times}
-        if energy is not None:
-            found[f"{half}_joules"] = energy() / len(times)
-    return found | ceilings(device, getattr(torch, job.dtype))
+    return found | timed("decode", partial(decode, latent), device, job) | ceilings(device, getattr(torch, job.dtype))
+
+
+def timed(half: str, call: Callable[[], Tensor], device: torch.device, job: Job) -> dict[str, Any]:
+    cold, warm = warm_up(call, device, job.max_seconds)
+    energy = None if no_energy(device) else energy_meter(device)
+    times = repeat(call, device, job.error, job.max_seconds)
+    found: dict[str, Any] = {f"{half}_cold_s": cold, f"{half}_warm_calls": warm, f"{half}_s": times}
+    return found if energy is None else {**found, f"{half}_joules": energy() / len(times)}
 
 
 def warm_up(call: Callable[[], Any], device: torch.device, max_seconds: float) -> tuple[float, int]:
@@ -211,19 +215,27 @@ def best(call: Callable[[], Any], device: torch.device) -> float:
 
 
 def measure_memory(job: Job) -> dict[str, Any]:
-    """High-water marks of one encode and one decode, in all and above what was there before; and FLOPs, and parameters."""
+    """High-water marks of one encode and one decode, in all and above what was there before; and FLOPs, and parameters.
+
+    FLOPs are those of the network as it is written: what `torch.compile` fuses shows no operations to the counter.
+    """
     from torch.utils.flop_counter import FlopCounterMode
 
     return_freed_memory()
     vae, video, device = prepare(job)
     found: dict[str, Any] = {"parameters": sum(p.numel() for network in networks(vae) for p in network.parameters())}
-    latent = vae.encode(video).mode()  # the first call also loads kernels and fills caches, which stay
-    vae.decode(latent)
-    for half, call in (("encode", partial(vae.encode, video)), ("decode", partial(vae.decode, latent))):
+    encode, decode = halves(vae, job)
+    latent = encode(video)  # the first call also loads kernels and fills caches, which stay
+    decode(latent)
+    calls: dict[str, tuple[Callable[[], Any], Callable[[], Any]]] = {
+        "encode": (partial(encode, video), partial(vae.encode, video)),
+        "decode": (partial(decode, latent), partial(vae.decode, latent)),
+    }
+    for half, (call, plain) in calls.items():
         with peak_memory(device) as peak:
             call()
         with FlopCounterMode(display=False) as counter:
-            call()
+            plain()
         found |= {
             f"{half}_above_bytes": peak.above_bytes,
             f"{half}_total_bytes": peak.total_bytes,

@@ -207,7 +207,7 @@ class Unloaded:
 
 HALVES = ("encode", "decode")
 # of a run's settings, those that cost does not depend on, or that this suite has lists for
-UNUSED = ("num_frames", "size", "data", "root", "manifest", "clips", "protocol", "posterior", "weights")
+UNUSED = ("num_frames", "size", "data", "root", "manifest", "clips", "protocol", "posterior", "seed", "weights")
 
 
 def _refuse(config: RunConfig, chosen: Options) -> None:
@@ -218,6 +218,10 @@ def _refuse(config: RunConfig, chosen: Options) -> None:
         raise ValueError(
             f"the efficiency suite makes its own videos and weights and does not use {', '.join(unused)}; "
             "choose shapes with frames=[...] sizes=[...]"
+        )
+    if chosen.dtypes and config.dtype:
+        raise ValueError(
+            f"dtypes={chosen.dtypes} names the dtypes, and dtype={config.dtype} would not be used; leave it out"
         )
     for name in ("frames", "sizes"):
         if any(count < 1 for count in getattr(chosen, name)):
