@@ -193,8 +193,11 @@ def test_videos_of_another_shape_are_refused(network: type[nn.Module], shape: tu
 
 
 @pytest.mark.parametrize("load", [_i3d.load, _videomae.load, lambda path: _c3d.load(path, path)])
-def test_another_file_is_refused_by_name(load, tmp_path: Path) -> None:
-    torch.save({"something": torch.zeros(1)}, tmp_path / "other.pt")
+@pytest.mark.parametrize("content", [{"something": torch.zeros(1)}, [1, 2], None], ids=["keys", "list", "empty"])
+def test_another_file_is_refused_by_name(load, content: object, tmp_path: Path) -> None:
+    torch.save(content, tmp_path / "other.pt")
+    if content is None:
+        (tmp_path / "other.pt").write_bytes(b"")
     with pytest.raises(ValueError, match=r"other\.pt .*do(es)? not hold"):
         load(tmp_path / "other.pt")
     with pytest.raises(FileNotFoundError):

@@ -241,6 +241,21 @@ def test_a_released_checkpoint_loads_its_ema_strictly(tmp_path: Path) -> None:
         load(tmp_path / "latte.pt", replace(TINY, classes=0))
 
 
+@pytest.mark.parametrize("content", [b"", b"text", [1, 2], {"ema": {"step": 3}}], ids=["empty", "text", "list", "step"])
+def test_a_file_of_something_else_is_refused_by_name(content: object, tmp_path: Path) -> None:
+    file = tmp_path / "other.pt"
+    if isinstance(content, bytes):
+        file.write_bytes(content)
+    else:
+        torch.save(content, file)
+    with pytest.raises(ValueError, match=r"other\.pt (is not a file of plain tensors|holds no state dict)"):
+        load(file, TINY)
+    torch.save(random_latte(TINY).state_dict(), file)
+    file.write_bytes(file.read_bytes()[:2000])  # cut short
+    with pytest.raises(ValueError, match=r"other\.pt is not a file of plain tensors"):
+        load(file, TINY)
+
+
 @pytest.mark.parametrize(
     ("wrong", "message"),
     [

@@ -275,9 +275,11 @@ def load(path: Path, config: LatteConfig) -> Latte:
     """
     try:
         content = torch.load(path, map_location="cpu", weights_only=True)
-    except pickle.UnpicklingError as error:
+    except (pickle.UnpicklingError, RuntimeError, EOFError, LookupError) as error:
         raise ValueError(f"{path} is not a file of plain tensors: {error}") from error
-    state = content.get("ema", content.get("model", content))
+    state = content.get("ema", content.get("model", content)) if isinstance(content, dict) else content
+    if not isinstance(state, dict) or not all(isinstance(value, Tensor) for value in state.values()):
+        raise ValueError(f"{path} holds no state dict, by itself or under 'ema' or 'model'")
     model = Latte(config)
     expected = {key: tuple(value.shape) for key, value in model.state_dict().items()}
     found = {key: tuple(value.shape) for key, value in state.items()}

@@ -79,6 +79,6 @@ def load(weights: Path, mean: Path) -> C3D:
     try:
         with np.load(weights) as arrays, np.load(mean) as frames:
             network.load_state_dict(state_of(arrays, frames["mean"]), assign=True)
-    except (KeyError, TypeError, ValueError, RuntimeError, zipfile.BadZipFile) as error:
+    except (KeyError, TypeError, ValueError, RuntimeError, EOFError, zipfile.BadZipFile) as error:
         raise ValueError(f"{weights} and {mean} do not hold C3D of TGAN-v2 and its mean: {error}") from error
     return network.requires_grad_(False)

@@ -140,6 +140,6 @@ def load(path: Path) -> InceptionI3d:
         state = torch.load(path, map_location="cpu", weights_only=True)
         network = InceptionI3d()
         network.load_state_dict(state)
-    except (pickle.UnpicklingError, RuntimeError, TypeError) as error:
+    except (pickle.UnpicklingError, RuntimeError, TypeError, EOFError) as error:
         raise ValueError(f"{path} does not hold the weights of I3D (i3d_pretrained_400.pt): {error}") from error
     return network

@@ -138,6 +138,6 @@ def load(path: Path) -> VideoMAE:
         content = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
         state = content.get("module", content.get("model", content))
         network.load_state_dict({key: value.float() for key, value in state.items()}, assign=True)
-    except (pickle.UnpicklingError, RuntimeError, AttributeError) as error:
+    except (pickle.UnpicklingError, RuntimeError, AttributeError, EOFError) as error:
         raise ValueError(f"{path} does not hold VideoMAE-v2 ViT-g of Something-Something v2: {error}") from error
     return network.requires_grad_(False)
