@@ -8,6 +8,7 @@ only where it is named.
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from adapters._own import of_ones_own, variant_of
@@ -67,7 +68,8 @@ def label(name: str, override: str = "") -> str:
 
 
 def available(name: str, override: str = "") -> str:
-    """ "" where `name` can run here with real weights; otherwise how to get them."""
+    """ "" where `name` can run here with real weights; otherwise how to get them.  ValueError for idle weights, as `load`."""
+    _refuse_idle(name, override)
     if _is_untrained(name):
         return ""
     spec = find(name)
@@ -87,13 +89,35 @@ def weights_digest(name: str, override: str = "") -> str:
 
     `weights.Unavailable` if the file is not here.
     """
-    _, path = _split_path(name)
     if _is_untrained(name):
         return "random"
+    file = _weights_file(name, override)
+    return weights.digest(file) if file else "none"
+
+
+def config_digest(name: str, override: str = "") -> str:
+    """sha256 of the config.json beside the weights that `load` would read, from which it builds the network; "" without one."""
+    file = None if _is_untrained(name) else _weights_file(name, override)
+    beside = file.with_name("config.json") if file else None
+    return weights.digest(beside) if beside and beside.is_file() else ""
+
+
+def _weights_file(name: str, override: str) -> Path | None:
+    _, path = _split_path(name)
     if path:
-        return weights.digest(weights.find("", path))
-    spec = find(name)
-    return weights.digest(weights.find(spec.source, override)) if spec.source else "none"
+        return weights.find("", path)
+    source = find(name).source
+    return weights.find(source, override) if source else None
+
+
+def _refuse_idle(name: str, override: str) -> None:
+    """ValueError for weights that `name` would not read."""
+    if not override or override == weights.RANDOM:
+        return
+    if _split_path(name)[1]:
+        raise ValueError(f"{name} names its weights already; leave weights={override} out")
+    if _is_untrained(name) or not find(name).source:
+        raise ValueError(f"{name} reads no weights; leave weights={override} out")
 
 
 def load(
@@ -106,11 +130,12 @@ def load(
 ) -> VideoVAE:
     """The VAE called `name`, ready to run.
 
-    ValueError for an unknown name or mode, `weights.Unavailable` (how to get them) for weights that are not here, and
-    ValueError listing the keys for a checkpoint that does not match.
+    ValueError for an unknown name or mode, or weights that it would not read; `weights.Unavailable` (how to get them) for
+    weights that are not here, and ValueError listing the keys for a checkpoint that does not match.
     """
     import torch
 
+    _refuse_idle(name, weights)
     dtype = dtype or torch.float32
     family, path = _split_path(name)
     module = plugins.find("adapters", family)

@@ -101,6 +101,25 @@ def test_a_wrong_setting_is_told_before_anything_runs(word: str, said: str):
         check.check("pool/4x8x8", [word])
 
 
+def test_float32_is_checked_in_float32(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]):
+    products, convolutions = torch.backends.cuda.matmul, torch.backends.cudnn
+    before = products.allow_tf32, convolutions.allow_tf32
+    seen = []
+
+    def look(subject):
+        seen.append((products.allow_tf32, convolutions.allow_tf32))
+        return True, "seen"
+
+    monkeypatch.setattr(check, "TESTS", (look,))
+    products.allow_tf32 = convolutions.allow_tf32 = True
+    try:
+        assert check.check("pool/4x8x8", ["num_frames=4", "size=16"]) == 0
+    finally:
+        products.allow_tf32, convolutions.allow_tf32 = before
+    assert seen == [(False, False)]
+    assert "keeps the contract" in capsys.readouterr().err
+
+
 def test_a_verdict_is_given_as_soon_as_it_is_known(monkeypatch: pytest.MonkeyPatch):
     ran = []
 

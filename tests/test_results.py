@@ -35,6 +35,45 @@ def test_a_record_and_its_clips_come_back_as_written(tmp_path: Path):
     assert results.read_clips(tmp_path, RECORD) == clips
 
 
+def test_a_score_that_is_no_number_is_named_and_nothing_is_written(tmp_path: Path):
+    for value in (float("nan"), float("inf")):
+        broken = replace(RECORD, scores={**RECORD.scores, "fvd": Score(value, "", "lower", 8)})
+        with pytest.raises(ValueError, match="fvd of pool/4x8x8 came out as NaN or infinite"):
+            results.write(broken, tmp_path, {"bundle/x": {"psnr": 20.5}})
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_full_disk_leaves_the_clips_of_the_record_that_stands(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    clips = {"bundle/x": {"psnr": 20.5}}
+    results.write(RECORD, tmp_path, clips)
+    monkeypatch.setattr("os.fsync", lambda _: (_ for _ in ()).throw(OSError(28, "No space left on device")))
+    with pytest.raises(OSError, match="No space left"):
+        results.write(RECORD, tmp_path, {"bundle/x": {"psnr": 1.0}})
+    assert results.read_clips(tmp_path, RECORD) == clips
+    assert results.read(results.record_path(tmp_path, "reconstruction", "bundle-33x256", "pool/4x8x8")) == RECORD
+
+
+def test_clips_of_an_earlier_run_do_not_outlive_it(tmp_path: Path):
+    results.write(RECORD, tmp_path, {"bundle/x": {"psnr": 20.5}})
+    results.write(RECORD, tmp_path, {})
+    assert results.read_clips(tmp_path, RECORD) == {}
+
+
+@pytest.mark.parametrize(
+    ("score", "said"),
+    [
+        (Score(4e-4, "", "higher", 8, 1e-4, 2e-4, 6e-4, signed=True), "+4.0e-04 ±2.0e-04"),
+        (Score(-4e-4, "", "higher", 8, signed=True), "-4.0e-04"),
+        (Score(0.25, "", "higher", 8, 0.1, 0.2, 0.3, signed=True), "+0.2500 ±0.0500"),
+        (Score(0.0, "", "higher", 8, 0.0, 0.0, 0.0, signed=True), "0.0000 ±0.0000"),
+        (Score(None, "s", "lower", 0, note="out of memory (33x512)"), "OOM"),
+        (None, "—"),
+    ],
+)
+def test_a_small_change_keeps_its_sign_and_its_interval(score: Score | None, said: str):
+    assert tables.show(score) == said
+
+
 @pytest.mark.parametrize("text", ["", "[]", "{}", '{"schema": 99}', '{"schema": 1}'])
 def test_a_file_that_is_no_record_is_named(tmp_path: Path, text: str):
     file = tmp_path / "bad.json"

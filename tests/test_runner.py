@@ -7,14 +7,14 @@ import shutil
 import signal
 import subprocess
 import sys
+import tarfile
 import threading
-import time
 from pathlib import Path
 
 import pytest
 import torch
 
-from vaebench import cli, results, runner
+from vaebench import __version__, cli, results, runner
 from vaebench.config import parse_run
 
 ROOT = Path(__file__).parent.parent
@@ -50,6 +50,7 @@ def test_the_main_job_prints_a_table_and_writes_records(capsys: pytest.CaptureFi
     assert found.scores["psnr"].low < found.scores["psnr"].value < found.scores["psnr"].high
     assert found.data["name"] == "bundle"
     assert found.machine["torch"]
+    assert found.machine["packages"]["vaebench"] == __version__  # where it is installed there is no commit to tell
     with Path("results/reconstruction/bundle-5x32-psnr+flicker/pool-4x8x8.clips.csv").open() as file:
         clips = {row["clip"]: float(row["psnr"]) for row in csv.DictReader(file)}
     assert len(clips) == 8
@@ -87,6 +88,42 @@ def test_a_damaged_case_is_measured_again():
     some.write_bytes(some.read_bytes()[:100])
     assert run("vaes=[pool/4x8x8]") == 0
     assert record().scores == before
+
+
+def test_a_case_damaged_in_its_middle_is_measured_again_at_once(capsys: pytest.CaptureFixture[str]):
+    assert run("vaes=[pool/4x8x8]") == 0
+    before = record()
+    some = sorted(Path("runs").rglob("*.npz"))[3]
+    content = bytearray(some.read_bytes())
+    content[content.index(b"\x93NUMPY") + 128] ^= 0xFF  # a byte of the first array; the index at the end is whole
+    some.write_bytes(content)
+    Path("results/reconstruction/bundle-5x32-psnr+flicker/pool-4x8x8.json").unlink()
+    assert run("vaes=[pool/4x8x8]") == 0
+    assert record().scores == before.scores
+    assert "waiting" not in capsys.readouterr().err
+
+
+def test_another_config_beside_the_weights_starts_a_new_store():
+    release, folder = ROOT / "wfvae" / "weights", Path("mine")
+    folder.mkdir()
+    shutil.copy(release / "tiny.safetensors", folder)
+    config = json.loads((release / "tiny.json").read_text())
+    for remark in ("first", "another"):
+        (folder / "config.json").write_text(json.dumps({**config, "_remark": remark}))
+        assert run("vaes=[wfvae/tiny]", f"weights={folder}", "clips=1") == 0
+    assert len(list(Path("runs").iterdir())) == 2
+
+
+def test_weights_of_ones_own_take_no_place_of_the_release():
+    assert run("vaes=[wfvae/tiny]", "clips=1") == 0
+    assert run("vaes=[wfvae/tiny]", f"weights={ROOT}/wfvae/weights/tiny.safetensors", "clips=1") == 0
+    folder = Path("results/reconstruction/bundle-5x32-first1-psnr+flicker")
+    records = {file.stem: results.read(file) for file in folder.glob("*.json")}
+    assert {stem: found.name for stem, found in records.items()} == {
+        "wfvae-tiny": "wfvae/tiny",
+        "wfvae-tiny-own-weights": "wfvae/tiny (own weights)",
+    }
+    assert all(results.read_clips(Path("results"), found) for found in records.values())
 
 
 def test_a_try_with_fewer_metrics_takes_no_place_of_a_full_record():
@@ -131,34 +168,45 @@ def test_more_clips_go_on_from_the_ones_that_are_done():
     assert len(list(Path("runs").iterdir())) == 1
 
 
-def test_a_run_killed_at_any_moment_goes_on_to_the_same_bits():
-    words = [
-        sys.executable,
-        "-m",
-        "vaebench.cli",
-        "run",
-        "num_frames=17",
-        "size=128",
-        "metrics=[psnr]",
-        "vaes=[dct/16]",
-    ]
+# the process is killed while it writes its third case, or between that and the fourth, on a machine of any speed
+KILLED = """
+import os, signal, sys
+from vaebench import cli, store
+
+def deadly(real, number):
+    calls = []
+    def call(*arguments):
+        calls.append(1)
+        if len(calls) == number:
+            os.kill(os.getpid(), signal.SIGKILL)
+        return real(*arguments)
+    return call
+
+where, number = sys.argv[1], int(sys.argv[2])
+if where == "writing":
+    os.fsync = deadly(os.fsync, number)
+else:
+    store.Store.put = deadly(store.Store.put, number)
+sys.exit(cli.main(sys.argv[3:]))
+"""
+
+
+@pytest.mark.parametrize(("where", "number", "whole"), [("writing", 3, 2), ("between", 4, 3)])
+def test_a_run_killed_at_any_moment_goes_on_to_the_same_bits(where: str, number: int, whole: int):
+    words = ["run", "num_frames=5", "size=64", "metrics=[psnr]", "vaes=[dct/16]"]
     environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
-    process = subprocess.Popen(words, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-    deadline = time.monotonic() + 60
-    while not list(Path("runs").rglob("*.npz")) and process.poll() is None and time.monotonic() < deadline:
-        time.sleep(0.002)
-    process.send_signal(signal.SIGKILL)
-    process.wait()
+    killed = [sys.executable, "-c", KILLED, where, str(number), *words]
+    assert subprocess.run(killed, env=environment, capture_output=True).returncode == -signal.SIGKILL
     interrupted = kept()
-    assert interrupted, "nothing was kept before the kill"
-    assert len(interrupted) < 8, "the run was over before it could be killed"
-    assert subprocess.run(words, env=environment, capture_output=True).returncode == 0
-    resumed, scores = kept(), record("bundle-17x128", "dct-16", "psnr").scores
+    assert len(interrupted) == whole
+    assert not Path("results").exists()
+    assert cli.main(words) == 0
+    resumed, scores = kept(), record("bundle-5x64", "dct-16", "psnr").scores
     assert interrupted.items() <= resumed.items()
     shutil.rmtree("runs")
-    assert subprocess.run(words, env=environment, capture_output=True).returncode == 0
+    assert cli.main(words) == 0
     assert kept() == resumed
-    assert record("bundle-17x128", "dct-16", "psnr").scores == scores
+    assert record("bundle-5x64", "dct-16", "psnr").scores == scores
 
 
 def test_ctrl_c_ends_with_130_and_keeps_what_was_finished(
@@ -189,6 +237,7 @@ def test_shards_share_a_store_and_the_last_one_writes_the_record(capsys: pytest.
     assert not Path("results").exists()
     assert run("vaes=[pool/4x8x8]", "shard=1/2") == 0
     sharded = record()
+    assert sharded.config["shard"] == "auto"  # run again from its record, it is one process's to measure
     shutil.rmtree("runs")
     assert run("vaes=[pool/4x8x8]") == 0
     assert record().scores == sharded.scores
@@ -251,6 +300,13 @@ def test_kept_frames_are_the_clips_own_and_a_figure_shows_them():
     assert len(list(Path("results/plots").glob("strips-*.png"))) == 1
 
 
+def test_a_figure_whose_records_are_not_there_says_so(capsys: pytest.CaptureFixture[str]):
+    assert run("vaes=[pool/4x8x8]", "clips=1") == 0
+    capsys.readouterr()
+    assert cli.main(["plot", "--only", "strips"]) == 2
+    assert "no record in results has what strips draws" in capsys.readouterr().err
+
+
 def test_a_protocol_stands_in_a_setting_of_its_own_and_changes_the_numbers():
     assert cli.main(["run", "vaes=[dct/4]", "num_frames=5", "size=32", "metrics=[psnr]", "clips=2"]) == 0
     words = ["vaes=[dct/4]", "num_frames=5", "size=32", "metrics=[psnr]", "clips=2", "protocol=wfvae-paper"]
@@ -293,10 +349,70 @@ def test_a_vae_that_breaks_does_not_stop_the_others(
     assert record().scores["psnr"].n == 8
 
 
-def test_out_of_memory_is_a_failure_with_a_remedy():
-    import torch
+@pytest.mark.parametrize("broken", ["summarize", "per_case"])
+def test_scores_that_cannot_be_summed_up_do_not_stop_the_others(
+    broken: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+):
+    from vaebench.suites.reconstruction import Reconstruction
 
-    said = runner.explain(torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 20 GiB"))
+    real, calls = getattr(Reconstruction, broken), []
+
+    def once(self, statistics):
+        calls.append(1)
+        if len(calls) == 1:
+            raise RuntimeError("planted")
+        return real(self, statistics)
+
+    monkeypatch.setattr(Reconstruction, broken, once)
+    assert run("vaes=[dct/4,pool/4x8x8]", "clips=1") == 1
+    assert (
+        "failed: dct/4: measured, but its scores cannot be summed up: RuntimeError: planted" in capsys.readouterr().err
+    )
+    assert not list(Path("results").rglob("dct-4.*"))
+    assert record("bundle-5x32-first1").scores["psnr"].n == 1
+
+
+def tar(name: str, *members: str) -> None:
+    Path("shards").mkdir(exist_ok=True)
+    with tarfile.open(Path("shards") / name, "w") as archive:
+        for member in members:
+            archive.add(min(BUNDLE.glob("*.mp4")), member)
+
+
+def test_a_source_without_clips_is_one_line_and_exit_code_2(capsys: pytest.CaptureFixture[str]):
+    tar("00000.tar", "a.txt")
+    assert run("vaes=[pool/4x8x8]", "data=shards", "root=shards") == 2
+    assert "data=shards has no clip there" in capsys.readouterr().err
+
+
+def test_clips_that_would_share_their_results_are_refused(capsys: pytest.CaptureFixture[str]):
+    tar("00000.tar", "a.mp4", "b.mp4", "a.webm")
+    assert run("vaes=[pool/4x8x8]", "data=shards", "root=shards") == 2
+    assert "2 clips are called '00000/a'" in capsys.readouterr().err
+    assert not Path("runs").exists()
+
+
+def test_a_record_without_clips_tells_of_no_padding(monkeypatch: pytest.MonkeyPatch):
+    from vaebench.suites.efficiency import Efficiency
+
+    monkeypatch.setattr(Efficiency, "_spawn", lambda *_: {"out_of_memory": "planted"})
+    assert cli.main(["run", "--suite", "efficiency", "vaes=[pool/4x8x8]", "device=cpu"]) == 0
+    (file,) = Path("results/efficiency").rglob("pool-4x8x8.json")
+    assert "padded_to" not in results.read(file).data
+    assert run("vaes=[pool/4x8x8]", "clips=1") == 0
+    assert record("bundle-5x32-first1").data["padded_to"] == "8 frames, size a multiple of 8"
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        torch.cuda.OutOfMemoryError("CUDA out of memory. Tried to allocate 20 GiB"),
+        RuntimeError("[enforce fail at alloc_cpu.cpp] DefaultCPUAllocator: can't allocate memory: 20 bytes"),
+        MemoryError(),
+    ],
+)
+def test_out_of_memory_is_a_failure_with_a_remedy(error: Exception):
+    said = runner.explain(error)
     assert "bfloat16" in said
     assert "\n" not in said
 

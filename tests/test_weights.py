@@ -275,6 +275,42 @@ def test_a_full_disk_is_said_and_no_mirror_is_blamed(site: str, shelf: Path, mon
 # --- files of the Hugging Face hub ---------------------------------------------------------------------------------
 
 
+def test_a_fetched_file_must_be_in_the_repository(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    import huggingface_hub
+
+    def snapshot_download(repo: str, **_: object) -> str:
+        return str(
+            tmp_path
+        )  # what the client does where no name fits, and where it is offline with a part of the files
+
+    monkeypatch.setattr(huggingface_hub, "snapshot_download", snapshot_download)
+    with pytest.raises(ConnectionError, match=r"org/repo@0123abc has no vae/model\.safetensors: see https://"):
+        weights.fetch(HUB)
+    (tmp_path / "vae").mkdir()
+    (tmp_path / "vae/model.safetensors").touch()
+    assert weights.fetch(HUB) == tmp_path / "vae/model.safetensors"
+
+
+def test_a_hub_that_cannot_be_reached_is_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    import huggingface_hub
+
+    def snapshot_download(repo: str, **_: object) -> str:
+        raise RuntimeError("offline:\n  no such host")
+
+    monkeypatch.setattr(huggingface_hub, "snapshot_download", snapshot_download)
+    with pytest.raises(ConnectionError, match=r"org/repo@0123abc could not be fetched: offline: no such host"):
+        weights.fetch(HUB)
+
+
+def test_weights_in_place_of_those_that_ship_are_a_file_or_its_folder(tmp_path: Path) -> None:
+    source, file = "package:wfvae:weights/tiny.safetensors", tmp_path / "diffusion_pytorch_model.safetensors"
+    assert weights.find(source).is_file()
+    with pytest.raises(Unavailable, match="nowhere is not here; give a file of weights"):
+        weights.find(source, str(tmp_path / "nowhere"))
+    file.touch()
+    assert weights.find(source, str(tmp_path)) == weights.find(source, str(file)) == file
+
+
 @pytest.mark.parametrize("source", ["org/repo@1:a", "hf:org/repo:a", "hf:org/repo@1", "hf:@1:a", "hf:org/repo@1:"])
 def test_a_source_that_pins_no_revision_or_file_is_refused(source: str) -> None:
     with pytest.raises(ValueError, match="reads hf:org/repo@revision:path"):

@@ -19,6 +19,8 @@ from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from vaebench import __version__
+
 if TYPE_CHECKING:
     import torch
 
@@ -63,9 +65,20 @@ def pick_device(name: str) -> torch.device:
         raise ValueError(f"device={name!r}: torch knows no such device; try auto, cpu or cuda") from None
     if device.type == "cuda" and not torch.cuda.is_available():
         raise ValueError(f"device={name!r}: this machine has no CUDA device that torch can use")
+    if device.type == "cuda" and (device.index or 0) >= (count := torch.cuda.device_count()):
+        raise ValueError(
+            f"device={name!r}: this machine has {count} CUDA device{'s' * (count > 1)}, counted from cuda:0"
+        )
     if name == "cuda":
         return torch.device("cuda", local_rank() % torch.cuda.device_count())
     return device
+
+
+def without_tf32() -> None:
+    """From now on float32 is float32: TF32, which torch allows convolutions by default, costs three digits of them."""
+    import torch
+
+    torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = False
 
 
 def device_name(device: torch.device) -> str:
@@ -96,7 +109,7 @@ def describe(device: torch.device) -> Machine:
         cuda=torch.version.cuda or "" if device.type == "cuda" else "",
         torch=torch.__version__,
         python=platform.python_version(),
-        packages=versions(),
+        packages={"vaebench": __version__, **versions()},
         commit=commit,
         dirty=dirty,
         flags={

@@ -67,7 +67,8 @@ class Record:
 
     @property
     def name(self) -> str:
-        return f"{self.vae['family']}/{self.vae['variant']}"
+        """Of its row and its file: "wan/2.1", and "wan/2.1 (own weights)", which never takes the place of the release's."""
+        return str(self.vae.get("name") or f"{self.vae['family']}/{self.vae['variant']}")
 
 
 def interval(scores: NDArray, resamples: int = 2000) -> tuple[float | None, float | None, float | None]:
@@ -89,17 +90,24 @@ def fingerprint(facts: Mapping[str, Any]) -> str:
 
 
 def record_path(root: Path, suite: str, setting: str, name: str) -> Path:
-    return root / suite / setting / f"{name.replace('/', '-')}.json"
+    return root / suite / setting / f"{re.sub(r'[^A-Za-z0-9._-]+', '-', name).strip('-')}.json"
 
 
 def write(record: Record, root: Path, clips: Mapping[str, Mapping[str, float]]) -> Path:
-    """Write the record and, where clips have scores of their own, its `.clips.csv`; returns the JSON's path."""
+    """Write the record and, where clips have scores of their own, its `.clips.csv`; returns the JSON's path.
+
+    ValueError, and nothing is written, for a score that is no number.
+    """
     file = record_path(root, record.suite, record.setting, record.name)
+    if wrong := [name for name, score in record.scores.items() if not np.isfinite(score.value or 0)]:
+        raise ValueError(f"{', '.join(wrong)} of {record.name} came out as NaN or infinite")
+    text = json.dumps(asdict(record), indent=1, default=str, allow_nan=False) + "\n"
     file.parent.mkdir(parents=True, exist_ok=True)
-    file.with_suffix(".clips.csv").unlink(missing_ok=True)  # of an earlier run, which may have scored other things
     if clips:
         write_atomically(file.with_suffix(".clips.csv"), _clips_csv(clips))
-    write_atomically(file, json.dumps(asdict(record), indent=1, default=str, allow_nan=False) + "\n")
+    else:  # of an earlier run, which may have scored other things
+        file.with_suffix(".clips.csv").unlink(missing_ok=True)
+    write_atomically(file, text)
     return file
 
 

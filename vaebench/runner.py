@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import os
 import sys
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
@@ -23,7 +24,7 @@ from tqdm import tqdm
 import adapters
 from vaebench import plugins, results
 from vaebench.config import RunConfig, as_dict
-from vaebench.machine import describe, device_name, pick_device, rank_and_world, versions
+from vaebench.machine import describe, device_name, pick_device, rank_and_world, versions, without_tf32
 from vaebench.plugins import did_you_mean
 from vaebench.results import Failure, Record
 from vaebench.store import Store
@@ -61,13 +62,12 @@ def run(config: RunConfig) -> Outcome:
     ValueError or OSError, one line for the user, where nothing can be run at all: an unknown name, no clips, a folder
     that cannot be read or written.  What fails of single clips and models is in the outcome instead.
     """
-    # "float32" is float32: TF32, which torch allows convolutions by default, costs three digits of them
-    torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = False
+    without_tf32()
     suite: Suite = plugins.find("suites", config.suite).build(config)
     shard = _shard(config.shard)
     outcome = Outcome()
     chosen = _choose(config, suite, outcome)
-    source = _Listed.of(plugins.find("data", config.data).build(config))
+    source = _Listed.of(plugins.find("data", config.data).build(config), config.data)
     _check_writable(Path(config.results))
     _check_writable(Path(config.runs))
     jobs = [_Job(name, suite, source, config) for name in chosen]
@@ -77,8 +77,10 @@ def run(config: RunConfig) -> Outcome:
     with ahead, tqdm(total=todo, desc=config.suite, unit="case", disable=None if todo else True) as bar:
         for job in jobs:
             bar.set_postfix_str(job.name)
-            job.measure(job.cases[shard[0] :: shard[1]], ahead, bar, outcome)
-            _conclude(job, outcome)
+            own = job.cases[shard[0] :: shard[1]]
+            job.measure(own, ahead, bar, outcome)
+            while damaged := _conclude(job, own, outcome):
+                job.measure(damaged, ahead, bar, outcome)
     return outcome
 
 
@@ -112,8 +114,15 @@ class _Listed:
     clips: list[Clip]
 
     @classmethod
-    def of(cls, source: VideoSource) -> _Listed:
-        return cls(source.identity, list(source))
+    def of(cls, source: VideoSource, name: str) -> _Listed:
+        """ValueError for a source without clips, and for clips that share an id, by which their results are kept."""
+        clips = list(source)
+        if not clips:
+            raise ValueError(f"data={name} has no clip there; `vaebench list data` says what each source reads")
+        twice, times = Counter(clip.id for clip in clips).most_common(1)[0]
+        if times > 1:
+            raise ValueError(f"data={name}: {times} clips are called {twice!r}; give each a name of its own")
+        return cls(source.identity, clips)
 
     def __iter__(self) -> Iterator[Clip]:
         return iter(self.clips)
@@ -129,7 +138,11 @@ class _Job:
         self.cases = list(suite.cases(source, self.spec))
         facts = {
             "suite": [suite.name, suite.version, suite.identity],
-            "vae": [{key: value for key, value in asdict(self.spec).items() if key not in PROSE}, self.weights],
+            "vae": [
+                {key: value for key, value in asdict(self.spec).items() if key not in PROSE},
+                self.weights,
+                adapters.config_digest(name, config.weights) if suite.needs_weights else "",
+            ],
             "data": source.identity,
             "code": code_digest(self.spec.family),
             "torch": [torch.__version__, *versions().values()],
@@ -169,12 +182,16 @@ class _Job:
             bar.update()
 
 
-def _conclude(job: _Job, outcome: Outcome) -> None:
-    """Summarize and write the record once every case, of all shards, is measured or known to have failed."""
+def _conclude(job: _Job, own: list[Case], outcome: Outcome) -> list[Case]:
+    """Summarize and write the record once every case, of all shards, is measured or known to have failed.
+
+    Returns those of this process's `own` cases whose files turn out to be damaged: they are to be measured again.
+    """
     if job.broken:
-        return
+        return []
     kept: dict[str, Statistics] = {}
     failed: list[Failure] = []
+    missing: set[str] = set()
     for case in job.cases:
         statistics = job.store.get(case.id)
         if statistics is not None:
@@ -182,18 +199,36 @@ def _conclude(job: _Job, outcome: Outcome) -> None:
         elif said := job.store.failure(case.id):
             failed.append(Failure(**said))
         else:
+            missing.add(case.id)
+    if missing:
+        damaged = [case for case in own if case.id in missing]
+        if not damaged:
             outcome.waiting.append(job.name)
-            return
+        return damaged
     outcome.failed.extend((job.name, failure) for failure in failed)
     if kept:
-        broken = job.suite.demands(job.spec, kept)
-        outcome.failed.extend((job.name, Failure(job.name, "", said)) for said in broken)
-        record = _record(job, kept, failed)
-        root = Path(job.config.results)
-        with _disk(root):
-            results.write(record, root, job.suite.per_case(kept))
-            results.write_pictures(root, record, job.suite.pictures(kept))
-        outcome.records.append(record)
+        try:
+            _write(job, kept, failed, outcome)
+        except DiskError:
+            raise
+        except Exception as error:
+            if job.config.fail_fast:
+                raise
+            why = f"measured, but its scores cannot be summed up: {explain(error)}"
+            outcome.failed.append((job.name, Failure(job.name, "", why)))
+    return []
+
+
+def _write(job: _Job, kept: Mapping[str, Statistics], failed: list[Failure], outcome: Outcome) -> None:
+    """The record of a VAE of which every case is done, and what it was required to do and did not."""
+    record = _record(job, kept, failed)
+    unmet = job.suite.demands(job.spec, kept)
+    root = Path(job.config.results)
+    with _disk(root):
+        results.write(record, root, job.suite.per_case(kept))
+        results.write_pictures(root, record, job.suite.pictures(kept))
+    outcome.failed.extend((job.name, Failure(job.name, "", said)) for said in unmet)
+    outcome.records.append(record)
 
 
 def _record(job: _Job, kept: Mapping[str, Statistics], failed: list[Failure]) -> Record:
@@ -201,13 +236,14 @@ def _record(job: _Job, kept: Mapping[str, Statistics], failed: list[Failure]) ->
     machine = asdict(describe(pick_device(config.device)))
     # a suite that sets the flags itself, in processes of its own, says which
     machine["flags"] |= {key: value for key, value in job.suite.identity.items() if key in machine["flags"]}
-    fitted = f"{job.spec.fit(config.num_frames)} frames, size a multiple of {job.spec.size_multiple}"
+    fitted = {"padded_to": f"{job.spec.fit(config.num_frames)} frames, size a multiple of {job.spec.size_multiple}"}
     return Record(
         suite=job.suite.name,
         suite_version=job.suite.version,
         vae={**asdict(job.spec), "name": adapters.label(job.name, config.weights), "weights": job.weights},
-        data={**job.source.identity, "padded_to": fitted},
-        config={**as_dict(config), "vaes": [job.name]},
+        data={**job.source.identity, **(fitted if any(case.clip for case in job.cases) else {})},
+        # whichever process wrote it, whoever runs it again takes all of the cases
+        config={**as_dict(config), "vaes": [job.name], "shard": "auto"},
         setting=job.suite.setting(job.source),
         scores=job.suite.summarize(kept),
         absent=dict(job.suite.absent),
@@ -270,7 +306,7 @@ class _Ahead:
 
 def explain(error: Exception) -> str:
     """One line for the record and the user, with the remedy where one is known."""
-    if isinstance(error, torch.OutOfMemoryError) or "can't allocate memory" in str(error):
+    if isinstance(error, torch.cuda.OutOfMemoryError | MemoryError) or "can't allocate memory" in str(error):
         return "out of memory: try a block-wise mode (mode=tiled, native or streamed), dtype=bfloat16 or a smaller size"
     text = " ".join(str(error).split()) or repr(error)
     ours = isinstance(error, ValueError | OSError)
@@ -308,7 +344,7 @@ def code_digest(family: str) -> str:
     An edit anywhere there starts a new store; nothing that an older version measured is taken for this one's.
     """
     here = Path(__file__).parent
-    files = [here / name for name in ("vae.py", "video.py", "protocol.py")]
+    files = [here / name for name in ("vae.py", "video.py", "protocol.py", "machine.py")]
     for folder in (
         here / "suites",
         here / "metrics",

@@ -115,14 +115,12 @@ def show(score: Score | None) -> str:
         return "—"
     _, divisor = SHOWN.get(score.unit, ("", 1))
     value = score.value / divisor
-    if 0 < abs(value) < 1e-3:
-        return f"{value:.1e}"
-    digits = _digits(value)
+    form = ".1e" if 0 < abs(value) < 1e-3 else f".{_digits(value)}f"
     spread = ""
     if score.low is not None and score.high is not None:
-        spread = f" ±{(score.high - score.low) / 2 / divisor:.{digits}f}"
+        spread = f" ±{(score.high - score.low) / 2 / divisor:{form}}"
     sign = "+" if score.signed and value > 0 else ""
-    return f"{sign}{value:.{digits}f}{spread}"
+    return f"{sign}{value:{form}}{spread}"
 
 
 def _digits(value: float) -> int:

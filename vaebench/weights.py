@@ -161,7 +161,7 @@ def find(source: str, override: str = "") -> Path:
     if override and not source:
         return _only(Path(override).expanduser())
     if source.startswith(PACKAGE):
-        return Path(override).expanduser() if override else _shipped(source)
+        return _only(Path(override).expanduser()) if override else _shipped(source)
     hub = HubFile.parse(source)
     if override:
         return _below(Path(override).expanduser(), hub)
@@ -343,8 +343,14 @@ def _fetch_from_hub(hub: HubFile) -> Path:
     try:
         root = snapshot_download(hub.repo, revision=hub.revision, allow_patterns=[hub.path, beside])
     except Exception as reason:  # the hub client has a dozen error types of its own; each is "could not be had"
-        raise ConnectionError(f"{hub.repo}@{hub.revision[:12]} could not be fetched: {reason}") from reason
-    return Path(root) / hub.path
+        said = " ".join(str(reason).split())
+        raise ConnectionError(f"{hub.repo}@{hub.revision[:12]} could not be fetched: {said}") from reason
+    file = Path(root) / hub.path
+    if not file.is_file():  # the client is content where nothing has that name
+        raise ConnectionError(
+            f"{hub.repo}@{hub.revision[:12]} has no {hub.path}: see https://huggingface.co/{hub.repo}"
+        )
+    return file
 
 
 def _entry(name: str) -> WeightFile:

@@ -47,6 +47,9 @@ class Reconstruction:
         self.dtype = config.dtype or self.protocol.dtype
         self.chosen = chosen.metrics or list(self.protocol.metrics)
         self.metrics, self.absent = build_metrics(self.chosen, self.device, config.num_frames)
+        if not self.metrics:
+            reasons = "; ".join(f"{name}: {reason}" for name, reason in self.absent.items())
+            raise ValueError(f"none of the metrics can be taken here: {reasons}")
         self.identity = {
             "metrics": {name: metric.version for name, metric in self.metrics.items()},
             "protocol": [self.protocol.name, self.protocol.rounding, self.protocol.codec],
