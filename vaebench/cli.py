@@ -148,7 +148,7 @@ def _run(arguments: argparse.Namespace) -> int:
             print(f"not ready: {name}: {how}", file=sys.stderr)
     elif outcome.not_ready:
         names = ", ".join(outcome.not_ready)
-        print(f"not ready: {names}; `vaebench list adapters` says how to get them", file=sys.stderr)
+        print(f"not ready: {names}; `vaebench list adapters` says why, and how to get them", file=sys.stderr)
     if not (outcome.records or outcome.waiting or outcome.failed):
         return 2  # nothing could be run
     return int(bool(outcome.failed) or (config.vaes is not None and bool(outcome.not_ready)))
@@ -161,6 +161,8 @@ def _plot(arguments: argparse.Namespace) -> int:
     out = Path(arguments.out) if arguments.out else results / "plots"
     formats = tuple(arguments.format.split(","))
     if arguments.training:
+        if arguments.only:
+            raise ValueError("--only is a figure of results/; --training draws one for every metric of the runs")
         from vaebench.plots import _training
 
         for file in _training.draw([Path(run) for run in arguments.training], out, formats, arguments.style):

@@ -27,7 +27,7 @@ class RunConfig:
     num_frames: int = 33
     size: int = 256  # short side and centre crop, in pixels
     clips: int | None = None  # the first so many clips only; for a try, the record says so
-    protocol: str = "default"  # a file of vaebench/protocols
+    protocol: str = "default"  # or "wfvae-paper", as that paper's scripts score: a file of vaebench/protocols
     posterior: str = ""  # "mode" or "sample" of q(z|x) is decoded; empty: as the protocol says
     mode: str = "whole"  # how the VAE is run: "whole", "native", "tiled", "streamed"; see `vaebench list adapters`
     dtype: str = ""  # of the VAE: float32, bfloat16 or float16; empty: as the protocol says; metrics are float32

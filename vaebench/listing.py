@@ -62,7 +62,7 @@ def _first_sentence(kind: str, name: str) -> str:
     except ModuleNotFoundError:
         found = None
     if found is None or found.origin is None:
-        return (plugins.find(kind, name).__doc__ or "").strip().splitlines()[0]
+        return (plugins.find(kind, name).__doc__ or "").strip().partition("\n")[0]
     doc = ast.get_docstring(ast.parse(Path(found.origin).read_text())) or ""
     return doc.partition("\n")[0]
 
@@ -74,7 +74,8 @@ def weights_table() -> str:
         try:
             here = str(weights.path(name))
         except weights.Unavailable:
-            here = f"no: `vaebench weights fetch {name}` ({entry.url})"
+            get = f"`vaebench weights fetch {name}`" if entry.checksum else "download it yourself"
+            here = f"no: {get} ({entry.url})"
         rows.append([name, entry.used_by, entry.license, here])
     for name in adapters.names():
         spec = adapters.find(name)

@@ -23,8 +23,6 @@ if TYPE_CHECKING:
 
     Drawing = Callable[[Path, str], Iterator[tuple[str, Figure]]]
 
-FORMATS = ("png", "svg", "pdf")
-
 
 def figures() -> dict[str, Drawing]:
     """Every figure by the name of its function."""
@@ -41,24 +39,28 @@ def draw(
 ) -> Iterator[Path]:
     """Draw all figures (or the one called `only`) from the records below `results` into `out`; yields each file.
 
-    ValueError for an unknown figure or format, and where there is no record at all.
+    ValueError for an unknown figure or format, and where there is no record at all, or none that `only` could draw.
     """
     known = figures()
     if only and only not in known:
         raise ValueError(f"no figure {only!r}{did_you_mean(only, list(known))} (there are: {', '.join(known)})")
-    if unknown := set(formats) - set(FORMATS):
-        raise ValueError(f"no format {', '.join(sorted(unknown))} (there are: {', '.join(FORMATS)})")
+    _style.check_formats(formats)
     if not any(records.read_all(results)) and not any((results / "subbands").glob("*.json")):
         raise ValueError(f"no records in {results}: `vaebench run` writes them")
     out.mkdir(parents=True, exist_ok=True)
+    drawn = False
     with _style.applied(style):
         for name, function in known.items():
             if only and name != only:
                 continue
             for stem, figure in function(results, style):
+                drawn = True
                 yield from _style.save(figure, out / stem, formats)
     if not only:
         yield from _tables(results, out)
+    elif not drawn:
+        said = " ".join((known[only].__doc__ or "").split())
+        raise ValueError(f"no record in {results} has what {only} draws: {said}")
 
 
 def _tables(results: Path, out: Path) -> Iterator[Path]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -47,6 +47,12 @@ METADATA = {
     "svg": {"Date": None, "Creator": None},
     "pdf": {"CreationDate": None, "Creator": None, "Producer": None},
 }
+
+
+def check_formats(formats: Sequence[str]) -> None:
+    """ValueError naming those of `formats` that no figure can be saved in."""
+    if unknown := set(formats) - set(METADATA):
+        raise ValueError(f"no format {', '.join(sorted(unknown))} (there are: {', '.join(METADATA)})")
 
 
 @contextmanager

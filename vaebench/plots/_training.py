@@ -31,10 +31,16 @@ def read_scores(run: Path) -> tuple[list[int], dict[str, list[float]]]:
 def draw(
     folders: Sequence[Path], out: Path, formats: tuple[str, ...] = ("png", "svg"), style: str = "screen"
 ) -> Iterator[Path]:
-    """One figure per metric, `training-<metric>`, with a line for every run below `folders`; yields each file."""
+    """One figure per metric, `training-<metric>`, with a line for every run below `folders`; yields each file.
+
+    ValueError for an unknown format, and for a folder without a run or whose runs have not been validated yet.
+    """
+    _style.check_formats(formats)
     runs = [run for folder in folders for run in runs_below(folder)]
     scores = {run: read_scores(run) for run in runs}
     metrics = list(dict.fromkeys(name for _, values in scores.values() for name in values))
+    if not metrics:
+        raise ValueError(f"{', '.join(map(str, folders))}: no validation yet, scores.csv has no line")
     out.mkdir(parents=True, exist_ok=True)
     with _style.applied(style):
         for metric in metrics:

@@ -158,7 +158,7 @@ def _cost_bars(records: list[Record], sizes: list[int], grid: str, device: str) 
                 value = _at(record, name, grid, size)
                 if value:
                     label = f"{size} px" if row == 0 else None
-                    colour = _style.COLOURS[i]
+                    colour = _style.COLOURS[i % len(_style.COLOURS)]
                     axes.barh(at, value / divisor, 0.9 * thickness, left=0, color=colour, label=label)
                 elif _out_of_memory(record, grid, size):
                     axes.text(floor, at, "OOM", va="center", ha="left", fontsize="x-small", color="firebrick")
