@@ -119,6 +119,9 @@ class Family:
                 f"{spec.name} is the released one"
             )
         load_strict(model, state, str(file))
+        factor = (published or {}).get("scaling_factor")
+        if factor and not isinstance(spec.scale, tuple):  # what was published with these very weights
+            spec = replace(spec, scale=float(factor))
         return DiffusersVAE(self, spec, variant, model, device, dtype, mode)
 
     def tiny(

@@ -98,6 +98,8 @@ def test_the_config_beside_the_weights_counts_and_must_be_of_this_network(releas
         return family.load(sd.FT_MSE, weights=str(file))
 
     assert load_with(sample_size=64).model.tile_sample_min_size == 64
+    assert load_with().spec.scale == 0.18215
+    assert load_with(scaling_factor=0.7).spec.scale == 0.7
     with pytest.raises(ValueError, match="is of a UNet2DConditionModel, expected AutoencoderKL"):
         load_with(_class_name="UNet2DConditionModel")
     with pytest.raises(ValueError, match="describes another network"):

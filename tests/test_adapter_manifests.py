@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import inspect
+
 import pytest
 
 from vaebench import plugins
@@ -31,6 +33,25 @@ def test_the_released_configuration_has_the_measured_number_of_parameters(name):
     counted = module.FAMILY.count_parameters(variant)
     assert round(counted / 1e6, 2) == MILLIONS[name]
     assert counted == module.VARIANTS[variant].parameters
+
+
+# of a latent, where it is neither the class default nor read from the weights: zai-org/CogVideoX-5b, vae/config.json
+SCALES = {"cogvideox/5b": 0.7, "cogvideox/1.5-5b": 0.7}
+DESCRIBED = {"ltx", "ltx2", "cosmos", "minimaxh3"}  # by statistics in the released file
+
+
+@pytest.mark.parametrize("name", [name for name in MILLIONS if name.partition("/")[0] not in DESCRIBED])
+def test_the_latent_is_normalised_as_published(name):
+    family, _, variant = name.partition("/")
+    module = plugins.find("adapters", family)
+    spec, default = module.VARIANTS[variant], inspect.signature(module.FAMILY._class().__init__).parameters
+    config = {key: value.default for key, value in default.items()} | dict(module.FAMILY.configs.get(variant, {}))
+    if config.get("latents_mean"):
+        assert spec.shift == tuple(config["latents_mean"])
+        assert spec.scale == tuple(1 / std for std in config["latents_std"])
+    else:
+        assert spec.shift == 0
+        assert spec.scale == SCALES.get(name, config.get("scaling_factor", 1.0))
 
 
 @pytest.mark.parametrize("family", FAMILIES)
