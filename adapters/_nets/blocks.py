@@ -1,12 +1,15 @@
-"""What the networks here share: per-frame convolution, single-head attention, stitching of spatial tiles."""
+"""What the networks here share: convolutions, residual blocks and their order, single-head attention, stitching of tiles."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections import OrderedDict
+from collections.abc import Callable, Iterable
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+
+Maker = Callable[[int, int], nn.Module]  # of a layer or a block, from its channels before and after
 
 
 class FrameConv2d(nn.Conv2d):
@@ -66,10 +69,48 @@ class CausalConv3d(nn.Module):
         return self.conv(F.pad(x, self.padding) if self.padding else x)
 
 
-class Level(nn.Module):
-    """Residual blocks, then a change of size under the name that the published keys give it (`downsample=`, `upsample=`)."""
+class ResBlock(nn.Module):
+    """norm, SiLU, convolution, norm, SiLU, convolution, plus the input: (B, C, ...) -> (B, C', ...).
 
-    def __init__(self, blocks: Iterable[nn.Module], **resample: nn.Module) -> None:
+    Each network has layers of its own, made from their channels; `shortcut` maps the input where C' is not C.
+    """
+
+    def __init__(
+        self,
+        in_channels: int,
+        out_channels: int,
+        *,
+        norm: Callable[[int], nn.Module],
+        conv1: Maker,
+        conv2: Maker,
+        shortcut: Maker,
+    ) -> None:
+        super().__init__()
+        self.norm1 = norm(in_channels)
+        self.conv1 = conv1(in_channels, out_channels)
+        self.norm2 = norm(out_channels)
+        self.conv2 = conv2(out_channels, out_channels)
+        self.nin_shortcut = nn.Identity() if in_channels == out_channels else shortcut(in_channels, out_channels)
+
+    def forward(self, x: Tensor) -> Tensor:
+        h = self.conv1(silu(self.norm1(x)))
+        return self.conv2(silu(self.norm2(h))).add_(self.nin_shortcut(x))
+
+
+def stack(block: Maker, in_channels: int, out_channels: int, count: int) -> list[nn.Module]:
+    """`count` blocks, one to follow the other; the first changes the number of channels."""
+    return [block(in_channels if i == 0 else out_channels, out_channels) for i in range(count)]
+
+
+def middle(first: nn.Module, attention: nn.Module, second: nn.Module) -> nn.Sequential:
+    """The blocks of the lowest resolution, under the names of the published keys."""
+    return nn.Sequential(OrderedDict(block_1=first, attn_1=attention, block_2=second))
+
+
+class Level(nn.Module):
+    """Blocks, then a change of size, if any, under the name that the published keys give it (`downsample=`, `upsample=`)."""
+
+    def __init__(self, blocks: Iterable[nn.Module], **resample: nn.Module | None) -> None:
         super().__init__()
         self.block = nn.Sequential(*blocks)
         for name, module in resample.items():

@@ -19,21 +19,21 @@ from torch import Tensor, nn
 
 from adapters._nets.blocks import (
     FrameConv2d,
+    Level,
+    ResBlock,
     attend,
     frames_of,
+    middle,
     project,
     repeat_first,
     silu,
+    stack,
     stitch,
     video_of,
 )
 
 TEMPORAL, SPATIAL = 4, 8  # compression; time is halved at the first and the third level
-IN_TIME = (
-    True,
-    False,
-    True,
-)  # per level of the encoder, high resolution first: does its resampling halve time?
+IN_TIME = (True, False, True)  # per level of the encoder, high resolution first: does its resampling halve time?
 
 
 @dataclass(frozen=True)
@@ -137,24 +137,17 @@ def conv(config: CVVAEConfig, causal: bool, in_channels: int, out_channels: int)
     return nn.Conv3d(in_channels, out_channels, 3, padding=1, padding_mode=config.edge)
 
 
-class ResBlock(nn.Module):
+def res_block(config: CVVAEConfig, causal: bool, in_channels: int, out_channels: int) -> ResBlock:
     """A convolution in three dimensions, then one within each frame."""
-
-    def __init__(self, config: CVVAEConfig, causal: bool, in_channels: int, out_channels: int) -> None:
-        super().__init__()
-        self.norm1 = group_norm(config, in_channels)
-        self.conv1 = conv(config, causal, in_channels, out_channels)
-        self.norm2 = group_norm(config, out_channels)
-        self.conv2 = FrameConv2d(out_channels, out_channels, 3, padding=1)
-        self.nin_shortcut = None
-        if in_channels != out_channels:
-            pointwise = FrameConv2d if config.sd3 else nn.Conv3d  # the same map; the released shapes differ
-            self.nin_shortcut = pointwise(in_channels, out_channels, 1)
-
-    def forward(self, x: Tensor) -> Tensor:
-        h = self.conv1(silu(self.norm1(x)))
-        h = self.conv2(silu(self.norm2(h)))
-        return h + (x if self.nin_shortcut is None else self.nin_shortcut(x))
+    return ResBlock(
+        in_channels,
+        out_channels,
+        norm=partial(group_norm, config),
+        conv1=partial(conv, config, causal),
+        conv2=partial(FrameConv2d, kernel_size=3, padding=1),
+        # the same map; the released shapes differ
+        shortcut=partial(FrameConv2d if config.sd3 else nn.Conv3d, kernel_size=1),
+    )
 
 
 class Attention(nn.Module):
@@ -227,33 +220,10 @@ class Upsample(nn.Module):
         return out
 
 
-class Level(nn.Module):
-    """Residual blocks of one resolution, then its resampling, if any."""
-
-    def __init__(self, blocks: list[ResBlock], down: Downsample | None = None, up: Upsample | None = None) -> None:
-        super().__init__()
-        self.block = nn.ModuleList(blocks)
-        self.downsample = down
-        self.upsample = up
-
-    def forward(self, x: Tensor) -> Tensor:
-        for block in self.block:
-            x = block(x)
-        if self.downsample is not None:
-            return self.downsample(x)
-        return x if self.upsample is None else self.upsample(x)
-
-
-class Mid(nn.Module):
-    def __init__(self, config: CVVAEConfig, causal: bool) -> None:
-        super().__init__()
-        channels = config.channels[-1]
-        self.block_1 = ResBlock(config, causal, channels, channels)
-        self.attn_1 = Attention(config, channels, over_time=not causal and not config.sd3)
-        self.block_2 = ResBlock(config, causal, channels, channels)
-
-    def forward(self, x: Tensor) -> Tensor:
-        return self.block_2(self.attn_1(self.block_1(x)))
+def mid(config: CVVAEConfig, causal: bool) -> nn.Sequential:
+    channels = config.channels[-1]
+    block = partial(res_block, config, causal, channels, channels)
+    return middle(block(), Attention(config, channels, over_time=not causal and not config.sd3), block())
 
 
 class Encoder(nn.Module):
@@ -265,10 +235,10 @@ class Encoder(nn.Module):
         self.conv_in = conv(config, True, 3, channels[0])
         self.down = nn.ModuleList()
         for i, (before, here) in enumerate(zip(channels, config.channels, strict=False)):
-            blocks = [ResBlock(config, True, before if j == 0 else here, here) for j in range(config.num_blocks)]
+            blocks = stack(partial(res_block, config, True), before, here, config.num_blocks)
             down = Downsample(config, here, IN_TIME[i]) if i < len(IN_TIME) else None
-            self.down.append(Level(blocks, down=down))
-        self.mid = Mid(config, causal=True)
+            self.down.append(Level(blocks, downsample=down))
+        self.mid = mid(config, causal=True)
         self.norm_out = group_norm(config, channels[-1])
         self.conv_out = conv(config, True, channels[-1], 2 * config.latent_channels)
 
@@ -286,11 +256,11 @@ class Decoder(nn.Module):
         super().__init__()
         channels = (*config.channels, config.channels[-1])  # of each level, and of the level before it
         self.conv_in = conv(config, False, config.latent_channels, channels[-1])
-        self.mid = Mid(config, causal=False)
+        self.mid = mid(config, causal=False)
         self.up = nn.ModuleList()  # highest resolution first, run from the last
         for i, (here, before) in enumerate(zip(config.channels, channels[1:], strict=True)):
-            blocks = [ResBlock(config, False, before if j == 0 else here, here) for j in range(config.num_blocks + 1)]
-            self.up.append(Level(blocks, up=Upsample(config, here, IN_TIME[i - 1]) if i > 0 else None))
+            blocks = stack(partial(res_block, config, False), before, here, config.num_blocks + 1)
+            self.up.append(Level(blocks, upsample=Upsample(config, here, IN_TIME[i - 1]) if i > 0 else None))
         self.norm_out = group_norm(config, channels[0])
         self.conv_out = conv(config, False, channels[0], 3)
 

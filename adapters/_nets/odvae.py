@@ -12,13 +12,26 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from adapters._nets.blocks import CausalConv3d, Level, attend, frames_of, project, silu, stitch, video_of
+from adapters._nets.blocks import (
+    CausalConv3d,
+    Level,
+    ResBlock,
+    attend,
+    frames_of,
+    middle,
+    project,
+    silu,
+    stack,
+    stitch,
+    video_of,
+)
 
 
 @dataclass(frozen=True)
@@ -89,38 +102,14 @@ class Tiling:
     shared: int = 1
 
 
-class ResBlock2D(nn.Module):
-    """norm, SiLU, 3x3, norm, SiLU, 3x3, plus the input: (N, C, H, W) -> (N, C', H, W), every frame by itself."""
-
-    def __init__(self, in_channels: int, out_channels: int) -> None:
-        super().__init__()
-        self.norm1 = _norm(in_channels)
-        self.conv1 = nn.Conv2d(in_channels, out_channels, 3, padding=1)
-        self.norm2 = _norm(out_channels)
-        self.conv2 = nn.Conv2d(out_channels, out_channels, 3, padding=1)
-        same = in_channels == out_channels
-        self.nin_shortcut = nn.Identity() if same else nn.Conv2d(in_channels, out_channels, 1)
-
-    def forward(self, x: Tensor) -> Tensor:
-        h = self.conv1(silu(self.norm1(x)))
-        return self.conv2(silu(self.norm2(h))).add_(self.nin_shortcut(x))
-
-
-class ResBlock3D(nn.Module):
-    """The same with causal 3x3x3 convolutions and norms over the whole clip: (B, C, T, H, W) -> (B, C', T, H, W)."""
-
-    def __init__(self, in_channels: int, out_channels: int) -> None:
-        super().__init__()
-        self.norm1 = _norm(in_channels)
-        self.conv1 = CausalConv3d(in_channels, out_channels)
-        self.norm2 = _norm(out_channels)
-        self.conv2 = CausalConv3d(out_channels, out_channels)
-        same = in_channels == out_channels
-        self.nin_shortcut = nn.Identity() if same else CausalConv3d(in_channels, out_channels, kernel=1)
-
-    def forward(self, x: Tensor) -> Tensor:
-        h = self.conv1(silu(self.norm1(x)))
-        return self.conv2(silu(self.norm2(h))).add_(self.nin_shortcut(x))
+norm = partial(nn.GroupNorm, 32, eps=1e-6)
+conv_2d = partial(nn.Conv2d, kernel_size=3, padding=1)
+# (N, C, H, W) -> (N, C', H, W), every frame by itself
+res_block_2d = partial(ResBlock, norm=norm, conv1=conv_2d, conv2=conv_2d, shortcut=partial(nn.Conv2d, kernel_size=1))
+# (B, C, T, H, W) -> (B, C', T, H, W), with norms over the whole clip
+res_block_3d = partial(
+    ResBlock, norm=norm, conv1=CausalConv3d, conv2=CausalConv3d, shortcut=partial(CausalConv3d, kernel=1)
+)
 
 
 class Attention(nn.Module):
@@ -128,7 +117,7 @@ class Attention(nn.Module):
 
     def __init__(self, channels: int) -> None:
         super().__init__()
-        self.norm = _norm(channels)
+        self.norm = norm(channels)
         self.q = CausalConv3d(channels, channels, kernel=1)
         self.k = CausalConv3d(channels, channels, kernel=1)
         self.v = CausalConv3d(channels, channels, kernel=1)
@@ -140,17 +129,6 @@ class Attention(nn.Module):
         q, k, v = (project(layer.conv, tokens) for layer in (self.q, self.k, self.v))
         h = project(self.proj_out.conv, attend(q, k, v))
         return x + h.view(batch, frames, height, width, -1).permute(0, 4, 1, 2, 3)
-
-
-class Middle(nn.Module):
-    def __init__(self, channels: int) -> None:
-        super().__init__()
-        self.block_1 = ResBlock3D(channels, channels)
-        self.attn_1 = Attention(channels)
-        self.block_2 = ResBlock3D(channels, channels)
-
-    def forward(self, x: Tensor) -> Tensor:
-        return self.block_2(self.attn_1(self.block_1(x)))
 
 
 class Downsample2D(nn.Module):
@@ -206,17 +184,17 @@ class Encoder(nn.Module):
         super().__init__()
         c0, c1, c2, c3 = (config.width * multiplier for multiplier in config.multipliers)
         count = config.res_blocks
-        self.conv_in = nn.Conv2d(3, config.width, 3, padding=1)
+        self.conv_in = conv_2d(3, config.width)
         self.down = nn.ModuleList(
             [
-                Level(_blocks(ResBlock2D, config.width, c0, count), downsample=Downsample2D(c0)),
-                Level(_blocks(ResBlock2D, c0, c1, count), downsample=Downsample3D(c1)),
-                Level(_blocks(ResBlock3D, c1, c2, count), downsample=Downsample3D(c2)),
-                Level(_blocks(ResBlock3D, c2, c3, count)),
+                Level(stack(res_block_2d, config.width, c0, count), downsample=Downsample2D(c0)),
+                Level(stack(res_block_2d, c0, c1, count), downsample=Downsample3D(c1)),
+                Level(stack(res_block_3d, c1, c2, count), downsample=Downsample3D(c2)),
+                Level(stack(res_block_3d, c2, c3, count)),
             ]
         )
-        self.mid = Middle(c3)
-        self.norm_out = _norm(c3)
+        self.mid = middle(res_block_3d(c3, c3), Attention(c3), res_block_3d(c3, c3))
+        self.norm_out = norm(c3)
         self.conv_out = CausalConv3d(c3, 2 * config.latent_channels)
 
     def forward(self, x: Tensor) -> Tensor:
@@ -234,16 +212,16 @@ class Decoder(nn.Module):
         c0, c1, c2, c3 = (config.width * multiplier for multiplier in config.multipliers)
         count = config.res_blocks + 1
         self.conv_in = CausalConv3d(config.latent_channels, c3)
-        self.mid = Middle(c3)
+        self.mid = middle(res_block_3d(c3, c3), Attention(c3), res_block_3d(c3, c3))
         self.up = nn.ModuleList(  # highest resolution first, as published; run from the last
             [
-                Level(_blocks(ResBlock3D, c1, c0, count)),
-                Level(_blocks(ResBlock3D, c2, c1, count), upsample=UpsampleSpace(c1)),
-                Level(_blocks(ResBlock3D, c3, c2, count), upsample=Upsample(c2)),
-                Level(_blocks(ResBlock3D, c3, c3, count), upsample=Upsample(c3)),
+                Level(stack(res_block_3d, c1, c0, count)),
+                Level(stack(res_block_3d, c2, c1, count), upsample=UpsampleSpace(c1)),
+                Level(stack(res_block_3d, c3, c2, count), upsample=Upsample(c2)),
+                Level(stack(res_block_3d, c3, c3, count), upsample=Upsample(c3)),
             ]
         )
-        self.norm_out = _norm(c0)
+        self.norm_out = norm(c0)
         self.conv_out = CausalConv3d(c0, 3)
 
     def forward(self, z: Tensor) -> Tensor:
@@ -310,11 +288,3 @@ def _tiles(run: Callable[[Tensor], Tensor], x: Tensor, size: int, overlap: float
     for top in range(0, x.shape[3], stride):
         band = x[:, :, :, top : top + size]
         yield (run(band[..., left : left + size]) for left in range(0, x.shape[4], stride))
-
-
-def _blocks(kind: type[nn.Module], in_channels: int, out_channels: int, count: int) -> list[nn.Module]:
-    return [kind(in_channels if i == 0 else out_channels, out_channels) for i in range(count)]
-
-
-def _norm(channels: int) -> nn.GroupNorm:
-    return nn.GroupNorm(32, channels, eps=1e-6)

@@ -17,7 +17,7 @@ import torch.nn.functional as F
 from diffusers import AutoencoderKL
 from torch import Tensor, nn
 
-from adapters._nets.blocks import frames_of, silu, video_of
+from adapters._nets.blocks import frames_of, silu, stack, video_of
 
 TEMPORAL = 4  # compression
 SPATIAL_FACTOR = 0.18215  # on the 2-D latents; not the 0.13025 of SDXL's own VAE
@@ -64,7 +64,7 @@ class ResBlock(nn.Module):
 
 
 def res_blocks(count: int, in_channels: int, out_channels: int) -> nn.Sequential:
-    return nn.Sequential(*(ResBlock(in_channels if i == 0 else out_channels, out_channels) for i in range(count)))
+    return nn.Sequential(*stack(ResBlock, in_channels, out_channels, count))
 
 
 class TemporalEncoder(nn.Module):

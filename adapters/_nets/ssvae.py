@@ -10,6 +10,7 @@ at one position at a time, so nothing here sees a later frame.  Keys and shapes 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 import torch.nn.functional as F
@@ -19,11 +20,12 @@ from adapters._nets.blocks import (
     CausalConv3d,
     FrameConv2d,
     Level,
+    ResBlock,
     attend,
     frames_of,
     project,
     repeat_first,
-    silu,
+    stack,
     video_of,
 )
 
@@ -52,21 +54,9 @@ class RMSNorm(nn.Module):
         return h * gain if torch.is_grad_enabled() else h.mul_(gain)
 
 
-class ResBlock(nn.Module):
-    """norm, SiLU, 3x3x3, norm, SiLU, 3x3x3, plus the input: (B, C, T, H, W) -> (B, C', T, H, W)."""
-
-    def __init__(self, in_channels: int, out_channels: int) -> None:
-        super().__init__()
-        self.norm1 = RMSNorm(in_channels)
-        self.conv1 = CausalConv3d(in_channels, out_channels)
-        self.norm2 = RMSNorm(out_channels)
-        self.conv2 = CausalConv3d(out_channels, out_channels)
-        same = in_channels == out_channels
-        self.nin_shortcut = nn.Identity() if same else nn.Conv3d(in_channels, out_channels, 1)
-
-    def forward(self, x: Tensor) -> Tensor:
-        h = self.conv1(silu(self.norm1(x)))
-        return self.conv2(silu(self.norm2(h))).add_(self.nin_shortcut(x))
+res_block = partial(
+    ResBlock, norm=RMSNorm, conv1=CausalConv3d, conv2=CausalConv3d, shortcut=partial(nn.Conv3d, kernel_size=1)
+)
 
 
 class Attention(nn.Module):
@@ -150,13 +140,10 @@ class Encoder(nn.Module):
         # the first level widens in its first block, the others in the downsampling before them
         for i, (width, wider) in enumerate(zip(widths, [*widths[1:], 0], strict=True)):
             inputs = width if i else config.width
-            if wider:
-                down = Downsample(width, wider, config.halve_time[i], config.new_shuffle)
-                self.down.append(Level(_blocks(inputs, width, config.res_blocks), downsample=down))
-            else:
-                self.down.append(Level(_blocks(inputs, width, config.res_blocks)))
+            down = Downsample(width, wider, config.halve_time[i], config.new_shuffle) if wider else None
+            self.down.append(Level(stack(res_block, inputs, width, config.res_blocks), downsample=down))
         # upstream compares the index with res_blocks, so that attention follows both blocks; the decoder has it once
-        self.mid = nn.Sequential(ResBlock(width, width), Attention(width), ResBlock(width, width), Attention(width))
+        self.mid = nn.Sequential(res_block(width, width), Attention(width), res_block(width, width), Attention(width))
         self.out = nn.Sequential(RMSNorm(width), nn.SiLU(), CausalConv3d(width, 2 * config.latent_channels))
 
     def forward(self, x: Tensor) -> Tensor:
@@ -172,14 +159,11 @@ class Decoder(nn.Module):
         widths = [config.width * multiplier for multiplier in reversed(config.multipliers)]
         width = widths[0]
         self.conv_in = CausalConv3d(config.latent_channels, width)
-        self.mid = nn.Sequential(ResBlock(width, width), Attention(width), ResBlock(width, width))
+        self.mid = nn.Sequential(res_block(width, width), Attention(width), res_block(width, width))
         self.up = nn.ModuleList()
         for i, (width, narrower) in enumerate(zip(widths, [*widths[1:], 0], strict=True)):
-            if narrower:
-                up = Upsample(width, narrower, config.double_time[i], config.new_shuffle)
-                self.up.append(Level(_blocks(width, width, config.res_blocks + 1), upsample=up))
-            else:
-                self.up.append(Level(_blocks(width, width, config.res_blocks + 1)))
+            up = Upsample(width, narrower, config.double_time[i], config.new_shuffle) if narrower else None
+            self.up.append(Level(stack(res_block, width, width, config.res_blocks + 1), upsample=up))
         self.out = nn.Sequential(RMSNorm(width), nn.SiLU(), CausalConv3d(width, 3))
 
     def forward(self, z: Tensor) -> Tensor:
@@ -203,7 +187,3 @@ class SSVAE(nn.Module):
     def decode(self, z: Tensor) -> Tensor:
         """(B, c, t, h, w), not normalised -> (B, 3, 4t - 3, 16h, 16w), about -1..1, not clamped."""
         return self.decoder(z)
-
-
-def _blocks(in_channels: int, out_channels: int, count: int) -> list[nn.Module]:
-    return [ResBlock(in_channels if i == 0 else out_channels, out_channels) for i in range(count)]
