@@ -1,8 +1,9 @@
-"""Options and fixtures of the whole suite: golden folders, quiet threads, no network."""
+"""Options and fixtures of the whole suite: golden folders, quiet threads, no network, miniature data sets."""
 
 from __future__ import annotations
 
 import os
+import shutil
 from pathlib import Path
 
 import pytest
@@ -13,6 +14,7 @@ os.environ.setdefault("HF_HUB_OFFLINE", "1")  # a test that reaches for the netw
 import torch
 
 from tests import goldens_io
+from tests.videos import pictures, write, write_images
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -36,3 +38,42 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         for item in items:
             if "gpu" in item.keywords:
                 item.add_marker(pytest.mark.skip(reason="needs a CUDA device, and there is none here"))
+
+
+@pytest.fixture(scope="session")
+def video(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Eight frames of 64x48."""
+    return write(tmp_path_factory.mktemp("video") / "a.mp4", pictures(8))
+
+
+@pytest.fixture
+def tree(tmp_path: Path, video: Path) -> Path:
+    """Four videos, and what is no clip."""
+    root = tmp_path / "tree"
+    for name in ("b.mp4", "sub/c.MOV", "sub/deep/d.mkv", "a b.mp4"):
+        (root / name).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(video, root / name)
+    for name in ("notes.txt", ".hidden.mp4"):
+        (root / name).write_text("no clip")
+    return root
+
+
+@pytest.fixture(scope="session")
+def ucf(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A miniature of UCF-101: two classes, three groups, six videos of 64x48; one with fewer frames than a span."""
+    root = tmp_path_factory.mktemp("data") / "UCF-101"
+    names = [f"{kind}/v_{kind}_g0{group}_c01" for kind in ("Archery", "YoYo") for group in (1, 2, 3)]
+    for seed, name in enumerate(names):
+        (root / name).parent.mkdir(parents=True, exist_ok=True)
+        frames = pictures(20 if name.endswith("YoYo_g03_c01") else 56, seed=seed)
+        write(root / f"{name}.avi", frames, codec="mpeg4")
+    return root
+
+
+@pytest.fixture
+def sky(tmp_path: Path) -> Path:
+    """A miniature of SkyTimelapse: one recording with two scenes, the second too short."""
+    root = tmp_path / "sky_train"
+    for folder, count in (("07/07_1", 60), ("07/07_2", 48)):
+        write_images(root / folder, pictures(count, 32, 40))
+    return root

@@ -1,4 +1,4 @@
-"""Small videos for tests, written with PyAV."""
+"""Small videos for tests, written with PyAV, and folders of images."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from typing import Any
 import av
 import numpy as np
 from numpy.typing import NDArray
+from PIL import Image
 
 CLIPS = Path(__file__).parents[2] / "shared" / "clips"  # optional, next to the checkout
 
@@ -71,3 +72,11 @@ def write_yuv(file: Path, yuv: tuple[int, int, int], codec: str, pix_fmt: str, *
             container.mux(stream.encode(frame))
         container.mux(stream.encode(None))
     return file
+
+
+def write_images(folder: Path, frames: NDArray[np.uint8]) -> Path:
+    """A folder of the frames, their numbers unpadded as in SkyTimelapse: 10 sorts before 2."""
+    folder.mkdir(parents=True)
+    for number, pixels in enumerate(frames):
+        Image.fromarray(pixels).save(folder / f"sky_frames_{number}.png")
+    return folder

@@ -1,0 +1,24 @@
+"""Latents in memory, for tests of what is computed from a cache of them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from vaebench.suites import _latents
+
+
+def fake_cache(mean: torch.Tensor, std: torch.Tensor | None = None) -> Any:
+    """A cache that holds these means (N, C, t, h, w) and, if it has any, these standard deviations."""
+
+    class Held(_latents.Cache):
+        def _slice(self, name: str, row: int) -> torch.Tensor:
+            value = mean if name == "mean" else std
+            assert value is not None
+            return value[row]
+
+        has_std = property(lambda self: std is not None)  # type: ignore[assignment]
+
+    return Held(Path(), [(0, i) for i in range(len(mean))], None, {}, [])

@@ -1,0 +1,88 @@
+"""Samples and their scores: seeds, frames, videos, distances beside their floors, inception scores beside those of reals."""
+
+from __future__ import annotations
+
+import math
+from io import BytesIO
+from pathlib import Path
+
+import av
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+import adapters
+from tests.videos import pictures
+from vaebench.latte.model import Latte, LatteConfig
+from vaebench.metrics._frechet import debiased, frechet, noise_floor
+from vaebench.suites import _generation, _latents
+from vaebench.suites._generation import Sampling
+
+
+def test_distances_stand_beside_their_floor_and_interval() -> None:
+    rng = np.random.default_rng(0)
+    real, rebuilt, fake = rng.normal(size=(3, 300, 4)) + np.array([0, 0.1, 1.0])[:, None, None]
+    scores = _generation.distances("i3d", real, rebuilt, fake, ddof=1)
+    assert scores["fvd16"].value == frechet(real, fake)
+    assert scores["fvd16_floor"].value == noise_floor(real, fake)
+    assert scores["fvd16"].low < 4.0 < scores["fvd16"].high  # |1, 1, 1, 1|^2
+    assert scores["fvd16_vs_rebuilt"].value < scores["fvd16"].value
+    assert scores["rfvd16"].value < 0.1
+    assert scores["fvd16_debiased"].value == debiased(real, fake) < scores["fvd16"].value
+    assert scores["fvd16_debiased"].high - scores["fvd16_debiased"].low == pytest.approx(
+        scores["fvd16"].high - scores["fvd16"].low
+    )
+    assert "rfvd16_debiased" not in scores  # paired sets
+    biased = _generation.distances("i3d", real, rebuilt, fake, ddof=0)["fvd16"].value
+    assert biased == frechet(real, fake, ddof=0) != scores["fvd16"].value
+    one = _generation.distances("videomae_ssv2", real[:1], rebuilt[:1], fake[:1], ddof=1)
+    assert one["fvd16_videomae_ssv2"].value is one["kvd16_videomae_ssv2"].value is None
+
+
+def test_inception_scores_of_samples_stand_beside_that_of_reals() -> None:
+    rng = np.random.default_rng(0)
+    fake, real = rng.dirichlet(np.full(101, 0.2), 40), np.eye(101)[np.arange(50)] * 0.9 + 0.1 / 101
+    scores = _generation.inception_scores(fake, real)
+    assert set(_generation.INCEPTION) < set(scores)
+    assert scores["is_debiased_of_reals"].value > scores["is_debiased"].value > 1
+    assert scores["is_debiased_of_reals"].n == 50
+    assert set(_generation.inception_scores(fake, real[:9])) == set(_generation.INCEPTION)
+
+
+def test_scored_frames_are_the_first_sixteen_on_the_grid_and_jpeg_is_pillows_75() -> None:
+    video = torch.from_numpy(pictures(17)).permute(3, 0, 1, 2)[None].float() / 127.5 - 1
+    plain = _generation.to_frames(video, "none")
+    assert plain.shape == (1, 3, 16, 48, 64)
+    assert torch.equal((plain * 255).round().byte()[0].permute(1, 2, 3, 0), torch.from_numpy(pictures(17)[:16]))
+    file = BytesIO()
+    Image.fromarray(pictures(17)[3]).save(file, "JPEG", quality=75)
+    through = _generation.to_frames(video, "jpeg75")[0, :, 3].mul(255).round().byte().permute(1, 2, 0)
+    assert np.array_equal(through.numpy(), np.asarray(Image.open(file)))
+
+
+def test_a_video_shows_the_samples_beside_each_other_and_leaves_the_rest_black(tmp_path: Path) -> None:
+    video = torch.from_numpy(pictures(5, 33, 40)).permute(3, 0, 1, 2)[None].float() / 127.5 - 1
+    file = tmp_path / "samples.mp4"
+    _generation.write_video(file, [video] * 4 + [-video])
+    with av.open(str(file)) as container:
+        shown = np.stack([frame.to_ndarray(format="rgb24") for frame in container.decode(video=0)]).astype(int)
+    assert shown.shape == (5, 66, 160, 3)
+    expected = pictures(5, 33, 40).astype(int)
+    assert np.abs(shown[:, :33, 120:] - expected).mean() < 6
+    assert np.abs(shown[:, 33:, :40] - (255 - expected)).mean() < 6
+    assert shown[:, 34:, 42:].mean() < 4
+    assert not list(tmp_path.glob("*.part"))
+
+
+def test_a_sample_has_its_own_seed_and_label() -> None:
+    assert len({_generation.seed_of(0, number) for number in range(50)} | {_generation.seed_of(1, 0)}) == 51
+    assert {_generation.label_of(0, number, 4) for number in range(50)} == {0, 1, 2, 3}
+
+
+def test_samples_of_a_diverged_model_are_refused() -> None:
+    model = Latte(LatteConfig(3, 1, 2, 2, 1, 2, 16, 2))
+    torch.nn.init.constant_(model.final_layer.linear.bias, math.nan)
+    scaling = _latents.published(adapters.find("pool/4x8x8"))
+    with pytest.raises(ValueError, match=r"2 of 2 samples .* diverged"):
+        _generation.generate(model, adapters.load("pool/4x8x8"), scaling, range(2), Sampling("2", "ddim", 1.0), seed=0)

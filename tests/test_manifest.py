@@ -1,0 +1,88 @@
+"""Manifests: the CSV that pins a folder, written and read back, and its mistakes told by line."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+
+from tests.sources import build, ids
+from tests.videos import pictures, write
+from vaebench.data import _manifest
+
+
+def test_a_written_manifest_reads_back_and_pins_the_folder(tree: Path, tmp_path: Path) -> None:
+    (tree / "broken.mp4").write_bytes(b"no video")
+    pin = tmp_path / "pin.csv"
+    written, left_out = _manifest.write(tree, pin, num_frames=5)
+    assert written == 4
+    assert len(left_out) == 1
+    assert "broken.mp4: cannot be decoded" in left_out[0]
+    assert not list(tmp_path.glob("*.part"))
+    source = build("folder", tree, manifest=str(pin))
+    assert ids(source) == ["a b", "b", "sub/c", "sub/deep/d"]
+    assert [clip.fps for clip in source] == [25.0] * 4
+    assert all(clip.load().shape == (3, 5, 32, 32) for clip in source)
+
+
+def test_a_file_that_is_not_the_pinned_one_is_refused_by_name(tree: Path, tmp_path: Path) -> None:
+    pin = tmp_path / "pin.csv"
+    _manifest.write(tree, pin, num_frames=5)
+    identity = build("folder", tree, manifest=str(pin)).identity
+    write(tree / "b.mp4", pictures(8, seed=1))
+    source = build("folder", tree, manifest=str(pin))
+    assert source.identity == identity  # what is asked for has not changed
+    with pytest.raises(ValueError, match=r"b\.mp4: is not the file that the manifest pins"):
+        list(source)[1].load()
+
+
+def test_start_frame_id_and_label_come_from_the_manifest(tree: Path, tmp_path: Path) -> None:
+    pin = tmp_path / "pin.csv"
+    pin.write_text("id,file,start,label\nlate,b.mp4,3,sky\nearly,b.mp4,,\n")
+    late, early = build("folder", tree, manifest=str(pin))
+    assert (late.id, late.label, early.id) == ("late", "sky", "early")
+    assert torch.equal(late.load()[:, 0], early.load()[:, 3])
+
+
+def test_a_manifest_needs_no_column_but_the_file(tree: Path, tmp_path: Path) -> None:
+    (tmp_path / "pin.csv").write_text(
+        "\ufefffile\nsub/c.MOV\nb.mp4\n", encoding="utf-8"
+    )  # with the mark that Excel writes
+    assert ids(build("folder", tree, manifest=str(tmp_path / "pin.csv"))) == ["sub/c", "b"]
+
+
+@pytest.mark.parametrize(
+    ("text", "complaint"),
+    [
+        ("path\nb.mp4\n", "has no column 'file'"),
+        ("file,strat\nb.mp4,0\n", "no column 'strat' in a manifest; did you mean 'start'"),
+        ("file,start\nb.mp4,-1\n", "line 2: start '-1' should be a frame number"),
+        ("file,fps\nb.mp4,fast\n", "line 2: fps 'fast' should be a number"),
+        ("file,sha256\nb.mp4,abc\n", "line 2: sha256 'abc' should be 64"),
+        ("file\nb.mp4\n/etc/a.mp4\n", "line 3: file '/etc/a.mp4' should be a path below the root"),
+        ("file\n../a.mp4\n", "line 2: file '../a.mp4' should be"),
+        ("file,id\nb.mp4,x\nsub/c.MOV,x\n", "2 clips are called 'x'"),
+        ("file\n", "no clips; expected one row for each"),
+        ("", "has no column 'file'"),
+    ],
+)
+def test_a_mistake_in_a_manifest_is_told_with_its_line(tree: Path, tmp_path: Path, text: str, complaint: str) -> None:
+    (tmp_path / "pin.csv").write_text(text)
+    with pytest.raises(ValueError, match=complaint):
+        build("folder", tree, manifest=str(tmp_path / "pin.csv"))
+
+
+def test_a_missing_or_binary_manifest_is_named(tree: Path, tmp_path: Path) -> None:
+    with pytest.raises(OSError, match=r"gone\.csv: No such file"):
+        build("folder", tree, manifest=str(tmp_path / "gone.csv"))
+    (tmp_path / "pin.csv").write_bytes(b"file\n\xff\xfe\x00")
+    with pytest.raises(ValueError, match=r"pin\.csv: is not a CSV in UTF-8"):
+        build("folder", tree, manifest=str(tmp_path / "pin.csv"))
+
+
+def test_no_manifest_is_written_where_no_video_is_left(tmp_path: Path) -> None:
+    (tmp_path / "a.mp4").write_bytes(b"no video")
+    with pytest.raises(ValueError, match=r"no video below it has 33 frames; .*a\.mp4: cannot be decoded"):
+        _manifest.write(tmp_path, tmp_path / "pin.csv")
+    assert not (tmp_path / "pin.csv").exists()
