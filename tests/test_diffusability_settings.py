@@ -14,6 +14,7 @@ from tests.sources import build as source
 from tests.sources import cut
 from vaebench import cli, results
 from vaebench.config import parse_run
+from vaebench.metrics import _inception
 from vaebench.suites import _generation, diffusability
 from vaebench.suites.diffusability import Diffusability
 from vaebench.vae import Posterior
@@ -87,6 +88,16 @@ def test_every_distance_that_cannot_be_had_is_named_with_the_reason() -> None:
     own = {name for name in scores if not name.removesuffix("_videomae_ssv2").endswith(("_floor", "_debiased"))}
     assert own <= set(absent)
     assert all("vit_g_hybrid" in absent[name] for name in own)
+
+
+def test_the_error_of_the_split_score_is_that_of_a_mean_of_ten_parts() -> None:
+    probabilities = np.random.default_rng(0).dirichlet(np.full(101, 0.2), 40)
+    score = _generation.inception_scores(probabilities, probabilities[:0])["is_styleganv_10split"]
+    shuffled = probabilities.copy()
+    np.random.RandomState(42).shuffle(shuffled)
+    parts = [_inception.is_tgan_1split(part) for part in np.split(shuffled, 10)]
+    assert score.value == pytest.approx(np.mean(parts))
+    assert score.stderr == pytest.approx(np.std(parts, ddof=1) / 10**0.5)
 
 
 def shared_out(monkeypatch: pytest.MonkeyPatch, world: int, samples: int, tier: str = "1") -> list[list[str]]:

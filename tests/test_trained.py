@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from dataclasses import replace
 from pathlib import Path
 
+import accelerate
 import pytest
 import torch
 
@@ -46,7 +49,7 @@ def test_the_model_is_trained_on_the_gpu_that_was_asked_for(tmp_path: Path, monk
         raise Stop
 
     monkeypatch.setattr(torch.cuda, "set_device", current.append)
-    monkeypatch.setattr(_trained, "Accelerator", accelerator)
+    monkeypatch.setattr(accelerate, "Accelerator", accelerator)
     with pytest.raises(Stop):
         subject(PLAN, tmp_path, "cuda:1")._train(lambda ema, file: None)
 
@@ -75,3 +78,9 @@ def test_processes_of_two_machines_with_one_id_write_a_shard_to_two_files(
         _latents._encode_shard(made.vae, made.windows, tmp_path / "00000.safetensors", made.device)
     assert len(set(parts)) == 2
     assert [file.name for file in tmp_path.iterdir()] == ["00000.safetensors"]
+
+
+def test_latents_are_measured_where_accelerate_is_not_installed() -> None:
+    words = "import sys; sys.modules['accelerate'] = None; import vaebench.suites.diffusability"
+    done = subprocess.run([sys.executable, "-c", words], capture_output=True, text=True, cwd=Path(__file__).parents[1])
+    assert done.returncode == 0, done.stderr

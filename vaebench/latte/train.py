@@ -17,14 +17,16 @@ from contextlib import nullcontext
 from dataclasses import asdict, dataclass
 from functools import lru_cache
 from pathlib import Path
-from typing import Any, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 import torch
-from accelerate import Accelerator
 from torch import Tensor, nn
 
 from vaebench.latte.diffusion import Schedule, linear, noised, split, training_loss
 from vaebench.latte.model import Latte
+
+if TYPE_CHECKING:  # it is handed in; what trains nothing needs no accelerate
+    from accelerate import Accelerator
 
 
 class Batch(NamedTuple):

@@ -225,10 +225,11 @@ def inception_scores(probabilities: NDArray, reals: NDArray) -> dict[str, Score]
         said = "needs 10 videos"
         return {name: Score(None, "", "higher", n, note=said) for name in INCEPTION}
     split = _inception.is_styleganv_10split(probabilities)
+    stderr = split.std / 9**0.5  # of ten parts, whose deviation is divided by 10 as upstream's is
     scores = {
         "is_tgan_1split": Score(_inception.is_tgan_1split(probabilities), "", "higher", n),
         "is_styleganv_10split": Score(
-            split.mean, "", "higher", n, stderr=split.std / 10**0.5, note="parts of n/10 videos bias it downward"
+            split.mean, "", "higher", n, stderr, note="parts of n/10 videos bias it downward"
         ),
         "is_debiased": Score(_inception.is_debiased(probabilities), "", "higher", n),
     }

@@ -14,7 +14,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import torch
-from accelerate import Accelerator
 from tqdm import tqdm
 
 from vaebench import results
@@ -169,6 +168,8 @@ class Subject:
         return self.model
 
     def _train(self, look: Callable[[Latte, Path], None]) -> None:
+        from accelerate import Accelerator
+
         if not self.may_train:
             raise ValueError(
                 "the model of this VAE is not trained yet: run shard=0/n first, which trains it, or use torchrun, "
