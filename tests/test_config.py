@@ -4,6 +4,7 @@ from pathlib import Path
 import pytest
 
 from vaebench.config import RunConfig, options, parse_run
+from vaebench.suites.reconstruction import Options as Reconstruction
 
 
 def test_words_win_over_the_file_and_the_file_over_the_defaults(tmp_path: Path):
@@ -17,6 +18,21 @@ def test_words_win_over_the_file_and_the_file_over_the_defaults(tmp_path: Path):
 def test_a_key_that_is_no_setting_of_the_run_is_an_option_of_the_suite():
     assert parse_run(["metrics=[psnr]", "keep=2"]).options == {"metrics": ["psnr"], "keep": 2}
     assert parse_run(["options.keep=2"]).options == {"keep": 2}
+
+
+def test_a_file_reads_like_the_words(tmp_path: Path):
+    file = tmp_path / "run.yaml"
+    file.write_text("size: 64\nmetrics: [psnr]\noptions: {keep: 1}\n")
+    config = parse_run(["keep=2"], file=str(file))
+    assert (config.size, config.options) == (64, {"metrics": ["psnr"], "keep": 2})
+    file.write_text("metrics: [psnr]\noptions: [keep]\n")
+    with pytest.raises(ValueError, match=r"run\.yaml: options should hold key: value lines, got \['keep'\]"):
+        parse_run([], file=str(file))
+
+
+def test_a_list_of_options_in_braces_is_told_how_lists_read():
+    with pytest.raises(ValueError, match=r"metrics is a list, which reads metrics=\[one,two\]"):
+        options(Reconstruction, parse_run(["metrics={psnr,ssim}"]).options)
 
 
 def test_options_are_checked_against_the_suites_own_dataclass():
@@ -41,6 +57,9 @@ def test_options_are_checked_against_the_suites_own_dataclass():
         (["weights=/tmp/x"], "belongs to one VAE"),
         (["vaes=[pool/4x8x8"], r"cannot read 'vaes=\[pool/4x8x8'.*key=\[one,two\]"),
         (["metrics=[psnr"], "cannot read"),
+        (["vaes={pool/4x8x8,dct/4}"], r"vaes is a list, which reads vaes=\[one,two\]; got \{'pool/4x8x8': None"),
+        (["vaes.0=pool/4x8x8"], "vaes is a list"),
+        (["options=[1]"], "a list stands where settings with names belong"),
     ],
 )
 def test_a_wrong_setting_is_one_clear_line(words: list[str], said: str):
@@ -71,6 +90,9 @@ def test_a_file_that_is_no_yaml_is_named(tmp_path: Path):
         parse_run([], file=str(file))
     file.write_text("a: [")
     with pytest.raises(ValueError, match=r"run\.yaml cannot be read as YAML"):
+        parse_run([], file=str(file))
+    file.write_text("vaes: *unknown\n")
+    with pytest.raises(ValueError, match=r"run\.yaml cannot be read as YAML: found undefined alias in .* column 7$"):
         parse_run([], file=str(file))
     file.write_text("- a\n")
     with pytest.raises(ValueError, match=r"run\.yaml should hold key: value lines"):

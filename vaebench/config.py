@@ -52,16 +52,33 @@ T = TypeVar("T")
 def parse_run(words: Sequence[str], *, suite: str = "", file: str = "") -> RunConfig:
     """`key=value` words (and a YAML file, or a record's JSON) -> RunConfig.
 
-    A word whose key is no field of RunConfig is one of the suite's options: `metrics=[psnr]` is `options.metrics=[psnr]`.
-    ValueError for a malformed word, an unknown choice or a wrong type.
+    A word or a key of the file that is no field of RunConfig is one of the suite's options: `metrics=[psnr]` is
+    `options.metrics=[psnr]`.  ValueError for a malformed word, an unknown choice or a wrong type.
     """
     names = {f.name for f in fields(RunConfig)}
     prefixed = [word if _key(word).split(".")[0] in names else f"options.{word}" for word in words]
-    data = {**_from_file(file), **({"suite": suite} if suite else {})}
+    given = _from_file(file)
+    data = {key: value for key, value in given.items() if key in names} | ({"suite": suite} if suite else {})
+    if others := {key: value for key, value in given.items() if key not in names}:
+        options = data.get("options", {})
+        if not isinstance(options, dict):
+            raise ValueError(f"{file}: options should hold key: value lines, got {options}")
+        data["options"] = {**options, **others}
     config = check_values(_fill(RunConfig, data, prefixed))
     if config.weights and (config.vaes is None or len(config.vaes) != 1):
         raise ValueError("weights=PATH belongs to one VAE: name it, vaes=[family/variant]")
     return config
+
+
+def check_options(config: RunConfig, kind: type) -> None:
+    """ValueError for an option that is none of the suite's `kind`, with the nearest of all that a run can be told."""
+    own, settings = ([f.name for f in fields(of)] for of in (kind, RunConfig))
+    for key in config.options:
+        if key not in own:
+            near = did_you_mean(key, [*own, *settings])
+            raise ValueError(
+                f"no setting {key!r}{near} (suite {config.suite} has {', '.join(own)}; every run has {', '.join(settings)})"
+            )
 
 
 def options(kind: type[T], given: dict[str, Any]) -> T:
@@ -100,7 +117,7 @@ def read_yaml(file: Path) -> dict[str, Any]:
     except FileNotFoundError:
         raise ValueError(f"{file}: no such file") from None
     except Exception as reason:  # omegaconf passes on every error type of the YAML library
-        raise ValueError(f"{file} cannot be read as YAML: {reason}") from None
+        raise ValueError(f"{file} cannot be read as YAML: {' '.join(str(reason).split())}") from None
     if not isinstance(data, dict):
         raise ValueError(f"{file} should hold key: value lines")
     return {str(key): value for key, value in data.items()}
@@ -140,6 +157,8 @@ def _fill(kind: type[T], data: dict[str, Any], words: list[str]) -> T:
         filled = OmegaConf.to_object(OmegaConf.merge(OmegaConf.structured(kind), *given))
     except OmegaConfBaseException as reason:
         raise ValueError(f"{reason.full_key or 'settings'}: {str(reason).splitlines()[0]}") from None
+    except TypeError:  # OmegaConf's, which does not say where
+        raise ValueError("a list stands where settings with names belong, or the other way round") from None
     assert isinstance(filled, kind)
     return filled
 
@@ -159,6 +178,9 @@ def _read_word(word: str) -> dict[str, Any]:
 def _lists(kind: type[T], given: dict[str, Any]) -> dict[str, Any]:
     """`vaes=pool/4x8x8` means the list of that one: a single value where a list belongs is put into one."""
     hints = get_type_hints(kind)
+    for key, value in given.items():
+        if _is_list(hints[key]) and isinstance(value, dict):
+            raise ValueError(f"{key} is a list, which reads {key}=[one,two]; got {value}")
     return {
         key: [value] if _is_list(hints[key]) and isinstance(value, str | int | float) else value
         for key, value in given.items()

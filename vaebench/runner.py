@@ -23,7 +23,7 @@ from tqdm import tqdm
 
 import adapters
 from vaebench import plugins, results
-from vaebench.config import RunConfig, as_dict
+from vaebench.config import RunConfig, as_dict, check_options
 from vaebench.machine import describe, device_name, pick_device, rank_and_world, versions, without_tf32
 from vaebench.plugins import did_you_mean
 from vaebench.results import Failure, Record
@@ -63,7 +63,9 @@ def run(config: RunConfig) -> Outcome:
     that cannot be read or written.  What fails of single clips and models is in the outcome instead.
     """
     without_tf32()
-    suite: Suite = plugins.find("suites", config.suite).build(config)
+    module = plugins.find("suites", config.suite)
+    check_options(config, module.Options)
+    suite: Suite = module.build(config)
     shard = _shard(config.shard)
     outcome = Outcome()
     chosen = _choose(config, suite, outcome)

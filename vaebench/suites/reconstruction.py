@@ -39,6 +39,8 @@ class Reconstruction:
     needs_weights = True
 
     def __init__(self, config: RunConfig, chosen: Options) -> None:
+        if chosen.keep < 0:
+            raise ValueError(f"keep={chosen.keep} should be a number of clips, 0 or more")
         self.config = config
         self.keep, self.kept = chosen.keep, set[str]()
         self.device = pick_device(config.device)
