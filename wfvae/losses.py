@@ -172,7 +172,9 @@ def generator_loss(
         if last_layer is None:
             raise ValueError("an adversarial term needs `last_layer`, the weight at which it is balanced")
         adversarial = -fake_logits.mean()
-        weight = config.adversarial * adaptive_weight(nll, adversarial, last_layer, config.delta, config.adaptive_limit)
+        weight = config.adversarial * adaptive_weight(
+            nll, adversarial, last_layer, config.delta, config.adaptive_limit, reduce
+        )
         total = total + weight * adversarial
         terms |= {"adversarial": adversarial, "adversarial_weight": weight}
     terms["total"] = total
