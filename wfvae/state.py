@@ -19,6 +19,8 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
+from wfvae.sharding import local
+
 WEIGHTS = "diffusion_pytorch_model.safetensors"
 TRAINING = "training.pt"
 
@@ -42,8 +44,8 @@ class Ema:
         current = dict(model.named_parameters())
         names = list(self.averages)
         torch._foreach_lerp_(
-            [self.averages[name] for name in names],
-            [current[name].detach() for name in names],
+            [local(self.averages[name]) for name in names],
+            [local(current[name]) for name in names],
             1 - self.decay,
         )
 

@@ -7,8 +7,8 @@ autoencoder and odd steps the discriminator, each on clips of its own, so that 8
 Everything random is a function of (seed, step, index of the clip) and nothing else, and so is the order of the data
 (`wfvae.batches`): a run that was killed and resumed goes through the same numbers as one that was not.
 
-Several processes (`accelerate launch`, `torchrun`) each hold the whole model (DDP): the largest has 317M parameters, so there is
-nothing to shard.  The adaptive weights are those of the whole batch; BatchNorm and LCR statistics are each process's own.
+Several processes (`accelerate launch`, `torchrun`) each hold the whole model (DDP), or with `shard` a part (`wfvae.sharding`).
+The adaptive weights are those of the whole batch; BatchNorm and LCR statistics are each process's own.
 """
 
 from __future__ import annotations
@@ -23,10 +23,10 @@ from typing import Any, Literal
 
 import torch
 from accelerate import Accelerator
-from accelerate.utils import DistributedDataParallelKwargs
+from accelerate.utils import DistributedDataParallelKwargs, broadcast_object_list
 from torch import Tensor, nn
 
-from wfvae import state
+from wfvae import sharding, state
 from wfvae.batches import Batch, Clips, batches
 from wfvae.discriminator import PatchDiscriminator3D
 from wfvae.losses import LossConfig, Perceptual, adaptive_weight, discriminator_loss, generator_loss
@@ -60,6 +60,9 @@ class TrainerConfig:
         False  # recompute residual blocks in the backward pass: less memory, a third more time
     )
     compile: bool = False
+    # Each process keeps its part of weights, gradients, EMA and optimiser state of the autoencoder: fewer bytes for more traffic.
+    # The discriminator is small and stays whole.  Gradients are dealt out in every pass, also where passes accumulate.
+    shard: bool = False
     seed: int = 0
     save_every: int = 5000
     keep: int = 3  # newest checkpoints; the best one stays as well
@@ -74,6 +77,11 @@ class TrainerConfig:
         if self.precision == "fp16" and self.order == "simultaneous":
             raise ValueError(
                 "trainer.precision=fp16 scales one loss at a time: say trainer.order=alternating, or trainer.precision=bf16"
+            )
+        if self.shard and (self.compile or self.precision == "fp16"):
+            raise ValueError(
+                "trainer.shard goes with trainer.compile=false and trainer.precision=no or bf16; "
+                f"got compile={self.compile} and precision={self.precision}"
             )
         if not 0 <= self.ema < 1 or self.learning_rate <= 0 or self.clip < 0:
             raise ValueError(
@@ -150,9 +158,6 @@ class Trainer:
         self.accelerator = Accelerator(mixed_precision=config.precision, cpu=self.cpu, kwargs_handlers=handlers)
         if config.freeze_encoder:
             self.model.encoder.requires_grad_(False)
-        for name, parameter in self.model.named_parameters():
-            if "wavelet_transform" in name:  # the official checkpoints carry the Haar kernels as parameters
-                parameter.requires_grad_(False)
         if config.checkpoint_activations:
             _checkpoint_blocks(self.model)
         mask = LatentMask(self.model.config.latent_channels, self.lmr) if self.lmr.active else None
@@ -163,9 +168,6 @@ class Trainer:
             else None
         )
         self.step, self.best_score, self.files_failed = 0, -math.inf, 0
-        self.ema = state.Ema.of(self.passes, config.ema) if config.ema else None
-        self.optimizer = self._optimizer(self.passes)
-        self.critic_optimizer = self._optimizer(self.critic) if self.critic else None
         self._prepare()
         found = state.checkpoints(self.run)
         if found:
@@ -181,14 +183,19 @@ class Trainer:
         )
 
     def _prepare(self) -> None:
-        accelerator = self.accelerator
-        passes = torch.compile(self.passes) if self.config.compile else self.passes
-        self.prepared, self.optimizer = accelerator.prepare(passes, self.optimizer)
+        """Spreads the networks over the processes, then makes what follows the weights: optimisers and averages."""
+        accelerator, config = self.accelerator, self.config
+        self.prepared: Any
+        if config.shard:
+            self.prepared = sharding.shard(self.passes, accelerator.device)
+        else:
+            self.prepared = accelerator.prepare(torch.compile(self.passes) if config.compile else self.passes)
+        self.optimizer = accelerator.prepare(self._optimizer(self.passes))
+        self.ema = state.Ema.of(self.passes, config.ema) if config.ema else None
+        self.critic_optimizer = None
         if self.critic is not None:
-            self.prepared_critic, self.critic_optimizer = accelerator.prepare(self.critic, self.critic_optimizer)
-        if self.ema is not None:
-            moved = {name: value.to(accelerator.device) for name, value in self.ema.averages.items()}
-            self.ema = state.Ema(self.ema.decay, moved)
+            self.prepared_critic = accelerator.prepare(self.critic)
+            self.critic_optimizer = accelerator.prepare(self._optimizer(self.critic))
 
     # ---- the loop ----
 
@@ -256,7 +263,8 @@ class Trainer:
                 with self.accelerator.autocast():
                     output = _named(self.prepared(video, noise, hidden))
                 if generator:
-                    loss, terms = self._generator_loss(video, output, adversarial)
+                    with sharding.gradients_aside(self.prepared) if self.config.shard else nullcontext():
+                        loss, terms = self._generator_loss(video, output, adversarial)
                     self._check(loss)
                     self.accelerator.backward(loss / self.config.accumulate)
             if critic:
@@ -283,8 +291,9 @@ class Trainer:
         return values | {"learning_rate": rate, "files_failed": float(self.files_failed)}
 
     def _sync(self, now: bool, module: nn.Module) -> Any:
-        """Gradients are averaged over processes in the last pass of a step only."""
-        return nullcontext() if now else self.accelerator.no_sync(module)
+        """Gradients are averaged over processes in the last pass of a step only, unless nobody has room for whole ones."""
+        sharded = self.config.shard and module is self.prepared
+        return nullcontext() if now or sharded else self.accelerator.no_sync(module)
 
     def _draw(self, video: Tensor, indices: tuple[int, ...]) -> tuple[Tensor, Tensor | None]:
         """The noise of the posterior, drawn per clip so that it does not depend on the number of processes; and the mask."""
@@ -360,7 +369,8 @@ class Trainer:
         parameters = [p for p in module.parameters() if p.grad is not None]
         limit = self.config.clip or math.inf
         self.accelerator.unscale_gradients(optimizer)  # of fp16
-        norm = nn.utils.clip_grad_norm_(parameters, limit)
+        sharded = self.config.shard and module is self.passes
+        norm = (sharding.clip_gradients if sharded else nn.utils.clip_grad_norm_)(parameters, limit)
         optimizer.step()
         optimizer.zero_grad(set_to_none=True)
         return norm.detach()
@@ -368,30 +378,37 @@ class Trainer:
     # ---- validation and state ----
 
     def evaluated(self) -> dict[str, Tensor]:
-        """The weights that are validated and exported: the EMA's, if there is one."""
+        """The weights that are validated and exported: the EMA's, if there is one.
+
+        Whole ones on the main process; all processes call it together.
+        """
         weights = self.ema.weights(self.passes) if self.ema else self.passes.state_dict()
-        return {name.removeprefix("model."): value for name, value in weights.items() if name.startswith("model.")}
+        weights = {name.removeprefix("model."): value for name, value in weights.items() if name.startswith("model.")}
+        found: dict[str, Tensor] = sharding.whole(weights, self.accelerator.is_main_process)
+        return found
 
     @torch.no_grad()
     def _validate(self) -> Values:
-        if self.hooks.validate is None or not self.accelerator.is_main_process:
+        """The main process scores a model of its own, while the others wait; a best one is a checkpoint at once."""
+        if self.hooks.validate is None:
             return {}
-        raw = {name: value.clone() for name, value in self.model.state_dict().items()}
-        self.model.load_state_dict(self.evaluated())
-        self.model.eval()
-        scores = self.hooks.validate(self.step, self.model)
-        self.model.load_state_dict(raw)
-        score = next(iter(scores.values()), -math.inf)
+        weights = self.evaluated()
+        scores: Values = {}
+        if self.accelerator.is_main_process:
+            with torch.device("meta"):
+                model = WFVAE(self.model.config)
+            model.load_state_dict(weights, assign=True)
+            scores = self.hooks.validate(self.step, model.to(self.accelerator.device).eval())
+        (score,) = broadcast_object_list([next(iter(scores.values()), -math.inf)])
         if score > self.best_score:
             self.best_score = score
             self.save()
-            state.mark_best(state.checkpoint_folder(self.run, self.step))
+            if self.accelerator.is_main_process:
+                state.mark_best(state.checkpoint_folder(self.run, self.step))
         return scores
 
     def save(self) -> None:
-        """Writes a checkpoint of this step, and removes the oldest ones."""
-        if not self.accelerator.is_main_process:
-            return
+        """Writes a checkpoint of this step, and removes the oldest ones; all processes call it together."""
         training = {
             "step": self.step,
             "best_score": self.best_score,
@@ -403,19 +420,22 @@ class Trainer:
             "critic_optimizer": self.critic_optimizer.state_dict() if self.critic_optimizer else {},
             "scaler": self.accelerator.scaler.state_dict() if self.accelerator.scaler else {},
         }
-        folder = state.checkpoint_folder(self.run, self.step)
-        state.write(folder, self.model.config.to_official(), self.evaluated(), training)
-        state.prune(self.run, self.config.keep)
+        training = sharding.whole(training, self.accelerator.is_main_process)
+        weights = self.evaluated()
+        if self.accelerator.is_main_process:
+            folder = state.checkpoint_folder(self.run, self.step)
+            state.write(folder, self.model.config.to_official(), weights, training)
+            state.prune(self.run, self.config.keep)
 
     def _restore(self, training: dict[str, Any]) -> None:
         """Goes on where a checkpoint of this run stood."""
         self.step, self.best_score = training["step"], training["best_score"]
         self.files_failed = training["files_failed"]
-        self.passes.load_state_dict(training["model"])
+        self.passes.load_state_dict(sharding.parts(training["model"], self.passes))
         if self.ema is not None:
             for name, value in self.ema.averages.items():
-                value.copy_(training["ema"][name])
-        self.optimizer.load_state_dict(training["optimizer"])
+                value.copy_(sharding.part(training["ema"][name], value))
+        self.optimizer.load_state_dict(sharding.optimizer_parts(training["optimizer"], self.optimizer))
         if self.critic is not None and self.critic_optimizer is not None:
             self.critic.load_state_dict(training["critic"])
             self.critic_optimizer.load_state_dict(training["critic_optimizer"])
@@ -431,11 +451,12 @@ def start_from(trainer: Trainer, folder: Path, refresh_discriminator: bool) -> N
     if trainer.step:
         return
     training = state.read(folder)
-    trainer.passes.load_state_dict(training["model"], strict=not trainer.lmr.active)
+    weights = sharding.parts(training["model"], trainer.passes)
+    trainer.passes.load_state_dict(weights, strict=not trainer.lmr.active)
     if trainer.ema is not None:
         for name, value in trainer.ema.averages.items():
             if name in training["ema"]:
-                value.copy_(training["ema"][name])
+                value.copy_(sharding.part(training["ema"][name], value))
     if trainer.critic is not None and not refresh_discriminator:
         trainer.critic.load_state_dict(training["critic"])
 
