@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -64,6 +65,15 @@ def test_records_of_other_features_or_another_seed_take_no_place_of_each_other()
     other = suite("tier=1", "features=[i3d,videomae_ssv2]", "seed=3").setting(bundle)
     assert other == "tier1-bundle-256px-features-i3d+videomae_ssv2-seed3"
     assert suite("tier=1", "features=[]").setting(bundle) == "tier1-bundle-256px-features-none"
+
+
+def test_accelerate_is_asked_for_before_anything_is_encoded(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setitem(sys.modules, "accelerate", None)
+    assert cli.main(["run", "--suite", "diffusability", "tier=smoke", "device=cpu", "vaes=[pool/4x8x8]"]) == 2
+    assert "this needs accelerate: pip install" in capsys.readouterr().err
+    assert not Path("runs").exists()
 
 
 @pytest.mark.parametrize(("words", "scale"), [(["scaling=published"], [1.0] * 3), ([], None)])

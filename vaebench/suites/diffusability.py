@@ -468,6 +468,8 @@ def build(config: RunConfig) -> Diffusability:
             raise ValueError(
                 f"suite diffusability takes no {key}: set {instead} (`vaebench run --suite diffusability -h`)"
             )
+    if chosen.tier != "0":
+        import accelerate  # noqa: F401 (where it is missing that is said now, not after hours of encoding)
     return Diffusability(config, chosen)
 
 
