@@ -116,7 +116,8 @@ def _settings_help() -> str:
 
     suites = sorted((Path(__file__).parent / "suites").glob("[!_]*.py"))
     options = (f"options of --suite {file.stem}:\n{_fields(file, 'Options')}" for file in suites)
-    return "\n".join(["settings (key=value):\n" + _fields(Path(config.__file__), "RunConfig"), *options])
+    how = "settings (key=value; a list reads 'vaes=[one,two]', with quotes in shells that expand brackets):\n"
+    return "\n".join([how + _fields(Path(config.__file__), "RunConfig"), *options])
 
 
 def _fields(file: Path, dataclass: str) -> str:

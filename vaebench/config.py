@@ -19,12 +19,12 @@ from vaebench.plugins import did_you_mean
 class RunConfig:
     """What `vaebench run` was asked for, but for the suite's own options."""
 
-    suite: str = "reconstruction"
+    suite: str = "reconstruction"  # as --suite
     vaes: list[str] | None = None  # names; None: every VAE whose weights are on this machine
-    data: str = "bundle"  # name of the source
+    data: str = "bundle"  # name of the source; see `vaebench list data`
     root: str = ""  # folder of the source, where it reads one
     manifest: str = ""  # CSV that pins ids, start frames and sha256 of a folder's clips
-    num_frames: int = 33
+    num_frames: int = 33  # of every clip, at its own frame rate
     size: int = 256  # short side and centre crop, in pixels
     clips: int | None = None  # the first so many clips only; for a try, the record says so
     protocol: str = "default"  # or "wfvae-paper", as that paper's scripts score: a file of vaebench/protocols
@@ -33,7 +33,7 @@ class RunConfig:
     dtype: str = ""  # of the VAE: float32, bfloat16 or float16; empty: as the protocol says; metrics are float32
     device: str = "auto"  # "auto": the GPU if there is one
     seed: int = 0  # of posterior sampling
-    shard: str = "auto"  # "i/n": this process takes every n-th case from the i-th; "auto": from RANK and WORLD_SIZE
+    shard: str = "auto"  # "i/n", i from 0: this process takes every n-th case; "auto": by RANK and WORLD_SIZE
     weights: str = ""  # file or folder of weights for the one VAE that is run
     fail_fast: bool = False  # stop at the first failure
     results: str = "results"  # where records go
