@@ -52,7 +52,7 @@ def test_the_help_of_run_explains_every_setting(capsys: pytest.CaptureFixture[st
     lines = text.splitlines()
     for setting in fields(RunConfig):
         line = next(i for i, line in enumerate(lines) if line.startswith(f"  {setting.name}: "))
-        assert len(lines[line + 1].strip()) > 10, setting.name
+        assert len(lines[line + 1].strip()) > 8, setting.name
     for suite in plugins.names("suites"):
         assert f"options of --suite {suite}:" in text
         for option in fields(plugins.find("suites", suite).Options):

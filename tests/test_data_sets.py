@@ -148,3 +148,11 @@ def test_skytimelapse_explains_its_layout(tmp_path: Path) -> None:
     (tmp_path / "a" / "cover.png").touch()
     with pytest.raises(ValueError, match=r"cover\.png: has no frame number"):
         build("skytimelapse", tmp_path)
+
+
+def test_images_beside_a_folder_of_images_are_all_kept(tmp_path: Path) -> None:
+    """Sorted by path, the frames of a folder may stand on both sides of another folder's."""
+    write_images(tmp_path / "07", pictures(12, 40))
+    write_images(tmp_path / "07" / "sky_frames_10", pictures(3, 40))
+    found = {folder: len(names) for folder, names in build("skytimelapse", tmp_path).folders.items()}
+    assert found == {"07": 12, "07/sky_frames_10": 3}

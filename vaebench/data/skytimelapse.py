@@ -13,7 +13,6 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import partial
-from itertools import groupby
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING
 
@@ -56,11 +55,11 @@ def build(config: RunConfig) -> Folders:
     root = _files.need_root(config, LAYOUT)
     if config.manifest:
         raise ValueError("data=skytimelapse reads folders of images, which no manifest pins; root=DIR names the split")
-    files = [PurePosixPath(file) for file in sorted(_manifest.walk(root, IMAGES))]
-    folders = {
-        folder: sorted((file.name for file in group), key=partial(_number, root / folder))
-        for folder, group in groupby(files, key=lambda file: file.parent.as_posix())
-    }
+    folders: dict[str, list[str]] = {}
+    for file in map(PurePosixPath, sorted(_manifest.walk(root, IMAGES))):
+        folders.setdefault(file.parent.as_posix(), []).append(file.name)
+    for folder, names in folders.items():
+        names.sort(key=partial(_number, root / folder))
     if not folders:
         raise ValueError(f"{root}: no images below it; the layout expected is {LAYOUT}")
     contents = (
