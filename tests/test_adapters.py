@@ -313,6 +313,13 @@ def test_a_hazardous_dtype_warns_once_and_works(family, dtype):
     assert reconstruct(vae, video)[0].isfinite().all()
 
 
+@pytest.mark.parametrize("case", [case for case in CASES if case.family not in TRANSFORMS], ids=str)
+@pytest.mark.filterwarnings("ignore:.*/tiny in float64")
+def test_a_network_computes_in_the_dtype_that_was_asked_for(case):
+    parameters = list(plugins.find("adapters", case.family).tiny(dtype=torch.float64).model.parameters())
+    assert {parameter.dtype for parameter in parameters} == {torch.float64}
+
+
 def test_mochi_keeps_its_fourier_features_in_float32():
     """Fed in bfloat16, 8-bit pixels lose half of the latent; the features must see them in float32."""
     case = Case("mochi")

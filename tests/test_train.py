@@ -275,6 +275,24 @@ def test_lpips_is_computed_where_the_videos_are(monkeypatch: pytest.MonkeyPatch)
     assert network.weight.device == frames.device
 
 
+def test_a_run_killed_while_it_writes_its_only_checkpoint_anew_keeps_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder, remove = state.checkpoint_folder(tmp_path, 4), state.shutil.rmtree
+    state.write(folder, {}, {"w": torch.zeros(1)}, {"step": 4})
+
+    def killed_once_it_is_removed(path: Path, ignore_errors: bool = False) -> None:
+        if path.exists():
+            remove(path)
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(state.shutil, "rmtree", killed_once_it_is_removed)
+    with pytest.raises(KeyboardInterrupt):
+        state.write(folder, {}, {"w": torch.ones(1)}, {"step": 4})
+    assert state.checkpoints(tmp_path) == [folder]
+    assert state.read(folder) == {"step": 4}
+
+
 def test_a_strip_shows_references_above_reconstructions() -> None:
     reference, reconstruction = torch.zeros(1, 3, 9, 4, 6), torch.ones(1, 3, 9, 4, 6)
     image = strip(reference, reconstruction)

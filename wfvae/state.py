@@ -67,10 +67,14 @@ def checkpoints(run: Path) -> list[Path]:
 
 
 def write(folder: Path, config: dict[str, Any], weights: dict[str, Tensor], training: dict[str, Any]) -> None:
-    """One checkpoint; the folder appears under its name only when everything in it is on disk."""
+    """One checkpoint; the folder appears under its name only when everything in it is on disk.
+
+    An older one of that name makes room by a change of name and is removed last: it may be the only one of the run.
+    """
     folder.parent.mkdir(parents=True, exist_ok=True)
-    draft = folder.with_name(f".{folder.name}.{os.getpid()}")
-    shutil.rmtree(draft, ignore_errors=True)
+    draft, older = (folder.with_name(f".{folder.name}.{end}") for end in (os.getpid(), "older"))
+    for rest in (draft, older):
+        shutil.rmtree(rest, ignore_errors=True)
     draft.mkdir()
     (draft / "config.json").write_text(json.dumps(config, indent=2) + "\n")
     save_file({name: value.detach().contiguous().cpu() for name, value in weights.items()}, draft / WEIGHTS)
@@ -78,8 +82,10 @@ def write(folder: Path, config: dict[str, Any], weights: dict[str, Tensor], trai
     for file in draft.iterdir():
         with file.open("rb") as handle:
             os.fsync(handle.fileno())
-    shutil.rmtree(folder, ignore_errors=True)
+    if folder.exists():
+        folder.replace(older)
     draft.replace(folder)
+    shutil.rmtree(older, ignore_errors=True)
 
 
 def read(folder: Path) -> dict[str, Any]:
