@@ -10,6 +10,7 @@ import io
 import json
 from collections.abc import Callable, Sequence
 
+from vaebench import protocol
 from vaebench.results import Record, Score
 
 FORMATS = ("text", "markdown", "latex", "csv", "json")
@@ -183,13 +184,16 @@ def _plain(record: Record) -> dict[str, object]:
 
 
 def notes(records: Sequence[Record]) -> list[str]:
-    """What a reader of the table must know: each score's caution once, and why some rows mean nothing."""
+    """What a reader of the table must know: each score's caution once, the protocol's, and why some rows mean nothing."""
     said = {
         f"{name.partition('@')[0]}: {score.note}": None
         for record in records
         for name, score in record.scores.items()
         if score.note
     }
+    for name in dict.fromkeys(record.config.get("protocol", "default") for record in records):
+        if name != "default":
+            said |= dict.fromkeys(f"protocol {name}: {note}" for note in protocol.load(name).notes)
     if any(record.vae.get("weights") == "random" for record in records if record.suite != "efficiency"):
         said["(untrained): random weights; these scores prove the plumbing and say nothing of the VAE"] = None
     return list(said)
