@@ -149,7 +149,10 @@ def test_every_mode_of_a_family_is_measured_against_its_whole(name: str):
     found = record(name.replace("/", "-"))
     for mode in adapters.find(name).modes[1:]:
         assert found.scores[f"pixels_max@{mode}"].value >= 0
-        assert len(found.extra["profiles"][mode]["psnr_by_frame"]) == 9
+        curve = found.extra["profiles"][mode]["metrics"]["psnr"]
+        assert len(curve) == 9
+        change = np.mean(curve) - np.mean(found.extra["profiles"]["whole"]["metrics"]["psnr"])
+        assert found.scores[f"psnr@{mode}"].value == pytest.approx(change)  # the curve and the table are one thing
 
 
 def test_the_causal_cache_of_wfvae_costs_nothing_at_any_length_or_cut():

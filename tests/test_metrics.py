@@ -71,6 +71,20 @@ def test_a_batch_scores_as_its_clips_one_by_one(name: str) -> None:
     assert metric.reduce(together.numpy()) == pytest.approx(float(alone.mean()))
 
 
+@pytest.mark.parametrize(("name", "curve"), [("psnr", 5), ("ssim", 5), ("flicker", 4)])
+def test_the_score_of_a_clip_is_the_mean_of_its_frames_and_a_frame_is_scored_alone(name: str, curve: int) -> None:
+    metric = PIXELS[name].build("cpu")
+    reference, reconstruction = pair(2, 3, 5, 20, 28)
+    reconstruction[:, :, 3] = reference[:, :, 3]  # one frame is exact
+    frames = metric.by_frame(reference, reconstruction)
+    assert frames.shape == (2, curve)
+    assert torch.allclose(frames.mean(dim=1), metric.measure(reference, reconstruction))
+    if name != "flicker":  # which scores the steps
+        alone = metric.measure(reference[:, :, 3:4], reconstruction[:, :, 3:4])
+        assert torch.allclose(frames[:, 3], alone)
+        assert (frames[:, 3] == frames.max(dim=1).values).all()
+
+
 @pytest.mark.parametrize("name", PIXELS)
 def test_scores_do_not_depend_on_the_layout_in_memory_and_leave_the_videos_alone(name: str) -> None:
     metric = PIXELS[name].build("cpu")

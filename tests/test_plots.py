@@ -49,7 +49,7 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
                 costs[f"{half}_peak_bytes@{case}"] = Score((1 + i) * 2.0**30, "bytes", "lower", 1)
         results.write(record("efficiency", "toy-device", name, costs), folder, {})
         changes = {"psnr@whole": Score(30.0, "dB", "higher", 8)}
-        profiles: dict = {"whole": {"psnr_by_frame": [30.0] * 33}}
+        profiles: dict = {"whole": {"metrics": {"psnr": [30.0] * 33}}}
         curves: dict = {
             "lengths": [5, 17, 33],
             "whole": {"psnr": [None, 30.0, 30.0], "bytes": [1e8, 3e8, 6e8]},
@@ -59,7 +59,7 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
             changes[f"psnr@{label}"] = Score(off, "dB", "higher", 8, 0.1, off - 0.2, off + 0.2, signed=True)
             changes[f"pixels_max@{label}"] = Score(abs(off), "", "lower", 8)
             profiles[label] = {"by_frame": [0.01 * (t % 16 == 0) for t in range(33)], "by_step": [0.01] * 32,
-                               "by_row": [0.001] * 256, "by_column": [0.001] * 256, "psnr_by_frame": [29.0] * 33}  # fmt: skip
+                               "by_row": [0.001] * 256, "by_column": [0.001] * 256, "metrics": {"psnr": [29.0] * 33}}  # fmt: skip
             curves[label] = {"psnr": [None, 29.5, 29.0], "bytes": [1e8, 1e8, 1e8]}
         results.write(
             record("blockwise", "clips-33x256", name, changes, {"profiles": profiles, "by_length": curves}, weights),
@@ -88,7 +88,7 @@ def test_every_figure_and_table_is_written_and_twice_the_same_bytes(root: Path, 
         "cost_bars",
         "degradation",
         "seam_profile",
-        "psnr_by_frame",
+        "by_frame",
         "by_length",
         "subbands",
     }
@@ -147,7 +147,7 @@ def test_each_number_of_frames_has_its_own_bars(root: Path):
     assert "65 frames at 256x256, float32" in said["cost_bars-toy-device-float32-65"]
 
 
-@pytest.mark.parametrize("name", ["per_clip", "degradation", "seam_profile", "psnr_by_frame", "by_length"])
+@pytest.mark.parametrize("name", ["per_clip", "degradation", "seam_profile", "by_frame", "by_length"])
 def test_untrained_vaes_are_marked_where_quality_is_shown(root: Path, name: str):
     said = " | ".join(texts(root, name).values())
     assert f"{UNTRAINED} (untrained)" in said

@@ -19,7 +19,11 @@ Better = Literal["higher", "lower", "neither"]
 
 
 class Metric(Protocol):
-    """`build` raises `vaebench.weights.Unavailable` where a weight file is missing: the score is then absent, with the reason."""
+    """`build` raises `vaebench.weights.Unavailable` where a weight file is missing: the score is then absent, with the reason.
+
+    A metric whose score of a clip is a mean over frames, or over steps between them, may also offer
+    `by_frame(reference, reconstruction) -> (B, T)`, and `measure` is its mean: the blockwise suite draws the curve.
+    """
 
     unit: str  # "dB", "" for a pure number
     better: Better

@@ -34,9 +34,13 @@ class LPIPS:
     def __init__(self, network: nn.Module, smallest: int) -> None:
         self.network, self.smallest = network, smallest
 
-    @torch.inference_mode()
     def measure(self, reference: Video, reconstruction: Video) -> Tensor:
         """float32 (B, 3, T, H, W) in 0..1, twice -> float64 (B,), 0 for equal videos."""
+        return self.by_frame(reference, reconstruction).mean(dim=1)
+
+    @torch.inference_mode()
+    def by_frame(self, reference: Video, reconstruction: Video) -> Tensor:
+        """The same -> float64 (B, T), a distance a frame."""
         check(reference, reconstruction, side=self.smallest)
         batch, _, frames, height, width = reference.shape
         a, b = (video.transpose(1, 2).flatten(0, 1) for video in (reference, reconstruction))  # (B*T, 3, H, W)
@@ -46,7 +50,7 @@ class LPIPS:
                 self.network(x, y, normalize=True).flatten()  # the package takes 0..1 to -1..1
                 for x, y in zip(a.split(images), b.split(images), strict=True)
             ]
-        return torch.cat(distances).double().view(batch, frames).mean(dim=1)
+        return torch.cat(distances).double().view(batch, frames)
 
     def reduce(self, statistics: NDArray) -> float:
         """(N,) -> mean LPIPS."""

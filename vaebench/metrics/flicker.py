@@ -29,10 +29,14 @@ class Flicker:
 
     def measure(self, reference: Video, reconstruction: Video) -> Tensor:
         """float32 (B, 3, T, H, W) in 0..1, T >= 2, twice -> float64 (B,) in 8-bit levels."""
+        return self.by_frame(reference, reconstruction).mean(dim=1)
+
+    def by_frame(self, reference: Video, reconstruction: Video) -> Tensor:
+        """The same -> float64 (B, T - 1), from each frame to the next."""
         check(reference, reconstruction, frames=self.min_frames)
         error = reconstruction - reference  # the difference of differences is the difference of errors
         change = (error[:, :, 1:] - error[:, :, :-1]).abs_()  # (B, 3, T-1, H, W)
-        return 255 * change.mean(dim=(3, 4)).double().mean(dim=(1, 2))
+        return 255 * change.mean(dim=(3, 4)).double().mean(dim=1)
 
     def reduce(self, statistics: NDArray) -> float:
         """(N,) -> 8-bit levels."""

@@ -36,9 +36,12 @@ class PSNR:
 
     def measure(self, reference: Video, reconstruction: Video) -> Tensor:
         """float32 (B, 3, T, H, W) in 0..1, twice -> float64 (B,) in dB."""
+        return self.by_frame(reference, reconstruction).mean(dim=1)
+
+    def by_frame(self, reference: Video, reconstruction: Video) -> Tensor:
+        """The same -> float64 (B, T), a PSNR a frame."""
         check(reference, reconstruction)
-        mse = (reference - reconstruction).square_().mean(dim=(1, 3, 4))  # (B, T)
-        return decibels(mse).mean(dim=1)
+        return decibels((reference - reconstruction).square_().mean(dim=(1, 3, 4)))
 
     def reduce(self, statistics: NDArray) -> float:
         """(N,) -> dB."""

@@ -38,6 +38,10 @@ class SSIM:
 
     def measure(self, reference: Video, reconstruction: Video) -> Tensor:
         """float32 (B, 3, T, H, W) in 0..1, H and W >= 11, twice -> float64 (B,), 1 for equal videos."""
+        return self.by_frame(reference, reconstruction).mean(dim=1)
+
+    def by_frame(self, reference: Video, reconstruction: Video) -> Tensor:
+        """The same -> float64 (B, T), an SSIM a frame."""
         check(reference, reconstruction, side=TAPS)
         height, width = reference.shape[-2:]
         a, b = reference.reshape(-1, height, width), reconstruction.reshape(-1, height, width)
@@ -46,7 +50,7 @@ class SSIM:
         # float64 on a GPU: the multiplications there may be set to TF32, whose 10 bits would swamp a variance
         dtype = torch.float32 if on_cpu else torch.float64
         means = [_ssim(x.to(dtype), y.to(dtype)) for x, y in zip(a.split(planes), b.split(planes), strict=True)]
-        return torch.cat(means).double().view(len(reference), -1).mean(dim=1)
+        return torch.cat(means).double().view(reference.shape[:3]).mean(dim=1)
 
     def reduce(self, statistics: NDArray) -> float:
         """(N,) -> mean SSIM."""

@@ -104,23 +104,32 @@ def _seam_profile(record: Record, profiles: dict[str, Any]) -> Figure:
     return figure
 
 
-def psnr_by_frame(root: Path, style: str) -> Iterator[tuple[str, Figure]]:
-    """PSNR against the reference at each frame: the first frame, the phase within a piece, the last.
-
-    Of frames as the VAE gives them, neither clamped nor rounded: not the tables' PSNR, which is of 8-bit frames.
-    """
+def by_frame(root: Path, style: str) -> Iterator[tuple[str, Figure]]:
+    """Every metric at each frame, mean over clips: the first frame, the phase within a piece, the last."""
     for record in _records(root):
-        figure, axes = plt.subplots(figsize=(7, 3.6))
-        looks = _style.look(list(record.extra["profiles"]))
-        for mode, profile in record.extra["profiles"].items():
-            line = "-" if mode == "whole" else "--"
-            axes.plot(profile["psnr_by_frame"], line, label=mode, lw=2.4 if mode == "whole" else 1.2,
+        if record.extra["profiles"]["whole"]["metrics"]:
+            yield _stem("by_frame", record), _by_frame(record)
+
+
+def _by_frame(record: Record) -> Figure:
+    profiles = record.extra["profiles"]
+    names = list(profiles["whole"]["metrics"])
+    figure, grid = plt.subplots(1, len(names), figsize=(5.2 * len(names), 3.6), squeeze=False)
+    looks = _style.look(list(profiles))
+    frames = max(len(values) for values in profiles["whole"]["metrics"].values())
+    for axes, name in zip(grid[0], names, strict=True):
+        for mode, profile in profiles.items():
+            values = profile["metrics"][name]
+            # a step between two frames is drawn at the later one
+            axes.plot(range(frames - len(values), frames), values, "-" if mode == "whole" else "--", label=mode,
+                      lw=2.4 if mode == "whole" else 1.2,
                       color="black" if mode == "whole" else looks[mode]["color"])  # fmt: skip
+        unit = record.scores[f"{name}@whole"].unit
         axes.set_xlabel("frame")
-        axes.set_ylabel("PSNR of unrounded frames [dB]")
-        axes.set_title(f"{_style.vae_name(record)}, {record.setting}", loc="left", fontsize="medium")
-        axes.legend(fontsize="small")
-        yield _stem("psnr_by_frame", record), figure
+        axes.set_ylabel(f"{name.upper()}{f' [{unit}]' if unit else ''}")
+    grid[0][0].legend(fontsize="small")
+    figure.suptitle(f"{_style.vae_name(record)}, {record.setting}", fontsize="small")
+    return figure
 
 
 def by_length(root: Path, style: str) -> Iterator[tuple[str, Figure]]:
@@ -157,4 +166,4 @@ def _by_length(record: Record, curves: dict[str, Any]) -> Figure:
     return figure
 
 
-FIGURES = (degradation, seam_profile, psnr_by_frame, by_length)
+FIGURES = (degradation, seam_profile, by_frame, by_length)

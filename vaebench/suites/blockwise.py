@@ -70,7 +70,7 @@ class Pieces:
 
 class Blockwise:
     name = "blockwise"
-    version = 2
+    version = 3
     needs_weights = True
 
     def __init__(self, config: RunConfig, chosen: Options) -> None:
@@ -139,14 +139,16 @@ class Blockwise:
         with peak_memory(self.device) as peak, stopwatch(self.device) as elapsed:
             reconstruction, latent = _reconstruct(vae, reference)
         seen, got = to_score(reference), to_score(reconstruction)
-        kept = {
-            name: metric.measure(seen, got)[0].cpu().numpy()
-            for name, metric in self.metrics.items()
-            if seen.shape[2] >= getattr(metric, "min_frames", 1)
-        }
-        # per frame, unrounded: a mode may differ from the whole by less than the 8-bit grid can show
-        mse = (reference - reconstruction).square().mean(dim=(0, 1, 3, 4)).double().cpu().numpy() / 4
-        cost = {"seconds": np.float64(elapsed.seconds), "frame_mse": mse}
+        kept: dict[str, Any] = {}
+        for name, metric in self.metrics.items():
+            if seen.shape[2] < getattr(metric, "min_frames", 1):
+                continue
+            if by_frame := getattr(metric, "by_frame", None):
+                kept[f"{name}_by_frame"] = by_frame(seen, got)[0].cpu().numpy()
+                kept[name] = kept[f"{name}_by_frame"].mean()
+            else:
+                kept[name] = metric.measure(seen, got)[0].cpu().numpy()
+        cost = {"seconds": np.float64(elapsed.seconds)}
         cost["bytes"] = np.float64(peak.above_bytes if self.memory_is_known else "nan")
         return reconstruction, latent, {f"{name}@{label}": value for name, value in {**kept, **cost}.items()}
 
@@ -202,16 +204,21 @@ class Blockwise:
         return {}
 
     def extra(self, statistics: Mapping[str, Statistics]) -> dict[str, Any]:
-        """Profiles of the difference over frames, rows and columns; PSNR by frame; PSNR by clip length."""
+        """Profiles of the difference over frames, rows and columns; every metric by frame, and by length of the clip."""
         longest = self._longest(statistics)
-        profiles: dict[str, Any] = {"whole": {"psnr_by_frame": _psnr_by_frame(stack(longest, "frame_mse@whole"))}}
+        profiles: dict[str, Any] = {"whole": {"metrics": self._by_frame(longest, "whole")}}
         for label in _labels(statistics):
             profiles[label] = {
                 name: _plain(np.sqrt(np.mean(stack(longest, f"{name}@{label}"), axis=0)))
                 for name in ("by_frame", "by_row", "by_column", "by_step")
             }
-            profiles[label]["psnr_by_frame"] = _psnr_by_frame(stack(longest, f"frame_mse@{label}"))
+            profiles[label]["metrics"] = self._by_frame(longest, label)
         return {"profiles": profiles, "by_length": self._by_length(statistics)}
+
+    def _by_frame(self, longest: Mapping[str, Statistics], label: str) -> dict[str, list[float]]:
+        """Mean over clips of the metrics that score single frames, or the steps between them."""
+        own = [name for name, metric in self.metrics.items() if hasattr(metric, "by_frame")]
+        return {name: _plain(stack(longest, f"{name}_by_frame@{label}").mean(axis=0)) for name in own}
 
     def _by_length(self, statistics: Mapping[str, Statistics]) -> dict[str, Any]:
         lengths = sorted({int(kept["length"]) for kept in statistics.values()})
@@ -341,14 +348,6 @@ def _mean(group: list[Statistics], name: str) -> float | None:
 
 def _claims(spec: VAESpec, label: str) -> bool:
     return label in spec.lossless_modes or (label.startswith("pieces-") and "streamed" in spec.lossless_modes)
-
-
-def _psnr_by_frame(mse: NDArray) -> list[float]:
-    """(N, T) mean squared errors on 0..1 -> T mean PSNRs in dB; 100 dB where a frame is exact.
-
-    Of frames as the VAE gives them, neither clamped nor rounded: not the metric psnr, which scores 8-bit frames.
-    """
-    return _plain(-10 * np.log10(np.maximum(mse, 1e-10)).mean(axis=0))
 
 
 def _plain(values: NDArray) -> list[float]:
