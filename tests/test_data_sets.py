@@ -62,6 +62,10 @@ def test_kinetics_takes_its_labels_from_csv_or_folder(video: Path, tmp_path: Pat
     }
     source = build("kinetics400", root, manifest=table(tmp_path / "val.csv", row))
     assert [(clip.id, clip.label) for clip in source] == [("_4YTwq0-73Y_000109_000119", "air drumming")]
+    for wrong in ("", "inf", "1:49"):
+        broken = table(tmp_path / "broken.csv", {**row, "time_start": wrong})
+        with pytest.raises(ValueError, match=f"Kinetics-400: time_start '{wrong}' and time_end '119' of _4YTwq0-73Y"):
+            build("kinetics400", root, manifest=broken)
 
 
 def test_panda_names_its_clips_by_video_however_they_were_fetched(video: Path, tmp_path: Path) -> None:

@@ -34,5 +34,9 @@ def build(config: RunConfig) -> Files:
 
 
 def _clips(row: dict[str, str]) -> Iterable[tuple[str, str]]:
-    start, end = (int(float(row[column])) for column in ("time_start", "time_end"))
+    try:
+        start, end = (int(float(row[column])) for column in ("time_start", "time_end"))
+    except (ValueError, OverflowError):
+        times = f"time_start {row['time_start']!r} and time_end {row['time_end']!r}"
+        raise ValueError(f"Kinetics-400: {times} of {row['youtube_id']} should be seconds") from None
     return [(f"{row['youtube_id']}_{start:06d}_{end:06d}", row["label"])]
