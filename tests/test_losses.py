@@ -25,6 +25,10 @@ DTYPES = {torch.float64: 1e-6, torch.float32: 2e-5}
 HAAR = ("wavelet_transform",)
 
 
+def test_there_is_a_golden_file_of_the_whole_objective() -> None:
+    assert goldens(lambda m: m.get("kind") == "loss" and "wfvae" in m.get("format", ""))
+
+
 def discriminator(golden: Golden, dtype: torch.dtype) -> PatchDiscriminator3D:
     net = PatchDiscriminator3D(dropout=0.0)
     net.load_state_dict(rebuild(net.state_dict(), golden.metadata.get("weights_salt", "")))

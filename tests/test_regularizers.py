@@ -27,6 +27,12 @@ WHOLE = goldens(lambda m: "dlcr" in m.get("what", ""))
 SSVAE = LCRConfig(weight=0.02)
 
 
+def test_there_are_golden_files_of_both_and_of_the_whole_loss() -> None:
+    assert LCR
+    assert LMR
+    assert WHOLE
+
+
 def config_of(golden: Golden) -> LCRConfig:
     given = json.loads(golden.metadata["lcr_config"])
     return LCRConfig(

@@ -41,6 +41,14 @@ def assert_close(found: Tensor, expected: Tensor, dtype: torch.dtype) -> None:
     torch.testing.assert_close(found, expected, rtol=0, atol=TOLERANCE[dtype])
 
 
+def test_there_are_golden_files_of_every_layout() -> None:
+    configs = [WFVAEConfig.from_official(golden.json("config")) for golden in goldens(is_model)]
+    found = {(name, getattr(c, name)) for c in configs for name in ("norm", "interpolation", "temporal_compression")}
+    assert found >= {("norm", "layernorm"), ("norm", "groupnorm"), ("interpolation", "trilinear")}
+    assert found >= {("interpolation", "nearest"), ("temporal_compression", 4), ("temporal_compression", 8)}
+    assert {"per-frame", "none"} <= {c.attention for c in configs}
+
+
 @pytest.mark.parametrize(
     ("dtype", "grad"),
     [(torch.float64, False), (torch.float32, False), (torch.float64, True)],
