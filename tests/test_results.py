@@ -116,3 +116,14 @@ def test_the_best_row_stands_first_and_the_untrained_are_marked():
     assert [row[0] for row in rows] == ["toy/tiny (untrained)", "pool/4x8x8"]
     assert rows[0][-2] == "—"
     assert any("random weights" in note for note in tables.notes([better]))
+
+
+def test_a_caution_is_said_once_with_its_scores_and_names_its_vaes_where_it_is_not_about_all():
+    def costs(name: str, **notes: str) -> results.Record:
+        scores = {f"{score}@float32 5x64": Score(1.0, "s", "lower", 8, note=note) for score, note in notes.items()}
+        return replace(RECORD, vae={**RECORD.vae, "name": name}, scores=scores)
+
+    rounded, all_of_them = "5x64 is run as 8x64, the next legal shape", "measured once"
+    one = costs("toy/one", encode_s=rounded, decode_s=rounded, load_s=all_of_them)
+    two = costs("toy/two", encode_s="", decode_s="", load_s=all_of_them)
+    assert tables.notes([one, two]) == [f"encode_s, decode_s of toy/one: {rounded}", f"load_s: {all_of_them}"]

@@ -185,12 +185,16 @@ def _plain(record: Record) -> dict[str, object]:
 
 def notes(records: Sequence[Record]) -> list[str]:
     """What a reader of the table must know: each score's caution once, the protocol's, and why some rows mean nothing."""
-    said = {
-        f"{name.partition('@')[0]}: {score.note}": None
-        for record in records
-        for name, score in record.scores.items()
-        if score.note
-    }
+    cautions: dict[str, tuple[dict[str, None], dict[str, None]]] = {}  # note -> the scores and the VAEs that it is about
+    for record in records:
+        for name, score in record.scores.items():
+            if score.note:
+                about, whose = cautions.setdefault(score.note, ({}, {}))
+                about[name.partition("@")[0]] = whose[record.vae.get("name", record.name)] = None
+    said: dict[str, None] = {}
+    for note, (about, whose) in cautions.items():
+        who = f" of {', '.join(whose)}" if len(whose) < len(records) else ""
+        said[f"{', '.join(about)}{who}: {note}"] = None
     for name in dict.fromkeys(record.config.get("protocol", "default") for record in records):
         if name != "default":
             said |= dict.fromkeys(f"protocol {name}: {note}" for note in protocol.load(name).notes)
