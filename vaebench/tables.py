@@ -185,7 +185,8 @@ def _plain(record: Record) -> dict[str, object]:
 
 def notes(records: Sequence[Record]) -> list[str]:
     """What a reader of the table must know: each score's caution once, the protocol's, and why some rows mean nothing."""
-    cautions: dict[str, tuple[dict[str, None], dict[str, None]]] = {}  # note -> the scores and the VAEs that it is about
+    # note -> the scores and the VAEs that it is about, in order
+    cautions: dict[str, tuple[dict[str, None], dict[str, None]]] = {}
     for record in records:
         for name, score in record.scores.items():
             if score.note:
