@@ -55,6 +55,12 @@ def test_a_shard_is_listed_before_the_next_is_opened(video: Path, tmp_path: Path
         next(clips)
 
 
+def test_two_videos_of_one_key_are_refused_and_not_taken_for_one(video: Path, tmp_path: Path) -> None:
+    pack(tmp_path / "00000.tar", {"a.mp4": video.read_bytes(), "a.json": b"{}", "a.webm": video.read_bytes()})
+    with pytest.raises(ValueError, match=r"00000\.tar:a\.webm: an earlier video of this shard has its key"):
+        list(build("shards", tmp_path))
+
+
 def test_a_shard_that_is_cut_off_is_named(video: Path, tmp_path: Path) -> None:
     content = pack(tmp_path / "00000.tar", {"a.mp4": video.read_bytes()}).read_bytes()
     (tmp_path / "00000.tar").write_bytes(content[:2000])

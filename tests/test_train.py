@@ -306,7 +306,7 @@ def test_recipes_are_found_beside_the_package() -> None:
     assert Path(training.RECIPES, "stage1.yaml").is_file()
 
 
-def test_scores_of_several_runs_are_drawn_against_the_step(tmp_path: Path) -> None:
+def test_scores_of_several_runs_are_drawn_against_the_step(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for name, level in (("a", 20.0), ("b", 25.0)):
         (tmp_path / "runs" / name).mkdir(parents=True)
         (tmp_path / "runs" / name / "scores.csv").write_text(f"step,psnr,ssim\n10,{level},0.5\n20,{level + 1},0.6\n")
@@ -315,6 +315,9 @@ def test_scores_of_several_runs_are_drawn_against_the_step(tmp_path: Path) -> No
     text = files[0].read_text()
     assert all(word in text for word in ("PSNR (dB)", "training step", ">a<", ">b<"))
     assert _training.read_scores(tmp_path / "runs" / "b") == ([10, 20], {"psnr": [25.0, 26.0], "ssim": [0.5, 0.6]})
+    monkeypatch.chdir(tmp_path / "runs" / "b")
+    (here, _) = _training.draw([Path()], tmp_path / "here", ("svg",))
+    assert ">b<" in here.read_text()
     with pytest.raises(ValueError, match="no run with validation scores"):
         list(_training.draw([tmp_path / "out"], tmp_path / "out"))
 

@@ -38,11 +38,15 @@ class Shards:
     size: int
 
     def __iter__(self) -> Iterator[Clip]:
-        """ValueError naming a shard that is no tar or is cut off."""
+        """ValueError naming a shard that is no tar, is cut off, or has two videos of one key."""
         for shard in self.shards:
             path = self.root / shard
+            keys: set[PurePosixPath] = set()
             for name, offset, length in _members(path):
                 key = PurePosixPath(shard).with_suffix("") / PurePosixPath(name).with_suffix("")
+                if key in keys:  # results are kept by it
+                    raise ValueError(f"{path}:{name}: an earlier video of this shard has its key; rename one of them")
+                keys.add(key)
                 load = partial(_load, path, name, offset, length, self.num_frames, self.size)
                 yield Clip(id=key.as_posix(), fps=0.0, load=_files.below(self.root, load), file=f"{shard}:{name}")
 

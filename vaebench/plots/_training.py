@@ -50,7 +50,7 @@ def draw(
                     axes.plot(
                         steps,
                         values[metric],
-                        label=run.name,
+                        label=run.resolve().name,
                         color=_style.COLOURS[i % len(_style.COLOURS)],
                         marker=_style.MARKERS[i % len(_style.MARKERS)],
                         markersize=4,
