@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import sys
 from pathlib import Path
 from types import SimpleNamespace
@@ -85,6 +86,17 @@ def test_the_record_says_how_latents_were_standardised(words: list[str], scale: 
     latents = found.extra["latents"]
     assert len(latents["shift"]) == 3
     assert latents["scale"] == scale if scale else len(set(latents["scale"])) == 1 != latents["scale"][0]
+
+
+def test_windows_that_are_left_out_are_counted_where_the_user_looks(
+    sky: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = ["tier=0", "size=32", "windows=2", "device=cpu", "vaes=[pool/4x8x8]", "data=skytimelapse", f"root={sky}"]
+    assert cli.main(["run", "--suite", "diffusability", *words]) == 0
+    assert "2 windows that could not be read are left out" in capsys.readouterr().err
+    (file,) = Path("results/diffusability").rglob("pool-4x8x8.json")
+    assert [line[:11] for line in results.read(file).extra["latents"]["left_out"]] == ["07/07_2 0: ", "07/07_2 1: "]
+    assert str(sky) not in file.read_text().replace(json.dumps(str(sky)), "")  # but for the setting that was given
 
 
 @pytest.mark.parametrize(("data", "guidance"), [("ucf101", 7.0), ("skytimelapse", 1.0), ("bundle", 1.0)])

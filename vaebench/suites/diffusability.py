@@ -421,10 +421,14 @@ def _of_latents(kept: Statistics) -> dict[str, Score]:
     space = _latent_statistics.slope(*kept["space"])
     frames = np.arange(1, len(kept["time"]))
     time = _latent_statistics.slope(frames, kept["time"][1:])
-    few = "" if n >= 256 else f"of {n} windows; 256 or more say it well"
+    said = [] if n >= 256 else [f"of {n} windows; 256 or more say it well"]
+    if lost := len(kept.get("left_out", ())):
+        said.append(
+            f"{lost} windows that could not be read are left out; `extra.latents.left_out` of the record says why"
+        )
     kl = Score(float(kept["kl"]), "nats", "neither", n) if "kl" in kept else None
     return {
-        "gaussian_loss": Score(float(kept["linear_loss"].mean()), "", "neither", n, note=few),
+        "gaussian_loss": Score(float(kept["linear_loss"].mean()), "", "neither", n, note="; ".join(said)),
         "effective_rank": Score(float(kept["effective_rank"]), "", "neither", n),
         "std_spread": Score(_spread(std), "", "neither", n, note="largest over smallest deviation of a channel"),
         "dead_channels": Score(float((std < _latent_statistics.DEAD * std.max()).sum()), "", "lower", n),
