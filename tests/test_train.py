@@ -121,9 +121,10 @@ def test_a_run_leaves_logs_scores_samples_and_checkpoints_and_goes_on(tmp_path: 
     assert list((run / "tensorboard").iterdir())
     assert state.best(run) == state.checkpoint_folder(run, 4)
     assert adapters.load(f"wfvae:{state.best(run)}").spec.parameters == _count(parse("smoke", []).model)
-    before = (run / "log.csv").read_text()
+    before, written = (run / "log.csv").read_text(), (run / "config.yaml").stat().st_mtime_ns
     assert train("smoke", [*SHORT, f"run={run}"]) == 0  # finished: nothing to do
     assert (run / "log.csv").read_text() == before
+    assert (run / "config.yaml").stat().st_mtime_ns == written
 
 
 def test_a_resumed_run_forgets_what_was_logged_after_its_checkpoint(tmp_path: Path) -> None:

@@ -172,12 +172,16 @@ def run(config: TrainConfig) -> int:
 def _claim(folder: Path, config: TrainConfig) -> None:
     """One folder, one configuration: a resumed run that silently changed would be neither of the two.
 
-    A run that stopped before its first checkpoint has no claim.
+    A run that stopped before its first checkpoint has no claim.  All processes of a run come here: one that goes on writes
+    nothing, so that none reads what another has half written.
     """
     text = yaml.safe_dump(json.loads(json.dumps(asdict(config))), sort_keys=False)
     file = folder / "config.yaml"
-    if state.checkpoints(folder) and file.is_file() and file.read_text() != text:
-        changed = sorted(line.strip() for line in set(text.splitlines()) - set(file.read_text().splitlines()))
+    before = file.read_text() if file.is_file() else ""
+    if before == text:
+        return
+    if before and state.checkpoints(folder):
+        changed = sorted(line.strip() for line in set(text.splitlines()) - set(before.splitlines()))
         raise ValueError(
             f"{folder} holds a run with another configuration ({', '.join(changed)}); choose another run=DIR"
         )
