@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 import torch
 
+import adapters
 from tests.sources import build as source
 from tests.sources import cut
 from vaebench import cli, results
@@ -168,6 +169,14 @@ def test_reals_are_the_windows_that_could_be_encoded(ucf: Path, monkeypatch: pyt
 
     subject: Any = SimpleNamespace(plan=plan, source=found, cache=SimpleNamespace(windows=encoded), vae=Same())
     assert len(made._reals(subject, range(0, 32))["real i3d"]) == 5
+
+
+@pytest.mark.parametrize("what", ["weights_digest", "config_digest"])
+def test_other_weights_or_another_config_have_latents_of_their_own(what: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    before = suite("tier=0").open("pool/4x8x8").key
+    assert suite("tier=0").open("pool/4x8x8").key == before
+    monkeypatch.setattr(adapters, what, lambda name, override: "other")
+    assert suite("tier=0").open("pool/4x8x8").key != before
 
 
 def test_a_window_that_is_loaded_again_shows_the_same_frames(ucf: Path) -> None:

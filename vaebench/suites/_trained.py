@@ -57,7 +57,7 @@ class Subject:
     """A VAE with its latents and its trained model, each made when it is first asked for."""
 
     vae: VideoVAE
-    digest: str  # of the VAE's weights
+    digest: str  # of the VAE's weights, and of the config beside them that it is built from
     source: VideoSource
     plan: Plan
     runs: Path

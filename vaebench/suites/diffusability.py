@@ -160,7 +160,7 @@ class Diffusability:
         dtype = getattr(torch, config.dtype or "float32")
         vae = adapters.load(name, weights=config.weights, device=self.device, dtype=dtype, mode=config.mode)
         plan = self._plan(vae.spec)
-        digest = adapters.weights_digest(name, config.weights)
+        digest = f"{adapters.weights_digest(name, config.weights)} {adapters.config_digest(name, config.weights)}"
         index = config.shard.partition("/")[0]
         may_train = config.shard == "auto" or index == "0"
         return Subject(vae, digest, self._source(plan), plan, Path(config.runs), self.device, may_train)
