@@ -132,10 +132,15 @@ def of_ones_own(base: VAESpec, path: str, **known: Any) -> VAESpec:
 
 
 def variant_of(path: str) -> str:
-    """What a checkpoint of one's own is called: the folder it lies in and its name, a/ckpt.pt -> a-ckpt; no other path."""
+    """What a checkpoint of one's own is called: the folder it lies in and its name, a/ckpt.pt -> a-ckpt; no other path.
+
+    Names that every run has tell no two of them apart: of a/checkpoints/step-8/diffusion_pytorch_model.safetensors they are
+    passed over, and it is a-step-8.
+    """
     place = Path(os.path.abspath(Path(path).expanduser()))
-    name = place.name if place.is_dir() else place.stem
-    return re.sub(r"[^A-Za-z0-9._-]+", "_", f"{place.parent.name}-{name}".strip("-"))
+    own = [*place.parent.parts[1:], place.name if place.is_dir() else place.stem]
+    telling = [part for part in own if part not in ("checkpoints", "diffusion_pytorch_model")]
+    return re.sub(r"[^A-Za-z0-9._-]+", "_", "-".join((telling or own)[-2:]))
 
 
 def untrained(build: Callable[[], Network], base: VAESpec) -> tuple[Network, VAESpec]:

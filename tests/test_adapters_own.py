@@ -154,6 +154,10 @@ def test_a_label_says_whose_weights_they_are_and_no_path():
     assert adapters.label("mochi", "mine.safetensors") == "mochi/1 (own weights)"
     assert adapters.label("pool/4x8x8", "mine.safetensors") == "pool/4x8x8"
     assert adapters.label("wfvae:nowhere/here/model.ckpt") == "wfvae/here-model"
+    for run in ("a", "b"):  # where training puts every run's checkpoints, and the two ways to name one
+        step = f"wfvae:runs/{run}/checkpoints/step-00000200"
+        for name in (step, f"{step}/diffusion_pytorch_model.safetensors"):
+            assert adapters.label(name) == f"wfvae/{run}-step-00000200"
 
 
 def test_an_untrained_network_goes_by_the_name_it_was_asked_for():

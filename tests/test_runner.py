@@ -103,6 +103,19 @@ def test_a_case_damaged_in_its_middle_is_measured_again_at_once(capsys: pytest.C
     assert "waiting" not in capsys.readouterr().err
 
 
+def test_two_checkpoints_of_one_name_are_refused(capsys: pytest.CaptureFixture[str]):
+    release, places = ROOT / "wfvae" / "weights", [Path(run, "ckpt", "last") for run in ("a", "b")]
+    for place in places:
+        place.mkdir(parents=True)
+        shutil.copy(release / "tiny.safetensors", place)
+        shutil.copy(release / "tiny.json", place / "config.json")
+    assert run(f"vaes=[wfvae:{places[0]},wfvae:{places[1]}]", "clips=1") == 2
+    said = "wfvae:a/ckpt/last and wfvae:b/ckpt/last would both be called wfvae/ckpt-last"
+    assert said in capsys.readouterr().err
+    assert run(f"vaes=[wfvae:{places[0]}]", "clips=1") == 0
+    assert record("bundle-5x32-first1", "wfvae-ckpt-last").name == "wfvae/ckpt-last"
+
+
 def test_another_config_beside_the_weights_starts_a_new_store():
     release, folder = ROOT / "wfvae" / "weights", Path("mine")
     folder.mkdir()

@@ -69,6 +69,7 @@ def run(config: RunConfig) -> Outcome:
     shard = _shard(config.shard)
     outcome = Outcome()
     chosen = _choose(config, suite, outcome)
+    _refuse_namesakes(chosen, config)
     source = _Listed.of(plugins.find("data", config.data).build(config), config.data)
     _check_writable(Path(config.results))
     _check_writable(Path(config.runs))
@@ -106,6 +107,16 @@ def _choose(config: RunConfig, suite: Suite, outcome: Outcome) -> list[str]:
         else:
             chosen.append(name)
     return chosen
+
+
+def _refuse_namesakes(names: list[str], config: RunConfig) -> None:
+    """ValueError for two VAEs whose records would have one name, and one of them no place."""
+    called: dict[str, str] = {}
+    for name in names:
+        label = adapters.label(name, config.weights)
+        if label in called:
+            raise ValueError(f"{called[label]} and {name} would both be called {label}: run one of them, or rename it")
+        called[label] = name
 
 
 @dataclass
