@@ -18,7 +18,7 @@ import torch
 from accelerate.state import AcceleratorState
 from safetensors.torch import load_file
 
-from tests.test_trainer import QUICK, SMALL, Doubled, Killed, Ramps, curve, trainer
+from tests.test_trainer import QUICK, SMALL, Doubled, Killed, curve, trainer
 from wfvae import WFVAE, WFVAEConfig, sharding, state
 from wfvae.batches import Sample
 from wfvae.regularizers import LCRConfig, LMRConfig
@@ -39,7 +39,7 @@ CUT = replace(QUICK, steps=3, batch=2, discriminator_start=0)
 EXACT = replace(QUICK, steps=4, discriminator_start=1, shard=True)
 
 
-class Mortal(Ramps):
+class Mortal(Doubled):
     """Whoever asks for clip 6 is killed: all processes of a run, in the same step."""
 
     def __getitem__(self, index: int) -> Sample:
@@ -102,21 +102,21 @@ def _one_of_two(rank: int, port: int, folder: str) -> None:
     )
     found.critic.eval()
     found.train()
-    torch.set_default_dtype(torch.float32)
     for name in ("undisturbed", "killed"):
-        clips, hooks = Mortal() if name == "killed" else Ramps(), Hooks(curve(logs.setdefault(name, {})))
+        clips, hooks = Mortal() if name == "killed" else Doubled(), Hooks(curve(logs.setdefault(name, {})))
         try:
             trainer(runs / name, EXACT, hooks=hooks, clips=clips).train()
         except Killed:
             torch.manual_seed(12345)  # nothing may hang on what the process did before
-            again = trainer(runs / name, EXACT, hooks=hooks)
+            again = trainer(runs / name, EXACT, hooks=hooks, clips=Doubled())
             held["killed"] = {"step": again.step}
             again.train()
+    torch.set_default_dtype(torch.float32)
     AcceleratorState._reset_state(reset_partial_state=False)  # accelerate keeps the precision of the first run
     torch.distributed.barrier()
     later = trainer(
         runs / "later",
-        replace(EXACT, steps=2, precision="bf16", freeze_encoder=True),
+        replace(EXACT, steps=1, precision="bf16", freeze_encoder=True),
         hooks=Hooks(curve(logs.setdefault("later", {}))),
     )
     start_from(later, state.checkpoint_folder(runs / "undisturbed", 4), refresh_discriminator=False)
@@ -230,11 +230,11 @@ def test_a_sharded_checkpoint_is_an_official_file_and_trains_on_in_one_process(r
 
 
 def test_a_later_sharded_stage_takes_weights_over_and_leaves_a_frozen_encoder(runs: Path) -> None:
-    before, after = end(runs / "undisturbed", 4), end(runs / "later", 2)
+    before, after = end(runs / "undisturbed", 4), end(runs / "later", 1)
     assert {value.dtype for value in after["model"].values()} == {torch.float32}
     for name, value in after["model"].items():
         if name.startswith("model.encoder"):
-            assert torch.equal(value, before["model"][name]), name
+            assert torch.equal(value, before["model"][name].float()), name
     moved = (after["model"]["model.decoder.conv_out.weight"] - before["model"]["model.decoder.conv_out.weight"]).abs()
     assert 0 < moved.max() < 2 * EXACT.learning_rate  # it started there: Adam's first step is no longer
     assert log_of(runs, "later")[1]["gradient_norm"] > 0

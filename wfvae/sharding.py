@@ -116,11 +116,12 @@ def whole(tree: Any, keep: bool) -> Any:
 @torch.no_grad()
 def part(value: Tensor, like: Tensor) -> Tensor:
     """Of a whole tensor, what this process keeps, cut and laid out in memory as `like`; all of it if `like` is not sharded."""
-    if is_part(like):
-        from torch.distributed.tensor import distribute_tensor
-
-        value = distribute_tensor(value.to(like.device).contiguous(), like.device_mesh, like.placements)
-    return torch.empty_like(like).copy_(value)
+    found = torch.empty_like(like)
+    if is_part(like):  # cut along the first axis, as `chunk` does; there may be nothing left for the last processes
+        mine, chunks = like.device_mesh.get_local_rank(), value.chunk(like.device_mesh.size())
+        value = chunks[mine] if mine < len(chunks) else value[:0]
+    local(found).copy_(value)
+    return found
 
 
 def parts(weights: Mapping[str, Tensor], module: nn.Module) -> dict[str, Tensor]:
