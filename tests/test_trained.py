@@ -38,6 +38,13 @@ def test_latents_made_in_another_way_lie_in_another_folder(other: dict[str, obje
     assert subject(PLAN, tmp_path).key != subject(replace(PLAN, **other), tmp_path).key  # type: ignore[arg-type]
 
 
+@pytest.mark.parametrize("edited", ["adapters/pool.py", "vaebench/data/_windows.py", "vaebench/latte/train.py"])
+def test_what_an_older_version_made_is_not_taken(edited: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    before, real = subject(PLAN, tmp_path).key, Path.read_bytes
+    monkeypatch.setattr(Path, "read_bytes", lambda file: real(file) + b"#" * file.as_posix().endswith(edited))
+    assert subject(PLAN, tmp_path).key != before
+
+
 def test_the_model_is_trained_on_the_gpu_that_was_asked_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     current: list[torch.device] = []
 

@@ -6,6 +6,8 @@ stopped loses at most what came after its last checkpoint, and a finished traini
 
 from __future__ import annotations
 
+import hashlib
+import inspect
 import random
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
@@ -94,7 +96,12 @@ class Subject:
         some = ("mode", "dtype", "frames", "size", "interval", "resize", "windows", "flips", "classes", "clips", "seed")
         facts = {name: plan[name] for name in some}
         return results.fingerprint(
-            {"vae": [asdict(self.spec), self.digest], "data": self.source.identity, "windows": facts}
+            {
+                "vae": [asdict(self.spec), self.digest],
+                "data": self.source.identity,
+                "windows": facts,
+                "code": code_digest(self.vae),
+            }
         )
 
     @cached_property
@@ -204,3 +211,24 @@ class Subject:
                     bar.set_postfix(mse=f"{report.mse.item():.4f}")
                 if main and report.step % config.checkpoint_every == 0 and report.step < config.steps:
                     look(report.ema, folder / f"samples-{report.step:07d}")
+
+
+def code_digest(vae: VideoVAE) -> str:
+    """sha256 of the source that latents and models come from: ours, and the module of a VAE from somebody else's package.
+
+    An edit anywhere there starts new folders; nothing that an older version encoded or trained is taken for this one's.
+    """
+    here = Path(__file__).parents[1]
+    files = [
+        here / "vae.py",
+        here / "video.py",
+        Path(__file__),
+        Path(_latents.__file__),
+        Path(inspect.getfile(type(vae))),
+    ]
+    for folder in (here / "data", here / "latte", here.parent / "adapters", here.parent / "wfvae"):
+        files += sorted(folder.rglob("*.py"))
+    digest = hashlib.sha256()
+    for file in files:
+        digest.update(file.read_bytes())
+    return digest.hexdigest()
