@@ -61,6 +61,13 @@ def test_the_model_is_trained_on_the_gpu_that_was_asked_for(tmp_path: Path, monk
         subject(PLAN, tmp_path, "cuda:1")._train(lambda ema, file: None)
 
 
+def test_a_model_of_another_precision_lies_in_another_folder(tmp_path: Path) -> None:
+    made = subject(PLAN, tmp_path)
+    before = made.folder
+    made.device = torch.device("cuda")  # where it is trained in bf16
+    assert made.folder != before
+
+
 def test_a_trained_model_is_read_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     made = subject(PLAN, tmp_path)
     made.folder.mkdir()

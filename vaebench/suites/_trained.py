@@ -154,6 +154,7 @@ class Subject:
             "held_out": sorted(self.held_out),
             "latte": asdict(self.latte),
             "train": {**asdict(self.plan.train), "checkpoint_every": None, "micro_batch": None},
+            "device": self.device.type,  # a GPU trains in bf16, a processor in float32
         }
         return self.runs / f"latte-{results.fingerprint(facts)}"
 
