@@ -88,7 +88,8 @@ def plain_log(axis: Axis, few: bool = False) -> None:
 
     low, high = axis.get_view_interval()
     wide = high / max(low, 1e-30) > (30 if few else 300)
-    axis.set_major_locator(LogLocator(subs=(1.0,) if wide else (1.0, 3.0) if few else (1.0, 2.0, 5.0)))
+    subs = (1.0,) if wide else (1.0, 3.0) if few else (1.0, 2.0, 5.0)
+    axis.set_major_locator(LogLocator(subs=subs, numticks=5 if few and wide else None))
     axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
     axis.set_minor_locator(NullLocator())
     axis.set_minor_formatter(NullFormatter())
@@ -97,9 +98,10 @@ def plain_log(axis: Axis, few: bool = False) -> None:
 def label_points(
     axes: Axes, xs: list[float], ys: list[float], labels: list[str], radii: list[float] | None = None
 ) -> None:
-    """A label beside each point (of these radii, in typographic points), moved until no two of them overlap."""
+    """A label beside each point (of these radii, in typographic points), moved until none leaves the axes or overlaps another."""
     figure = axes.get_figure()
     assert figure is not None
+    figure.canvas.draw()  # the layout decides where the axes are
     placed: list[Any] = []
     order = sorted(range(len(xs)), key=lambda i: (ys[i], xs[i]))
     for i in order:
@@ -110,7 +112,8 @@ def label_points(
                 arrowprops={"arrowstyle": "-", "lw": 0.4, "color": "grey"} if abs(dy) > 10 else None,
             )  # fmt: skip
             box = text.get_window_extent(renderer=figure.canvas.get_renderer()).padded(1)  # type: ignore[attr-defined]
-            if not any(box.overlaps(other) for other in placed):
+            inside = axes.bbox.x0 <= box.x0 and box.x1 <= axes.bbox.x1
+            if inside and not any(box.overlaps(other) for other in placed):
                 placed.append(box)
                 break
             text.remove()

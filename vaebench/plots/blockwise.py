@@ -91,12 +91,15 @@ def _seam_profile(record: Record, profiles: dict[str, Any]) -> Figure:
         for mode, profile in profiles.items():
             values = np.array(profile[name])
             colour = looks[mode]["color"]
-            axes.plot(values, label=f"{mode} (max {values.max():.1e})", color=colour, lw=1.2,
+            axes.plot(values, label=mode, color=colour, lw=1.2,
                       marker=looks[mode]["marker"] if len(values) < 50 else None, ms=3)  # fmt: skip
         axes.set_xlabel(title)
         axes.set_ylabel("RMS difference")
         axes.set_ylim(bottom=0)
-        axes.legend(fontsize="x-small")
+    handles, _ = grid[0][0].get_legend_handles_labels()
+    most = {mode: max(profile["by_frame"]) for mode, profile in profiles.items()}
+    said = [f"{mode} (at most {most[mode]:.1e} in a frame)" for mode in profiles]
+    figure.legend(handles, said, loc="outside lower center", ncols=min(3, len(said)), fontsize="small")
     figure.suptitle(
         f"{_style.vae_name(record)}, {record.setting}: difference to whole inference, pixels in -1..1",
         fontsize="small",

@@ -14,7 +14,7 @@ from vaebench import published, results
 from vaebench.plots import _style
 from vaebench.results import Record
 
-GIB = 2**30
+UNITS = {"GiB": 2**30, "MiB": 2**20}
 AREA = 900.0  # points**2 of the largest bubble
 
 
@@ -30,10 +30,11 @@ def _value(record: Record, name: str, case: str) -> float | None:
 def bubbles(root: Path, style: str) -> Iterator[tuple[str, Figure]]:
     """PSNR against the throughput of encode and decode together, area = peak memory: measured here, one figure a case.
 
-    Trained VAEs alone: what random weights reconstruct says nothing.
+    Trained VAEs alone: what random weights reconstruct says nothing.  Nor is there a choice in `identity`, whose 59 dB would press
+    all others into one line.
     """
     records = results.read_all(root, "reconstruction")
-    quality = [r for r in records if _psnr(r) is not None and not _style.untrained(r)]
+    quality = [r for r in records if _psnr(r) is not None and not _style.untrained(r) and r.vae["family"] != "identity"]
     for device, costs in _by_setting(root).items():
         for case in dict.fromkeys(case for record in costs for case in _cases(record)):
             for setting in dict.fromkeys(record.setting for record in quality):
@@ -65,7 +66,7 @@ def _bubbles(drawn: list[tuple[Record, Record]], case: str, setting: str, device
         frames = (_value(cost, "encode_frames_per_s", case) or 0) * (_value(cost, "encode_s", case) or 0)
         xs.append(frames / seconds)
         ys.append(_psnr(quality) or 0)
-        memories.append(max(_value(cost, f"{half}_peak_bytes", case) or 0 for half in ("encode", "decode")) / GIB)
+        memories.append(max(_value(cost, f"{half}_peak_bytes", case) or 0 for half in ("encode", "decode")))
         labels.append(f"{cost.vae['name']} ({cost.vae['latent_channels']} ch)")
     figure, axes = plt.subplots(figsize=(7.2, 4.6))
     _scatter(axes, xs, ys, memories, labels, [cost.vae["family"] for _, cost in drawn])
@@ -79,9 +80,10 @@ def _scatter(
     axes: Axes, xs: list[float], ys: list[float], memories: list[float], labels: list[str], families: Sequence[str],
     *, hollow: bool = False,
 ) -> None:  # fmt: skip
-    """Bubbles whose area is memory in GiB, a label each and a legend of areas."""
+    """Bubbles whose area is memory in bytes, a label each and a legend of areas."""
     looks = _style.look(sorted(set(families)))
-    most = max(*memories, 1e-9)
+    most = max(memories)
+    unit = _unit(most)
     for x, y, memory, family in zip(xs, ys, memories, families, strict=True):
         colour = looks[family]["color"]
         face = "none" if hollow else colour
@@ -92,11 +94,18 @@ def _scatter(
     axes.set_xscale("log")
     axes.margins(0.2)
     _style.plain_log(axes.xaxis)
-    _style.label_points(axes, xs, ys, labels, radii)
     for share in (1.0, 0.3):
         area = max(AREA * share, 8.0)
-        axes.scatter([], [], s=area, color="grey", alpha=0.4, lw=0, label=f"{_round(most * share)} GiB")
+        axes.scatter(
+            [], [], s=area, color="grey", alpha=0.4, lw=0, label=f"{_round(most * share / UNITS[unit])} {unit}"
+        )
     axes.legend(title="peak memory", labelspacing=1.8, borderpad=1.2, loc="center left", bbox_to_anchor=(1.01, 0.5))
+    _style.label_points(axes, xs, ys, labels, radii)
+
+
+def _unit(most: float) -> str:
+    """In which a chart is readable whose largest memory is `most` bytes."""
+    return "GiB" if most >= UNITS["GiB"] else "MiB"
 
 
 def _round(value: float) -> str:
@@ -118,7 +127,7 @@ def _published_bubbles() -> Iterator[tuple[str, Figure]]:
         )
         xs.append(33 / seconds)
         ys.append(best[model].value)
-        memories.append(cost[model, "peak_mb"] / 1024)
+        memories.append(cost[model, "peak_mb"] * 2**20)
     figure, axes = plt.subplots(figsize=(7.2, 4.6))
     labels = [f"{model} {best[model].variant}".strip() for model in shown]
     _scatter(axes, xs, ys, memories, labels, shown, hollow=True)
@@ -143,10 +152,9 @@ def cost_bars(root: Path, style: str) -> Iterator[tuple[str, Figure]]:
 def _cost_bars(records: list[Record], sizes: list[int], grid: str, device: str) -> Figure:
     figure, row_of_axes = plt.subplots(1, 4, figsize=(13, 1.6 + 0.26 * len(records) * len(sizes)), sharey=True)
     panels = [("encode_s", "encode [s]", 1.0), ("decode_s", "decode [s]", 1.0)]
-    panels += [
-        ("encode_peak_bytes", "encode memory [GiB]", GIB),
-        ("decode_peak_bytes", "decode memory [GiB]", GIB),
-    ]
+    memories = ("encode_peak_bytes", "decode_peak_bytes")
+    unit = _unit(max((_at(r, name, grid, s) or 0.0 for name in memories for r in records for s in sizes), default=0.0))
+    panels += [(name, f"{name.partition('_')[0]} memory [{unit}]", UNITS[unit]) for name in memories]
     records = sorted(records, key=lambda record: _total(record, grid, sizes[0]))
     thickness = 0.8 / len(sizes)
     for axes, (name, title, divisor) in zip(row_of_axes, panels, strict=True):
@@ -168,7 +176,7 @@ def _cost_bars(records: list[Record], sizes: list[int], grid: str, device: str) 
         axes.set_xlabel(f"{title} (log scale)")
         axes.grid(axis="y", visible=False)
     row_of_axes[0].set_yticks(range(len(records)), [_name(record) for record in records])
-    row_of_axes[0].invert_yaxis()
+    row_of_axes[0].set_ylim(len(records) - 0.4, -0.6)
     if len(sizes) > 1:
         handles, labels = row_of_axes[0].get_legend_handles_labels()
         figure.legend(handles, labels, loc="outside lower center", ncols=len(sizes))
