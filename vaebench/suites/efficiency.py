@@ -243,10 +243,7 @@ def _scores(kept: Statistics) -> dict[str, Score]:
     for half in HALVES:
         times = kept[f"{half}_s"].astype(np.float64)
         low, high = _median_interval(times)
-        stderr = float(times.std(ddof=1) / np.sqrt(len(times))) if len(times) > 1 else None
-        add(
-            f"{half}_s", float(np.median(times)), "s", "lower", len(times), stderr=stderr, low=low, high=high, note=note
-        )
+        add(f"{half}_s", float(np.median(times)), "s", "lower", len(times), low=low, high=high, note=note)
         add(f"{half}_frames_per_s", frames / float(np.median(times)), "frames/s", "higher", len(times))
         add(f"{half}_clips_per_s", 1 / float(np.median(times)), "clips/s", "higher", len(times), note=note)
         add(f"{half}_peak_bytes", float(kept[f"{half}_above_bytes"]), "bytes", "lower")
