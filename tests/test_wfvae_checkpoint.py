@@ -65,6 +65,8 @@ def test_config_survives_the_official_spelling_and_back() -> None:
         ({"attention_type": "Linear"}, "attention_type"),
         ({"norm_type": "rmsnorm"}, "rmsnorm"),
         ({"base_channels": 0}, "base_channels=0"),
+        ({"base_channels": "128"}, "another type.*base_channels='128'"),
+        ({"scale": 0.18215}, r"another type.*scale=0\.18215"),
     ],
 )
 def test_a_config_that_was_never_published_is_refused(change: dict[str, object], message: str) -> None:

@@ -97,6 +97,14 @@ class WFVAEConfig:
         if unknown:
             raise ValueError(f"config.json has keys that WFVAEModel does not know: {', '.join(unknown)}")
         values = {**_OFFICIAL_DEFAULTS, **given}
+        kinds = {list: (list, tuple), float: (float, int)}
+        wrong = [
+            f"{key}={values[key]!r}"
+            for key, default in _OFFICIAL_DEFAULTS.items()
+            if not isinstance(values[key], kinds.get(type(default), type(default)))
+        ]
+        if wrong:
+            raise ValueError(f"config.json has values of another type than WFVAEModel takes: {', '.join(wrong)}")
         level_1 = tuple(values[f"l1_{key}"] for key in _LEVEL_KEYS)
         level_2 = tuple(values[f"l2_{key}"] for key in _LEVEL_KEYS)
         compression = {layout: r for r, layout in _LEVEL_1.items()}.get(level_1)
