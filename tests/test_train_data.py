@@ -178,6 +178,7 @@ def test_clips_kept_in_memory_are_those_that_would_be_read(root: Path, tmp_path:
     assert all(torch.equal(read[i].video, kept[i].video) for i in range(10))
 
 
+@pytest.mark.filterwarnings("ignore:This DataLoader will create")  # where there is one core only
 def test_workers_keep_the_order(root: Path, tmp_path: Path) -> None:
     source = clips(root, tmp_path)
     alone, together = batches(source, 2, start=3), batches(source, 2, start=3, workers=2)
