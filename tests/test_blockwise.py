@@ -9,7 +9,8 @@ import pytest
 import torch
 
 import adapters
-from vaebench import cli, results, runner, tables
+from vaebench import cli, plugins, results, runner, tables
+from vaebench.config import parse_run
 from vaebench.suites import blockwise
 from vaebench.vae import FrameRule, Posterior, VAESpec
 
@@ -115,6 +116,15 @@ def test_the_profile_shows_where_the_seams_are(blurred):
     assert len(profile["by_row"]) == len(profile["by_column"]) == 32
     assert len(profile["by_step"]) == 12
     assert min(profile["by_step"][7], profile["by_step"][9]) > 0  # it flickers into the seam and out of it
+
+
+def test_choices_of_ones_own_are_in_the_settings_name_and_the_defaults_are_not():
+    def setting(*words: str) -> str:
+        config = parse_run(["num_frames=13", "size=32", "data=synthetic", *words], suite="blockwise")
+        return blockwise.build(config).setting(plugins.find("data", "synthetic").build(config))
+
+    assert setting() == setting("naive=[16]") == "synthetic-13x32"
+    assert setting("metrics=[psnr]", "lengths=[5,13]", "naive=[]") == "synthetic-13x32-psnr-lengths5+13-naive-none"
 
 
 def test_the_signs_are_those_of_the_papers_table(blurred):

@@ -118,6 +118,13 @@ def test_the_best_row_stands_first_and_the_untrained_are_marked():
     assert any("random weights" in note for note in tables.notes([better]))
 
 
+def test_a_score_that_could_not_be_had_has_a_column_of_dashes():
+    lacking = replace(RECORD, absent={"lpips": "no weights", "fvd": "no weights"})
+    header, rows = tables.tabulate([lacking])
+    assert header[-3:] == ["lpips", "fvd", "n"]
+    assert rows[0][-3:-1] == ["—", "—"]
+
+
 def test_a_caution_is_said_once_with_its_scores_and_names_its_vaes_where_it_is_not_about_all():
     def costs(name: str, **notes: str) -> results.Record:
         scores = {f"{score}@float32 5x64": Score(1.0, "s", "lower", 8, note=note) for score, note in notes.items()}

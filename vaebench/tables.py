@@ -55,16 +55,18 @@ def render(records: Sequence[Record], form: str = "text") -> str:
 def tabulate(records: Sequence[Record]) -> Table:
     """Header and rows of one setting's records: name, compression, channels, each score with its interval, n.
 
-    A score called `psnr@tiled` stands in the column psnr, in a row "tiled" of its own below the VAE's.
+    A score called `psnr@tiled` stands in the column psnr, in a row "tiled" of its own below the VAE's.  A score that could not be
+    had has a column too: what is missing should be seen.
     """
     first = next((name for record in records for name in record.scores), "")
     best_first = sorted(records, key=lambda record: _rank(record.scores.get(first)))
     lines = [(record, *line) for record in best_first for line in _split_rows(record.scores)]
-    names = list(dict.fromkeys(name for *_, scores in lines for name in scores))
+    absent = [name for record in records for names in record.absent for name in names.split(", ")]
+    names = list(dict.fromkeys([*(name for *_, scores in lines for name in scores), *absent]))
     if wanted := COLUMNS.get(records[0].suite):
         names = [name for name in names if name in wanted]
     some = {name: score for *_, scores in lines for name, score in scores.items()}
-    header = ["VAE", "r_t x r_s", "Chn", "tcpr", *(_title(name, some[name]) for name in names), "n"]
+    header = ["VAE", "r_t x r_s", "Chn", "tcpr", *(_title(name, some.get(name)) for name in names), "n"]
     return header, [_row(record, label, scores, names) for record, label, scores in lines]
 
 
@@ -99,7 +101,9 @@ def _rank(score: Score | None) -> float:
     return -score.value if score.better == "higher" else score.value
 
 
-def _title(name: str, score: Score) -> str:
+def _title(name: str, score: Score | None) -> str:
+    if score is None:
+        return name
     for shown, stored in (("_peak", "_peak_bytes"), ("_throughput", "_frames_per_s"), ("", "_s")):
         if name.endswith(stored):  # the unit follows anyway
             name = name.removesuffix(stored) + shown

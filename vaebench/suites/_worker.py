@@ -52,7 +52,7 @@ def main(what: str, job: Job) -> dict[str, Any]:
     try:
         with torch.inference_mode():
             return measure_time(job) if what == "time" else measure_memory(job)
-    except (torch.OutOfMemoryError, MemoryError, RuntimeError) as error:
+    except (MemoryError, RuntimeError) as error:
         if is_out_of_memory(error):
             return {"out_of_memory": f"{job.num_frames}x{job.size}x{job.size} {job.dtype}"}
         raise
@@ -66,7 +66,7 @@ def is_out_of_memory(error: BaseException) -> bool:
         "could not create a memory object",
         "could not create a primitive",
     )
-    return isinstance(error, torch.OutOfMemoryError | MemoryError) or any(words in said for words in known)
+    return isinstance(error, torch.cuda.OutOfMemoryError | MemoryError) or any(words in said for words in known)
 
 
 def prepare(job: Job) -> tuple[VideoVAE, Tensor, torch.device]:

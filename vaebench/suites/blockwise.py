@@ -105,7 +105,14 @@ class Blockwise:
         return list(names)
 
     def setting(self, source: VideoSource) -> str:
-        return video_setting(self.config, source)
+        """Choices of one's own stand apart, so that a try never takes the place of a full record."""
+        lists = {name: getattr(self.chosen, name) for name in ("metrics", "lengths", "pieces", "naive")}
+        own = [
+            f"{'' if name == 'metrics' else name}{'+'.join(map(str, given)) or '-none'}"
+            for name, given in lists.items()
+            if given != getattr(Options(), name)
+        ]
+        return "-".join([video_setting(self.config, source), *own])
 
     def open(self, name: str) -> _Modes:
         return _Modes(name, self.config, self.chosen, self.device)
