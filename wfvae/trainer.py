@@ -17,17 +17,19 @@ import math
 import time
 from collections.abc import Callable, Iterator
 from contextlib import nullcontext
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
 import torch
 from accelerate import Accelerator
-from accelerate.utils import DistributedDataParallelKwargs, broadcast_object_list
+from accelerate.utils import broadcast_object_list
 from torch import Tensor, nn
+from torch.nn.parallel import DistributedDataParallel
 
 from wfvae import sharding, state
 from wfvae.batches import Batch, Clips, batches
+from wfvae.checkpoint import CONFIG, read_config
 from wfvae.discriminator import PatchDiscriminator3D
 from wfvae.losses import LossConfig, Perceptual, adaptive_weight, discriminator_loss, generator_loss
 from wfvae.model import WFVAE, Posterior, Reconstruction
@@ -95,7 +97,7 @@ class Hooks:
     """What the loop tells its surroundings, on the main process only."""
 
     log: Callable[[int, Values], None] = lambda step, values: None
-    failed: Callable[[tuple[str, ...]], None] = lambda names: None  # files that could not be read
+    failed: Callable[[tuple[str, ...]], None] = lambda names: None  # files that the main process could not read
     # the model with its EMA weights -> scores; the first one, negated if smaller is better, chooses the best checkpoint
     validate: Callable[[int, WFVAE], Values] | None = None
 
@@ -152,10 +154,13 @@ class Trainer:
             raise ValueError(
                 "there are no LPIPS weights: get them, or say `loss.perceptual: 0` to train without the term"
             )
+        if self.lcr.weight and config.freeze_encoder:
+            raise ValueError(
+                f"lcr.weight={self.lcr.weight} acts on the encoder alone, which trainer.freeze_encoder=true keeps as it is: "
+                "say lcr.weight=0, or trainer.freeze_encoder=false"
+            )
         torch.manual_seed(_seed(config.seed))  # of the discriminator's weights and the mask token
-        # the discriminator runs twice before its backward pass, which re-sent BatchNorm buffers would spoil
-        handlers = [DistributedDataParallelKwargs(broadcast_buffers=False)]
-        self.accelerator = Accelerator(mixed_precision=config.precision, cpu=self.cpu, kwargs_handlers=handlers)
+        self.accelerator = Accelerator(mixed_precision=config.precision, cpu=self.cpu)
         if config.freeze_encoder:
             self.model.encoder.requires_grad_(False)
         if config.checkpoint_activations:
@@ -189,18 +194,25 @@ class Trainer:
         if config.shard:
             self.prepared = sharding.shard(self.passes, accelerator.device)
         else:
-            self.prepared = accelerator.prepare(torch.compile(self.passes) if config.compile else self.passes)
+            self.prepared = self._spread(torch.compile(self.passes) if config.compile else self.passes)
         self.optimizer = accelerator.prepare(self._optimizer(self.passes))
         self.ema = state.Ema.of(self.passes, config.ema) if config.ema else None
         self.critic_optimizer = None
         if self.critic is not None:
-            self.prepared_critic = accelerator.prepare(self.critic)
+            self.prepared_critic = self._spread(self.critic)
             self.critic_optimizer = accelerator.prepare(self._optimizer(self.critic))
+
+    def _spread(self, module: Any) -> Any:
+        """DDP that does not send buffers again: the discriminator runs twice before its backward pass, and they are BatchNorm's."""
+        found = self.accelerator.prepare(module)
+        if isinstance(found, DistributedDataParallel):
+            found.broadcast_buffers = False  # torch 2.13 gave the argument another name, but not this
+        return found
 
     # ---- the loop ----
 
     def train(self) -> Values:
-        """Runs to the last step and returns the last logged values; ValueError if the loss stops being finite."""
+        """Runs to the last step and returns the last logged values; ValueError if loss or gradient stop being finite."""
         values: Values = {}
         stream = self._stream()
         while self.step < self.config.steps:
@@ -211,11 +223,12 @@ class Trainer:
             values["clips_per_s"] = self._clips_per_step() / (time.perf_counter() - started)
             if self.accelerator.is_main_process:
                 self.hooks.log(self.step, values)
-            last = self.step == self.config.steps
+            last, before = self.step == self.config.steps, self.best_score
             if self.step % self.config.validate_every == 0 or last:
                 values |= self._validate()
-            if self.step % self.config.save_every == 0 or last:
-                self.save()
+            better = self.best_score > before
+            if better or self.step % self.config.save_every == 0 or last:
+                self.save(better)
         return values
 
     def _clips_per_step(self) -> int:
@@ -249,12 +262,12 @@ class Trainer:
                 group["lr"] = rate
         self.passes.train()
         total: dict[str, Tensor] = {}
+        failed = 0
         for i in range(self.config.accumulate):
             batch = next(stream)
-            if batch.failed:
-                self.files_failed += len(batch.failed)
-                if self.accelerator.is_main_process:
-                    self.hooks.failed(batch.failed)
+            failed += len(batch.failed)
+            if batch.failed and self.accelerator.is_main_process:
+                self.hooks.failed(batch.failed)
             video = batch.video.to(self.accelerator.device, non_blocking=True)
             last = i == self.config.accumulate - 1
             terms: dict[str, Tensor] = {}
@@ -287,7 +300,12 @@ class Trainer:
                 self.ema.update(self.passes)
         if critic and self.critic is not None:
             total["discriminator_gradient_norm"] = self._update(self.critic_optimizer, self.critic)
-        values = {name: self.accelerator.reduce(value.float(), "mean").item() for name, value in total.items()}
+        counted = torch.tensor(failed, device=video.device)
+        # all values in one message, and one wait for the device
+        row = torch.stack([value.float() for value in (counted, *total.values())])
+        mean_failed, *means = self.accelerator.reduce(row, "mean").tolist()
+        self.files_failed += round(mean_failed * self.accelerator.num_processes)
+        values = dict(zip(total, means, strict=True))
         return values | {"learning_rate": rate, "files_failed": float(self.files_failed)}
 
     def _sync(self, now: bool, module: nn.Module) -> Any:
@@ -356,11 +374,11 @@ class Trainer:
         averaged: Tensor = self.accelerator.reduce(gradient, "mean")
         return averaged
 
-    def _check(self, loss: Tensor) -> None:
-        if not torch.isfinite(loss):
+    def _check(self, value: Tensor, name: str = "loss") -> None:
+        if not torch.isfinite(value):
             found = state.checkpoints(self.run)
             raise ValueError(
-                f"the loss is {loss.item()} at step {self.step}; the last good checkpoint is "
+                f"the {name} is {value.item()} at step {self.step}; the last good checkpoint is "
                 f"{found[-1] if found else 'none'}. Lower trainer.learning_rate, set trainer.clip, or use precision bf16"
             )
 
@@ -371,6 +389,8 @@ class Trainer:
         self.accelerator.unscale_gradients(optimizer)  # of fp16
         sharded = self.config.shard and module is self.passes
         norm = (sharding.clip_gradients if sharded else nn.utils.clip_grad_norm_)(parameters, limit)
+        if self.config.precision != "fp16":  # its scaler leaves such a step out, and scales less from then on
+            self._check(norm, "gradient norm")
         optimizer.step()
         optimizer.zero_grad(set_to_none=True)
         return norm.detach()
@@ -389,7 +409,7 @@ class Trainer:
 
     @torch.no_grad()
     def _validate(self) -> Values:
-        """The main process scores a model of its own, while the others wait; a best one is a checkpoint at once."""
+        """The main process scores a model of its own, while the others wait."""
         if self.hooks.validate is None:
             return {}
         weights = self.evaluated()
@@ -400,15 +420,11 @@ class Trainer:
             model.load_state_dict(weights, assign=True)
             scores = self.hooks.validate(self.step, model.to(self.accelerator.device).eval())
         (score,) = broadcast_object_list([next(iter(scores.values()), -math.inf)])
-        if score > self.best_score:
-            self.best_score = score
-            self.save()
-            if self.accelerator.is_main_process:
-                state.mark_best(state.checkpoint_folder(self.run, self.step))
+        self.best_score = max(self.best_score, score)
         return scores
 
-    def save(self) -> None:
-        """Writes a checkpoint of this step, and removes the oldest ones; all processes call it together."""
+    def save(self, best: bool = False) -> None:
+        """Writes a checkpoint of this step, the best so far or not, and removes the oldest; all processes call it together."""
         training = {
             "step": self.step,
             "best_score": self.best_score,
@@ -425,6 +441,8 @@ class Trainer:
         if self.accelerator.is_main_process:
             folder = state.checkpoint_folder(self.run, self.step)
             state.write(folder, self.model.config.to_official(), weights, training)
+            if best:
+                state.mark_best(folder)
             state.prune(self.run, self.config.keep)
 
     def _restore(self, training: dict[str, Any]) -> None:
@@ -446,19 +464,42 @@ class Trainer:
 def start_from(trainer: Trainer, folder: Path, refresh_discriminator: bool) -> None:
     """A later stage begins with the weights of an earlier one: raw weights, EMA, and the discriminator unless refreshed.
 
-    Optimisers and step count start anew.  Does nothing to a run that already has checkpoints of its own.
+    Optimisers and step count start anew.  Does nothing to a run that already has checkpoints of its own.  ValueError naming
+    the folder if it holds another model, or no such discriminator.
     """
     if trainer.step:
         return
     training = state.read(folder)
-    weights = sharding.parts(training["model"], trainer.passes)
-    trainer.passes.load_state_dict(weights, strict=not trainer.lmr.active)
+    _check_same_networks(trainer, folder, training["critic"], refresh_discriminator)
+    held = trainer.passes.state_dict()  # the mask token of a stage with masking ends with it, and begins with it
+    weights = {name: value for name, value in training["model"].items() if name in held}
+    trainer.passes.load_state_dict(sharding.parts(weights, trainer.passes), strict=not trainer.lmr.active)
     if trainer.ema is not None:
         for name, value in trainer.ema.averages.items():
             if name in training["ema"]:
                 value.copy_(sharding.part(training["ema"][name], value))
     if trainer.critic is not None and not refresh_discriminator:
         trainer.critic.load_state_dict(training["critic"])
+
+
+def _check_same_networks(
+    trainer: Trainer, folder: Path, critic: dict[str, Tensor], refresh_discriminator: bool
+) -> None:
+    own = asdict(trainer.model.config)
+    there = asdict(read_config(folder / CONFIG))
+    unlike = [name for name in own if own[name] != there[name] and name not in ("scale", "shift")]  # never applied here
+    if unlike:
+        raise ValueError(
+            f"{folder} holds another model than this stage trains: say {' '.join(f'model.{n}={there[n]}' for n in unlike)}, "
+            f"or start from a checkpoint with {' '.join(f'model.{n}={own[n]}' for n in unlike)}"
+        )
+    if trainer.critic is not None and not refresh_discriminator:
+        shapes = ({name: value.shape for name, value in d.items()} for d in (critic, trainer.critic.state_dict()))
+        if next(shapes) != next(shapes):
+            raise ValueError(
+                f"{folder} holds {'a discriminator of another size' if critic else 'no discriminator'}: "
+                "say refresh_discriminator=true to begin with a new one"
+            )
 
 
 def _named(parts: tuple[Tensor, ...]) -> Reconstruction:

@@ -1,0 +1,173 @@
+"""Training that cannot go well stops by name before it spoils anything, and compiled training is the same training."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+
+import pytest
+import torch
+from accelerate.state import AcceleratorState
+from safetensors.torch import load_file
+from torch import nn
+
+from tests.test_trainer import LOSS, QUICK, SMALL, Doubled, Ramps, curve, trainer
+from wfvae import WFVAE, load, state
+from wfvae.batches import Sample
+from wfvae.regularizers import LCRConfig, LMRConfig
+from wfvae.trainer import Hooks, Trainer, start_from
+
+ALONE = replace(LOSS, adversarial=0)
+ONE = replace(QUICK, steps=1)
+
+
+@pytest.fixture(autouse=True)
+def _a_process_of_its_own() -> None:
+    """accelerate keeps the precision of the first run of a process."""
+    AcceleratorState._reset_state(reset_partial_state=True)
+
+
+def spoil_gradient_of_step(step: int, found: Trainer, parameter: nn.Parameter) -> None:
+    """The loss stays what it was; `parameter` gets a gradient that is no number in that step."""
+    parameter.register_hook(lambda gradient: gradient * float("nan") if found.step == step else gradient)
+
+
+@pytest.mark.parametrize(("step", "network"), [(4, "passes"), (5, "critic")])
+def test_a_gradient_that_is_not_finite_stops_the_run_before_it_reaches_the_weights(
+    tmp_path: Path, step: int, network: str
+) -> None:
+    found = trainer(tmp_path, replace(QUICK, save_every=1))
+    spoil_gradient_of_step(step, found, next(getattr(found, network).parameters()))
+    good = f"gradient norm is nan at step {step}; the last good checkpoint is .*step-{step:08d}"
+    with pytest.raises(ValueError, match=good):
+        found.train()
+    for module in (found.passes, found.critic):
+        assert all(value.isfinite().all() for value in module.state_dict().values())
+    weights = load_file(state.checkpoints(tmp_path)[-1] / state.WEIGHTS)
+    assert all(value.isfinite().all() for value in weights.values())
+
+
+def test_the_scaler_of_fp16_is_left_to_skip_such_a_step(tmp_path: Path) -> None:
+    found = trainer(tmp_path, ONE, ALONE)
+    found.config = replace(found.config, precision="fp16")  # there is no scaler on a CPU, so its answer is known: none
+    layer = nn.Linear(1, 1)
+    layer(torch.full((1, 1), float("inf"))).sum().backward()
+    optimizer = torch.optim.SGD(layer.parameters(), lr=0.0)
+    assert not found._update(optimizer, layer).isfinite()
+
+
+def test_local_correlation_with_a_frozen_encoder_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match=r"lcr\.weight=0\.5 acts on the encoder.*trainer\.freeze_encoder=false"):
+        trainer(tmp_path, replace(ONE, freeze_encoder=True), lcr=LCRConfig(weight=0.5))
+
+
+@pytest.fixture(scope="module")
+def stage(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A checkpoint without a discriminator, with a mask token."""
+    AcceleratorState._reset_state(reset_partial_state=True)
+    run = tmp_path_factory.mktemp("stage")
+    trainer(run, ONE, ALONE, lmr=LMRConfig((0.0, 0.5), (0.5, 0.5))).train()
+    return state.checkpoint_folder(run, 1)
+
+
+def test_a_stage_without_a_discriminator_has_none_to_go_on_with(stage: Path, tmp_path: Path) -> None:
+    later = trainer(tmp_path)
+    with pytest.raises(ValueError, match=r"step-00000001 holds no discriminator: say refresh_discriminator=true"):
+        start_from(later, stage, refresh_discriminator=False)
+    start_from(later, stage, refresh_discriminator=True)
+    name = "model.decoder.conv_out.weight"
+    assert torch.equal(later.passes.state_dict()[name], state.read(stage)["model"][name])
+
+
+def test_a_discriminator_of_another_size_is_refused(tmp_path: Path) -> None:
+    trainer(tmp_path / "1", ONE).train()
+    later = trainer(tmp_path / "2", replace(ONE, discriminator_width=8))
+    with pytest.raises(ValueError, match=r"step-00000001 holds a discriminator of another size.*refresh_discriminator"):
+        start_from(later, state.checkpoint_folder(tmp_path / "1", 1), refresh_discriminator=False)
+
+
+@pytest.mark.parametrize("other", [{"latent_channels": 8}, {"interpolation": "nearest"}])
+def test_a_stage_of_another_model_is_refused_by_its_settings(stage: Path, tmp_path: Path, other: dict) -> None:
+    later = Trainer(WFVAE(replace(SMALL, **other)), Ramps(), tmp_path, ONE, ALONE, cpu=True)
+    ((name, value),) = other.items()
+    held = getattr(SMALL, name)
+    with pytest.raises(ValueError, match=rf"step-00000001 holds another model.*model\.{name}={held}.*{name}={value}"):
+        start_from(later, stage, refresh_discriminator=True)
+
+
+def test_a_stage_without_masking_leaves_the_mask_token_behind(stage: Path, tmp_path: Path) -> None:
+    later = trainer(tmp_path, ONE, ALONE)
+    start_from(later, stage, refresh_discriminator=False)
+    assert torch.equal(later.model.last_layer, state.read(stage)["model"]["model.decoder.conv_out.weight"])
+
+
+class Damaged(Ramps):
+    """Every clip had one file that could not be read."""
+
+    def __getitem__(self, index: int) -> Sample:
+        return Sample(super().__getitem__(index).video, (f"{index}.mp4: damaged",))
+
+
+def test_the_count_of_files_that_failed_goes_on_with_the_run(tmp_path: Path) -> None:
+    log: dict[int, dict[str, float]] = {}
+    config = replace(QUICK, steps=2, accumulate=2)
+    found = trainer(tmp_path, config, ALONE, Hooks(curve(log)), clips=Damaged())
+    found.train()
+    assert [log[step]["files_failed"] for step in (1, 2)] == [2, 4]
+    again = trainer(tmp_path, replace(config, steps=3), ALONE, Hooks(curve(log)), clips=Damaged())
+    again.train()
+    assert log[3]["files_failed"] == 6
+
+
+def test_a_checkpoint_that_is_the_best_one_is_written_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    written: list[str] = []
+    write = state.write
+
+    def counted(folder: Path, *rest: object) -> None:
+        written.append(folder.name)
+        write(folder, *rest)
+
+    monkeypatch.setattr(state, "write", counted)
+    scores = iter([2.0, 1.0, 3.0, 4.0])
+    hooks = Hooks(validate=lambda step, model: {"psnr": next(scores)})
+    trainer(tmp_path, replace(QUICK, steps=4, keep=1, validate_every=1), ALONE, hooks).train()
+    assert written == [f"step-{step:08d}" for step in (1, 2, 3, 4)]
+    assert [path.name for path in state.checkpoints(tmp_path)] == ["step-00000004"]
+    assert state.best(tmp_path) == state.checkpoint_folder(tmp_path, 4)
+
+
+@pytest.fixture
+def eager(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[str]]:
+    """torch.compile that traces everything and generates no code, which needs no C++ compiler."""
+    graphs: list[str] = []
+
+    def backend(graph: torch.fx.GraphModule, _: object) -> object:
+        graphs.append(graph.code)
+        return graph.forward
+
+    monkeypatch.setattr(torch, "compile", partial(torch.compile, backend=backend))
+    torch.set_default_dtype(torch.float64)
+    yield graphs
+    torch.set_default_dtype(torch.float32)
+    torch._dynamo.reset()
+
+
+def test_a_compiled_run_equals_a_plain_one_and_either_goes_on_with_its_files(tmp_path: Path, eager: list[str]) -> None:
+    config = replace(QUICK, steps=2, discriminator_start=1, save_every=1)
+    trainer(tmp_path / "plain", config, clips=Doubled()).train()
+    assert not eager
+    one = replace(config, steps=1, compile=True)
+    trainer(tmp_path / "compiled", one, clips=Doubled()).train()
+    assert eager
+    assert trainer(tmp_path / "compiled", one, clips=Doubled()).step == 1
+    trainer(tmp_path / "compiled", config, clips=Doubled()).train()
+    for step in (1, 2):
+        plain, compiled = (state.checkpoint_folder(tmp_path / name, step) for name in ("plain", "compiled"))
+        a, b = state.read(plain), state.read(compiled)
+        for kind in ("model", "ema", "critic"):
+            assert a[kind].keys() == b[kind].keys()
+            for name, value in a[kind].items():
+                assert torch.allclose(value, b[kind][name], rtol=0, atol=1e-9), f"{kind} {name}"
+    assert torch.equal(load(compiled).last_layer, b["ema"]["model.decoder.conv_out.weight"])
