@@ -5,7 +5,7 @@ A recipe is a YAML file of `TrainConfig`; with `base: NAME` it only says what it
     config.yaml    the whole configuration; started again with another one, the run refuses
     log.csv        one line per step, the columns named in the first
     scores.csv     one line per validation
-    failed.txt     training files that could not be read, each once, with the reason
+    failed.txt     training files that the main process could not read, each once, with the reason; log.csv counts those of all
     checkpoints/   see `wfvae.state`
     tensorboard/   if tensorboard is installed; Weights & Biases likewise, with `wandb=PROJECT` (its run's id: wandb.txt)
     samples/       strips of references above their reconstructions, at each validation
