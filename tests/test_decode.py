@@ -268,7 +268,8 @@ def test_decord_gives_the_same_pixels_of_ordinary_files(
 
 # swscale interpolates colour in these, with another filter in the FFmpeg that decord carries
 APART = {"10bit_h264", "10bit_hevc", "odd_253x189_mpeg4", "odd_253x189_vp9", "interlaced"}
-UNKNOWN = {"tiny_16x16", "animated", "h264_nonzero_start"}  # decord fails
+# decord fails, or gives up waiting for the lost end of the file where the machine is busy
+UNKNOWN = {"tiny_16x16", "animated", "h264_nonzero_start", "truncated_faststart"}
 
 
 @needs_clips

@@ -9,13 +9,17 @@ import subprocess
 import sys
 import tarfile
 import threading
+from collections.abc import Iterator
+from itertools import chain
 from pathlib import Path
 
 import pytest
 import torch
 
 from vaebench import __version__, cli, results, runner
-from vaebench.config import parse_run
+from vaebench.config import RunConfig, parse_run
+from vaebench.data import bundle
+from vaebench.video import Clip
 
 ROOT = Path(__file__).parent.parent
 BUNDLE = ROOT / "vaebench" / "data" / "bundle"
@@ -400,10 +404,23 @@ def test_a_source_without_clips_is_one_line_and_exit_code_2(capsys: pytest.Captu
     assert "data=shards has no clip there" in capsys.readouterr().err
 
 
-def test_clips_that_would_share_their_results_are_refused(capsys: pytest.CaptureFixture[str]):
-    tar("00000.tar", "a.mp4", "b.mp4", "a.webm")
-    assert run("vaes=[pool/4x8x8]", "data=shards", "root=shards") == 2
-    assert "2 clips are called '00000/a'" in capsys.readouterr().err
+def test_clips_that_would_share_their_results_are_refused(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+):
+    real = bundle.build
+
+    class Twice:
+        def __init__(self, config: RunConfig) -> None:
+            self.source = real(config)
+            self.identity = self.source.identity
+
+        def __iter__(self) -> Iterator[Clip]:
+            return chain(self.source, self.source)
+
+    monkeypatch.setattr(bundle, "build", Twice)
+    assert run("vaes=[pool/4x8x8]") == 2
+    first = min(BUNDLE.glob("*.mp4")).stem
+    assert f"2 clips are called '{first}'" in capsys.readouterr().err
     assert not Path("runs").exists()
 
 
