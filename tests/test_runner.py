@@ -420,7 +420,7 @@ def test_clips_that_would_share_their_results_are_refused(
     monkeypatch.setattr(bundle, "build", Twice)
     assert run("vaes=[pool/4x8x8]") == 2
     first = min(BUNDLE.glob("*.mp4")).stem
-    assert f"2 clips are called '{first}'" in capsys.readouterr().err
+    assert f"2 clips are called 'bundle/{first}'" in capsys.readouterr().err
     assert not Path("runs").exists()
 
 
