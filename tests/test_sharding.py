@@ -23,7 +23,8 @@ from tests.test_trainer import QUICK, SMALL, Doubled, Killed, curve, trainer
 from wfvae import WFVAE, WFVAEConfig, sharding, state
 from wfvae.batches import Sample
 from wfvae.regularizers import LCRConfig, LMRConfig
-from wfvae.trainer import Hooks, Trainer, TrainerConfig, start_from
+from wfvae.schedule import TrainerConfig
+from wfvae.trainer import Hooks, Trainer, start_from
 
 Log = dict[int, dict[str, float]]
 

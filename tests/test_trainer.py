@@ -19,8 +19,9 @@ from wfvae import WFVAE, WFVAEConfig, state
 from wfvae.batches import Sample, batches
 from wfvae.losses import LossConfig
 from wfvae.regularizers import LCRConfig, LMRConfig
+from wfvae.schedule import TrainerConfig, learning_rate
 from wfvae.start import carry_wavelets
-from wfvae.trainer import Hooks, Trainer, TrainerConfig, learning_rate, start_from
+from wfvae.trainer import Hooks, Trainer, start_from
 
 SMALL = WFVAEConfig(4, 2, 4, 1, 1, 1, 4, 4)
 QUIET = Hooks()

@@ -32,7 +32,7 @@ class RunConfig:
     mode: str = "whole"  # how the VAE is run: "whole", "native", "tiled", "streamed"; see `vaebench list adapters`
     dtype: str = ""  # of the VAE: float32, bfloat16 or float16; empty: as the protocol says; metrics are float32
     device: str = "auto"  # "auto": the GPU if there is one
-    seed: int = 0  # of posterior sampling
+    seed: int = 0  # of posterior sampling, and of all that the diffusability suite draws
     shard: str = "auto"  # "i/n", i from 0: this process takes every n-th case; "auto": by RANK and WORLD_SIZE
     weights: str = ""  # file or folder of weights for the one VAE that is run
     fail_fast: bool = False  # stop at the first failure

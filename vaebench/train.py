@@ -36,6 +36,7 @@ from wfvae import WFVAE, WFVAEConfig, state
 from wfvae import trainer as wf
 from wfvae.losses import LossConfig
 from wfvae.regularizers import LCRConfig, LMRConfig
+from wfvae.schedule import TrainerConfig
 from wfvae.start import carry_wavelets, close_flow
 
 RECIPES = Path(wf.__file__).parent / "recipes"
@@ -65,7 +66,7 @@ class TrainConfig:
     loss: LossConfig = field(default_factory=LossConfig)
     lcr: LCRConfig = field(default_factory=LCRConfig)
     lmr: LMRConfig = field(default_factory=LMRConfig)
-    trainer: wf.TrainerConfig = field(default_factory=wf.TrainerConfig)
+    trainer: TrainerConfig = field(default_factory=TrainerConfig)
     data: TrainingData = field(default_factory=TrainingData)
     validation: Validation = field(default_factory=Validation)
     initial: Literal["random", "wavelets"] = "random"  # see `wfvae.start`

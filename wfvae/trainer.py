@@ -19,7 +19,7 @@ from collections.abc import Callable, Iterator
 from contextlib import nullcontext
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from accelerate import Accelerator
@@ -34,62 +34,9 @@ from wfvae.discriminator import PatchDiscriminator3D
 from wfvae.losses import LossConfig, Perceptual, adaptive_weight, discriminator_loss, generator_loss
 from wfvae.model import WFVAE, Posterior, Reconstruction
 from wfvae.regularizers import LatentMask, LCRConfig, LMRConfig, local_correlation_loss
+from wfvae.schedule import TrainerConfig, learning_rate
 
 Values = dict[str, float]
-
-
-@dataclass(frozen=True)
-class TrainerConfig:
-    """How to train; the defaults are the released code's for stage one."""
-
-    steps: int = 800_000
-    order: Literal["alternating", "simultaneous"] = "alternating"
-    batch: int = 1  # clips per process and pass
-    accumulate: int = 1  # passes per step
-    learning_rate: float = 1e-5
-    warmup: int = 0  # steps of linear rise
-    decay: Literal["constant", "cosine"] = "constant"
-    weight_decay: float = 1e-4
-    beta2: float = 0.999
-    clip: float = 0.0  # largest gradient norm of either network; 0: no clipping
-    ema: float = 0.999  # decay; 0: no EMA
-    discriminator_start: int = 0  # first step with an adversarial term
-    discriminator_width: int = 64
-    discriminator_layers: int = 4
-    freeze_encoder: bool = False
-    precision: Literal["no", "bf16", "fp16"] = "no"  # of autocast; weights and optimiser are float32
-    checkpoint_activations: bool = (
-        False  # recompute residual blocks in the backward pass: less memory, a third more time
-    )
-    compile: bool = False
-    # Each process keeps its part of weights, gradients, EMA and optimiser state of the autoencoder: fewer bytes for more traffic.
-    # The discriminator is small and stays whole.  Gradients are dealt out in every pass, also where passes accumulate.
-    shard: bool = False
-    seed: int = 0
-    save_every: int = 5000
-    keep: int = 3  # newest checkpoints; the best one stays as well
-    validate_every: int = 5000
-    workers: int = 4  # decoding processes
-
-    def __post_init__(self) -> None:
-        at_least_one = ("steps", "batch", "accumulate", "save_every", "keep", "validate_every")
-        for name in at_least_one:
-            if getattr(self, name) < 1:
-                raise ValueError(f"trainer.{name} is at least 1, got {getattr(self, name)}")
-        if self.precision == "fp16" and self.order == "simultaneous":
-            raise ValueError(
-                "trainer.precision=fp16 scales one loss at a time: say trainer.order=alternating, or trainer.precision=bf16"
-            )
-        if self.shard and (self.compile or self.precision == "fp16"):
-            raise ValueError(
-                "trainer.shard goes with trainer.compile=false and trainer.precision=no or bf16; "
-                f"got compile={self.compile} and precision={self.precision}"
-            )
-        if not 0 <= self.ema < 1 or self.learning_rate <= 0 or self.clip < 0:
-            raise ValueError(
-                "trainer.ema lies in [0, 1), learning_rate above 0, clip at 0 or above; "
-                f"got {self.ema}, {self.learning_rate}, {self.clip}"
-            )
 
 
 @dataclass(frozen=True)
@@ -124,13 +71,6 @@ def _seed(*parts: int) -> int:
     for part in parts:
         value = (value * 1_000_003 + part + 1) % (2**63 - 1)
     return value
-
-
-def learning_rate(config: TrainerConfig, step: int) -> float:
-    """Of a step; a function of the step alone."""
-    rise = min(1.0, (step + 1) / config.warmup) if config.warmup else 1.0
-    fall = 1.0 if config.decay == "constant" else 0.5 + 0.5 * math.cos(math.pi * step / config.steps)
-    return config.learning_rate * rise * fall
 
 
 @dataclass

@@ -34,7 +34,8 @@ from vaebench import machine
 from wfvae import WFVAE, WFVAEConfig
 from wfvae.batches import Sample
 from wfvae.losses import LossConfig
-from wfvae.trainer import Trainer, TrainerConfig
+from wfvae.schedule import TrainerConfig
+from wfvae.trainer import Trainer
 
 Pair = Callable[[], None]
 

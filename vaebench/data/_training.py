@@ -42,16 +42,14 @@ class TrainingData:
     num_frames: int = 25
     size: int = 256  # of the square crop
     short: int = 0  # short side to resize to before cropping; 0: `size`
-    zoom: float = (
-        1.0  # above 1: crops up to this times as large, where `short` has room for them, scaled down to `size`
-    )
+    # above 1: crops up to this times as large, where `short` has room for them, scaled down to `size`
+    zoom: float = 1.0
     crop: Literal["center", "random"] = "center"
     stride: int = 1  # every so many frames
     dynamic_fps: bool = False  # strides 1..stride, drawn anew for each clip
     augment: Literal["none", "flip", "strong"] = "none"  # strong: also turns, time reversal, colours swapped, contrast
-    by_scene: bool = (
-        False  # draw the scene first, then one of its files: many clips of one scene do not crowd out others
-    )
+    # draw the scene first, then one of its files: many clips of one scene do not crowd out others
+    by_scene: bool = False
     synthetic: float = 0.0  # share of clips that are synthetic motion
     cache: Literal["none", "memory"] = "none"  # memory: decode and resize everything once
 

@@ -123,6 +123,8 @@ def strips(root: Path, style: str) -> Iterator[tuple[str, Figure]]:
 
 def _strips(of_vaes: dict[str, np.ndarray], clip: str) -> Figure:
     """Each sheet (2 H, n W, 3) in 0..1, reference above reconstruction; the last frame is shown."""
+    from vaebench.metrics.psnr import MSE_FLOOR  # here, because it brings torch, which no other figure needs
+
     figure, grid = plt.subplots(1 + len(of_vaes), 4, figsize=(8.4, 2.15 * (1 + len(of_vaes))), squeeze=False)
     pairs = {name: (_last(sheet, 0), _last(sheet, 1)) for name, sheet in of_vaes.items()}
     reference = next(iter(pairs.values()))[0]
@@ -130,7 +132,9 @@ def _strips(of_vaes: dict[str, np.ndarray], clip: str) -> Figure:
     rows = [("reference", reference), *((name, pair[1]) for name, pair in pairs.items())]
     for axes, (name, picture) in zip(grid, rows, strict=True):
         error = np.abs(picture - reference)
-        psnr = -10 * np.log10(max(float(np.square(error).mean()), 1e-10))
+        psnr = -10 * np.log10(
+            max(float(np.square(error).mean()), MSE_FLOOR)
+        )  # as the table: an exact frame has 58.92 dB
         crops = [image[top : top + CROP, left : left + CROP] for image in (picture, AMPLIFIED * error)]
         shown = [picture, AMPLIFIED * error, *crops]
         titles = [
