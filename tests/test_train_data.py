@@ -251,3 +251,25 @@ def test_a_damaged_shard_is_named(tmp_path: Path) -> None:
 def test_impossible_data_settings_are_refused(bad: dict) -> None:
     with pytest.raises(ValueError, match=r"data\."):
         replace(QUICK, **bad)
+
+
+def test_clips_of_one_batch_share_a_shape_and_batches_mix_the_shapes(root: Path, tmp_path: Path) -> None:
+    shapes = [[5, 32], [9, 16]]
+    source = TrainingClips(replace(QUICK, root=str(root), shapes=shapes), tmp_path / "files.csv", seed=3, group=2)
+    drawn = [tuple(batch.video.shape) for batch, _ in zip(batches(source, 2), range(12), strict=False)]
+    assert set(drawn) == {(2, 3, 5, 32, 32), (2, 3, 9, 16, 16)}
+    # two processes with one clip each take the shapes of one process with both
+    for rank in range(2):
+        alone = batches(source, 1, rank=rank, world=2)
+        assert [next(alone).video.shape[1:] for _ in range(12)] == [shape[1:] for shape in drawn]
+
+
+def test_synthetic_clips_take_the_shapes_too(tmp_path: Path) -> None:
+    source = TrainingClips(replace(QUICK, synthetic=1.0, shapes=[[5, 32], [9, 16]]), tmp_path / "files.csv")
+    assert {source[i].video.shape for i in range(12)} == {(3, 5, 32, 32), (3, 9, 16, 16)}
+
+
+@pytest.mark.parametrize("shapes", [[[5]], [[0, 32]], [[5, 12]], [[5, 64]]])
+def test_impossible_shapes_are_refused(shapes: list[list[int]]) -> None:
+    with pytest.raises(ValueError, match=r"data\.(shapes|num_frames|short)"):
+        TrainingData(root="x", short=48, num_frames=5, size=32, shapes=shapes)

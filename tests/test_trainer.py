@@ -335,6 +335,14 @@ def test_learning_rate_rises_then_falls_as_a_function_of_the_step_alone() -> Non
     assert learning_rate(replace(QUICK, learning_rate=1.0), 77) == 1.0
 
 
+def test_learning_rate_decays_over_the_last_steps_only() -> None:
+    config = replace(QUICK, steps=100, decay="cosine", decay_steps=20, learning_rate=1.0)
+    assert [learning_rate(config, step) for step in (0, 79, 80)] == [1.0, 1.0, 1.0]
+    assert learning_rate(config, 90) == pytest.approx(0.5)
+    # a run shorter than its decay decays from the first step
+    assert learning_rate(replace(config, steps=10), 5) == pytest.approx(0.5)
+
+
 def test_missing_lpips_weights_stop_a_recipe_that_asks_for_the_term(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=r"loss\.perceptual: 0"):
         trainer(tmp_path, loss=LossConfig())

@@ -16,6 +16,7 @@ from __future__ import annotations
 import csv
 import json
 import math
+import os
 import uuid
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field, replace
@@ -137,7 +138,8 @@ def run(config: TrainConfig) -> int:
     torch.manual_seed(config.trainer.seed)
     model = WFVAE(config.model)
     index = Path(config.data.index or folder / "files.csv")
-    clips = TrainingClips(config.data, index, config.trainer.seed)
+    group = config.trainer.batch * int(os.environ.get("WORLD_SIZE", "1"))  # of all processes
+    clips = TrainingClips(config.data, index, config.trainer.seed, group)
     log = RunLog(folder, config)
     if config.initial == "wavelets":
         plain = replace(config.data, augment="none", zoom=1.0, synthetic=0.0, cache="none")

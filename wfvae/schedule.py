@@ -18,6 +18,7 @@ class TrainerConfig:
     learning_rate: float = 1e-5
     warmup: int = 0  # steps of linear rise
     decay: Literal["constant", "cosine"] = "constant"
+    decay_steps: int = 0  # steps at the end of the run over which the learning rate decays; 0: all steps
     weight_decay: float = 1e-4
     beta2: float = 0.999
     clip: float = 0.0  # largest gradient norm of either network; 0: no clipping
@@ -40,6 +41,8 @@ class TrainerConfig:
     workers: int = 4  # decoding processes
 
     def __post_init__(self) -> None:
+        if self.decay_steps < 0:
+            raise ValueError(f"trainer.decay_steps should be at least 0, got {self.decay_steps}")
         at_least_one = ("steps", "batch", "accumulate", "save_every", "keep", "validate_every")
         for name in at_least_one:
             if getattr(self, name) < 1:
@@ -63,5 +66,8 @@ class TrainerConfig:
 def learning_rate(config: TrainerConfig, step: int) -> float:
     """Of a step; a function of the step alone."""
     rise = min(1.0, (step + 1) / config.warmup) if config.warmup else 1.0
-    fall = 1.0 if config.decay == "constant" else 0.5 + 0.5 * math.cos(math.pi * step / config.steps)
-    return config.learning_rate * rise * fall
+    if config.decay == "constant":
+        return config.learning_rate * rise
+    length = min(config.decay_steps or config.steps, config.steps)
+    progress = max(0.0, step - (config.steps - length)) / length
+    return config.learning_rate * rise * (0.5 + 0.5 * math.cos(math.pi * progress))

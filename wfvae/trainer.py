@@ -134,7 +134,7 @@ class Trainer:
         if config.shard:
             self.prepared = sharding.shard(self.passes, accelerator.device)
         else:
-            self.prepared = self._spread(torch.compile(self.passes) if config.compile else self.passes)
+            self.prepared = self._spread(torch.compile(self.passes, dynamic=False) if config.compile else self.passes)
         self.optimizer = accelerator.prepare(self._optimizer(self.passes))
         self.ema = state.Ema.of(self.passes, config.ema) if config.ema else None
         self.critic_optimizer = None

@@ -16,7 +16,7 @@ import json
 import os
 import tarfile
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
@@ -41,6 +41,8 @@ class TrainingData:
     index: str = ""  # where the list of files is kept; "": in the run's folder
     num_frames: int = 25
     size: int = 256  # of the square crop
+    # pairs [num_frames, size], one of them drawn for each batch: mixed lengths and sizes; empty: num_frames and size for all
+    shapes: list[list[int]] = field(default_factory=list)
     short: int = 0  # short side to resize to before cropping; 0: `size`
     # above 1: crops up to this times as large, where `short` has room for them, scaled down to `size`
     zoom: float = 1.0
@@ -54,21 +56,35 @@ class TrainingData:
     cache: Literal["none", "memory"] = "none"  # memory: decode and resize everything once
 
     def __post_init__(self) -> None:
-        if self.num_frames < 1 or self.size < 8 or self.size % 8 or self.stride < 1 or self.zoom < 1:
-            raise ValueError(
-                "data.num_frames and data.stride are at least 1, data.size a multiple of 8, data.zoom at least 1; "
-                f"got {self.num_frames}, {self.stride}, {self.size}, {self.zoom}"
-            )
+        if any(len(shape) != 2 for shape in self.shapes):
+            raise ValueError(f"data.shapes holds pairs [num_frames, size], got {self.shapes}")
+        for num_frames, size in (*self.shapes, (self.num_frames, self.size)):
+            if num_frames < 1 or size < 8 or size % 8 or self.stride < 1 or self.zoom < 1:
+                raise ValueError(
+                    "data.num_frames and data.stride are at least 1, data.size a multiple of 8, data.zoom at least 1; "
+                    f"got {num_frames}, {self.stride}, {size}, {self.zoom}"
+                )
+            if self.short and self.short < size:
+                raise ValueError(f"data.short ({self.short}) should be at least the size of the crops ({size})")
+            if self.zoom > 1 and self.short <= size:
+                raise ValueError(
+                    f"data.zoom={self.zoom:g} cuts crops larger than {size} pixels: set data.short above it"
+                )
         if not 0 <= self.synthetic <= 1:
             raise ValueError(f"data.synthetic is a share from 0 to 1, got {self.synthetic}")
-        if self.short and self.short < self.size:
-            raise ValueError(
-                f"data.short ({self.short}) is the side that crops of data.size ({self.size}) are cut from"
-            )
-        if self.zoom > 1 and self.short <= self.size:
-            raise ValueError(
-                f"data.zoom={self.zoom:g} cuts crops larger than data.size ({self.size}): set data.short above it"
-            )
+
+    @property
+    def side(self) -> int:
+        """Short side to which frames are resized before cropping, in pixels."""
+        return self.short or max([self.size, *(size for _, size in self.shapes)])
+
+    def shape(self, index: int, group: int, seed: int) -> tuple[int, int]:
+        """(num_frames, size) of clip `index`, where `group` clips in a row make one batch and share one shape."""
+        if not self.shapes:
+            return self.num_frames, self.size
+        generator = torch.Generator().manual_seed((seed + 1) * 0x85EBCA6B + index // group)
+        num_frames, size = self.shapes[_draw(len(self.shapes), generator)]
+        return num_frames, size
 
 
 @dataclass(frozen=True)
@@ -144,10 +160,13 @@ def _scan_shard(path: Path, relative: str) -> Iterator[Entry]:
 
 
 class TrainingClips:
-    """Endless random clips: `clips[index]` is a `Sample` of float32 (3, num_frames, size, size) in -1..1."""
+    """Endless random clips: `clips[index]` is a `Sample` of float32 (3, num_frames, size, size) in -1..1.
 
-    def __init__(self, config: TrainingData, index: Path, seed: int = 0) -> None:
-        self.config, self.seed = config, seed
+    `group` is the number of clips in a batch of all processes: with `data.shapes`, they share one shape.
+    """
+
+    def __init__(self, config: TrainingData, index: Path, seed: int = 0, group: int = 1) -> None:
+        self.config, self.seed, self.group = config, seed, group
         self.entries: Sequence[Entry] = [] if config.synthetic == 1 else entries(config, index)
         scenes: dict[str, list[Entry]] = {}
         for entry in self.entries:
@@ -181,29 +200,30 @@ class TrainingClips:
 
     def __getitem__(self, index: int) -> Sample:
         generator = torch.Generator().manual_seed((self.seed + 1) * 0x9E3779B1 + index)
+        num_frames, size = self.config.shape(index, self.group, self.seed)
         if self.config.synthetic and torch.rand((), generator=generator) < self.config.synthetic:
-            return Sample(to_model(self._augment(self._synthetic(generator), generator)))
+            return Sample(to_model(self._augment(self._synthetic(num_frames, size, generator), generator)))
         failed: list[str] = []
         while len(failed) < TRIES:
             scene = self.scenes[_draw(len(self.scenes), generator)]
             entry = scene[_draw(len(scene), generator)]
             try:
-                frames = self._window(entry, generator)
+                frames = self._window(entry, num_frames, generator)
             except (OSError, ValueError) as reason:
                 failed.append(_told(entry, reason))
                 continue
-            return Sample(self._finish(frames, generator), tuple(failed))
+            return Sample(self._finish(frames, size, generator), tuple(failed))
         raise ValueError(f"{TRIES} training videos in a row cannot be read; the last: {failed[-1]}")
 
-    def _window(self, entry: Entry, generator: torch.Generator) -> Tensor:
+    def _window(self, entry: Entry, num_frames: int, generator: torch.Generator) -> Tensor:
         """uint8 (3, num_frames, H, W): a random window of the video, its short side resized."""
         config = self.config
         stride = 1 + _draw(config.stride, generator) if config.dynamic_fps else config.stride
         cached = self.cached.get(entry.name)
         length = cached.shape[1] if cached is not None else self._length(entry)
         # a video too short for the stride is read at the largest one that fits, never stretched
-        stride = max(1, min(stride, (length - 1) // max(config.num_frames - 1, 1)))
-        span = (config.num_frames - 1) * stride + 1
+        stride = max(1, min(stride, (length - 1) // max(num_frames - 1, 1)))
+        span = (num_frames - 1) * stride + 1
         if length < span:
             raise ValueError(f"{entry.name}: too short: it holds {length} frames, {span} are needed")
         start = _draw(length - span + 1, generator)
@@ -215,7 +235,7 @@ class TrainingClips:
         frames = []
         for i, frame in enumerate(_decode.read(self._path(entry), start, count, self._bytes(entry))):
             if i % stride == 0:
-                frames.append(_short_side(torch.from_numpy(frame), self.config.short or self.config.size))
+                frames.append(_short_side(torch.from_numpy(frame), self.config.side))
         return torch.stack(frames, dim=1)
 
     def _path(self, entry: Entry) -> Path:
@@ -236,9 +256,9 @@ class TrainingClips:
             self.unchanged.add(entry.file)
         return _num_frames(path, self._bytes(entry))
 
-    def _finish(self, frames: Tensor, generator: torch.Generator) -> Tensor:
+    def _finish(self, frames: Tensor, size: int, generator: torch.Generator) -> Tensor:
         """uint8 (3, T, H, W) -> the crop, augmented: float32 (3, T, size, size) in -1..1."""
-        size, (height, width) = self.config.size, frames.shape[2:]
+        height, width = frames.shape[2:]
         side = size
         if self.config.zoom > 1:
             largest = min(int(size * self.config.zoom), height, width)
@@ -275,11 +295,11 @@ class TrainingClips:
             frames = levels.round().clamp(0, 255).to(torch.uint8)[frames.long()]
         return frames
 
-    def _synthetic(self, generator: torch.Generator) -> Tensor:
+    def _synthetic(self, num_frames: int, size: int, generator: torch.Generator) -> Tensor:
         """uint8 (3, T, size, size): a moving pattern."""
         quarters = torch.randint(-12, 13, (2,), generator=generator)
         motion = synthetic.Motion(int(quarters[0]) / 4, int(quarters[1]) / 4, square=bool(_draw(2, generator)))
-        return synthetic.render(motion, self.config.num_frames, self.config.size, _draw(1 << 30, generator))
+        return synthetic.render(motion, num_frames, size, _draw(1 << 30, generator))
 
 
 def _num_frames(path: Path, data: bytes | None) -> int:
