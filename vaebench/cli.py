@@ -65,7 +65,7 @@ def _parser() -> argparse.ArgumentParser:
         epilog=_settings_help(),
     )
     run.add_argument("--suite", default="", help="what to measure: one of `vaebench list suites` (reconstruction)")
-    run.add_argument("--config", default="", metavar="FILE", help="YAML of settings, or a record to run again")
+    run.add_argument("--config", metavar="FILE", help="YAML of settings, or a record to run again")
     run.add_argument("--format", default="text", choices=("text", "markdown", "latex", "csv", "json"))
     run.add_argument("settings", nargs="*", metavar="key=value")
     run.set_defaults(command=_run)

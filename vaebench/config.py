@@ -1,44 +1,50 @@
-"""Configuration: frozen dataclasses are the truth; OmegaConf fills them from a file and from `key=value` words.
+"""Settings: frozen dataclasses define them; a YAML file and `key=value` words fill them.
 
-The only module that imports omegaconf.  Precedence: defaults < `--config file` < `key=value`.  Unknown keys are errors that
-name the nearest one.
+Precedence: defaults < `--config file` < `key=value`.  The type of a setting decides how its text is read, in a file as on the
+command line: a string is the string that was typed, and nothing in it is interpolated.
 """
 
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import asdict, dataclass, field, fields, is_dataclass, replace
+from functools import reduce
 from pathlib import Path
-from typing import Any, TypeVar, cast, get_args, get_origin, get_type_hints
+from types import NoneType, UnionType
+from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
 
+import yaml
+
+from vaebench import plugins
 from vaebench.plugins import did_you_mean
 
 
 @dataclass(frozen=True)
 class RunConfig:
-    """What `vaebench run` was asked for, but for the suite's own options."""
+    """The settings of `vaebench run`, without the options of the suite."""
 
-    suite: str = "reconstruction"  # as --suite
-    vaes: list[str] | None = None  # names; None: every VAE whose weights are on this machine
-    data: str = "bundle"  # name of the source; see `vaebench list data`
-    root: str = ""  # folder of the source, where it reads one
-    manifest: str = ""  # CSV that pins ids, start frames and sha256 of a folder's clips
-    num_frames: int = 33  # of every clip, at its own frame rate
-    size: int = 256  # short side and centre crop, in pixels
-    clips: int | None = None  # the first so many clips only; for a try, the record says so
-    protocol: str = "default"  # or "wfvae-paper", as that paper's scripts score: a file of vaebench/protocols
-    posterior: str = ""  # "mode" or "sample" of q(z|x) is decoded; empty: as the protocol says
-    mode: str = "whole"  # how the VAE is run: "whole", "native", "tiled", "streamed"; see `vaebench list adapters`
-    dtype: str = ""  # of the VAE: float32, bfloat16 or float16; empty: as the protocol says; metrics are float32
-    device: str = "auto"  # "auto": the GPU if there is one
-    seed: int = 0  # of posterior sampling, and of all that the diffusability suite draws
-    shard: str = "auto"  # "i/n", i from 0: this process takes every n-th case; "auto": by RANK and WORLD_SIZE
-    weights: str = ""  # file or folder of weights for the one VAE that is run
-    fail_fast: bool = False  # stop at the first failure
-    results: str = "results"  # where records go
-    runs: str = "runs"  # where finished cases are kept
-    options: dict[str, Any] = field(default_factory=dict)  # the suite's own
+    suite: str = "reconstruction"  # suite to run; same as --suite
+    vaes: list[str] | None = None  # VAEs to evaluate; default: all VAEs whose weights are on this machine
+    data: str = "bundle"  # data source; see `vaebench list data`
+    root: str = ""  # folder of the data source, for sources that read one
+    manifest: str = ""  # CSV with the ids, start frames and sha256 of the clips to read from root
+    num_frames: int = 33  # frames per clip, at the clip's own frame rate
+    size: int = 256  # short side after resizing and side of the center crop, in pixels
+    clips: int | None = None  # evaluate only the first N clips (debugging; noted in the record)
+    protocol: str = "default"  # scoring protocol: "default", or "wfvae-paper" (matches that paper's scripts)
+    posterior: str = ""  # latent to decode: "mode" or "sample" of q(z|x); default: set by the protocol
+    mode: str = "whole"  # inference mode: "whole", "native", "tiled" or "streamed"; see `vaebench list adapters`
+    dtype: str = ""  # dtype of the VAE: float32, bfloat16 or float16; default: set by the protocol; metrics use float32
+    device: str = "auto"  # device, such as cpu or cuda:0; "auto" uses a GPU if there is one
+    seed: int = 0  # random seed for posterior sampling and the diffusability suite
+    shard: str = "auto"  # "i/n" (i from 0): run every n-th case; "auto" reads RANK and WORLD_SIZE
+    weights: str = ""  # file or folder with the weights of the VAE, if a single VAE is evaluated
+    fail_fast: bool = False  # stop at the first failure and show its traceback
+    results: str = "results"  # output folder for records
+    runs: str = "runs"  # cache folder for finished cases
+    options: dict[str, Any] = field(default_factory=dict)  # options of the suite, listed below
 
 
 CHOICES = {
@@ -46,32 +52,46 @@ CHOICES = {
     "dtype": ("float32", "bfloat16", "float16"),
 }
 AT_LEAST_ONE = ("num_frames", "size", "clips")
+SCALARS = {str: "text", int: "a whole number", float: "a number", bool: "true or false"}
+BOOLEANS = {"true": True, "yes": True, "on": True, "1": True, "false": False, "no": False, "off": False, "0": False}
+# an item of a list: 'quoted', "quoted", or the text up to the next comma
+ITEM = re.compile(r"""\s*(?:'(?P<single>[^']*)'|"(?P<double>[^"]*)"|(?P<plain>[^,'"\s][^,]*?))\s*(?:,|$)""")
 T = TypeVar("T")
 
 
-def parse_run(words: Sequence[str], *, suite: str = "", file: str = "") -> RunConfig:
-    """`key=value` words (and a YAML file, or a record's JSON) -> RunConfig.
+def parse_run(words: Sequence[str], *, suite: str = "", file: str | None = None) -> RunConfig:
+    """`key=value` words over a YAML file (or a record's JSON) -> RunConfig.
 
-    A word or a key of the file that is no field of RunConfig is one of the suite's options: `metrics=[psnr]` is
-    `options.metrics=[psnr]`.  ValueError for a malformed word, an unknown choice or a wrong type.
+    A key that is no field of RunConfig is an option of the suite: `metrics=psnr` is `options.metrics=psnr`.
+
+    Raises:
+        ValueError: unknown setting, malformed word, invalid value
     """
-    names = {f.name for f in fields(RunConfig)}
-    prefixed = [word if _key(word).split(".")[0] in names else f"options.{word}" for word in words]
-    given = _from_file(file)
-    data = {key: value for key, value in given.items() if key in names} | ({"suite": suite} if suite else {})
-    if others := {key: value for key, value in given.items() if key not in names}:
-        options = data.get("options", {})
-        if not isinstance(options, dict):
-            raise ValueError(f"{file}: options should hold key: value lines, got {options}")
-        data["options"] = {**options, **others}
-    config = check_values(_fill(RunConfig, data, prefixed))
+    layers = [_with_options(from_file(file)), {"suite": suite} if suite else {}, _with_options(from_words(words))]
+    given: dict[str, Any] = reduce(merge, layers)
+    options_given = given.pop("options", {})
+    config = replace(_build(RunConfig, given), options=options_given)
+    kind = plugins.find("suites", config.suite).Options
+    check_options(config, kind)
+    filled = options(kind, options_given)
+    config = check_values(replace(config, options={key: getattr(filled, key) for key in options_given}))
     if config.weights and (config.vaes is None or len(config.vaes) != 1):
-        raise ValueError("weights=PATH belongs to one VAE: name it, vaes=[family/variant]")
+        raise ValueError("weights=PATH belongs to one VAE: name it, vaes=family/variant")
     return config
 
 
+def _with_options(given: dict[str, Any]) -> dict[str, Any]:
+    """`given` with every key that is no field of RunConfig moved to `options`."""
+    known = {setting.name for setting in fields(RunConfig)}
+    nested = given.get("options", {})
+    if not isinstance(nested, dict):
+        raise ValueError(f"options={nested} should be given one by one, as NAME=VALUE")
+    others = {key: value for key, value in given.items() if key not in known}
+    return {key: value for key, value in given.items() if key in known} | {"options": {**nested, **others}}
+
+
 def check_options(config: RunConfig, kind: type) -> None:
-    """ValueError for an option that is none of the suite's `kind`, with the nearest of all that a run can be told."""
+    """Raises ValueError for an option that the suite's `kind` does not have, with the nearest setting of a run."""
     own, settings = ([f.name for f in fields(of)] for of in (kind, RunConfig))
     for key in config.options:
         if key not in own:
@@ -82,19 +102,21 @@ def check_options(config: RunConfig, kind: type) -> None:
 
 
 def options(kind: type[T], given: dict[str, Any]) -> T:
-    """The suite's options as its frozen dataclass; ValueError for an unknown key or a wrong type."""
-    return _fill(kind, given, [])
+    """The frozen dataclass `kind` (a suite's Options, for one) with the values that are given.
+
+    Raises:
+        ValueError: unknown setting, invalid value
+    """
+    return _build(kind, given)
 
 
-def parse(kind: type[T], words: Sequence[str], file: str = "") -> T:
-    """`key=value` words over a YAML file over the defaults of the dataclass `kind`."""
-    for word in words:
-        _key(word)
-    return _fill(kind, _from_file(file), list(words))
+def parse(kind: type[T], words: Sequence[str]) -> T:
+    """`key=value` words over the defaults of the dataclass `kind`."""
+    return _build(kind, from_words(words))
 
 
 def check_values(config: T) -> T:
-    """`config`, if its settings of CHOICES and AT_LEAST_ONE have legal values; ValueError naming the first that has not."""
+    """`config`, if the settings of CHOICES and AT_LEAST_ONE are valid; ValueError naming the first invalid one."""
     for setting in fields(config):  # type: ignore[arg-type]  # T is a dataclass
         value, allowed = getattr(config, setting.name), CHOICES.get(setting.name)
         if allowed and value not in (setting.default, *allowed):
@@ -108,84 +130,166 @@ def as_dict(config: Any) -> dict[str, Any]:
     return asdict(config)
 
 
-def read_yaml(file: Path) -> dict[str, Any]:
-    """A YAML file as plain dictionaries and lists; ValueError naming the file if it is none."""
-    from omegaconf import OmegaConf
+class _TextLoader(yaml.SafeLoader):
+    """YAML whose plain scalars stay the text that was typed; only null is None.  A key given twice is an error."""
 
+    # first character -> (tag, pattern) pairs, without those that read 0012 as 10 and no as False
+    yaml_implicit_resolvers = {  # noqa: RUF012 (the library defines the name and the type)
+        first: [(tag, pattern) for tag, pattern in resolvers if tag.endswith((":null", ":merge"))]
+        for first, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
+    }
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        keys = [key.value for key, _ in node.value if isinstance(key, yaml.ScalarNode)]
+        if twice := [key for key in keys if keys.count(key) > 1]:
+            raise yaml.MarkedYAMLError(problem=f"{twice[0]!r} is given twice", problem_mark=node.start_mark)
+        mapping: dict[Any, Any] = super().construct_mapping(node, deep)
+        return mapping
+
+
+def read_yaml(file: Path) -> dict[str, Any]:
+    """A YAML file as dictionaries and lists of text.
+
+    Raises:
+        ValueError: the file is missing, is not YAML of key: value lines, or is empty
+    """
     try:
-        data = OmegaConf.to_container(OmegaConf.load(file), resolve=True)
+        data = yaml.load(file.read_bytes(), _TextLoader)
     except FileNotFoundError:
         raise ValueError(f"{file}: no such file") from None
-    except Exception as reason:  # omegaconf passes on every error type of the YAML library
+    except OSError as reason:
+        raise ValueError(f"{file} cannot be read: {reason.strerror}") from None
+    except yaml.MarkedYAMLError as reason:
+        mark = reason.problem_mark
+        raise ValueError(
+            f"{file} cannot be read as YAML: {reason.problem} in line {mark.line + 1}, column {mark.column + 1}"
+        ) from None
+    except (yaml.YAMLError, ValueError, TypeError, RecursionError) as reason:  # characters, tags, keys, nesting
         raise ValueError(f"{file} cannot be read as YAML: {' '.join(str(reason).split())}") from None
+    if data is None or data == {}:
+        raise ValueError(f"{file} is empty: it should hold key: value lines")
     if not isinstance(data, dict):
         raise ValueError(f"{file} should hold key: value lines")
     return {str(key): value for key, value in data.items()}
 
 
-def _from_file(file: str) -> dict[str, Any]:
-    if not file:
+def from_file(file: str | None) -> dict[str, Any]:
+    """The settings of a YAML file or of a record; none for None."""
+    if file is None:
         return {}
-    if file.endswith(".json"):  # a record is a config: run it again
-        try:
-            config = json.loads(Path(file).read_text())["config"]
-        except (OSError, ValueError, KeyError, TypeError) as reason:
-            raise ValueError(f"{file} is not a record of vaebench: {reason}") from None
-        if not isinstance(config, dict):
-            raise ValueError(f"{file} is not a record of vaebench: its config is a {type(config).__name__}, no object")
-        return config
-    return read_yaml(Path(file))
-
-
-def _key(word: str) -> str:
-    key, equals, _ = word.partition("=")
-    if not equals or not key:
-        raise ValueError(f"settings read key=value, got {word!r}")
-    return key
-
-
-def _fill(kind: type[T], data: dict[str, Any], words: list[str]) -> T:
-    from omegaconf import OmegaConf
-    from omegaconf.errors import OmegaConfBaseException
-
-    known = [f.name for f in fields(kind)]  # type: ignore[arg-type]  # T is a dataclass
-    for key in [*data, *(_key(word).split(".")[0] for word in words)]:
-        if key not in known:
-            raise ValueError(f"no setting {key!r}{did_you_mean(key, known)} (there are: {', '.join(known)})")
+    if not file:
+        raise ValueError("--config names no file; leave it out to run with the defaults")
+    if not file.endswith(".json"):
+        return read_yaml(Path(file))
     try:
-        given = [_lists(kind, layer) for layer in (data, *map(_read_word, words))]
-        filled = OmegaConf.to_object(OmegaConf.merge(OmegaConf.structured(kind), *given))
-    except OmegaConfBaseException as reason:
-        raise ValueError(f"{reason.full_key or 'settings'}: {str(reason).splitlines()[0]}") from None
-    except TypeError:  # OmegaConf's, which does not say where
-        raise ValueError("a list stands where settings with names belong, or the other way round") from None
-    assert isinstance(filled, kind)
-    return filled
+        config = json.loads(Path(file).read_text(encoding="utf-8"))["config"]
+    except (OSError, ValueError, KeyError, TypeError) as reason:
+        raise ValueError(f"{file} is not a record of vaebench: {reason}") from None
+    if not isinstance(config, dict) or not config:
+        raise ValueError(f"{file} is not a record of vaebench: its config should be an object with settings")
+    return config
 
 
-def _read_word(word: str) -> dict[str, Any]:
-    """`a.b=value`, the value in YAML, as nested dictionaries."""
-    from omegaconf import OmegaConf
-    from yaml import YAMLError
+def from_words(words: Sequence[str]) -> dict[str, Any]:
+    """`a.b=value` words as nested dictionaries of the text behind the first `=`; of a key given twice, the last."""
+    given: dict[str, Any] = {}
+    for word in words:
+        key, equals, text = word.partition("=")
+        if not equals or not key:
+            raise ValueError(f"settings read key=value, got {word!r} (a list reads key=one,two, without spaces)")
+        nested: Any = text
+        for name in reversed(key.split(".")):
+            nested = {name: nested}
+        given = merge(given, nested)
+    return given
 
-    try:
-        return cast(dict[str, Any], OmegaConf.to_container(OmegaConf.from_dotlist([word])))
-    except YAMLError as reason:
-        why = getattr(reason, "problem", None) or "it is no YAML"
-        raise ValueError(f"cannot read {word!r} ({why}); a list reads key=[one,two]") from None
+
+def merge(under: dict[str, Any], over: dict[str, Any]) -> dict[str, Any]:
+    """Both, key by key; where both have a value, that of `over`."""
+    both = {**under, **over}
+    for key in under.keys() & over.keys():
+        if isinstance(under[key], dict) and isinstance(over[key], dict):
+            both[key] = merge(under[key], over[key])
+    return both
 
 
-def _lists(kind: type[T], given: dict[str, Any]) -> dict[str, Any]:
-    """`vaes=pool/4x8x8` means the list of that one: a single value where a list belongs is put into one."""
+def _build(kind: type[T], given: dict[str, Any], prefix: str = "") -> T:
+    """The dataclass `kind` from text, or from values of the right types; what is not given has its default."""
     hints = get_type_hints(kind)
-    for key, value in given.items():
-        if _is_list(hints[key]) and isinstance(value, dict):
-            raise ValueError(f"{key} is a list, which reads {key}=[one,two]; got {value}")
-    return {
-        key: [value] if _is_list(hints[key]) and isinstance(value, str | int | float) else value
-        for key, value in given.items()
-    }
+    known = [setting.name for setting in fields(kind)]  # type: ignore[arg-type]  # T is a dataclass
+    for key in given:
+        if key not in known:
+            near = did_you_mean(key, known)
+            raise ValueError(f"no setting {prefix + str(key)!r}{near} (there are: {', '.join(known)})")
+    return kind(**{key: _value(hints[key], value, prefix + key) for key, value in given.items()})
 
 
-def _is_list(hint: Any) -> bool:
-    return list in (get_origin(part) or part for part in (hint, *get_args(hint))) and get_origin(hint) is not dict
+def _value(hint: Any, given: Any, key: str) -> Any:
+    """`given`, text or a value, as the type `hint`; ValueError naming the setting `key` if it is not of that type."""
+    origin, parts = get_origin(hint), get_args(hint)
+    if origin in (Union, UnionType):
+        (hint,) = (part for part in parts if part is not NoneType)  # our only unions are `X | None`
+        return None if given is None or given == "null" else _value(hint, given, key)
+    if is_dataclass(hint):
+        if not isinstance(given, dict):
+            raise ValueError(f"{key}={given} should be given one by one, as {key}.NAME=VALUE")
+        return _build(hint, given, f"{key}.")  # type: ignore[arg-type]  # a class, not an instance
+    if origin is dict:
+        if not isinstance(given, dict):
+            raise ValueError(f"{key}={given} should be given one by one, as {key}.NAME=VALUE")
+        return given
+    if origin in (list, tuple):
+        return _items(origin, parts, given, key)
+    if origin is Literal:
+        for choice in parts:
+            if str(choice) == str(given):
+                return choice
+        raise ValueError(f"{key}={given!r} is not one of {', '.join(map(str, parts))}")
+    return _scalar(hint, given, key)
+
+
+def _scalar(hint: type, given: Any, key: str) -> Any:
+    if isinstance(given, str) and hint is not str:
+        try:
+            return BOOLEANS[given.strip().lower()] if hint is bool else hint(given)
+        except (ValueError, KeyError):
+            pass
+    elif type(given) is hint:
+        return given
+    elif hint is float and type(given) is int:
+        return float(given)
+    raise ValueError(f"{key}={given!r} should be {SCALARS[hint]}")
+
+
+def _items(origin: type, parts: tuple[Any, ...], given: Any, key: str) -> Any:
+    """A list or tuple; a single value is the list of that one."""
+    if isinstance(given, str):
+        given = split_list(given, key)
+    elif isinstance(given, bool | int | float):
+        given = [given]
+    elif not isinstance(given, list | tuple):
+        raise ValueError(f"{key} is a list, which reads {key}=one,two or {key}=[one,two]; got {given}")
+    fixed = origin is tuple and parts[-1] is not Ellipsis
+    if fixed and len(given) != len(parts):
+        raise ValueError(f"{key} has {len(parts)} values, got {len(given)}")
+    hints = parts if fixed else parts[:1] * len(given)
+    return origin(_value(hint, item, key) for hint, item in zip(hints, given, strict=True))
+
+
+def split_list(text: str, key: str) -> list[str]:
+    """`one,two` or `[one,two]` -> its items.  An item with a comma stands in quotes: `['a,b',c]`."""
+    inner = text.strip()
+    if inner.startswith("["):
+        if not inner.endswith("]"):
+            raise ValueError(
+                f"cannot read '{key}={text}': no ] at its end; a list reads {key}=one,two or {key}=[one,two]"
+            )
+        inner = inner[1:-1].strip()
+    items, position = [], 0
+    while position < len(inner):
+        item = ITEM.match(inner, position)
+        if item is None:
+            raise ValueError(f"cannot read '{key}={text}': an empty or badly quoted item after {inner[:position]!r}")
+        items.append(next(found for found in item.groups() if found is not None))
+        position = item.end()
+    return items

@@ -92,32 +92,18 @@ def read_recipe(recipe: str) -> dict[str, Any]:
             raise ValueError(f"no recipe {recipe!r}{did_you_mean(recipe, names)} (there are: {', '.join(names)})")
     given = settings.read_yaml(path)
     base = given.pop("base", "")
-    return _merge(read_recipe(base), given) if base else given
-
-
-def _merge(under: dict[str, Any], over: dict[str, Any]) -> dict[str, Any]:
-    both = {**under, **over}
-    for key in under.keys() & over.keys():
-        if isinstance(under[key], dict) and isinstance(over[key], dict):
-            both[key] = _merge(under[key], over[key])
-    return both
+    return settings.merge(read_recipe(base), given) if base else given
 
 
 def parse(recipe: str, overrides: Sequence[str]) -> TrainConfig:
-    """ValueError for an unknown recipe or setting, or a value of the wrong type."""
+    """The settings of a recipe, with the `key=value` words over them.
+
+    Raises:
+        ValueError: unknown recipe or setting, invalid value
+    """
     given = read_recipe(recipe)
     given.setdefault("run", f"runs/train/{Path(recipe).stem}")
-    for word in overrides:
-        key, equals, value = word.partition("=")
-        if not equals or not key:
-            raise ValueError(f"settings read key=value, got {word!r}")
-        try:
-            nested: Any = yaml.safe_load(value) if value else ""
-        except yaml.YAMLError:
-            raise ValueError(f"{word!r} is no YAML; a list reads key=[one,two]") from None
-        for name in reversed(key.split(".")):
-            nested = {name: nested}
-        given = _merge(given, nested)
+    given = settings.merge(given, settings.from_words(overrides))
     return settings.options(TrainConfig, given)
 
 
