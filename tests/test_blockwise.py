@@ -1,5 +1,6 @@
 """The suite that says what block-wise inference costs: nothing where it claims so, and where the seams are elsewhere."""
 
+import re
 from dataclasses import replace
 from pathlib import Path
 from typing import ClassVar
@@ -92,7 +93,11 @@ def test_a_mode_that_keeps_its_promise_passes(blurred, capsys: pytest.CaptureFix
     scores = record("blurred-a").scores
     assert scores["pixels_max@streamed"].value == 0
     assert scores["psnr@streamed"].value == 0
-    assert "blurred/a · streamed" in capsys.readouterr().out
+    out, err = capsys.readouterr()
+    assert "blurred/a · streamed" in out
+    assert "blurred/a: lossless (streamed): largest difference 0.0e+00 <= 2e-05 over 6 cases" in err.splitlines()
+    assert run("vaes=[blurred/a]", "lengths=[1,5,13]") == 0
+    assert "lossless" not in capsys.readouterr().err  # nothing was required
 
 
 def test_a_mode_that_breaks_its_promise_is_named_with_case_and_size_and_the_exit_code_is_1(
@@ -101,10 +106,40 @@ def test_a_mode_that_breaks_its_promise_is_named_with_case_and_size_and_the_exit
     blurred(8)
     assert run("vaes=[blurred/a]", "require=lossless", "lengths=[5,13]") == 1
     said = capsys.readouterr().err
-    assert "streamed is not lossless" in said
-    assert "@13" in said
+    assert re.search(
+        r"^failed: blurred/a: not lossless: largest difference \S+ > 2e-05 over 4 cases \(pixels .*@13\)$", said, re.M
+    )
     assert "@5" not in said  # shorter than the piece: nothing was lost there
     assert run("vaes=[blurred/a]", "lengths=[5,13]") == 0  # and without the demand it is a result
+
+
+@pytest.mark.parametrize(
+    ("pixels", "latents", "met", "said"),
+    [
+        (2e-5, 1e-5, True, "lossless (streamed): largest difference 2.0e-05 <= 2e-05 over 2 cases"),
+        (
+            3e-5,
+            0.0,
+            False,
+            "not lossless: largest difference 3.0e-05 > 2e-05 over 2 cases (pixels of streamed at b@13)",
+        ),
+        (
+            0.0,
+            4e-2,
+            False,
+            "not lossless: largest difference 4.0e-02 > 2e-05 over 2 cases (latents of streamed at b@13)",
+        ),
+        (0.0, np.nan, False, "not lossless: largest difference inf > 2e-05 over 2 cases (latents of streamed at b@13)"),
+        (np.inf, 0.0, False, "not lossless: largest difference inf > 2e-05 over 2 cases (pixels of streamed at b@13)"),
+    ],
+)
+def test_the_verdict_is_of_the_largest_difference_of_all_cases(pixels: float, latents: float, met: bool, said: str):
+    suite = blockwise.build(parse_run([*SMALL, "require=lossless"], suite="blockwise"))
+    exact = {"pixels_max@streamed": np.float64(0), "latents_max@streamed": np.float64(0)}
+    moved = {"pixels_max@streamed": np.float64(pixels), "latents_max@streamed": np.float64(latents)}
+    for statistics in ({"a@13": exact, "b@13": moved}, {"b@13": moved, "a@13": exact}):
+        labelled = {case: {**kept, "pixels_max@naive-16": np.float64(1)} for case, kept in statistics.items()}
+        assert suite.demands(SPEC, labelled) == [(met, said)]  # naive-16 claims nothing
 
 
 def test_the_profile_shows_where_the_seams_are(blurred):

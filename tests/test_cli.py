@@ -1,5 +1,6 @@
 """The command line as a user meets it: real processes, real exit codes, what stands on which stream."""
 
+import json
 import os
 import subprocess
 import sys
@@ -8,6 +9,7 @@ from types import ModuleType
 
 import pytest
 
+from tests.videos import pictures, write
 from vaebench import cli, plugins
 
 ROOT = Path(__file__).parent.parent
@@ -70,7 +72,11 @@ def test_the_help_of_run_explains_every_setting(capsys: pytest.CaptureFixture[st
         (["run", "vaes=[pool/4x8x8]", "metrix=[psnr]"], "did you mean 'metrics'"),
         (["run", "vaes=[pool/4x8x8]", "num_frame=17"], "no setting 'num_frame'; did you mean 'num_frames'"),
         (["run", "vaes=[pool/4x8x8]", "metrics=[pnsr]"], "did you mean 'psnr'"),
-        (["run", "vaes=[pool/4x8x8]", "metrics={psnr,ssim}"], "metrics is a list, which reads metrics=[one,two]"),
+        (["run", "vaes=[pool/4x8x8]", "metrics={psnr,ssim}"], "no '{psnr' in metrics; did you mean 'psnr'"),
+        (["run", "vaes=[pool/4x8x8]", "metrics=[PSNR]"], "no 'PSNR' in metrics; did you mean 'psnr'"),
+        (["run", "vaes=Pool/4x8x8"], "no 'Pool' in adapters; did you mean 'pool'"),
+        (["run", "vaes=dct/4,dct/9"], "dct has no variant '9' (there are: 4, 8, 16, tiny)"),
+        (["run", "vaes=dct/4,,dct/8"], "an empty or badly quoted item"),
         (["run", "vaes=[pool/4x8x8]", "keep=-1"], "keep=-1 should be a number of clips"),
         (["run", "vaes=[pool/4x8x8]", "mode=tiled"], "mode 'tiled'"),
         (["run", "vaes=[pool/4x8x8]", "device=abacus"], "torch knows no such device"),
@@ -82,6 +88,13 @@ def test_the_help_of_run_explains_every_setting(capsys: pytest.CaptureFixture[st
         (["run", "shard=3"], "should read i/n"),
         (["run", "vaes=[pool/4x8x8]", "data=folder", "root=nowhere"], "nowhere"),
         (["run", "--config", "nowhere.yaml"], "nowhere.yaml"),
+        (["run", "--config", os.devnull], "/dev/null is empty: it should hold key: value lines"),
+        (["run", "--config", ""], "--config names no file"),
+        (
+            ["train", "smoke", "trainer={steps: 3}"],
+            "trainer={steps: 3} should be given one by one, as trainer.NAME=VALUE",
+        ),
+        (["check", "pool/4x8x8", "size=1e3"], "size='1e3' should be a whole number"),
         (["weights", "fetch", "alexnt"], "did you mean 'alexnet'"),
         (["weights", "fetch"], "needs a NAME"),
         (["plot", "--results", "nowhere"], "no records in nowhere"),
@@ -153,6 +166,116 @@ def test_a_file_that_fetch_refuses_is_not_said_to_be_fetched(
     for name, entry in weights.FILES.items():
         assert (f"weights fetch {name}`" in lines[name]) == bool(entry.checksum), name
         assert entry.url in lines[name]
+
+
+SMALL = ["num_frames=5", "size=32", "metrics=psnr", "results=R", "runs=S"]
+
+
+@pytest.mark.parametrize(
+    ("encoding", "expected"),
+    [
+        ("ascii", ["reconstruction - bundle-5x32-first1-psnr", "psnr dB ^", "-----  ---------"]),
+        ("cp1252", ["reconstruction · bundle-5x32-first1-psnr", "psnr dB ^", "-----  ---------"]),
+        ("utf-8", ["reconstruction · bundle-5x32-first1-psnr", "psnr dB ↑", "─────  ─────────"]),
+    ],
+)
+def test_a_table_is_printed_in_every_encoding(encoding: str, expected: list[str], tmp_path: Path):
+    words = [sys.executable, "-m", "vaebench", "run", "vaes=dct/4", "clips=1", *SMALL]
+    env = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1", "PYTHONIOENCODING": encoding}
+    done = subprocess.run(words, capture_output=True, timeout=120, cwd=tmp_path, env=env)
+    assert done.returncode == 0, done.stderr
+    table = done.stdout.decode(encoding)
+    for part in expected:
+        assert part in table
+
+
+def test_a_character_that_the_encoding_lacks_keeps_names_apart(tmp_path: Path):
+    script = "from vaebench import cli; cli.main(['list']); print('猫 ± 狗 \\udcff')"
+    env = {**os.environ, "PYTHONPATH": str(ROOT), "PYTHONIOENCODING": "ascii"}
+    done = subprocess.run([sys.executable, "-X", "utf8", "-c", script], capture_output=True, timeout=60, env=env)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.decode("ascii").splitlines()[-1] == r"\u732b +- \u72d7 \udcff"
+
+
+@pytest.mark.parametrize("words", [["list", "metrics"], ["run", "--help"], ["list", "adapters"]])
+def test_a_locale_of_ascii_reads_our_own_files(words: list[str]):
+    done = vaebench(*words, LC_ALL="C", PYTHONUTF8="0", PYTHONCOERCECLOCALE="0")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert words != ["list", "metrics"] or "the Frechet distance" in done.stdout
+
+
+def test_more_clips_than_there_are_is_the_run_of_all_of_them(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.chdir(tmp_path)
+    for clips in ("clips=1000", "clips=8", "clips=null"):
+        assert cli.main(["run", "vaes=dct/4", clips, *SMALL]) == 0
+    (file,) = Path("R").rglob("*.json")  # one setting, one store
+    assert file.parent.name == "bundle-5x32-psnr"
+    assert json.loads(file.read_text())["config"]["clips"] is None
+    assert len(list(Path("S").iterdir())) == 1
+    assert cli.main(["run", "vaes=dct/4", "clips=7", *SMALL]) == 0
+    assert Path("R/reconstruction/bundle-5x32-first7-psnr/dct-4.json").is_file()
+
+
+def test_a_list_needs_no_brackets(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]):
+    monkeypatch.chdir(tmp_path)
+    assert cli.main(["run", "vaes=dct/4,dct/8", "clips=1", *SMALL]) == 0
+    assert sorted(file.name for file in Path("R").rglob("*.json")) == ["dct-4.json", "dct-8.json"]
+    assert cli.main(["plot", "--results", "R", "--format", "[png, svg]", "--only", "per_clip"]) == 0
+    assert {Path(line).suffix for line in capsys.readouterr().out.splitlines() if line.startswith("R/")} == {
+        ".png",
+        ".svg",
+    }
+
+
+@pytest.mark.parametrize("folder", ["0012", "x #2", "no", "${HOME}", "[old]"])
+def test_the_folder_that_was_typed_is_the_one_that_is_measured(
+    folder: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.chdir(tmp_path)
+    for name in (folder, "10", "x", "False"):  # and what YAML makes of some of them
+        Path(name).mkdir()
+        write(Path(name) / f"{'right' if name == folder else 'wrong'}.mp4", pictures(5))
+    words = ["data=folder", f"root={folder}", f"results=R {folder}", f"runs=S {folder}", "num_frames=5", "size=32"]
+    assert cli.main(["run", "vaes=dct/4", "metrics=psnr", *words]) == 0
+    (table,) = Path(f"R {folder}").rglob("*.csv")
+    assert [line.split(",")[0] for line in table.read_text().splitlines()] == ["clip", "right"]
+    assert Path(f"S {folder}").is_dir()
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["list", "adapters"],
+        ["weights"],
+        ["run", "vaes=[wan/2.1]", "weights=~no-such-user/w"],
+        ["check", "wfvae:~no-such-user/w"],
+    ],
+)
+def test_a_user_without_a_home_is_told_in_one_line(
+    words: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+):
+    import pwd
+
+    def unknown(_: object) -> None:
+        raise KeyError("uid not found")
+
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("HOME", raising=False)
+    monkeypatch.setattr(pwd, "getpwuid", unknown)
+    assert cli.main(words) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert "Could not determine home directory. Set HOME to a folder" in line
+
+
+def test_another_runtime_error_is_not_hidden(monkeypatch: pytest.MonkeyPatch):
+    from vaebench import listing
+
+    def broken() -> str:
+        raise RuntimeError("a bug of ours")
+
+    monkeypatch.setattr(listing, "weights_table", broken)
+    with pytest.raises(RuntimeError, match="a bug of ours"):
+        cli.main(["weights"])
 
 
 def test_the_process_itself_ends_with_the_exit_code_and_no_traceback():

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import ast
+import codecs
 import re
 import sys
 from collections.abc import Callable, Sequence
@@ -19,10 +20,13 @@ _DEFAULT = re.compile(r"field\(default_factory=(.*)\)$")
 _EMPTY = {"list": "[]", "dict": "{}"}
 EXTRAS = {"accelerate": "train", "tensorboard": "train"}  # packages that only some commands need
 KINDS = ("adapters", "metrics", "data", "suites")
+# for output that is not UTF-8; what is not listed here is printed as \u732b, so that two names stay two names
+ASCII = {"é": "e", "↑": "^", "↓": "v", "±": "+-", "─": "-", "·": "-", "—": "-", "…": "..."}
 
 
 def main(words: Sequence[str] | None = None) -> int:
     """The `vaebench` command; returns the exit code."""
+    _print_in_any_encoding()
     parser = _parser()
     arguments, rest = parser.parse_known_args(words)
     if strange := [word for word in rest if word.startswith("-") or not hasattr(arguments, "settings")]:
@@ -43,11 +47,31 @@ def main(words: Sequence[str] | None = None) -> int:
     except BrokenPipeError:  # `vaebench list | head`
         sys.stderr.close()
         return 0
+    except RuntimeError as error:
+        if "home directory" not in str(error):  # pathlib's, for a user that the system does not know
+            raise
+        print(f"vaebench: {error} Set HOME to a folder, and write paths without ~", file=sys.stderr)
+        return 2
     except (ValueError, OSError) as error:
         if getattr(arguments, "fail_fast", False):
             raise  # the user asked to see where
         print(f"vaebench: {error}", file=sys.stderr)
         return 2
+
+
+def _print_in_any_encoding() -> None:
+    """A character that the terminal or the file behind stdout lacks is replaced: no computed table is lost to it."""
+
+    def replaced(error: UnicodeError) -> tuple[str, int]:
+        assert isinstance(error, UnicodeEncodeError)
+        lacking = error.object[error.start : error.end]
+        known = (ASCII.get(c) or c.encode("ascii", "backslashreplace").decode() for c in lacking)
+        return "".join(known), error.end
+
+    codecs.register_error("vaebench", replaced)
+    for stream in (sys.stdout, sys.stderr):
+        if hasattr(stream, "reconfigure"):  # a notebook's stream takes every character
+            stream.reconfigure(errors="vaebench")
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -122,7 +146,7 @@ def _settings_help() -> str:
 
 def _fields(file: Path, dataclass: str) -> str:
     """A line for each field of a dataclass, and below it the sentence behind its `#`."""
-    source = file.read_text()
+    source = file.read_text(encoding="utf-8")
     (found,) = (node for node in ast.parse(source).body if isinstance(node, ast.ClassDef) and node.name == dataclass)
     lines = source.splitlines()[found.lineno : found.end_lineno]
     rows = [
@@ -157,10 +181,11 @@ def _run(arguments: argparse.Namespace) -> int:
 
 def _plot(arguments: argparse.Namespace) -> int:
     from vaebench import plots
+    from vaebench.config import split_list
 
     results = Path(arguments.results)
     out = Path(arguments.out) if arguments.out else results / "plots"
-    formats = tuple(arguments.format.split(","))
+    formats = tuple(split_list(arguments.format, "--format"))
     if arguments.training:
         if arguments.only:
             raise ValueError("--only is a figure of results/; --training draws one for every metric of the runs")

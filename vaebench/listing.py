@@ -63,7 +63,7 @@ def _first_sentence(kind: str, name: str) -> str:
         found = None
     if found is None or found.origin is None:
         return (plugins.find(kind, name).__doc__ or "").strip().partition("\n")[0]
-    doc = ast.get_docstring(ast.parse(Path(found.origin).read_text())) or ""
+    doc = ast.get_docstring(ast.parse(Path(found.origin).read_text(encoding="utf-8"))) or ""
     return doc.partition("\n")[0]
 
 

@@ -23,9 +23,10 @@ PACKAGES = {
 
 
 def did_you_mean(name: str, choices: list[str]) -> str:
-    """ "; did you mean 'pool'?" or nothing, to end an error message."""
-    close = difflib.get_close_matches(name, choices, n=1)
-    return f"; did you mean {close[0]!r}?" if close else ""
+    """ "; did you mean 'pool'?" or nothing, to end an error message.  Upper and lower case count as equal."""
+    spelled = {choice.lower(): choice for choice in choices}
+    close = difflib.get_close_matches(name.lower(), spelled, n=1)
+    return f"; did you mean {spelled[close[0]]!r}?" if close else ""
 
 
 @cache

@@ -44,9 +44,10 @@ DECODED_BYTES = 1 << 29  # decoded clips kept for the next VAE: 80 clips of 33x2
 
 @dataclass
 class Outcome:
-    """What a run leaves: its records, what failed on the way, and what could not be run for want of weights."""
+    """The result of a run: its records, demands that were met, failures, and VAEs that could not be run."""
 
     records: list[Record] = field(default_factory=list)
+    met: list[tuple[str, str]] = field(default_factory=list)  # VAE, and what was required of it and holds
     failed: list[tuple[str, Failure]] = field(default_factory=list)  # with the VAE that it befell
     not_ready: dict[str, str] = field(default_factory=dict)  # VAE -> how to get its weights
     waiting: list[str] = field(default_factory=list)  # VAEs whose other shards have not finished
@@ -65,12 +66,14 @@ def run(config: RunConfig) -> Outcome:
     without_tf32()
     module = plugins.find("suites", config.suite)
     check_options(config, module.Options)
+    source = _Listed.of(plugins.find("data", config.data).build(config), config.data)
+    if config.clips is not None and config.clips >= len(source.clips):
+        config = replace(config, clips=None)  # all of them: the record is the full one, and says so
     suite: Suite = module.build(config)
     shard = _shard(config.shard)
     outcome = Outcome()
     chosen = _choose(config, suite, outcome)
     _refuse_namesakes(chosen, config)
-    source = _Listed.of(plugins.find("data", config.data).build(config), config.data)
     _check_writable(Path(config.results))
     _check_writable(Path(config.runs))
     jobs = [_Job(name, suite, source, config) for name in chosen]
@@ -233,14 +236,15 @@ def _conclude(job: _Job, own: list[Case], outcome: Outcome) -> list[Case]:
 
 
 def _write(job: _Job, kept: Mapping[str, Statistics], failed: list[Failure], outcome: Outcome) -> None:
-    """The record of a VAE of which every case is done, and what it was required to do and did not."""
+    """Write the record of a VAE whose cases are all done, and note which demands it meets."""
     record = _record(job, kept, failed)
-    unmet = job.suite.demands(job.spec, kept)
+    demands = job.suite.demands(job.spec, kept)
     root = Path(job.config.results)
     with _disk(root):
         results.write(record, root, job.suite.per_case(kept))
         results.write_pictures(root, record, job.suite.pictures(kept))
-    outcome.failed.extend((job.name, Failure(job.name, "", said)) for said in unmet)
+    outcome.met.extend((job.name, demand.said) for demand in demands if demand.met)
+    outcome.failed.extend((job.name, Failure(job.name, "", demand.said)) for demand in demands if not demand.met)
     outcome.records.append(record)
 
 
@@ -375,8 +379,10 @@ def code_digest(family: str) -> str:
 
 
 def report(outcome: Outcome, stream: Any = None) -> None:
-    """What went wrong or was left out, a line each, to stderr."""
+    """Demands that were met, and what went wrong or was left out, a line each, to stderr."""
     stream = stream or sys.stderr
+    for name, said in outcome.met:
+        print(f"{name}: {said}", file=stream)
     for (case, file, reason), names in _grouped(outcome.failed).items():
         where = f" ({file})" if file and file not in reason else ""
         who = "" if names == [case] else f" [{', '.join(names)}]"

@@ -75,10 +75,7 @@ def read_state(file: Path, *, ema: bool = True) -> Mapping[str, Tensor]:
             return load_file(file)
         except SafetensorError as reason:
             raise ValueError(f"{file} is not a safetensors file: {reason}") from None
-    try:
-        found = torch.load(file, map_location="cpu", weights_only=True)
-    except Exception as reason:  # a dozen types of error, all of which mean the same
-        raise ValueError(f"{file} cannot be read as a checkpoint of weights: {reason}") from None
+    found = read_pickle(file)
     if not isinstance(found, dict):
         raise ValueError(f"{file} should hold a dict of weights, got a {type(found).__name__}")
     state = _raw_state(found)
@@ -86,6 +83,21 @@ def read_state(file: Path, *, ema: bool = True) -> Mapping[str, Tensor]:
         # the average covers what is trained; the Haar kernels come from the raw weights
         state = {**state, **_plain(found["ema_state_dict"])}
     return state
+
+
+def read_pickle(file: Path) -> Any:
+    """What a file of `torch.save` holds; nothing in it is executed.  ValueError for anything but tensors and containers."""
+    try:
+        return torch.load(file, map_location="cpu", weights_only=True)
+    except OSError as reason:
+        if reason.filename:  # the system's own error, which names the file
+            raise
+    except Exception as reason:  # a dozen types, and PyTorch's text advises to load the file unsafely
+        if isinstance(reason, MemoryError) or "allocate" in str(reason):
+            raise
+    raise ValueError(
+        f"{file} cannot be read as a checkpoint: it is damaged, or holds Python objects other than tensors, which are never run"
+    )
 
 
 def check_keys(model: WFVAE, state: Mapping[str, Any], file: Path) -> None:

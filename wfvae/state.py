@@ -19,6 +19,7 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
+from wfvae.checkpoint import read_pickle
 from wfvae.sharding import local
 
 WEIGHTS = "diffusion_pytorch_model.safetensors"
@@ -89,11 +90,15 @@ def write(folder: Path, config: dict[str, Any], weights: dict[str, Tensor], trai
 
 
 def read(folder: Path) -> dict[str, Any]:
-    """The `training` of a checkpoint, on the CPU; ValueError naming the folder if it is none."""
+    """The `training` of a checkpoint, on the CPU.
+
+    Raises:
+        ValueError: the folder is no checkpoint of a training, or its file is damaged
+    """
     file = folder / TRAINING
     if not file.is_file():
         raise ValueError(f"{folder} is no checkpoint to train on from: it has no {TRAINING}")
-    found: dict[str, Any] = torch.load(file, map_location="cpu", weights_only=True)
+    found: dict[str, Any] = read_pickle(file)
     return found
 
 

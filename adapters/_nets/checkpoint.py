@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from pickle import UnpicklingError
 
-import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor, nn
+
+from vaebench.pickled import load_tensors
 
 SHOWN = 12  # keys listed per kind; a wrong file differs in hundreds
 
@@ -19,13 +19,12 @@ def read_state(path: Path) -> dict[str, Tensor]:
 
     Raises OSError when there is no such file, ValueError when it holds something else.
     """
-    try:
-        if path.suffix == ".safetensors":
+    if path.suffix == ".safetensors":
+        try:
             return load_file(path)
-        # tensors and containers only: no code is run
-        found = torch.load(path, map_location="cpu", weights_only=True)
-    except (SafetensorError, UnpicklingError, RuntimeError, EOFError) as reason:
-        raise ValueError(f"{path} cannot be read as weights: {str(reason).splitlines()[0]}") from None
+        except SafetensorError as reason:
+            raise ValueError(f"{path} cannot be read as weights: {reason}") from None
+    found = load_tensors(path)
     if not isinstance(found, dict):
         raise ValueError(f"{path} holds a {type(found).__name__}, not a state dict")
     return found

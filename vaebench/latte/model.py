@@ -10,7 +10,6 @@ the timestep and label is computed once per sample, where the official code repe
 from __future__ import annotations
 
 import math
-import pickle
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -18,6 +17,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
+
+from vaebench.pickled import load_tensors
 
 SIZES = {
     "XL": (28, 1152, 16),
@@ -273,10 +274,7 @@ def load(path: Path, config: LatteConfig) -> Latte:
 
     OSError: no such file. ValueError: not a state dict, or keys or shapes other than the configuration's, which it lists.
     """
-    try:
-        content = torch.load(path, map_location="cpu", weights_only=True)
-    except (pickle.UnpicklingError, RuntimeError, EOFError, LookupError) as error:
-        raise ValueError(f"{path} is not a file of plain tensors: {error}") from error
+    content = load_tensors(path)
     state = content.get("ema", content.get("model", content)) if isinstance(content, dict) else content
     if not isinstance(state, dict) or not all(isinstance(value, Tensor) for value in state.values()):
         raise ValueError(f"{path} holds no state dict, by itself or under 'ema' or 'model'")

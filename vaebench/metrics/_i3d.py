@@ -8,13 +8,14 @@ features are the 400 logits before the softmax, averaged over time.
 from __future__ import annotations
 
 import math
-import pickle
 from pathlib import Path
 from typing import Literal
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+
+from vaebench.pickled import load_tensors
 
 SIDE = 224
 MIXED = {  # out of: 1x1 | 1x1, 3x3x3 | 1x1, 3x3x3 | pooled 1x1
@@ -136,10 +137,11 @@ class InceptionI3d(nn.Module):
 
 def load(path: Path) -> InceptionI3d:
     """`i3d_pretrained_400.pt`, strictly. OSError: no such file. ValueError: the file holds something else."""
+    state = load_tensors(path)
+    network = InceptionI3d()
     try:
-        state = torch.load(path, map_location="cpu", weights_only=True)
-        network = InceptionI3d()
         network.load_state_dict(state)
-    except (pickle.UnpicklingError, RuntimeError, TypeError, EOFError) as error:
-        raise ValueError(f"{path} does not hold the weights of I3D (i3d_pretrained_400.pt): {error}") from error
+    except (RuntimeError, TypeError) as error:
+        said = " ".join(str(error).split())
+        raise ValueError(f"{path} does not hold the weights of I3D (i3d_pretrained_400.pt): {said}") from error
     return network

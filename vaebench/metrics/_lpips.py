@@ -15,6 +15,7 @@ import torch
 from vaebench import weights
 from vaebench.metrics import Better
 from vaebench.metrics._clips import check, full_precision, mean_over_clips
+from vaebench.pickled import load_tensors
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -82,13 +83,13 @@ def package(net: str) -> nn.Module:
 
 
 def fill(network: nn.Module, file: Path) -> None:
-    """Put torchvision's weights into the backbone; ValueError unless all of it is filled.
+    """Put torchvision's weights into the backbone; ValueError for a file that does not fill all of it.
 
     The package numbers layers as torchvision does, in slices: `slice2.3.weight` is `features.3.weight`.
     """
-    state = torch.load(file, map_location="cpu", weights_only=True)
+    state = load_tensors(file)
     backbone = network.get_submodule("net")
     try:
         backbone.load_state_dict({key: state["features." + key.partition(".")[2]] for key in backbone.state_dict()})
-    except (KeyError, RuntimeError) as reason:
-        raise ValueError(f"{file} does not fit the backbone of LPIPS: {reason}") from None
+    except (KeyError, RuntimeError, TypeError) as reason:
+        raise ValueError(f"{file} does not fit the backbone of LPIPS: {' '.join(str(reason).split())}") from None

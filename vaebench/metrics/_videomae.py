@@ -6,13 +6,14 @@ of `vit_g_hybrid_pt_1200e_ssv2_ft.pth` (OpenGVLab). The feature is the normalise
 
 from __future__ import annotations
 
-import pickle
 from dataclasses import dataclass
 from pathlib import Path
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+
+from vaebench.pickled import load_tensors
 
 
 @dataclass(frozen=True)
@@ -134,10 +135,11 @@ def load(path: Path) -> VideoMAE:
     with torch.device("meta"):
         network = VideoMAE()
     network.table = positions(network.table.shape[1], network.table.shape[2])
+    content = load_tensors(path, mmap=True)
     try:
-        content = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
         state = content.get("module", content.get("model", content))
         network.load_state_dict({key: value.float() for key, value in state.items()}, assign=True)
-    except (pickle.UnpicklingError, RuntimeError, AttributeError, EOFError) as error:
-        raise ValueError(f"{path} does not hold VideoMAE-v2 ViT-g of Something-Something v2: {error}") from error
+    except (RuntimeError, AttributeError) as error:
+        said = " ".join(str(error).split())
+        raise ValueError(f"{path} does not hold VideoMAE-v2 ViT-g of Something-Something v2: {said}") from error
     return network.requires_grad_(False)

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import islice
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 from vaebench import protocol
 
@@ -31,6 +31,13 @@ class Case:
 
     id: str
     clip: Clip | None = None
+
+
+class Demand(NamedTuple):
+    """What the user required of a VAE (`require=`): whether it is met, and a sentence with the numbers."""
+
+    met: bool
+    said: str
 
 
 class Suite(Protocol):
@@ -66,8 +73,8 @@ class Suite(Protocol):
         """Case id -> its own scalar scores, for the `.clips.csv` beside the record; {} where there are none."""
         ...
 
-    def demands(self, spec: VAESpec, statistics: Mapping[str, Statistics]) -> list[str]:
-        """What the user required of this VAE and did not get, a sentence each: the run then ends with exit code 1."""
+    def demands(self, spec: VAESpec, statistics: Mapping[str, Statistics]) -> list[Demand]:
+        """What the user required of this VAE; with one that is not met, the run ends with exit code 1."""
         ...
 
     def pictures(self, statistics: Mapping[str, Statistics]) -> dict[str, NDArray]:

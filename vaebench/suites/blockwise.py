@@ -19,7 +19,7 @@ import adapters
 from vaebench.config import RunConfig, options
 from vaebench.machine import peak_memory, pick_device, return_freed_memory, stopwatch
 from vaebench.results import Score, interval
-from vaebench.suites import Case, clip_cases, video_setting
+from vaebench.suites import Case, Demand, clip_cases, video_setting
 from vaebench.suites._scores import build_metrics, change, score, stack
 from vaebench.suites._worker import networks
 from vaebench.vae import (
@@ -187,19 +187,23 @@ class Blockwise:
         most = max(int(kept["length"]) for kept in statistics.values())
         return {case: kept for case, kept in statistics.items() if int(kept["length"]) == most}
 
-    def demands(self, spec: VAESpec, statistics: Mapping[str, Statistics]) -> list[str]:
+    def demands(self, spec: VAESpec, statistics: Mapping[str, Statistics]) -> list[Demand]:
         if not self.chosen.require:
             return []
         limit = LOSSLESS_TOLERANCE[self.dtype]
         claimed = [label for label in _labels(statistics) if _claims(spec, label)]
-        return [
-            f"{label} is not lossless: {what} differ from the whole by {float(kept[f'{what}_max@{label}']):.1e} "
-            f"(at most {limit:.0e}) at {case}"
+        worst, where = max(
+            (np.nan_to_num(kept[f"{what}_max@{label}"], nan=np.inf, posinf=np.inf), f"{what} of {label} at {case}")
             for label in claimed
             for what in ("pixels", "latents")
             for case, kept in statistics.items()
-            if not float(kept[f"{what}_max@{label}"]) <= limit
-        ]
+        )
+        over = f"over {len(statistics)} cases"
+        if worst <= limit:
+            return [
+                Demand(True, f"lossless ({', '.join(claimed)}): largest difference {worst:.1e} <= {limit:.0e} {over}")
+            ]
+        return [Demand(False, f"not lossless: largest difference {worst:.1e} > {limit:.0e} {over} ({where})")]
 
     def per_case(self, statistics: Mapping[str, Statistics]) -> dict[str, dict[str, float]]:
         return {

@@ -31,7 +31,7 @@ from vaebench.latte.sample import Guided
 from vaebench.latte.train import TrainConfig, denoising_loss, grid_steps
 from vaebench.machine import pick_device, rank_and_world
 from vaebench.results import Score, interval
-from vaebench.suites import Case, _generation, _latent_statistics
+from vaebench.suites import Case, Demand, _generation, _latent_statistics
 from vaebench.suites._generation import FILES, INCEPTION, Sampling, to_frames
 from vaebench.suites._trained import Plan, Subject
 from vaebench.vae import VAESpec, VideoVAE, check_reconstruction
@@ -337,7 +337,7 @@ class Diffusability:
     def per_case(self, statistics: Mapping[str, Statistics]) -> dict[str, dict[str, float]]:
         return {}
 
-    def demands(self, spec: VAESpec, statistics: Mapping[str, Statistics]) -> list[str]:
+    def demands(self, spec: VAESpec, statistics: Mapping[str, Statistics]) -> list[Demand]:
         return []
 
     def pictures(self, statistics: Mapping[str, Statistics]) -> dict[str, NDArray]:

@@ -27,7 +27,7 @@ import adapters
 from vaebench.config import RunConfig, options
 from vaebench.machine import device_name, pick_device
 from vaebench.results import Better, Score
-from vaebench.suites import Case
+from vaebench.suites import Case, Demand
 from vaebench.suites._worker import Job, no_energy
 from vaebench.vae import Posterior, VAESpec, VideoVAE
 
@@ -173,7 +173,7 @@ class Efficiency:
                 scores |= {f"{name}@{case}": score for name, score in _scores(kept).items()}
         return scores
 
-    def demands(self, spec: VAESpec, statistics: Mapping[str, Statistics]) -> list[str]:
+    def demands(self, spec: VAESpec, statistics: Mapping[str, Statistics]) -> list[Demand]:
         return []
 
     def per_case(self, statistics: Mapping[str, Statistics]) -> dict[str, dict[str, float]]:

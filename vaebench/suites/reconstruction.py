@@ -13,7 +13,7 @@ import adapters
 from vaebench import protocol
 from vaebench.config import RunConfig, options
 from vaebench.machine import pick_device
-from vaebench.suites import Case, clip_cases, video_setting
+from vaebench.suites import Case, Demand, clip_cases, video_setting
 from vaebench.suites._scores import build_metrics, score, stack
 from vaebench.vae import VAESpec, VideoVAE, reconstruct
 from vaebench.video import to_model
@@ -102,7 +102,7 @@ class Reconstruction:
         own = [name for name, metric in self.metrics.items() if metric.per_clip]
         return {case: {name: float(kept[name]) for name in own} for case, kept in statistics.items()}
 
-    def demands(self, spec: VAESpec, statistics: Mapping[str, Statistics]) -> list[str]:
+    def demands(self, spec: VAESpec, statistics: Mapping[str, Statistics]) -> list[Demand]:
         return []
 
     def pictures(self, statistics: Mapping[str, Statistics]) -> dict[str, NDArray]:
