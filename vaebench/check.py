@@ -28,8 +28,8 @@ PROBES = 16  # values kept of a canary's latent and frames
 class CheckConfig:
     """Settings of `vaebench check`."""
 
-    num_frames: int = 33  # long enough that a VAE which works in pieces has more than one
-    size: int = 64  # pixels; more finds spatial tiles, and takes longer
+    num_frames: int = 33  # frames of the test clip; long enough for several chunks
+    size: int = 64  # height and width of the test clip in pixels; larger finds spatial tiles
     device: str = "auto"
     dtype: str = "float32"
     weights: str = ""  # file or folder of weights

@@ -140,7 +140,10 @@ def _settings_help() -> str:
 
     suites = sorted((Path(__file__).parent / "suites").glob("[!_]*.py"))
     options = (f"options of --suite {file.stem}:\n{_fields(file, 'Options')}" for file in suites)
-    how = "settings (key=value; a list reads 'vaes=[one,two]', with quotes in shells that expand brackets):\n"
+    how = (
+        "settings (key=value; lists: vaes=one,two or 'vaes=[one,two]'; "
+        "an item that contains a comma stands in quotes: 'vaes=\"wfvae:a,b/run\",dct/4'):\n"
+    )
     return "\n".join([how + _fields(Path(config.__file__), "RunConfig"), *options])
 
 

@@ -87,7 +87,7 @@ class Suite(Protocol):
 
 
 def clip_cases(source: VideoSource, config: RunConfig) -> list[Case]:
-    """A case a clip; the first `config.clips` of them where the run is a try."""
+    """One case per clip, or per clip of the first `config.clips`."""
     return [Case(clip.id, clip) for clip in islice(source, config.clips)]
 
 

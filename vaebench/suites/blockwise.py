@@ -45,11 +45,11 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Options:
-    metrics: list[str] = field(default_factory=lambda: ["psnr", "ssim", "lpips", "fvd"])  # by their names
-    lengths: list[int] = field(default_factory=list)  # clip lengths in frames; empty: num_frames alone
-    pieces: list[int] = field(default_factory=list)  # also stream in pieces of so many frames, where a VAE can stream
-    naive: list[int] = field(default_factory=lambda: [16])  # also lone pieces of so many frames, or the next legal
-    require: str = ""  # "lossless": exit code 1 if a mode that claims to be lossless is not
+    metrics: list[str] = field(default_factory=lambda: ["psnr", "ssim", "lpips", "fvd"])  # see `vaebench list metrics`
+    lengths: list[int] = field(default_factory=list)  # clip lengths to evaluate, in frames; default: num_frames only
+    pieces: list[int] = field(default_factory=list)  # also stream in chunks of N frames, if the VAE can stream
+    naive: list[int] = field(default_factory=lambda: [16])  # also independent chunks of N frames (or the next valid N)
+    require: str = ""  # "lossless": exit with code 1 if a mode that claims to be lossless is not
 
 
 class Pieces:

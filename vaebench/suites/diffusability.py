@@ -49,24 +49,24 @@ SHOWN = 8  # samples of the record's picture and of the video beside the checkpo
 
 @dataclass(frozen=True)
 class Options:
-    tier: str = "1"  # 0, 1, 2 or smoke
-    steps: int = 0  # of training; 0: the tier's
-    batch: int = 0  # clips of one step; 0: the tier's
-    micro_batch: int = 0  # clips of one forward pass, where memory is short; 0: all
-    samples: int = 0  # videos generated, and reals compared with; 0: the tier's
-    windows: int = 0  # of every video; 0: the tier's
-    clip_frames: int = 0  # 0: the shortest legal length from 16 on, which is 17 for causal 4x VAEs
-    interval: int = 3  # frames between two frames of a window
-    guidance: float = 0.0  # of a conditional model; 1 is none, 0: the tier's
-    guided_channels: str = "all"  # or "official-first-4", as the official code guides latents of any width
-    scaling: str = "measured"  # or "published": the VAE's own shift and scale, as papers use
-    features: list[str] = field(default_factory=lambda: ["i3d"])  # i3d, i3d_videogpt, videomae_ssv2
-    real_selection: str = "random"  # or "first2048": the first videos in sorted order, as StyleGAN-V's tool
-    real_stride: int = 0  # of the reals; 0: as trained, 1: StyleGAN-V's stock tool
-    covariance: str = "unbiased"  # or "biased": over n, as StyleGAN-V and cd-fvd
-    frame_codec: str = "none"  # or "jpeg75": reals and samples through JPEG, as the published tools
-    frame_resize: str = "antialiased"  # or "latte": what is learned, resized as Latte's loaders do
-    real_resize: str = "learned"  # the reals like what is learned, or as a published tool makes its frames
+    tier: str = "1"  # preset: 0 (latent statistics only), 1 (Latte-B), 2 (Latte-L, as published) or smoke (toy network)
+    steps: int = 0  # training steps; 0 = set by the tier
+    batch: int = 0  # clips per training step; 0 = set by the tier
+    micro_batch: int = 0  # clips per forward pass (less memory); 0 = the whole batch
+    samples: int = 0  # number of generated videos, and of real clips to compare with; 0 = set by the tier
+    windows: int = 0  # windows per video; 0 = set by the tier
+    clip_frames: int = 0  # frames per window; 0 = the shortest valid length from 16 on (17 for causal 4x VAEs)
+    interval: int = 3  # stride between the frames of a window, in source frames
+    guidance: float = 0.0  # classifier-free guidance scale of a conditional model; 1 = no guidance, 0 = set by the tier
+    guided_channels: str = "all"  # latent channels to guide: "all", or "official-first-4" as in the official code
+    scaling: str = "measured"  # latent normalization: "measured" on the training latents, or "published" shift and scale of the VAE
+    features: list[str] = field(default_factory=lambda: ["i3d"])  # for FVD and KVD: i3d, i3d_videogpt, videomae_ssv2
+    real_selection: str = "random"  # real clips to compare with: "random", or "first2048" as StyleGAN-V
+    real_stride: int = 0  # frame stride of real clips; 0 = same as training, 1 = StyleGAN-V's tool
+    covariance: str = "unbiased"  # "unbiased" (divides by n - 1), or "biased" (divides by n, as StyleGAN-V and cd-fvd)
+    frame_codec: str = "none"  # "none", or "jpeg75": real and generated frames pass through JPEG
+    frame_resize: str = "antialiased"  # resizing for training: "antialiased", or "latte" as in Latte's loaders
+    real_resize: str = "learned"  # resizing of real clips: "learned", latte-tool, styleganv-tool or cdfvd
 
 
 CHOICES = {

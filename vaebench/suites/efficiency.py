@@ -45,18 +45,18 @@ LIMIT = 1024  # frames: where the search for the largest video ends
 
 @dataclass(frozen=True)
 class Options:
-    frames: list[int] = field(default_factory=list)  # empty: 33 on a GPU, 5 on a CPU; the next legal length is run
-    sizes: list[int] = field(default_factory=list)  # pixels; empty: 256, 512, 768 on a GPU, 64 on a CPU
-    dtypes: list[str] = field(default_factory=list)  # empty: the run's dtype
-    error: float = 0.02  # repeat until the 95 % interval of the mean time is within this share of it
-    max_seconds: float = 10.0  # and no longer than this for encode, and for decode, once there are three times
-    tf32: bool = False  # allow TF32 in float32 products (a GPU's tensor cores)
-    cudnn_benchmark: bool = False  # let cuDNN try its algorithms first: faster, often more memory
-    compile: bool = False  # torch.compile encode and decode; compiling is warm-up
-    channels_last: bool = False  # weights in channels-last layout
-    largest: bool = False  # also search the largest number of frames that fits, at each size
-    memory_gib: float = 0.0  # pretend the device has so much; 0: all of it
-    timeout_s: float = 900.0  # a measurement that takes longer has failed
+    frames: list[int] = field(default_factory=list)  # frames (or next valid length); default: 33 on a GPU, 5 on a CPU
+    sizes: list[int] = field(default_factory=list)  # pixels; default: 256, 512, 768 on a GPU, 64 on a CPU
+    dtypes: list[str] = field(default_factory=list)  # dtypes to measure; default: the dtype of the run
+    error: float = 0.02  # repeat until the 95 % interval of the mean time is within this fraction of the mean
+    max_seconds: float = 10.0  # stop repeating after this many seconds, per encode and per decode (at least 3 repeats)
+    tf32: bool = False  # allow TF32 in float32 matrix products and convolutions
+    cudnn_benchmark: bool = False  # let cuDNN benchmark its algorithms first: often faster, often more memory
+    compile: bool = False  # compile encode and decode with torch.compile; compilation counts as warm-up
+    channels_last: bool = False  # store the weights in channels-last memory format
+    largest: bool = False  # also search the largest number of frames that fits into memory, at each size
+    memory_gib: float = 0.0  # limit the memory of the device, in GiB; 0 = no limit
+    timeout_s: float = 900.0  # abort a measurement after this many seconds
 
 
 class Efficiency:

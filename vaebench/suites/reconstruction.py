@@ -29,8 +29,8 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Options:
-    metrics: list[str] = field(default_factory=list)  # by name (`vaebench list metrics`); empty: the protocol's
-    keep: int = 0  # of the first so many clips, keep some frames as PNG, for the eye
+    metrics: list[str] = field(default_factory=list)  # see `vaebench list metrics`; default: those of the protocol
+    keep: int = 0  # save the first, middle and last frame of the first N clips as PNG
 
 
 class Reconstruction:
