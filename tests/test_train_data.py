@@ -254,7 +254,7 @@ def test_impossible_data_settings_are_refused(bad: dict) -> None:
 
 
 def test_clips_of_one_batch_share_a_shape_and_batches_mix_the_shapes(root: Path, tmp_path: Path) -> None:
-    shapes = [[5, 32], [9, 16]]
+    shapes = ["5x32", "9x16"]
     source = TrainingClips(replace(QUICK, root=str(root), shapes=shapes), tmp_path / "files.csv", seed=3, group=2)
     drawn = [tuple(batch.video.shape) for batch, _ in zip(batches(source, 2), range(12), strict=False)]
     assert set(drawn) == {(2, 3, 5, 32, 32), (2, 3, 9, 16, 16)}
@@ -265,11 +265,11 @@ def test_clips_of_one_batch_share_a_shape_and_batches_mix_the_shapes(root: Path,
 
 
 def test_synthetic_clips_take_the_shapes_too(tmp_path: Path) -> None:
-    source = TrainingClips(replace(QUICK, synthetic=1.0, shapes=[[5, 32], [9, 16]]), tmp_path / "files.csv")
+    source = TrainingClips(replace(QUICK, synthetic=1.0, shapes=["5x32", "9x16"]), tmp_path / "files.csv")
     assert {source[i].video.shape for i in range(12)} == {(3, 5, 32, 32), (3, 9, 16, 16)}
 
 
-@pytest.mark.parametrize("shapes", [[[5]], [[0, 32]], [[5, 12]], [[5, 64]]])
-def test_impossible_shapes_are_refused(shapes: list[list[int]]) -> None:
+@pytest.mark.parametrize("shapes", [["5"], ["5x"], ["0x32"], ["5x12"], ["5x64"]])
+def test_impossible_shapes_are_refused(shapes: list[str]) -> None:
     with pytest.raises(ValueError, match=r"data\.(shapes|num_frames|short)"):
         TrainingData(root="x", short=48, num_frames=5, size=32, shapes=shapes)

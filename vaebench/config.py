@@ -1,19 +1,19 @@
 """Settings: frozen dataclasses define them; a YAML file and `key=value` words fill them.
 
 Precedence: defaults < `--config file` < `key=value`.  The type of a setting decides how its text is read, in a file as on the
-command line: a string is the string that was typed, and nothing in it is interpolated.
+command line: a string is the string that was typed, and nothing in it is interpolated.  OmegaConf merges the layers.
 """
 
 from __future__ import annotations
 
 import json
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field, fields, is_dataclass, replace
 from functools import reduce
 from pathlib import Path
 from types import NoneType, UnionType
-from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
+from typing import Any, Literal, TypeVar, Union, cast, get_args, get_origin, get_type_hints
 
 import yaml
 
@@ -204,13 +204,25 @@ def from_words(words: Sequence[str]) -> dict[str, Any]:
     return given
 
 
+class _Text:
+    """A value that OmegaConf passes on as it is: it neither interpolates it nor converts it."""
+
+    def __init__(self, value: Any) -> None:
+        self.value = value
+
+
 def merge(under: dict[str, Any], over: dict[str, Any]) -> dict[str, Any]:
-    """Both, key by key; where both have a value, that of `over`."""
-    both = {**under, **over}
-    for key in under.keys() & over.keys():
-        if isinstance(under[key], dict) and isinstance(over[key], dict):
-            both[key] = merge(under[key], over[key])
-    return both
+    """Both, key by key; where both have a value, that of `over`.  Text is kept as it was typed."""
+    from omegaconf import OmegaConf
+
+    layers = (OmegaConf.create(_map_leaves(_Text, layer), flags={"allow_objects": True}) for layer in (under, over))
+    merged = OmegaConf.to_container(OmegaConf.merge(*layers), resolve=False)
+    return cast(dict[str, Any], _map_leaves(lambda text: text.value, merged))
+
+
+def _map_leaves(change: Callable[[Any], Any], tree: Any) -> Any:
+    """`change` applied to everything in nested dictionaries that is not a dictionary."""
+    return {key: _map_leaves(change, value) for key, value in tree.items()} if isinstance(tree, dict) else change(tree)
 
 
 def _build(kind: type[T], given: dict[str, Any], prefix: str = "") -> T:

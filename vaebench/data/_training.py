@@ -14,6 +14,7 @@ import csv
 import io
 import json
 import os
+import re
 import tarfile
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
@@ -41,8 +42,8 @@ class TrainingData:
     index: str = ""  # where the list of files is kept; "": in the run's folder
     num_frames: int = 25
     size: int = 256  # of the square crop
-    # pairs [num_frames, size], one of them drawn for each batch: mixed lengths and sizes; empty: num_frames and size for all
-    shapes: list[list[int]] = field(default_factory=list)
+    # FRAMESxSIZE such as 33x64, one of them drawn for each batch; empty: num_frames and size for all batches
+    shapes: list[str] = field(default_factory=list)
     short: int = 0  # short side to resize to before cropping; 0: `size`
     # above 1: crops up to this times as large, where `short` has room for them, scaled down to `size`
     zoom: float = 1.0
@@ -56,9 +57,7 @@ class TrainingData:
     cache: Literal["none", "memory"] = "none"  # memory: decode and resize everything once
 
     def __post_init__(self) -> None:
-        if any(len(shape) != 2 for shape in self.shapes):
-            raise ValueError(f"data.shapes holds pairs [num_frames, size], got {self.shapes}")
-        for num_frames, size in (*self.shapes, (self.num_frames, self.size)):
+        for num_frames, size in (*self.pairs, (self.num_frames, self.size)):
             if num_frames < 1 or size < 8 or size % 8 or self.stride < 1 or self.zoom < 1:
                 raise ValueError(
                     "data.num_frames and data.stride are at least 1, data.size a multiple of 8, data.zoom at least 1; "
@@ -74,17 +73,24 @@ class TrainingData:
             raise ValueError(f"data.synthetic is a share from 0 to 1, got {self.synthetic}")
 
     @property
+    def pairs(self) -> list[tuple[int, int]]:
+        """`shapes` as (num_frames, size); ValueError for one that is not FRAMESxSIZE."""
+        found = [re.fullmatch(r"(\d+)x(\d+)", shape) for shape in self.shapes]
+        if None in found:
+            raise ValueError(f"data.shapes should hold FRAMESxSIZE, such as 33x64, got {self.shapes}")
+        return [(int(match[1]), int(match[2])) for match in found if match]
+
+    @property
     def side(self) -> int:
         """Short side to which frames are resized before cropping, in pixels."""
-        return self.short or max([self.size, *(size for _, size in self.shapes)])
+        return self.short or max([self.size, *(size for _, size in self.pairs)])
 
     def shape(self, index: int, group: int, seed: int) -> tuple[int, int]:
         """(num_frames, size) of clip `index`, where `group` clips in a row make one batch and share one shape."""
         if not self.shapes:
             return self.num_frames, self.size
         generator = torch.Generator().manual_seed((seed + 1) * 0x85EBCA6B + index // group)
-        num_frames, size = self.shapes[_draw(len(self.shapes), generator)]
-        return num_frames, size
+        return self.pairs[_draw(len(self.shapes), generator)]
 
 
 @dataclass(frozen=True)
