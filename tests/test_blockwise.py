@@ -219,12 +219,67 @@ def test_every_way_is_warmed_up_once_for_each_shape_before_it_is_timed(blurred, 
     assert Blurred.encoded.count("whole") == 2 * 2 + 2
 
 
-def test_ratios_are_means_inside_their_interval(blurred):
+def test_a_ratio_of_cost_is_the_mean_of_the_clips_ratios_with_their_interval(blurred):
     blurred(0)
-    assert run("vaes=[blurred/a]", "naive=[]") == 0
-    found = record("blurred-a").scores["time@streamed"]
-    assert found.low <= found.value <= found.high
+    suite = blockwise.build(parse_run(SMALL, suite="blockwise"))
+    cost = {"psnr@whole": 1.0, "psnr@tiled": 1.0, "bytes@whole": 0.0, "bytes@tiled": 0.0, "length": 13}
+    cost |= {f"{which}_{how}@tiled": 0.0 for which in ("pixels", "latents") for how in ("max", "rms")}
+    times = [(1.0, 1.0), (2.0, 4.0), (1.0, 3.0)]  # ratios 1, 2, 3: mean 2, deviation 1, t(0.975, 2) = 4.302653
+    statistics = {
+        f"{i}": {
+            name: np.float64(value) for name, value in {**cost, "seconds@whole": whole, "seconds@tiled": tiled}.items()
+        }
+        for i, (whole, tiled) in enumerate(times)
+    }
+    found = suite.summarize(statistics)["time@tiled"]
+    half = 4.302653 / 3**0.5
+    assert (found.value, found.low, found.high) == pytest.approx((2.0, 2 - half, 2 + half))
     assert "mean ratio" in found.note
+
+
+def test_the_interval_of_a_change_is_that_of_the_paired_differences():
+    from types import SimpleNamespace
+
+    from vaebench.suites._scores import change
+
+    psnr = SimpleNamespace(unit="dB", better="higher", per_clip=True, reduce=np.mean)
+    # differences -1, -2, -3 on clips that lie 20 dB apart: mean -2, deviation 1, t(0.975, 2) = 4.302653
+    found = change(psnr, before=np.array([20.0, 30.0, 40.0]), after=np.array([19.0, 28.0, 37.0]))
+    half = 4.302653 / 3**0.5
+    assert (found.value, found.stderr) == pytest.approx((-2.0, 1 / 3**0.5))
+    assert (found.low, found.high) == pytest.approx((-2 - half, -2 + half))
+    assert found.signed
+
+
+def test_the_lossless_figure_is_the_worse_of_the_whole_way_and_of_the_decoder_alone():
+    whole = torch.zeros(1, 3, 2, 4, 4)
+    got, same = whole.clone(), whole.clone()
+    got[0, 0, 0, 0, 0], same[0, 0, 1, 0, 0] = 0.25, -0.5  # encode and decode; decode the latent of the whole
+    latent = torch.zeros(1, 4, 1, 2, 2)
+    assert blockwise.differences(whole, got, latent, latent, None)["pixels_max"] == 0.25
+    assert blockwise.differences(whole, got, latent, latent, same)["pixels_max"] == 0.5
+    assert blockwise.differences(whole, same, latent, latent, got)["pixels_max"] == 0.5
+    padded = torch.cat([whole, torch.full((1, 3, 4, 4, 4), 9.0)], dim=2)  # frames that only pad the clip do not count
+    assert blockwise.differences(whole, whole, latent, latent, padded)["pixels_max"] == 0
+
+
+def test_a_decoder_that_is_not_lossless_is_found_where_its_encoder_hides_it(
+    blurred, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+):
+    """A mode whose encoder undoes what its decoder adds gives the whole's pixels, but not from the whole's latent."""
+    blurred(0)
+
+    def encode(self, video):
+        return Posterior(Blurred._blur(video) - (0.25 if self.mode == "streamed" else 0))
+
+    def decode(self, latent):
+        return latent + (0.25 if self.mode == "streamed" else 0)
+
+    monkeypatch.setattr(Blurred, "encode", encode)
+    monkeypatch.setattr(Blurred, "decode", decode)
+    assert run("vaes=[blurred/a]", "naive=[]", "require=lossless") == 1
+    assert "pixels differ from the whole by 2.5e-01" in capsys.readouterr().err
+    assert record("blurred-a").scores["pixels_max@streamed"].value == pytest.approx(0.25, abs=1e-6)
 
 
 def test_modes_with_the_same_weights_keep_them_once():

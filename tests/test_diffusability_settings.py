@@ -190,3 +190,19 @@ def test_errors_of_windows_name_files_below_the_root(ucf: Path, sky: Path) -> No
         cut(source("ucf101", ucf), frames=21)[-1].load()
     with pytest.raises(ValueError, match=r"^07/07_2: too short"):
         cut(source("skytimelapse", sky))[1].load()
+
+
+def test_the_interval_of_the_denoising_loss_is_over_scenes() -> None:
+    """Six windows of three scenes: means 1, 2, 3, so a deviation of 1 over three, and t(0.975, 2) = 4.302653."""
+    errors = np.array([[0.5, 1.5, 2.0, 2.0, 2.5, 3.5]] * 4)  # (log SNRs, windows)
+    score = suite("tier=1")._denoising(errors, np.array([0, 0, 1, 1, 2, 2]), np.array(3))
+    half = 4.302653 / 3**0.5
+    assert (score.value, score.low, score.high) == pytest.approx((2.0, 2 - half, 2 + half))
+    assert score.n == 6
+    assert "the interval is over 3 scenes" in score.note
+    two = suite("tier=1")._denoising(errors, np.array([0, 0, 0, 1, 1, 1]), np.array(2))
+    assert two.value == 2.0
+    assert two.low is two.high is None
+    # scenes of unequal size: the value stays the mean of all windows, and the interval is centred on it
+    uneven = suite("tier=1")._denoising(errors, np.array([0, 0, 0, 0, 1, 2]), np.array(3))
+    assert (uneven.value, (uneven.low + uneven.high) / 2) == pytest.approx((2.0, 2.0))

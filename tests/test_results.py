@@ -5,6 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from tests.benchmarks import coverage
 from vaebench import results, tables
 from vaebench.results import Failure, Record, Score
 
@@ -66,6 +67,8 @@ def test_clips_of_an_earlier_run_do_not_outlive_it(tmp_path: Path):
         (Score(-4e-4, "", "higher", 8, signed=True), "-4.0e-04"),
         (Score(0.25, "", "higher", 8, 0.1, 0.2, 0.3, signed=True), "+0.2500 ±0.0500"),
         (Score(0.0, "", "higher", 8, 0.0, 0.0, 0.0, signed=True), "0.0000 ±0.0000"),
+        (Score(31.4, "dB", "higher", 2, 1.0), "31.40"),
+        (Score(12.0, "", "lower", 8, 10.0, 0.0, 31.6), "12.00 (0 to 31.60)"),
         (Score(None, "s", "lower", 0, note="out of memory (33x512)"), "OOM"),
         (None, "—"),
     ],
@@ -88,13 +91,34 @@ def test_the_fingerprint_ignores_the_order_of_keys_and_nothing_else():
     assert results.fingerprint(facts) != results.fingerprint({"a": 1, "b": {"c": [2, 1]}})
 
 
-def test_the_bootstrap_interval_is_that_of_the_normal_theory_and_repeats_itself():
-    scores = np.random.default_rng(1).normal(30, 2, size=400)
-    stderr, low, high = results.interval(scores)
-    assert stderr == pytest.approx(2 / 20, rel=0.1)
-    assert (low, high) == pytest.approx((scores.mean() - 1.96 * stderr, scores.mean() + 1.96 * stderr), abs=0.03)
-    assert results.interval(scores) == (stderr, low, high)
-    assert results.interval(scores[:1]) == (None, None, None)
+def test_the_interval_of_a_mean_is_students_by_hand():
+    # mean 2.5, deviation sqrt(5/3), standard error sqrt(5/3)/2; t(0.975, 3 degrees of freedom) = 3.182446 (any table)
+    stderr, low, high = results.interval(np.array([1.0, 2.0, 3.0, 4.0]))
+    assert stderr == pytest.approx(0.6454972)
+    assert (low, high) == pytest.approx((2.5 - 3.182446 * 0.6454972, 2.5 + 3.182446 * 0.6454972))
+
+
+def test_two_clips_have_a_standard_error_and_no_interval_and_one_has_neither():
+    assert results.interval(np.array([1.0, 3.0])) == (1.0, None, None)
+    assert results.interval(np.array([1.0])) == (None, None, None)
+    assert results.interval(np.array([1.0, 3.0, 5.0]))[1:] == pytest.approx(
+        (3 - 4.968275, 3 + 4.968275)
+    )  # t(2) = 4.302653
+
+
+@pytest.mark.parametrize(("distribution", "least"), [("normal", 0.93), ("ssim_like", 0.91)])
+def test_at_the_size_of_the_bundle_the_interval_contains_the_mean_as_often_as_it_says(distribution: str, least: float):
+    found = coverage.coverage(distribution, n=8, draws=1000, seed=1)
+    assert least <= found["student"]["coverage"] <= 0.97
+    assert found["percentile"]["coverage"] < found["student"]["coverage"] - 0.03  # what it replaces
+
+
+def test_the_committed_coverage_is_that_of_the_benchmark():
+    record = json.loads((Path(__file__).parent.parent / "results/benchmarks/interval_coverage.json").read_text())
+    assert list(record["coverage"]) == list(coverage.DISTRIBUTIONS)
+    for rows in record["coverage"].values():
+        assert list(rows) == ["3", "8", "25", "100"]
+    assert all(rows["student"]["coverage"] >= 0.93 for rows in record["coverage"]["ssim_like"].values())
 
 
 @pytest.mark.parametrize("form", tables.FORMATS)

@@ -23,12 +23,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 SCHEMA = 1
+FEWEST = 3  # clips: no interval is printed for fewer
 Better = Literal["higher", "lower", "neither"]
 
 
 @dataclass(frozen=True)
 class Score:
-    """`low` and `high` are the bootstrap 95 % interval over clips; None where a score has no spread over clips."""
+    """`low` and `high` are the ends of the 95 % interval; None where there is none, and the table shows the bare value.
+
+    Of a mean over clips it is Student's (`interval`), of a Fréchet distance that of resampled sets, of a time that of the median.
+    """
 
     value: float | None  # None where `n` is too small for the score to mean anything; `note` says so
     unit: str
@@ -71,17 +75,24 @@ class Record:
         return str(self.vae.get("name") or f"{self.vae['family']}/{self.vae['variant']}")
 
 
-def interval(scores: NDArray, resamples: int = 2000) -> tuple[float | None, float | None, float | None]:
-    """(N,) one score per clip -> (standard error, low, high) of their mean: the percentile bootstrap 95 % interval.
+def interval(scores: NDArray) -> tuple[float | None, float | None, float | None]:
+    """(N,) one score per clip -> (standard error, low, high) of their mean: Student's 95 % interval.
 
-    Clips are drawn with replacement from a fixed seed, so a table printed twice is the same.  Nothing for one clip.
+    Its coverage, and that of the alternatives, is in results/benchmarks/interval_coverage.json (tests/benchmarks/coverage.py).
+    Two clips have a standard error but no interval: with one degree of freedom it is 13 standard errors wide on each side,
+    whatever the VAE.  One clip has neither.
     """
-    if len(scores) < 2:
+    from scipy.stats import t
+
+    n = len(scores)
+    if n < 2:
         return None, None, None
-    draws = np.random.default_rng(0).integers(len(scores), size=(resamples, len(scores)))
-    means = scores.astype(np.float64)[draws].mean(axis=1)
-    low, high = np.percentile(means, [2.5, 97.5])
-    return float(scores.std(ddof=1) / np.sqrt(len(scores))), float(low), float(high)
+    values = scores.astype(np.float64)
+    mean, stderr = float(values.mean()), float(values.std(ddof=1) / np.sqrt(n))
+    if n < FEWEST:
+        return stderr, None, None
+    half = float(t.ppf(0.975, n - 1)) * stderr
+    return stderr, mean - half, mean + half
 
 
 def fingerprint(facts: Mapping[str, Any]) -> str:

@@ -113,7 +113,10 @@ def _title(name: str, score: Score | None) -> str:
 
 
 def show(score: Score | None) -> str:
-    """ "31.42 ±0.85", half the width of the 95 % interval behind the sign; "—" for a score that is not there."""
+    """ "31.42 ±0.85": the value and half the width of its 95 % interval; the bare value where there is no interval.
+
+    "1.20 (0 to 3.5)": the ends of an interval that was cut at 0, which is not centred on the value.  "—": no score.
+    """
     if score is not None and score.value is None and score.note.startswith("out of memory"):
         return "OOM"
     if score is None or score.value is None:
@@ -124,6 +127,8 @@ def show(score: Score | None) -> str:
     spread = ""
     if score.low is not None and score.high is not None:
         spread = f" ±{(score.high - score.low) / 2 / divisor:{form}}"
+        if score.low == 0 != value:
+            spread = f" (0 to {score.high / divisor:{form}})"
     sign = "+" if score.signed and value > 0 else ""
     return f"{sign}{value:{form}}{spread}"
 

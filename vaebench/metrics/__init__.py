@@ -1,7 +1,7 @@
 """A metric is two pure halves: a statistic per clip, and the reduction of all statistics to a number.
 
 PSNR keeps one number per clip and reduces by mean; FVD keeps features per clip and reduces by Fréchet distance.  So
-every statistic can be stored, resumed, sharded, re-reduced and bootstrapped, and no metric touches the runner.
+every statistic can be stored, resumed, sharded, re-reduced and resampled, and no metric touches the runner.
 A metric is one module `vaebench/metrics/<name>.py` with `build(device) -> Metric`; another definition is another module.
 """
 

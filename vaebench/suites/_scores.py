@@ -58,7 +58,7 @@ def score(metric: Metric, stacked: NDArray) -> Score:
 
 
 def change(metric: Metric, before: NDArray, after: NDArray) -> Score:
-    """`after` minus `before` with its sign; the interval is that of the paired differences."""
+    """`after` minus `before` with its sign; the interval is Student's of the paired differences."""
     n = len(before)
     try:
         value = metric.reduce(after) - metric.reduce(before)

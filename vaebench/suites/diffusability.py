@@ -220,7 +220,8 @@ class Diffusability:
             return self._latents(vae)
         if kind == "denoising":
             errors = denoising_loss(self._trained(vae), vae.grid, range(len(vae.grid)), seed=self.config.seed)
-            return {"errors": errors.numpy(), "held_out": np.array(len(vae.held_out))}
+            scenes = np.unique([window.scene for window in vae.grid.windows], return_inverse=True)[1]
+            return {"errors": errors.numpy(), "scenes": scenes, "held_out": np.array(len(vae.held_out))}
         first, last = (int(number) for number in numbers.split("-"))
         return (self._reals if kind == "reals" else self._samples)(vae, range(first, last + 1))
 
@@ -320,17 +321,17 @@ class Diffusability:
                 scores |= _generation.distances(name, sets["real"], sets["rebuilt"], sets["fake"], ddof=ddof)
         return scores | (_of_latents(statistics["latents"]) if "latents" in statistics else {})
 
-    def _denoising(self, errors: NDArray, held_out: NDArray) -> Score:
+    def _denoising(self, errors: NDArray, scenes: NDArray, held_out: NDArray) -> Score:
         by_window = errors.mean(0)
-        stderr, low, high = interval(by_window)
+        stderr, low, high = interval(_by_scene(by_window, scenes))
         unseen = (
             f"{held_out} videos that were not learned" if held_out else "videos that were learned, none was held out"
         )
         toy = "SMOKE TEST, a toy model that says nothing of the VAE; " if self.chosen.tier == "smoke" else ""
         note = (
             f"{toy}mean squared error of the noise at {len(errors)} log SNRs, of {unseen}; read it beside gaussian_loss, what "
-            "a linear denoiser reaches: latent spaces differ in how much there is to know; the interval is over windows, "
-            "of which several are of one video"
+            "a linear denoiser reaches: latent spaces differ in how much there is to know; the interval is over "
+            f"{len(np.unique(scenes))} scenes, as windows of one scene are not independent"
         )
         return Score(float(by_window.mean()), "", "lower", len(by_window), stderr, low, high, note=note)
 
@@ -414,6 +415,16 @@ def _grid_snr() -> NDArray:
 def _joined(statistics: Mapping[str, Statistics], name: str) -> NDArray:
     found = [kept[name] for kept in statistics.values() if name in kept]
     return np.concatenate(found) if found else np.empty((0, 1))
+
+
+def _by_scene(values: NDArray, scenes: NDArray) -> NDArray:
+    """(windows,) values and scene numbers -> (scenes,) one value each, independent ones, with the mean of `values` as their mean.
+
+    Where all scenes have equally many windows, these are the means of the scenes.
+    """
+    mean = values.mean()
+    deviations = np.bincount(scenes, weights=values - mean)
+    return mean + deviations * len(deviations) / len(values)
 
 
 def _of_latents(kept: Statistics) -> dict[str, Score]:
