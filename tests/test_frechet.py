@@ -131,6 +131,31 @@ def test_bootstrap_spread_is_that_of_new_samples_and_its_mean_lies_a_floor_above
     assert np.array_equal(resampled, bootstrap(a, b, resamples=100, seed=3))
 
 
+def clips_and_reconstructions(seed: int, n: int) -> tuple[np.ndarray, np.ndarray]:
+    """(n, 40) features of clips, and of reconstructions that keep 97 % of each, shift it by 0.15 and add noise."""
+    rng = np.random.default_rng(seed)
+    real = rng.normal(size=(n, 40)) * np.logspace(0, 1, 40)
+    return real, 0.97 * real + 0.15 + 0.3 * rng.normal(size=(n, 40))
+
+
+@pytest.mark.parametrize("n", [64, 256])
+def test_the_standard_error_of_paired_sets_is_that_of_new_clips_with_their_reconstructions(n: int) -> None:
+    true = np.std([frechet(*clips_and_reconstructions(k, n)) for k in range(100)])
+    pair = clips_and_reconstructions(1000, n)
+    assert true / 2 < bootstrap(*pair, paired=True).std(ddof=1) < true * 2
+    assert bootstrap(*pair).std(ddof=1) > 20 * true  # as if a clip had nothing to do with its reconstruction
+
+
+def test_paired_sets_are_resampled_with_one_draw_and_others_with_two() -> None:
+    a = gaussian(0, 30, 4)
+    shifted = bootstrap(a, a + 1.0, paired=True, resamples=20)
+    assert shifted == pytest.approx(np.full(20, 4.0))  # every resample of the pairs is a shift by 1 in 4 features
+    apart = bootstrap(a, a + 1.0, resamples=20)
+    assert apart.std() > 0.1
+    with pytest.raises(ValueError, match="one row per clip on each side, got 30 and 29 rows"):
+        bootstrap(a, a[:-1], paired=True)
+
+
 def test_extrapolation_removes_the_bias_of_few_fakes() -> None:
     real, d = gaussian(1, 4000, 16), 16
     fake = gaussian(2, 600, d) + 0.3

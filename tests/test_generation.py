@@ -15,7 +15,7 @@ from PIL import Image
 import adapters
 from tests.videos import pictures
 from vaebench.latte.model import Latte, LatteConfig
-from vaebench.metrics._frechet import debiased, frechet, noise_floor
+from vaebench.metrics._frechet import bootstrap, debiased, frechet, noise_floor
 from vaebench.suites import _generation, _latents
 from vaebench.suites._generation import Sampling
 
@@ -38,6 +38,37 @@ def test_distances_stand_beside_their_floor_and_interval() -> None:
     assert biased == frechet(real, fake, ddof=0) != scores["fvd16"].value
     one = _generation.distances("videomae_ssv2", real[:1], rebuilt[:1], fake[:1], ddof=1)
     assert one["fvd16_videomae_ssv2"].value is one["kvd16_videomae_ssv2"].value is None
+
+
+def test_the_interval_of_reconstructions_is_that_of_pairs_and_those_of_samples_are_not() -> None:
+    rng = np.random.default_rng(0)
+    real = rng.normal(size=(100, 4)) * 10
+    rebuilt, fake = real + 1.0, rng.normal(size=(100, 4)) * 10
+    scores = _generation.distances("i3d", real, rebuilt, fake, ddof=1)
+    shift = scores["rfvd16"]
+    assert (shift.value, shift.low, shift.high) == pytest.approx(
+        (4.0, 4.0, 4.0), abs=1e-6
+    )  # |1, 1, 1, 1|^2 in all resamples
+    assert scores["fvd16_vs_rebuilt"].stderr == pytest.approx(bootstrap(rebuilt, fake).std(ddof=1))
+    assert scores["fvd16"].stderr == pytest.approx(bootstrap(real, fake).std(ddof=1))
+
+
+def test_a_distance_has_no_negative_lower_end_and_its_excess_over_the_floor_has() -> None:
+    real, rebuilt, fake = np.random.default_rng(1).normal(size=(3, 8, 1))
+    scores = _generation.distances("i3d", real, rebuilt, fake, ddof=1)
+    for name in ("fvd16", "fvd16_vs_rebuilt", "rfvd16"):
+        assert scores[name].value < 1.96 * scores[name].stderr
+        assert scores[name].low == 0
+        assert scores[name].high == pytest.approx(scores[name].value + 1.96 * scores[name].stderr)
+    assert scores["fvd16_debiased"].low == pytest.approx(scores["fvd16_debiased"].value - 1.96 * scores["fvd16"].stderr)
+    assert scores["fvd16_debiased"].low < 0
+
+
+def test_a_distance_of_two_videos_a_side_has_no_interval() -> None:
+    real, rebuilt, fake = np.random.default_rng(1).normal(size=(3, 2, 4))
+    for score in _generation.distances("i3d", real, rebuilt, fake, ddof=1).values():
+        assert score.value is not None
+        assert score.low is score.high is score.stderr is None
 
 
 def test_inception_scores_of_samples_stand_beside_that_of_reals() -> None:

@@ -27,7 +27,7 @@ from vaebench.metrics import _c3d, _i3d, _i3d_torchscript, _inception, _videomae
 from vaebench.metrics._clips import full_precision
 from vaebench.metrics._frechet import bootstrap, frechet, noise_floor
 from vaebench.metrics._kernel import kvd
-from vaebench.results import Score
+from vaebench.results import FEWEST, Score
 from vaebench.vae import VideoVAE
 from vaebench.video import to_score, to_stored
 
@@ -182,9 +182,9 @@ def distances(name: str, real: NDArray, rebuilt: NDArray, fake: NDArray, *, ddof
     """
     tail = "" if name == "i3d" else f"_{name}"
     scores: dict[str, Score] = {}
-    pairs = {"fvd16": (real, fake), "fvd16_vs_rebuilt": (rebuilt, fake), "rfvd16": (real, rebuilt)}
-    for score, (a, b) in pairs.items():
-        scores |= {f"{key}{tail}": value for key, value in _fvd(score, a, b, ddof).items()}
+    pairs = {"fvd16": (real, fake, False), "fvd16_vs_rebuilt": (rebuilt, fake, False), "rfvd16": (real, rebuilt, True)}
+    for score, (a, b, paired) in pairs.items():
+        scores |= {f"{key}{tail}": value for key, value in _fvd(score, a, b, ddof, paired=paired).items()}
     for score, (a, b) in {"kvd16": (real, fake), "kvd16_vs_rebuilt": (rebuilt, fake)}.items():
         enough = min(len(a), len(b)) > 1
         note = "unbiased: near 0, of either sign, for equal distributions" if enough else "needs 2 videos a side"
@@ -192,25 +192,32 @@ def distances(name: str, real: NDArray, rebuilt: NDArray, fake: NDArray, *, ddof
     return scores
 
 
-def _fvd(score: str, a: NDArray, b: NDArray, ddof: int) -> dict[str, Score]:
-    """The distance with its 95 % interval (normal, standard error from resampled sets), its noise floor, and what is above it."""
+def _fvd(score: str, a: NDArray, b: NDArray, ddof: int, *, paired: bool) -> dict[str, Score]:
+    """The distance with its 95 % interval (normal, standard error from resampled sets), its noise floor, and what is above it.
+
+    `paired`: row i of both sets is one clip.  A distance is not negative, so the interval ends at 0.
+    """
     n = min(len(a), len(b))
     if n < 2:
         return {score: Score(None, "", "lower", n, note="a Fréchet distance needs 2 videos a side")}
     value, floor = frechet(a, b, ddof=ddof), noise_floor(a, b)
-    stderr = float(bootstrap(a, b, ddof=ddof).std(ddof=1))
+    stderr = half = None
+    if n >= FEWEST:
+        stderr = float(bootstrap(a, b, paired=paired, ddof=ddof).std(ddof=1))
+        half = 1.96 * stderr
     few = f"; of {n} videos it is mostly bias" if n < FEW else ""
-    few += "; these two sets are paired, so its own floor is lower" if score == "rfvd16" else ""
+    few += "; these two sets are paired, so its own floor is lower" if paired else ""
     note = (
         f"compare only at equal n ({len(a)} and {len(b)} videos); {score}_floor is what two equal sets would give{few}"
     )
+    low, high = (None, None) if half is None else (max(value - half, 0.0), value + half)
     scores = {
-        score: Score(value, "", "lower", n, stderr, value - 1.96 * stderr, value + 1.96 * stderr, note=note),
+        score: Score(value, "", "lower", n, stderr, low, high, note=note),
         f"{score}_floor": Score(floor, "", "neither", n),
     }
-    if score != "rfvd16":  # paired sets have less to take off
-        less = value - floor
-        low, high, said = less - 1.96 * stderr, less + 1.96 * stderr, f"{score} less {score}_floor, of either sign"
+    if not paired:  # paired sets have less to take off
+        less, said = value - floor, f"{score} less {score}_floor, of either sign"
+        low, high = (None, None) if half is None else (less - half, less + half)
         scores[f"{score}_debiased"] = Score(less, "", "lower", n, stderr, low, high, signed=True, note=said)
     return scores
 
