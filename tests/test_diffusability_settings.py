@@ -15,6 +15,7 @@ import torch
 import adapters
 from tests.sources import build as source
 from tests.sources import cut
+from tests.videos import write
 from vaebench import cli, results
 from vaebench.config import parse_run
 from vaebench.metrics import _inception
@@ -158,17 +159,66 @@ def test_reals_are_the_windows_that_could_be_encoded(ucf: Path, monkeypatch: pyt
     made = suite("tier=1", "data=ucf101", f"root={ucf}", "size=32", "real_selection=first2048")
     found = source("ucf101", ucf)
     encoded = [window for window in cut(found, per_clip=2) if window.id != "Archery/v_Archery_g01_c01 0"]
-    plan = made._plan(SimpleNamespace(name="same", frames="any", size_multiple=1, fit=lambda frames: frames))  # type: ignore[arg-type]
-
-    class Same:
-        def encode(self, video: torch.Tensor) -> Posterior:
-            return Posterior(video)
-
-        def decode(self, latent: torch.Tensor) -> torch.Tensor:
-            return latent
-
+    plan = made._plan(Same.spec)
     subject: Any = SimpleNamespace(plan=plan, source=found, cache=SimpleNamespace(windows=encoded), vae=Same())
     assert len(made._reals(subject, range(0, 32))["real i3d"]) == 5
+
+
+class Same:
+    """A VAE that keeps every pixel."""
+
+    spec: Any = SimpleNamespace(name="same", frames="any", size_multiple=1, fit=lambda frames: frames)
+
+    def encode(self, video: torch.Tensor) -> Posterior:
+        return Posterior(video)
+
+    def decode(self, latent: torch.Tensor) -> torch.Tensor:
+        return latent
+
+
+@pytest.mark.parametrize(("words", "stride"), [([], 3), (["real_stride=1"], 1), (["real_stride=5"], 5)])
+def test_the_reals_are_taken_every_real_stride_frames(
+    words: list[str], stride: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Frame t of the video is grey of 3 t levels, so the feature "grey of each frame" tells which frames were taken.
+
+    They lie evenly, first and last included, in a span of 16 strides; the span begins anywhere.
+    """
+    grey = np.broadcast_to(3 * np.arange(80, dtype=np.uint8)[:, None, None, None], (80, 32, 32, 3))
+    (tmp_path / "clips").mkdir()
+    write(tmp_path / "clips" / "grey.mp4", np.ascontiguousarray(grey), options={"qp": "0"})
+    monkeypatch.setattr(_generation, "extractor", lambda name, device: lambda video: video.mean((1, 3, 4))[0].numpy())
+    monkeypatch.setattr(diffusability.weights, "path", lambda file: Path(__file__))
+    made = suite("tier=smoke", "data=folder", f"root={tmp_path / 'clips'}", *words)
+    plan = made._plan(Same.spec)
+    found = made._source(plan)
+    windows = cut(found)
+    subject: Any = SimpleNamespace(plan=plan, source=found, cache=SimpleNamespace(windows=windows), vae=Same())
+    (feature,) = made._reals(subject, range(1))["real i3d"]
+    taken = np.round(feature * 255 / 3)
+    assert (taken - taken[0]).tolist() == np.linspace(0, 16 * stride - 1, 16).astype(int).tolist()
+
+
+@pytest.mark.parametrize(("words", "frames"), [([], 46), (["real_stride=1"], 46), (["real_stride=5"], 76)])
+def test_the_clips_of_a_source_are_long_enough_for_what_is_learned_and_for_the_reals(
+    words: list[str], frames: int
+) -> None:
+    made = suite("tier=smoke", "data=synthetic", *words)
+    clip = next(iter(made._source(made._plan(Same.spec))))
+    assert clip.load().shape[1] == frames  # 15 steps of 3 frames, or of 5, and the last frame
+
+
+@pytest.mark.parametrize(("words", "value"), [([], 3.0), (["covariance=biased"], 2.0)])
+def test_a_biased_covariance_divides_by_n(words: list[str], value: float, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One feature, reals 0 and 2 (mean 1), samples 0 and 4 (mean 2): 1 + (deviation of samples - deviation of reals)^2.
+
+    Over n - 1 the deviations are sqrt(8) and sqrt(2), over n they are 2 and 1.
+    """
+    monkeypatch.setattr(_generation, "extractor", lambda name, device: lambda video: np.zeros(1))
+    monkeypatch.setattr(diffusability.weights, "path", lambda file: Path(__file__))
+    real, fake = np.array([[0.0], [2.0]]), np.array([[0.0], [4.0]])
+    statistics = {"samples 0-1": {"fake i3d": fake}, "reals 0-1": {"real i3d": real, "rebuilt i3d": real}}
+    assert suite("tier=smoke", *words).summarize(statistics)["fvd16"].value == pytest.approx(value)
 
 
 @pytest.mark.parametrize("what", ["weights_digest", "config_digest"])

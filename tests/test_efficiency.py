@@ -356,17 +356,81 @@ def test_the_cases_are_the_grid_that_was_asked_for():
     assert ids == ["float32 5x64", "float32 17x64", "bfloat16 5x64", "bfloat16 17x64"]
 
 
-def test_channels_last_changes_no_value(tmp_path: Path):
-    import adapters
+class Convolved:
+    """A VAE that is a network itself, as a user's may be: weights of 2, 3, 4 and 5 dimensions."""
 
-    vae = adapters.load("cogvideox/tiny")
-    video = torch.rand(1, 3, 9, 16, 16)
+    spec = VAESpec("toy", "a", 1, 1, 3, causal=True)
+
+    class Network(torch.nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.layers = torch.nn.ModuleList([
+                torch.nn.Conv3d(3, 4, 3), torch.nn.Conv2d(3, 4, 3), torch.nn.Conv1d(3, 4, 3), torch.nn.Linear(3, 4)
+            ])  # fmt: skip
+
+
+def strides(network: torch.nn.Module) -> list[tuple[int, ...]]:
+    return [parameter.stride() for parameter in network.parameters() if parameter.dim() > 1]
+
+
+@pytest.mark.parametrize("is_module", [False, True])
+def test_channels_last_puts_the_channels_of_every_convolution_last_and_changes_no_value(is_module: bool):
+    network = Convolved.Network()
+    vae = network if is_module else Convolved()
+    if not is_module:
+        vae.network = network
+    before = [parameter.clone() for parameter in network.parameters()]
+    # (4, 3, 3, 3, 3), (4, 3, 3, 3), (4, 3, 3), (4, 3): a step along the channels is as long as all that follows them
+    assert strides(network) == [(81, 27, 9, 3, 1), (27, 9, 3, 1), (9, 3, 1), (3, 1)]
+    _worker.to_channels_last(vae)
+    assert strides(network) == [(81, 1, 27, 9, 3), (27, 1, 9, 3), (9, 3, 1), (3, 1)]
+    assert all(torch.equal(a, b) for a, b in zip(before, network.parameters(), strict=True))
+
+
+def test_the_flag_puts_the_weights_of_a_loaded_vae_in_channels_last_and_its_results_stay():
+    plain, last = (
+        _worker.prepare(replace(job(channels_last=flag), name="cogvideox/tiny", num_frames=9)) for flag in (False, True)
+    )
+
+    def channels_first(vae: object) -> int:
+        own = [p for network in _worker.networks(vae) for p in network.parameters() if p.dim() == 5]
+        return sum(not p.is_contiguous(memory_format=torch.channels_last_3d) for p in own)
+
+    assert channels_first(plain[0]) > 0
+    assert channels_first(last[0]) == 0
     with torch.inference_mode():
-        before = vae.encode(video).mean
-        _worker.to_channels_last(vae)
-        after = vae.encode(video).mean
-    assert _worker.networks(vae)
-    assert torch.allclose(before, after, atol=1e-5)
+        assert torch.allclose(plain[0].encode(plain[1]).mean, last[0].encode(last[1]).mean, atol=1e-5)
+
+
+def test_the_peak_of_a_half_is_what_it_takes_above_the_weights(monkeypatch: pytest.MonkeyPatch):
+    mib = 2**20
+
+    class Heavy:
+        """64 MiB of weights; encode takes 32 MiB and decode 16 MiB more while they run."""
+
+        spec = VAESpec("toy", "a", 1, 1, 3, causal=True)
+
+        def __init__(self) -> None:
+            self.network = torch.nn.Linear(1, 16 * mib, bias=False)
+
+        def encode(self, video: torch.Tensor) -> Posterior:
+            torch.ones(8 * mib)
+            return Posterior(video)
+
+        def decode(self, latent: torch.Tensor) -> torch.Tensor:
+            torch.ones(4 * mib)
+            return latent
+
+    monkeypatch.setattr(_worker, "prepare", lambda job: (Heavy(), torch.rand(1, 3, 5, 16, 16), CPU))
+    with torch.inference_mode():
+        memory = _worker.measure_memory(job())
+    times = {"encode_s": np.array([0.1]), "decode_s": np.array([0.1]), "matmul_flop_per_s": np.array(1e9)}
+    shape = {"frames": 5, "size": 16, "asked_frames": 5, "asked_size": 16}
+    scores = efficiency._scores({**{name: np.asarray(value) for name, value in {**memory, **shape}.items()}, **times})
+    assert scores["encode_peak_bytes"].value == pytest.approx(32 * mib, rel=0.05)
+    assert scores["decode_peak_bytes"].value == pytest.approx(16 * mib, rel=0.05)
+    for half in ("encode", "decode"):
+        assert scores[f"{half}_total_bytes"].value > 64 * mib + scores[f"{half}_peak_bytes"].value
 
 
 @pytest.mark.gpu

@@ -76,6 +76,16 @@ def test_what_can_change_a_number_changes_the_store(change: str):
     assert len(list(Path("runs").iterdir())) == 2
 
 
+def test_another_device_starts_a_new_store_and_the_same_one_does_not(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(runner, "device_name", lambda device: "Processor A")
+    assert run("vaes=[pool/4x8x8]", "clips=1") == 0
+    assert run("vaes=[pool/4x8x8]", "clips=1") == 0
+    assert len(list(Path("runs").iterdir())) == 1
+    monkeypatch.setattr(runner, "device_name", lambda device: "Processor B")
+    assert run("vaes=[pool/4x8x8]", "clips=1") == 0
+    assert len(list(Path("runs").iterdir())) == 2
+
+
 def test_an_edit_of_the_code_that_makes_a_number_starts_a_new_store(monkeypatch: pytest.MonkeyPatch):
     assert run("vaes=[pool/4x8x8]", "clips=1") == 0
     monkeypatch.setattr(runner, "code_digest", lambda family: "another")

@@ -100,6 +100,9 @@ def limit_memory(gib: float, device: torch.device) -> None:
 
 
 def networks(vae: VideoVAE) -> list[torch.nn.Module]:
+    """The networks of a VAE: itself where it is one, otherwise its attributes that are."""
+    if isinstance(vae, torch.nn.Module):
+        return [vae]
     return [value for value in vars(vae).values() if isinstance(value, torch.nn.Module)]
 
 
