@@ -1,13 +1,16 @@
 """Golden vectors: every `.safetensors` below the golden roots, told apart by its own metadata; and the recipe of their weights.
 
 The roots are `--goldens DIR` (repeatable) or, without it, `tests/goldens` and the optional `../shared/goldens` beside the checkout.
-A new file of a known kind in any of these folders becomes a test case without a line of code.
+A new file of a known kind in any of these folders becomes a test case without a line of code: a test takes every setting (depths,
+windows, weights, sizes, limits) from the file's metadata, its shapes or the names of its tensors, and has none of its own.
 """
 
 from __future__ import annotations
 
+import filecmp
 import json
 import math
+import re
 import zlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -19,6 +22,7 @@ from safetensors import safe_open
 from torch import Tensor
 
 HERE = Path(__file__).parent
+NUMBER = r"(\d+(?:\.\d+)?(?:e[+-]?\d+)?)"
 DEFAULT_ROOTS = (HERE / "goldens", HERE.parent.parent / "shared" / "goldens")
 roots: list[Path] = [root for root in DEFAULT_ROOTS if root.is_dir()]  # conftest replaces it from --goldens
 
@@ -30,6 +34,17 @@ class Golden:
 
     def __str__(self) -> str:  # the id of the test case
         return f"{self.path.parent.name}/{self.path.stem}"
+
+    @property
+    def salt(self) -> str:
+        """Of the recipe's weights."""
+        return self.metadata.get("weights_salt", self.metadata.get("salt", ""))
+
+    def numbers(self, pattern: str, key: str = "what") -> tuple[float, ...]:
+        """The numbers of the first match of `pattern` in the text of `key`, where `#` stands for a number."""
+        match = re.search(pattern.replace("#", NUMBER), self.metadata[key])
+        assert match, f"{self.path}: {key} has no {pattern}: {self.metadata[key]}"
+        return tuple(float(group) for group in match.groups())
 
     def json(self, key: str) -> dict:
         return json.loads(self.metadata[key])
@@ -43,13 +58,15 @@ class Golden:
 
 @cache
 def _all(folders: tuple[Path, ...]) -> list[Golden]:
-    found: dict[tuple[str, str], Golden] = {}
+    found: dict[tuple[str, str], list[Golden]] = {}
     for folder in folders:
         for path in sorted(folder.rglob("*.safetensors")):
+            namesakes = found.setdefault((path.parent.name, path.name), [])
+            if any(filecmp.cmp(path, other.path, shallow=False) for other in namesakes):
+                continue  # a committed copy of a shared file
             with safe_open(path, "pt") as file:
-                golden = Golden(path, file.metadata() or {})
-            found.setdefault((path.parent.name, path.name), golden)  # a committed copy wins over the shared one
-    return list(found.values())
+                namesakes.append(Golden(path, file.metadata() or {}))
+    return [golden for namesakes in found.values() for golden in namesakes]
 
 
 def goldens(keep: Callable[[dict[str, str]], bool]) -> list[Golden]:
@@ -76,6 +93,14 @@ def manifests(pattern: str) -> list[Path]:
         for path in sorted(root.rglob(pattern)):
             found.setdefault(path.name, path)
     return list(found.values())
+
+
+def named(prefix: str, tensors: Mapping[str, Tensor]) -> dict[float, Tensor]:
+    """Tensors whose names end in a setting, by that setting: {"hinge_0p75": x} and "hinge_" give {0.75: x}."""
+    found = {
+        key.removeprefix(prefix).replace("p", "."): value for key, value in tensors.items() if key.startswith(prefix)
+    }
+    return {float(number): value for number, value in found.items()}
 
 
 def draw(key: str, shape: tuple[int, ...] | list[int], salt: str = "") -> Tensor:

@@ -96,7 +96,10 @@ def test_a_guided_latte_samples_what_the_official_one_does(golden: Golden) -> No
     four = "official-first-4"
     denoise = guided(model, labels, scale, channels=four) if scale != 1 else conditional(model, labels)
     noises = [swap(noise[: len(tensors["z"])]) for noise in tensors.get("noises", [])]
-    steps = chain(denoise, swap(tensors["z"]), respaced(linear(), spec["respacing"]), noises, method=spec["method"])
+    steps = chain(
+        denoise, swap(tensors["z"]), respaced(linear(), spec["respacing"]), noises,
+        method=spec["method"], eta=spec.get("eta", 0.0), clip=spec.get("clip", False),
+    )  # fmt: skip
     close(swap([*steps][-1].sample), tensors["final"], 1e-4)
 
 

@@ -27,33 +27,33 @@ def close(got: Tensor, expected: Tensor, tolerance: float = 2e-5) -> None:
     assert (got - expected).abs().max() <= tolerance * expected.abs().max()
 
 
-def weights(network: nn.Module, gain: float, special: dict[str, float]) -> dict[str, Tensor]:
+def weights(network: nn.Module, gain: float, special: dict[str, float], salt: str) -> dict[str, Tensor]:
     """The goldens' recipe with what these networks add: a gain on matrices, and variances of 1 + 0.1 |r|."""
     state = {}
     for key, value in network.state_dict().items():
         if key.endswith("running_var"):
-            state[key] = 1 + 5 * draw(key, value.shape).abs()  # draw's 0.02 r
+            state[key] = 1 + 5 * draw(key, value.shape, salt).abs()  # draw's 0.02 r
         elif value.is_floating_point():
             factor = next((f for name, f in special.items() if key.startswith(name)), gain)
-            state[key] = draw(key, value.shape) * (factor if value.ndim >= 2 else 1)
+            state[key] = draw(key, value.shape, salt) * (factor if value.ndim >= 2 else 1)
         else:
             state[key] = value
     return state
 
 
 @cache
-def i3d(gain: float) -> _i3d.InceptionI3d:
+def i3d(gain: float, salt: str) -> _i3d.InceptionI3d:
     network = _i3d.InceptionI3d()
-    network.load_state_dict(weights(network, gain, {}))
+    network.load_state_dict(weights(network, gain, {}, salt))
     return network
 
 
 @cache
-def c3d(gain: float, fc8_gain: float) -> _c3d.C3D:
+def c3d(gain: float, fc8_gain: float, salt: str) -> _c3d.C3D:
     with torch.device("meta"):
         network = _c3d.C3D()
-    state = weights(network, gain, {"fc8": fc8_gain})
-    generator = torch.Generator().manual_seed(zlib.crc32(b"mean"))
+    state = weights(network, gain, {"fc8": fc8_gain}, salt)
+    generator = torch.Generator().manual_seed(zlib.crc32((salt + "mean").encode()))
     state["mean"] = (100 + 10 * torch.randn(3, 16, 128, 128, generator=generator))[:, :, 8:120, 8:120]
     network.load_state_dict(state, assign=True)
     return network.requires_grad_(False)
@@ -68,7 +68,7 @@ def probe(x: Tensor, expected: Tensor, name: str) -> Tensor:
 @pytest.mark.parametrize("golden", kind("i3d"), ids=str)
 def test_i3d_has_the_official_logits_under_each_preprocessing(golden: Golden) -> None:
     tensors = golden.tensors()
-    network = i3d(golden.json("spec")["gain"])
+    network = i3d(golden.json("spec")["gain"], golden.salt)
     video = tensors["video_u8_bthwc"].permute(0, 4, 1, 2, 3).float() / 255
     seen: dict[str, Tensor] = {}
     hooks = [
@@ -119,7 +119,7 @@ def test_same_padding_of_an_odd_size_is_even_and_of_an_even_size_ends_heavier() 
 @pytest.mark.parametrize("golden", kind("c3d"), ids=str)
 def test_c3d_has_the_official_probabilities(golden: Golden) -> None:
     spec, tensors = golden.json("spec"), golden.tensors()
-    network = c3d(spec["gain"], spec["fc8_gain"])
+    network = c3d(spec["gain"], spec["fc8_gain"], golden.salt)
     video = tensors["video_u8_bcthw"].float() / 127.5 - 1
     close(network.prepared(video)[..., ::8, ::8], tensors["pre_probe"])
     seen: dict[str, Tensor] = {}
@@ -157,7 +157,7 @@ def test_videomae_has_the_official_features(golden: Golden) -> None:
     spec, tensors = golden.json("spec"), golden.tensors()
     config = _videomae.ViTConfig(side=spec["img"], hidden=spec["dim"], depth=spec["depth"], heads=spec["heads"])
     network = _videomae.VideoMAE(config)
-    network.load_state_dict({key: draw(key, value.shape) for key, value in network.state_dict().items()})
+    network.load_state_dict({key: draw(key, value.shape, golden.salt) for key, value in network.state_dict().items()})
     close(network(tensors["x"]), tensors["features"])
     close(network.logits(tensors["x"]), tensors["logits"])
 

@@ -23,10 +23,10 @@ def shapes_of(model: CVVAE) -> dict[str, list[int]]:
 
 
 @cache
-def build(config: CVVAEConfig, dtype: torch.dtype) -> CVVAE:
+def build(config: CVVAEConfig, dtype: torch.dtype, salt: str) -> CVVAE:
     with torch.device("meta"):
         model = CVVAE(config)
-    state = {key: draw(key, shape) for key, shape in shapes_of(model).items()}
+    state = {key: draw(key, shape, salt) for key, shape in shapes_of(model).items()}
     load_strict(model, state, "the goldens' weights", lambda key: published_name(key, config))
     return model.to(dtype)
 
@@ -35,7 +35,7 @@ def outputs(golden: Golden, dtype: torch.dtype) -> dict[str, tuple[Tensor, Tenso
     """Every (ours, theirs) pair of the file."""
     released = golden.json("config")
     config, blocks = read_config(released)
-    model = build(config, dtype)
+    model = build(config, dtype, golden.salt)
     tensors = golden.tensors(dtype)
     x = tensors["x"]
     if x.ndim == 4:  # an image is a video of one frame

@@ -21,9 +21,9 @@ TOLERANCE = {torch.float64: 1e-6, torch.float32: 2e-5}
 
 
 @cache
-def network(config: ODVAEConfig, dtype: torch.dtype) -> ODVAE:
+def network(config: ODVAEConfig, dtype: torch.dtype, salt: str = "") -> ODVAE:
     model = ODVAE(config).to(dtype).eval().requires_grad_(False)
-    model.load_state_dict(rebuild(model.state_dict()))
+    model.load_state_dict(rebuild(model.state_dict(), salt))
     return model
 
 
@@ -46,7 +46,7 @@ def test_there_are_golden_files_of_whole_and_block_wise_runs():
 @torch.no_grad()
 @pytest.mark.parametrize(("golden", "dtype"), in_precisions(GOLDENS), ids=str)
 def test_outputs_are_those_of_the_released_code(golden: Golden, dtype: torch.dtype):
-    model = network(read_config(golden.json("config")), dtype)
+    model = network(read_config(golden.json("config")), dtype, golden.salt)
     stored = golden.tensors(dtype)
     found = {}
     if "moments" in stored:

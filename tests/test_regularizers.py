@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from tests.goldens_io import Golden, goldens
+from tests.goldens_io import Golden, goldens, named
 from wfvae.losses import adaptive_weight, balance, kl_divergence
 from wfvae.regularizers import (
     LatentMask,
@@ -21,7 +21,7 @@ from wfvae.regularizers import (
 )
 from wfvae.regularizers import num_masked_blocks as count
 
-LCR = goldens(lambda m: "lcr_config" in m)
+LCR = goldens(lambda m: "lcr_config" in m and "dlcr" not in m.get("what", ""))
 LMR = goldens(lambda m: "apply_lmr" in m.get("what", ""))
 WHOLE = goldens(lambda m: "dlcr" in m.get("what", ""))
 SSVAE = LCRConfig(weight=0.02)
@@ -33,12 +33,15 @@ def test_there_are_golden_files_of_both_and_of_the_whole_loss() -> None:
     assert WHOLE
 
 
-def config_of(golden: Golden) -> LCRConfig:
-    given = json.loads(golden.metadata["lcr_config"])
+def config_of(golden: Golden, **settings: float) -> LCRConfig:
+    """What the file says of windows and means, SSVAE's defaults for what it leaves out, and `settings`."""
+    given = json.loads(golden.metadata.get("lcr_config", "{}"))
+    window = given.get("window_size") or json.loads(golden.metadata.get("window_size", "null")) or SSVAE.window
     return LCRConfig(
-        window=tuple(given["window_size"]),
-        average=given.get("weight_type", "average"),
-        pearson=given.get("ac_renorm", True),
+        window=tuple(window),
+        average=given.get("weight_type", SSVAE.average),
+        pearson=given.get("ac_renorm", SSVAE.pearson),
+        **settings,
     )
 
 
@@ -53,7 +56,10 @@ def test_local_correlation_and_its_gradient_are_the_official_ones(golden: Golden
     assert (found.video is None) == ("video_localcorr" not in t)
     if found.video is not None:
         assert found.video.item() == pytest.approx(t["video_localcorr"].item(), abs=2e-6)
-    assert F.relu(0.75 - found.average).item() == pytest.approx(t["hinge_0p75"].item(), abs=2e-6)
+    hinges = named("hinge_", t)
+    assert hinges
+    for threshold, hinge in hinges.items():
+        assert F.relu(threshold - found.average).item() == pytest.approx(hinge.item(), abs=2e-6)
     kl = kl_divergence(mean, logvar)
     assert (kl.sum() / len(kl)).item() == pytest.approx(t["kl_loss"].item(), rel=1e-6)
     (gradient,) = torch.autograd.grad(found.average, moments)
@@ -64,15 +70,17 @@ def test_local_correlation_and_its_gradient_are_the_official_ones(golden: Golden
 @pytest.mark.parametrize("golden", WHOLE, ids=str)
 def test_the_whole_generator_loss_with_lcr_is_the_official_one(golden: Golden) -> None:
     t = golden.tensors()
-    encoder, decoder, logvar = (
-        t["W_enc"].requires_grad_(),
-        t["W_dec"].requires_grad_(),
-        torch.tensor([0.1], requires_grad=True),
-    )
+    (lv,) = golden.numbers("lv=#")
+    # the text of the loss: 0.1*0.02*clamp(||dnll/dW_enc||/(||dlcr/dW_enc||+1e-4),0,1e8)
+    base, weight, delta, limit = golden.numbers(r"#\*#\*clamp\(.*?\|\|\+#\),0,#\)")
+    encoder, decoder = t["W_enc"].requires_grad_(), t["W_dec"].requires_grad_()
+    logvar = torch.tensor([lv], requires_grad=True)
     mean, spread = F.conv3d(t["h"], encoder).chunk(2, dim=1)
     error = (t["target"] - F.conv3d(mean, decoder)).abs()
     nll = (error / logvar.exp() + logvar).sum() / len(error)
-    config = replace(SSVAE, threshold=float(golden.metadata["thresh"]))
+    config = config_of(
+        golden, threshold=float(golden.metadata["thresh"]), base=base, weight=weight, delta=delta, limit=limit
+    )
     hinge, correlation = local_correlation_loss(mean, config)
     weight = config.base * config.weight * adaptive_weight(nll, hinge, encoder, config.delta, config.limit)
     kl = kl_divergence(mean, spread).sum() / len(mean)
@@ -93,8 +101,14 @@ def test_the_whole_generator_loss_with_lcr_is_the_official_one(golden: Golden) -
 @pytest.mark.parametrize("golden", goldens(lambda m: "max_limit" in m.get("what", "")), ids=str)
 def test_the_weight_of_lcr_is_the_official_one(golden: Golden) -> None:
     t = golden.tensors()
-    found = SSVAE.base * SSVAE.weight * balance(t["nll_grad"], t["aux_grad"], SSVAE.delta, SSVAE.limit)
-    assert found.item() == pytest.approx(t["lcr_weight_0p02"].item(), rel=1e-6)
+    (delta,) = golden.numbers(r"\|\|\+#\)")
+    (limit,) = golden.numbers("LCR uses max #")
+    (base,) = golden.numbers(r"multiplied by #\*lcr")
+    weights = named("lcr_weight_", t)
+    assert weights
+    for weight, expected in weights.items():
+        found = base * weight * balance(t["nll_grad"], t["aux_grad"], delta, limit)
+        assert found.item() == pytest.approx(expected.item(), rel=1e-6)
 
 
 @pytest.mark.parametrize("golden", LMR, ids=str)

@@ -25,7 +25,7 @@ def is_model(metadata: dict[str, str]) -> bool:
 
 def build(golden: Golden, dtype: torch.dtype) -> WFVAE:
     model = WFVAE(WFVAEConfig.from_official(golden.json("config")))
-    model.load_state_dict(rebuild(model.state_dict(), golden.metadata.get("weights_salt", ""), KERNELS))
+    model.load_state_dict(rebuild(model.state_dict(), golden.salt, KERNELS))
     return model.to(dtype).eval()
 
 

@@ -32,6 +32,7 @@ class OpenSoraConfig:
     spatial_channels: tuple[int, ...] = (128, 256, 512, 512)
     temporal_channels: tuple[int, ...] = (128, 256, 256, 512)
     num_blocks: int = 4  # temporal residual blocks per level
+    spatial_blocks: int = 2  # residual blocks per level of the 2-D encoder
     latent_channels: int = 4
 
 
@@ -155,7 +156,7 @@ class OpenSoraVAE(nn.Module):
             down_block_types=("DownEncoderBlock2D",) * levels,
             up_block_types=("UpDecoderBlock2D",) * levels,
             block_out_channels=config.spatial_channels,
-            layers_per_block=2,
+            layers_per_block=config.spatial_blocks,
             latent_channels=config.latent_channels,
         )
         self.spatial_vae = nn.Module()  # the released keys have one more level here
