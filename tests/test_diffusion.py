@@ -159,8 +159,9 @@ def test_a_sample_depends_on_its_seed_and_not_on_its_batch() -> None:
     whole = sample(model, schedule, [7, 8, 9], labels=labels, scale=2.0)
     assert whole.shape == (3, TINY.channels, TINY.frames, TINY.height, TINY.width)
     parts = [sample(model, schedule, [seed], labels=labels[i : i + 1], scale=2.0) for i, seed in enumerate((7, 8, 9))]
-    torch.testing.assert_close(torch.cat(parts), whole)
-    assert not torch.allclose(whole[0], whole[1])
+    # matrix products of another batch size round otherwise, and the random network amplifies it; other noise differs by 1 and more
+    torch.testing.assert_close(torch.cat(parts), whole, rtol=0, atol=1e-2)
+    assert (whole[0] - whole[1]).abs().max() > 1
 
 
 def test_scale_one_is_the_conditional_model_and_scale_zero_the_unconditional() -> None:
