@@ -14,6 +14,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from vaebench import __version__, plugins
+from vaebench.config import RunConfig
 
 _DEFAULT = re.compile(r"field\(default_factory=(.*)\)$")
 _EMPTY = {"list": "[]", "dict": "{}"}
@@ -60,7 +61,7 @@ def _parser() -> argparse.ArgumentParser:
 
     run = verbs.add_parser(
         "run",
-        help="measure VAEs and write records to results/",
+        help="measure VAEs, print a table, and write records to runs/results (results=DIR: to another folder)",
         formatter_class=argparse.RawDescriptionHelpFormatter,
         epilog=_settings_help(),
     )
@@ -70,8 +71,13 @@ def _parser() -> argparse.ArgumentParser:
     run.add_argument("settings", nargs="*", metavar="key=value")
     run.set_defaults(command=_run)
 
-    plot = verbs.add_parser("plot", help="draw every table and figure from results/ alone")
-    plot.add_argument("--results", default="results", metavar="DIR", help="folder of records (results)")
+    plot = verbs.add_parser("plot", help="draw every table and figure from the records of `vaebench run`")
+    plot.add_argument(
+        "--results",
+        default=RunConfig().results,
+        metavar="DIR",
+        help="folder of records (%(default)s, as `vaebench run`)",
+    )
     plot.add_argument("--out", default="", metavar="DIR", help="folder of the figures (<results>/plots)")
     plot.add_argument("--only", default="", metavar="NAME", help="one figure: a name of vaebench/plots")
     plot.add_argument(

@@ -36,7 +36,7 @@ class RunConfig:
     shard: str = "auto"  # "i/n", i from 0: this process takes every n-th case; "auto": by RANK and WORLD_SIZE
     weights: str = ""  # file or folder of weights for the one VAE that is run
     fail_fast: bool = False  # stop at the first failure
-    results: str = "results"  # where records go
+    results: str = "runs/results"  # output folder for records; `vaebench plot` reads the same default
     runs: str = "runs"  # where finished cases are kept
     options: dict[str, Any] = field(default_factory=dict)  # the suite's own
 
@@ -46,6 +46,7 @@ CHOICES = {
     "dtype": ("float32", "bfloat16", "float16"),
 }
 AT_LEAST_ONE = ("num_frames", "size", "clips")
+OUTPUT = ("results", "runs")  # folders: they belong to a run and not to its record
 T = TypeVar("T")
 
 
@@ -133,7 +134,8 @@ def _from_file(file: str) -> dict[str, Any]:
             raise ValueError(f"{file} is not a record of vaebench: {reason}") from None
         if not isinstance(config, dict):
             raise ValueError(f"{file} is not a record of vaebench: its config is a {type(config).__name__}, no object")
-        return config
+        # a record that is run again is never replaced without a word: where to write is the new run's choice
+        return {key: value for key, value in config.items() if key not in OUTPUT}
     return read_yaml(Path(file))
 
 

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 
 from vaebench import results as records
 from vaebench import tables
+from vaebench.files import write_atomically
 from vaebench.plots import _style
 from vaebench.plugins import did_you_mean
 
@@ -70,5 +71,5 @@ def _tables(results: Path, out: Path) -> Iterator[Path]:
         groups.setdefault((record.suite, record.setting), []).append(record)
     for (suite, setting), group in groups.items():
         file = out / f"{suite}-{setting}.md"
-        records.write_atomically(file, tables.render(group, "markdown"))
+        write_atomically(file, tables.render(group, "markdown"))
         yield file
