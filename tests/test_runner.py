@@ -385,6 +385,22 @@ def test_kept_frames_are_the_clips_own_and_a_figure_shows_them():
     assert len(list(Path("runs/results/plots").glob("strips-*.png"))) == 1
 
 
+def test_every_kept_clip_has_a_picture_that_later_runs_leave(capsys: pytest.CaptureFixture[str]):
+    root = Path("l" * 120)  # of a length at which the names of records and pictures are shortened
+    root.mkdir()
+    names = ["猫", "狗", "鸟", "a b", "a_b", "z" * 150]
+    for name in names:
+        shutil.copy(min(BUNDLE.glob("*.mp4")), root / f"{name}.mp4")
+    words = ["vaes=[pool/4x8x8]", "data=folder", f"root={root}"]
+    assert run(*words, "keep=6") == 0
+    assert "pool/4x8x8" in capsys.readouterr().out
+    pictures = {file: file.read_bytes() for file in Path("runs/results").rglob("*.png")}
+    assert len(pictures) == len(names)
+    for keep in ("keep=0", "keep=1"):
+        assert run(*words, keep) == 0
+        assert {file: file.read_bytes() for file in Path("runs/results").rglob("*.png")} == pictures
+
+
 def test_a_figure_whose_records_are_not_there_says_so(capsys: pytest.CaptureFixture[str]):
     assert run("vaes=[pool/4x8x8]", "clips=1") == 0
     capsys.readouterr()

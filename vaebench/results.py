@@ -100,6 +100,15 @@ def record_path(root: Path, suite: str, setting: str, name: str) -> Path:
     return root / file_name(suite) / file_name(setting) / f"{file_name(stem)}.json"
 
 
+def file_of(root: Path, record: Record) -> Path:
+    return record_path(root, record.suite, record.setting, record.name)
+
+
+def invalid(root: Path, record: Record, reason: str) -> ValueError:
+    """The error for a record that was read and whose content does not suit its suite; `reason` names the field."""
+    return ValueError(f"{file_of(root, record)} is not a valid record of suite {record.suite}: {reason}")
+
+
 def check_replaceable(file: Path, vae: Mapping[str, Any], data: Mapping[str, Any]) -> None:
     """ValueError if `file` is the record of another VAE, of other weights or of other data, or is not a record."""
     if not file.exists():
@@ -123,7 +132,7 @@ def write(record: Record, root: Path, clips: Mapping[str, Mapping[str, float]]) 
 
     ValueError, and nothing is written, for a non-finite score and where another VAE's or data's record would be replaced.
     """
-    file = record_path(root, record.suite, record.setting, record.name)
+    file = file_of(root, record)
     if wrong := [name for name, score in record.scores.items() if not np.isfinite(score.value or 0)]:
         raise ValueError(f"{', '.join(wrong)} of {record.name} came out as NaN or infinite")
     check_replaceable(file, record.vae, record.data)
@@ -138,7 +147,7 @@ def write(record: Record, root: Path, clips: Mapping[str, Mapping[str, float]]) 
 
 
 def pictures_folder(root: Path, record: Record) -> Path:
-    return record_path(root, record.suite, record.setting, record.name).with_suffix(".frames")
+    return file_of(root, record).with_suffix(".frames")
 
 
 def write_pictures(root: Path, record: Record, pictures: Mapping[str, NDArray]) -> None:
@@ -184,7 +193,7 @@ def read_all(root: Path, suite: str | None = None) -> Iterator[Record]:
     """
     for file in sorted((root / suite if suite else root).glob("*/*.json" if suite else "*/*/*.json")):
         record = read(file)
-        place = record_path(root, record.suite, record.setting, record.name)
+        place = file_of(root, record)
         if file != place:
             raise ValueError(
                 f"{file} says that it belongs at {place} (fields suite, setting and vae.name): move it there"
@@ -194,7 +203,7 @@ def read_all(root: Path, suite: str | None = None) -> Iterator[Record]:
 
 def read_clips(root: Path, record: Record) -> dict[str, dict[str, float]]:
     """Clip id -> its scores; {} where the record has no `.clips.csv`.  ValueError naming file, line and column."""
-    file = record_path(root, record.suite, record.setting, record.name).with_suffix(".clips.csv")
+    file = file_of(root, record).with_suffix(".clips.csv")
     if not file.is_file():
         return {}
     clips: dict[str, dict[str, float]] = {}

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
-import math
+import sys
 from collections.abc import Mapping
 from dataclasses import MISSING, fields, is_dataclass
 from pathlib import Path
 from types import NoneType, UnionType
 from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
+LARGEST = {int: 2**53, float: sys.float_info.max}  # a figure has no exact whole numbers beyond
 NAMES = {str: "a string", int: "a whole number", float: "a finite number", bool: "true or false"}
 
 
@@ -52,18 +53,22 @@ def typed(hint: Any, value: Any, field: str) -> Any:
     if origin is dict:
         return {key: typed(arguments[1], item, f"{field}.{key}") for key, item in _object(value, field).items()}
     fits = isinstance(value, (int, float) if hint is float else hint) and isinstance(value, bool) == (hint is bool)
-    if not fits or (hint is float and not _finite(value)):
+    if not fits or (hint in (int, float) and not abs(value) <= LARGEST[hint]):
         raise ValueError(f"{field} should be {NAMES[hint]}, not {_short(value)}")
-    return value
+    return float(value) if hint is float else value
 
 
-def members(hints: Mapping[str, Any], value: Any, field: str) -> None:
-    """ValueError unless the object `value` has these members, of these types; it may have others."""
-    found = _object(value, field)
+def members(hints: Mapping[str, Any], value: Any, field: str) -> dict[str, Any]:
+    """The object `value`, of which these members are there and of these types; it may have others.
+
+    ValueError naming the member that is missing or of another type.
+    """
+    found = dict(_object(value, field))
     for key, hint in hints.items():
         if key not in found:
             raise ValueError(f"{field}.{key} is missing")
-        typed(hint, found[key], f"{field}.{key}")
+        found[key] = typed(hint, found[key], f"{field}.{key}")
+    return found
 
 
 def _dataclass(kind: Any, value: Any, field: str) -> Any:
@@ -81,13 +86,6 @@ def _object(value: Any, field: str) -> dict[str, Any]:
     if not isinstance(value, dict):
         raise ValueError(f"{field} should be an object {{...}}, not {_short(value)}")
     return value
-
-
-def _finite(value: float) -> bool:
-    try:
-        return math.isfinite(value)
-    except OverflowError:  # a whole number that no float holds
-        return False
 
 
 def _short(value: Any) -> str:
