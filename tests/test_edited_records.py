@@ -149,6 +149,7 @@ def test_a_file_without_an_object_is_named(root: Path, content: str, capsys: pyt
     (root / RECORD).write_text(content)
     assert cli.main(["plot", "--results", str(root)]) == 2
     captured = capsys.readouterr()
+    assert captured.out == ""  # no figure of the other records either
     assert captured.err.startswith(f"vaebench: {root / RECORD} is not a record of vaebench: ")
     assert len(captured.err.splitlines()) == 1
 

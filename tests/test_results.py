@@ -109,11 +109,11 @@ def test_a_record_of_something_else_is_not_replaced(tmp_path: Path):
     file = results.write(RECORD, tmp_path, {"bundle/x": {"psnr": 20.5}})
     before = file.read_bytes()
     for change, field in (
-        ({"vae": {**RECORD.vae, "weights": "1" * 64}}, "vae.weights is 'none', that of this run is '1111"),
-        ({"vae": {**RECORD.vae, "name": "pool-4x8x8"}}, "vae.name is 'pool/4x8x8', that of this run is 'pool-4x8x8'"),
-        ({"data": {"name": "other"}}, "data.name is 'bundle', that of this run is 'other'"),
+        ({"vae": {**RECORD.vae, "weights": "1" * 64}}, "vae.weights is 'none', this run's is '1111"),
+        ({"vae": {**RECORD.vae, "name": "pool-4x8x8"}}, "vae.name is 'pool/4x8x8', this run's is 'pool-4x8x8'"),
+        ({"data": {"name": "other"}}, "data.name is 'bundle', this run's is 'other'"),
     ):
-        with pytest.raises(ValueError, match=f"{re.escape(str(file))} is the record of another .*{field}"):
+        with pytest.raises(ValueError, match=f"{re.escape(str(file))} holds another result: its {field}"):
             results.write(replace(RECORD, **change), tmp_path, {})  # type: ignore[arg-type]
         assert file.read_bytes() == before
         assert file.with_suffix(".clips.csv").is_file()
@@ -121,6 +121,20 @@ def test_a_record_of_something_else_is_not_replaced(tmp_path: Path):
     with pytest.raises(ValueError, match=r"is not a record of vaebench: .*; move or delete it, or choose another"):
         results.write(RECORD, tmp_path, {})
     assert file.read_text() == "{"
+
+
+def test_pictures_of_another_record_are_not_taken_over(tmp_path: Path):
+    file = results.write(RECORD, tmp_path, {})
+    results.write_pictures(tmp_path, RECORD, sheets("a"))
+    other = replace(RECORD, vae={**RECORD.vae, "weights": "1" * 64})
+    with pytest.raises(ValueError, match=r"move or delete it and its \.frames, or choose another"):
+        results.write(other, tmp_path, {})
+    file.unlink()
+    with pytest.raises(
+        ValueError, match=r"pool-4x8x8\.frames holds pictures of a record that is gone: move or delete it"
+    ):
+        results.write(other, tmp_path, {})
+    assert not file.exists()
 
 
 def test_a_record_in_the_place_of_another_is_named(tmp_path: Path):

@@ -68,6 +68,25 @@ def test_the_main_job_prints_a_table_and_writes_records(capsys: pytest.CaptureFi
     assert sum(clips.values()) / 8 == pytest.approx(found.scores["psnr"].value, abs=1e-4)
 
 
+def test_a_run_and_a_plot_leave_a_clone_unchanged():
+    def git(*words: str) -> str:
+        words = ("-c", "user.name=x", "-c", "user.email=x@y", *words)
+        return subprocess.run(["git", *words], check=True, capture_output=True, text=True).stdout
+
+    git("init", "-q")
+    shutil.copy(ROOT / ".gitignore", ".")
+    for name in ("pool-4x8x8.json", "pool-4x8x8.clips.csv", "pool-4x8x8.frames/a.png"):
+        file = Path("results/reconstruction/bundle-5x32-psnr+flicker") / name
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_text("committed")
+    git("add", "-A")
+    git("commit", "-qm", "all")
+    assert run("vaes=[pool/4x8x8]") == 0
+    assert cli.main(["plot", "--format", "png"]) == 0
+    assert list(Path("runs/results/plots").glob("*.png"))
+    assert git("status", "--porcelain") == ""
+
+
 def test_the_second_run_measures_nothing_and_says_the_same(monkeypatch: pytest.MonkeyPatch):
     assert run("vaes=[pool/4x8x8]") == 0
     first = record()
@@ -163,9 +182,7 @@ def test_a_record_of_other_weights_is_never_replaced(capsys: pytest.CaptureFixtu
     capsys.readouterr()
     assert run("vaes=[pool/4x8x8,wfvae/tiny]", "clips=1") == 2
     said = capsys.readouterr().err
-    assert (
-        f"{file} is the record of another vae: its vae.weights is '{'0' * 64}', that of this run is 'b93f630f" in said
-    )
+    assert f"{file} holds another result: its vae.weights is '{'0' * 64}', this run's is 'b93f630f" in said
     assert "move or delete it, or choose another folder with results=DIR" in said
     assert file.read_text() == before
     assert not list(Path("runs/results").rglob("pool-*"))  # nothing was measured
@@ -182,7 +199,7 @@ def test_a_record_of_other_data_is_never_replaced(monkeypatch: pytest.MonkeyPatc
     assert run("vaes=[pool/4x8x8]", "data=folder", "root=a/clips") == 0
     first = record("clips-5x32")
     assert run("vaes=[pool/4x8x8]", "data=folder", "root=b/clips") == 2
-    assert "is the record of another data: its data.sha256 is" in capsys.readouterr().err
+    assert "holds another result: its data.sha256 is" in capsys.readouterr().err
     assert record("clips-5x32") == first
 
 

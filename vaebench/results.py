@@ -111,9 +111,14 @@ def invalid(root: Path, record: Record, reason: str) -> ValueError:
 
 def check_replaceable(file: Path, vae: Mapping[str, Any], data: Mapping[str, Any]) -> None:
     """ValueError if `file` is the record of another VAE, of other weights or of other data, or is not a record."""
+    pictures = file.with_suffix(".frames")
     if not file.exists():
+        if pictures.exists():  # this run would add to them, or leave them to its own record
+            raise ValueError(f"{pictures} holds pictures of a record that is gone: move or delete it")
         return
-    remedy = "move or delete it, or choose another folder with results=DIR"
+    remedy = (
+        f"move or delete it{' and its .frames' if pictures.exists() else ''}, or choose another folder with results=DIR"
+    )
     try:
         old = read(file)
     except ValueError as reason:
@@ -122,8 +127,8 @@ def check_replaceable(file: Path, vae: Mapping[str, Any], data: Mapping[str, Any
     for part, key in IDENTITY:
         if key in theirs[part] and theirs[part][key] != ours[part].get(key):
             raise ValueError(
-                f"{file} is the record of another {part}: its {part}.{key} is {theirs[part][key]!r}, "
-                f"that of this run is {ours[part].get(key)!r}; {remedy}"
+                f"{file} holds another result: its {part}.{key} is {theirs[part][key]!r}, this run's is "
+                f"{ours[part].get(key)!r}; {remedy}"
             )
 
 

@@ -58,7 +58,8 @@ def draw(
     if only and only not in known:
         raise ValueError(f"no figure {only!r}{did_you_mean(only, list(known))} (there are: {', '.join(known)})")
     _style.check_formats(formats)
-    if not any(records.read_all(results)) and not any((results / "subbands").glob("*.json")):
+    # all of them now, so that an invalid one is named before anything is drawn
+    if not list(records.read_all(results)) and not any((results / "subbands").glob("*.json")):
         raise ValueError(f"no records in {results}: `vaebench run` writes them; --results names another folder")
     out.mkdir(parents=True, exist_ok=True)
     drawn, incomplete = False, ""
