@@ -7,6 +7,7 @@ only where it is named.
 
 from __future__ import annotations
 
+import hashlib
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -57,14 +58,27 @@ def find(name: str) -> VAESpec:
 
 
 def label(name: str, override: str = "") -> str:
-    """How a record and a table call the VAE: never a path, and marked where its weights are not the released ones."""
+    """The VAE's name in records and tables: "wan/2.1", "wan/ft-last-1a2b3c" for `wan:ft/last.ckpt`.
+
+    A user checkpoint is named after the end of its path and 6 hex digits of its content (weights and config.json), so that two
+    checkpoints never share a name.  `weights=ft/last.ckpt` gives "wan/2.1 (ft-last-1a2b3c)".
+
+    `weights.Unavailable` if the checkpoint is not on this machine.
+    """
     family, path = _split_path(name)
     if path:
-        return f"{family}/{variant_of(path)}"
+        return f"{family}/{variant_of(path)}-{_content_digits(name)}"
     if _is_untrained(name):
         return name
     spec = find(name)
-    return f"{spec.name} (own weights)" if override and spec.source else spec.name
+    if not (override and spec.source):
+        return spec.name
+    return f"{spec.name} ({variant_of(override)}-{_content_digits(name, override)})"
+
+
+def _content_digits(name: str, override: str = "") -> str:
+    content = f"{weights_digest(name, override)} {config_digest(name, override)}"
+    return hashlib.sha256(content.encode()).hexdigest()[:6]
 
 
 def available(name: str, override: str = "") -> str:

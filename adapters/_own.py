@@ -132,15 +132,14 @@ def of_ones_own(base: VAESpec, path: str, **known: Any) -> VAESpec:
 
 
 def variant_of(path: str) -> str:
-    """What a checkpoint of one's own is called: the folder it lies in and its name, a/ckpt.pt -> a-ckpt; no other path.
+    """The variant of a user checkpoint: the last two parts of its path, a/ckpt.pt -> a-ckpt, at most 60 characters.
 
-    Names that every run has tell no two of them apart: of a/checkpoints/step-8/diffusion_pytorch_model.safetensors they are
-    passed over, and it is a-step-8.
+    Parts that every training run has are left out: a/checkpoints/step-8/diffusion_pytorch_model.safetensors -> a-step-8.
     """
     place = Path(os.path.abspath(Path(path).expanduser()))
     own = [*place.parent.parts[1:], place.name if place.is_dir() else place.stem]
     telling = [part for part in own if part not in ("checkpoints", "diffusion_pytorch_model")]
-    return re.sub(r"[^A-Za-z0-9._-]+", "_", "-".join((telling or own)[-2:]))
+    return re.sub(r"[^A-Za-z0-9._-]+", "_", "-".join((telling or own)[-2:]))[-60:]
 
 
 def untrained(build: Callable[[], Network], base: VAESpec) -> tuple[Network, VAESpec]:

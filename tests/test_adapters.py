@@ -374,4 +374,4 @@ def test_the_reconstruction_suite_runs_over_every_family(tmp_path, monkeypatch, 
     assert cli.main(["run", "--suite", "reconstruction", f"vaes=[{','.join(names)}]", *settings]) == 0
     table = capsys.readouterr().out
     assert [name for name in names if name not in table] == []
-    assert len(list(tmp_path.glob("results/reconstruction/*/*.json"))) == len(names)
+    assert len(list(tmp_path.glob("runs/results/reconstruction/*/*.json"))) == len(names)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
+import re
 from functools import cache
 from pathlib import Path
 
@@ -97,7 +99,12 @@ def test_checkpoints_of_ones_own_are_told_apart_and_never_taken_for_the_release(
         torch.save(model.state_dict(), tmp_path / run / "last.ckpt")
     names = [f"odvae:{tmp_path / 'run a' / 'last.ckpt'}", f"odvae:{tmp_path / 'run b' / 'last.ckpt'}"]
     assert [adapters.find(name).variant for name in names] == ["run_a-last", "run_b-last"]
-    assert [adapters.label(name) for name in names] == ["odvae/run_a-last", "odvae/run_b-last"]
+    same = adapters.label(names[0])
+    assert re.fullmatch(r"odvae/run_a-last-[0-9a-f]{6}", same)
+    assert adapters.label(names[1]) == same.replace("run_a", "run_b")  # the digits are of the content, which is equal
+    (tmp_path / "run a" / "config.json").write_text("{}")  # the network is built from it
+    assert adapters.label(names[0]) != same
+    (tmp_path / "run a" / "config.json").unlink()
     spec = adapters.find(names[0])
     assert (spec.source, spec.sha256, spec.reference) == ("", "", "a checkpoint of one's own")
     assert adapters.available(names[0]) == ""
@@ -149,15 +156,32 @@ def test_a_folder_of_ones_own_holds_one_file_of_weights(tmp_path):
         adapters.find(f"pool:{tmp_path}")
 
 
-def test_a_label_says_whose_weights_they_are_and_no_path():
+def test_a_label_names_the_end_of_the_path_and_the_content(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
     assert adapters.label("wan/2.1") == "wan/2.1"
-    assert adapters.label("mochi", "mine.safetensors") == "mochi/1 (own weights)"
     assert adapters.label("pool/4x8x8", "mine.safetensors") == "pool/4x8x8"
-    assert adapters.label("wfvae:nowhere/here/model.ckpt") == "wfvae/here-model"
+    # sha256 of "<sha256 of the file> <that of config.json, where there is one>"
+    digits = hashlib.sha256(f"{hashlib.sha256(b'1').hexdigest()} ".encode()).hexdigest()[:6]
+    Path("mine.safetensors").write_bytes(b"1")
+    assert adapters.label("mochi", "mine.safetensors") == f"mochi/1 ({tmp_path.name}-mine-{digits})"
+    Path("here").mkdir()
+    Path("here/model.ckpt").write_bytes(b"1")
+    assert adapters.label("odvae:here/model.ckpt") == f"odvae/here-model-{digits}"
     for run in ("a", "b"):  # where training puts every run's checkpoints, and the two ways to name one
-        step = f"wfvae:runs/{run}/checkpoints/step-00000200"
+        step = f"runs/{run}/checkpoints/step-00000200"
+        Path(step).mkdir(parents=True)
+        Path(f"{step}/diffusion_pytorch_model.safetensors").write_bytes(b"1")
         for name in (step, f"{step}/diffusion_pytorch_model.safetensors"):
-            assert adapters.label(name) == f"wfvae/{run}-step-00000200"
+            assert adapters.label(f"odvae:{name}") == f"odvae/{run}-step-00000200-{digits}"
+    with pytest.raises(weights.Unavailable, match="gone is not here"):
+        adapters.label("odvae:gone")
+
+
+def test_a_long_path_gives_a_name_of_bounded_length(tmp_path):
+    place = tmp_path / ("y" * 200)
+    place.mkdir()
+    (place / ("z" * 200 + ".ckpt")).write_bytes(b"1")
+    assert len(adapters.label(f"odvae:{place}/{'z' * 200}.ckpt")) == len("odvae/") + 60 + len("-123456")
 
 
 def test_an_untrained_network_goes_by_the_name_it_was_asked_for():

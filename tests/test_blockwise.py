@@ -28,7 +28,7 @@ def run(*words: str) -> int:
 
 
 def record(name: str) -> results.Record:
-    (file,) = Path("results/blockwise").rglob(f"{name}.json")
+    (file,) = Path("runs/results/blockwise").rglob(f"{name}.json")
     return results.read(file)
 
 

@@ -98,7 +98,7 @@ def test_the_help_of_run_explains_every_setting(capsys: pytest.CaptureFixture[st
         (["weights", "fetch", "alexnt"], "did you mean 'alexnet'"),
         (["weights", "fetch"], "needs a NAME"),
         (["plot", "--results", "nowhere"], "no records in nowhere"),
-        (["plot", "--training", "a", "--only", "strips"], "--only is a figure of results/"),
+        (["plot", "--training", "a", "--only", "strips"], "--only names a figure of records"),
         (["check", "wan/9"], "wan has no variant '9'"),
         (["check", "pool/4x8x8", "weights=here.pt"], "pool/4x8x8 reads no weights"),
         (["manifest", "nowhere", "out.csv"], "nowhere"),

@@ -50,7 +50,7 @@ def run(*words: str) -> int:
 
 def record(setting: str = "smoke-test-bundle-32px", name: str = "pool-4x8x8") -> results.Record:
     """`setting`: a pattern, as a folder of videos is named with what tells it from others of its name."""
-    (file,) = Path("results/diffusability").glob(f"{setting}/{name}.json")
+    (file,) = Path("runs/results/diffusability").glob(f"{setting}/{name}.json")
     return results.read(file)
 
 
@@ -69,7 +69,7 @@ def test_a_smoke_test_runs_from_clip_to_table_and_says_what_it_is(capsys: pytest
     assert "of 2 videos that were not learned" in found.scores["denoising_loss"].note
     assert len(found.extra["denoising_loss"]) == 16
     assert "fvd16" not in found.scores
-    with Image.open("results/diffusability/smoke-test-bundle-32px/pool-4x8x8.frames/samples.png") as sheet:
+    with Image.open("runs/results/diffusability/smoke-test-bundle-32px/pool-4x8x8.frames/samples.png") as sheet:
         size = sheet.size
     assert size == (4 * 32, 3 * 32)
     (on_the_way,) = Path("runs").glob(f"{found.extra['samples_video'].partition('/')[0]}/samples-0000002.mp4")

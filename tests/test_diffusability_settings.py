@@ -83,7 +83,7 @@ def test_accelerate_is_asked_for_before_anything_is_encoded(
 def test_the_record_says_how_latents_were_standardised(words: list[str], scale: list[float] | None) -> None:
     words = ["tier=0", "size=32", "clips=2", "windows=1", "device=cpu", "vaes=[pool/4x8x8]", *words]
     assert cli.main(["run", "--suite", "diffusability", *words]) == 0
-    (file,) = Path("results/diffusability").rglob("pool-4x8x8.json")
+    (file,) = Path("runs/results/diffusability").rglob("pool-4x8x8.json")
     found = results.read(file)
     latents = found.extra["latents"]
     assert len(latents["shift"]) == 3
@@ -96,7 +96,7 @@ def test_windows_that_are_left_out_are_counted_where_the_user_looks(
     words = ["tier=0", "size=32", "windows=2", "device=cpu", "vaes=[pool/4x8x8]", "data=skytimelapse", f"root={sky}"]
     assert cli.main(["run", "--suite", "diffusability", *words]) == 0
     assert "2 windows that could not be read are left out" in capsys.readouterr().err
-    (file,) = Path("results/diffusability").rglob("pool-4x8x8.json")
+    (file,) = Path("runs/results/diffusability").rglob("pool-4x8x8.json")
     assert [line[:11] for line in results.read(file).extra["latents"]["left_out"]] == ["07/07_2 0: ", "07/07_2 1: "]
     assert str(sky) not in file.read_text().replace(json.dumps(str(sky)), "")  # but for the setting that was given
 

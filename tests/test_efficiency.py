@@ -29,7 +29,7 @@ def suite(*words: str) -> efficiency.Efficiency:
 
 
 def record(name: str) -> results.Record:
-    (file,) = Path("results/efficiency").rglob(f"{name}.json")
+    (file,) = Path("runs/results/efficiency").rglob(f"{name}.json")
     return results.read(file)
 
 

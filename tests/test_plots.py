@@ -1,76 +1,23 @@
 """Figures come from records alone, are the same bytes twice, and carry units on their axes."""
 
 import hashlib
-import json
+import re
 from pathlib import Path
 
 import matplotlib.pyplot as plt
-import numpy as np
 import pytest
 
-from vaebench import plots, results
+from tests.records import UNTRAINED, cost, quality, write_toy_records
+from vaebench import cli, plots, results
 from vaebench.plots import _style
-from vaebench.results import Record, Score
-
-LABELS = ("streamed", "naive-16")
-UNTRAINED = "toy-d/tiny"
-
-
-def record(
-    suite: str, setting: str, name: str, scores: dict[str, Score], extra: dict | None = None, weights: str = "none"
-) -> Record:
-    family, variant = name.split("/")
-    vae = {"family": family, "variant": variant, "name": name, "temporal_compression": 4, "spatial_compression": 8,
-           "latent_channels": 16, "weights": weights}  # fmt: skip
-    return Record(suite, 1, vae, {}, {}, setting, scores, {}, [], {}, "0" * 16, "2026-01-01", extra=extra or {})
+from vaebench.results import Record
 
 
 @pytest.fixture(scope="module")
 def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Records of every suite for made-up VAEs, whose names say so."""
     folder = tmp_path_factory.mktemp("results")
-    rng = np.random.default_rng(0)
-    for i, name in enumerate(("toy-a/one", "toy-a/two", "toy-b/one", "toy-c/with-a-long-name", UNTRAINED)):
-        weights = "random" if name == UNTRAINED else "none"
-        values = 28 + 2 * i + rng.normal(0, 2, 12)
-        score = Score(float(values.mean()), "dB", "higher", 12, 0.5, float(values.mean() - 1), float(values.mean() + 1))
-        made = record("reconstruction", "clips-33x256", name, {"psnr": score}, weights=weights)
-        results.write(made, folder, {f"clip{j}": {"psnr": float(v)} for j, v in enumerate(values)})
-        costs: dict[str, Score] = {}
-        for frames, size in ((33, 256), (33, 512), (65, 256)):
-            case = f"float32 {frames}x{size}"
-            for half in ("encode", "decode"):
-                if i == 3 and size == 512:
-                    costs[f"{half}_s@{case}"] = Score(None, "s", "lower", 0, note="out of memory (33x512x512 float32)")
-                    continue
-                seconds = (1 + i) * size / 512
-                costs[f"{half}_s@{case}"] = Score(seconds, "s", "lower", 9)
-                costs[f"{half}_frames_per_s@{case}"] = Score(frames / seconds, "frames/s", "higher", 9)
-                costs[f"{half}_peak_bytes@{case}"] = Score((1 + i) * 2.0**30, "bytes", "lower", 1)
-        results.write(record("efficiency", "toy-device", name, costs), folder, {})
-        changes = {"psnr@whole": Score(30.0, "dB", "higher", 8)}
-        profiles: dict = {"whole": {"metrics": {"psnr": [30.0] * 33}}}
-        curves: dict = {
-            "lengths": [5, 17, 33],
-            "whole": {"psnr": [None, 30.0, 30.0], "bytes": [1e8, 3e8, 6e8]},
-        }
-        for label in LABELS:
-            off = 0.0 if label == "streamed" else -1.5 - i
-            changes[f"psnr@{label}"] = Score(off, "dB", "higher", 8, 0.1, off - 0.2, off + 0.2, signed=True)
-            changes[f"pixels_max@{label}"] = Score(abs(off), "", "lower", 8)
-            profiles[label] = {"by_frame": [0.01 * (t % 16 == 0) for t in range(33)], "by_step": [0.01] * 32,
-                               "by_row": [0.001] * 256, "by_column": [0.001] * 256, "metrics": {"psnr": [29.0] * 33}}  # fmt: skip
-            curves[label] = {"psnr": [None, 29.5, 29.0], "bytes": [1e8, 1e8, 1e8]}
-        results.write(
-            record("blockwise", "clips-33x256", name, changes, {"profiles": profiles, "by_length": curves}, weights),
-            folder,
-            {},
-        )
-    (folder / "subbands").mkdir()
-    names = [f"{i:03b}".replace("0", "h").replace("1", "g") for i in range(8)]
-    bands = {"setting": "clips-33x256", "clips": 2, "names": names, "energy": [2.0**-i for i in range(8)],
-             "share": [2.0**-i / 2 for i in range(8)], "entropy_bits": [8.0 - i for i in range(8)]}  # fmt: skip
-    (folder / "subbands" / "clips-33x256.json").write_text(json.dumps(bands))
+    write_toy_records(folder)
     return folder
 
 
@@ -166,20 +113,77 @@ def test_untrained_vaes_are_left_out_where_vaes_are_compared_by_quality(root: Pa
 def test_a_broken_record_of_subbands_is_named(tmp_path: Path):
     file = tmp_path / "subbands" / "x.json"
     file.parent.mkdir()
-    for text, reason in (("{", "no record of sub-bands"), ('{"setting": "x"}', "it lacks clips, names")):
+    for text, reason in (("{", "is not a record of sub-bands"), ('{"setting": "x"}', r"it\.clips is missing")):
         file.write_text(text)
         with pytest.raises(ValueError, match=reason):
             list(plots.draw(tmp_path, tmp_path / "out", only="subbands"))
 
 
-def test_published_numbers_stand_in_a_figure_of_their_own_that_says_so(root: Path):
-    with _style.applied("screen"):
-        drawn = dict(plots.figures()["bubbles"](root, "screen"))
-        title = drawn["bubbles-published"].axes[0].get_title(loc="left")
-        for figure in drawn.values():
-            plt.close(figure)
-    assert "AS PUBLISHED" in title
-    assert "2411.17459" in title
+def test_published_numbers_are_drawn_only_on_request_and_say_so(
+    root: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+):
+    assert not any("published" in file.name for file in plots.draw(root, tmp_path / "all", formats=("svg",)))
+    assert cli.main(["plot", "--published", "--format", "svg", "--out", str(tmp_path)]) == 0  # and needs no record
+    assert capsys.readouterr().out.split() == [str(tmp_path / "bubbles-published.svg")]
+    title = re.findall(r">([^<]*2411\.17459)<", (tmp_path / "bubbles-published.svg").read_text())
+    assert title == ["AS PUBLISHED, not measured here: arXiv 2411.17459"]
+    assert cli.main(["plot", "--published", "--only", "bubbles"]) == 2
+    assert "leave --only and --training out" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("made", "missing"),
+    [
+        ([quality("toy/a")], ["there is no cost record: run `vaebench run --suite efficiency`"]),
+        ([cost("toy/a", "float32 33x256")], ["no record has the PSNR of a trained VAE: run `vaebench run --suite recon"]),
+        (
+            [quality("toy/a"), cost("toy/a", "float32 5x64")],
+            ["no cost at 33x256 of toy/a (only at 5x64): run `vaebench run --suite efficiency frames=33 sizes=256`"],
+        ),
+        (
+            [quality("toy/a"), cost("toy/b", "float32 33x256")],
+            ["no cost at 33x256 of toy/a: run", "no PSNR at 33x256 of toy/b: run `vaebench run num_frames=33 size=256`"],
+        ),
+        (
+            [quality("toy/a (ft-1a2b3c)", weights="ft.safetensors"), cost("toy/a", "float32 33x256")],
+            ["toy/a (ft-1a2b3c) was scored with weights=", "run both suites with vaes=[toy:ft.safetensors]"],
+        ),
+    ],
+)  # fmt: skip
+def test_bubbles_that_cannot_be_drawn_name_the_missing_records(
+    made: list[Record], missing: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+):
+    for each in made:
+        results.write(each, tmp_path / "r", {})
+    assert cli.main(["plot", "--results", str(tmp_path / "r"), "--only", "bubbles"]) == 2
+    captured = capsys.readouterr()
+    assert captured.out == ""
+    assert captured.err.startswith(f"vaebench: bubbles cannot be drawn from {tmp_path / 'r'}: ")
+    assert len(captured.err.splitlines()) == 1
+    assert all(text in captured.err for text in missing), captured.err
+    assert cli.main(["plot", "--results", str(tmp_path / "r"), "--format", "png"]) == 0
+    captured = capsys.readouterr()
+    assert "bubbles-" not in captured.out
+    assert all(text in captured.err for text in missing), captured.err
+
+
+def test_bubbles_pair_equal_frames_and_sizes_and_say_who_is_left_out(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+):
+    for each in (quality("toy/a"), quality("toy/b"), quality("toy/a", num_frames=5, size=64),
+                 cost("toy/a", "float32 33x256", "bfloat16 33x256", "float32 33x512"),
+                 cost("toy/b", "float32 5x256")):  # fmt: skip
+        results.write(each, tmp_path / "r", {})
+    assert cli.main(["plot", "--results", str(tmp_path / "r"), "--only", "bubbles", "--format", "png"]) == 0
+    captured = capsys.readouterr()
+    assert [Path(line).name for line in captured.out.splitlines()] == [
+        "bubbles-clips-33x256-toy-device-float32-33x256.png",
+        "bubbles-clips-33x256-toy-device-bfloat16-33x256.png",
+    ]
+    assert captured.err == (
+        "bubbles: no cost at 33x256 of toy/b (only at 5x256): run `vaebench run --suite efficiency frames=33 sizes=256`; "
+        "no cost at 5x64 of toy/a (only at 33x256, 33x512): run `vaebench run --suite efficiency frames=5 sizes=64`\n"
+    )
 
 
 def test_one_figure_can_be_asked_for_and_a_wrong_name_is_answered(root: Path, tmp_path: Path):

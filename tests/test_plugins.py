@@ -50,4 +50,4 @@ def test_a_package_of_somebody_else_joins_by_its_entry_point(tmp_path: Path):
     assert done.returncode == 0, done.stdout + done.stderr
     assert done.stdout.count("halves/2") >= 2
     assert "keeps the contract" in done.stderr
-    assert (tmp_path / "results" / "reconstruction" / "synthetic-5x32-first2-psnr" / "halves-2.json").is_file()
+    assert (tmp_path / "runs" / "results" / "reconstruction" / "synthetic-5x32-first2-psnr" / "halves-2.json").is_file()

@@ -1,9 +1,13 @@
 import json
+import os
+import re
+import threading
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from tests.benchmarks import coverage
 from vaebench import results, tables
@@ -58,6 +62,89 @@ def test_clips_of_an_earlier_run_do_not_outlive_it(tmp_path: Path):
     results.write(RECORD, tmp_path, {"bundle/x": {"psnr": 20.5}})
     results.write(RECORD, tmp_path, {})
     assert results.read_clips(tmp_path, RECORD) == {}
+
+
+def sheets(*cases: str, grey: int = 0) -> dict[str, np.ndarray]:
+    return {case: np.full((2, 3, 8, 8, 3), grey, np.uint8) for case in cases}
+
+
+def test_pictures_of_another_run_are_never_missing_while_one_is_written(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    folder = results.pictures_folder(tmp_path, RECORD)
+    results.write_pictures(tmp_path, RECORD, sheets("a", "b", "c"))
+    seen: list[list[str]] = []
+    real = os.fsync
+    monkeypatch.setattr(os, "fsync", lambda f: (seen.append(sorted(p.name for p in folder.glob("*.png"))), real(f)))
+    results.write_pictures(tmp_path, RECORD, sheets("a", grey=9))
+    results.write_pictures(tmp_path, RECORD, {})
+    assert seen == [["a.png", "b.png", "c.png"]]
+    assert [np.asarray(Image.open(folder / f"{case}.png")).max() for case in "abc"] == [9, 0, 0]
+    assert len(list(folder.iterdir())) == 3
+
+
+def test_runs_that_finish_at_once_all_write_their_pictures(tmp_path: Path):
+    errors: list[BaseException] = []
+
+    def finish(grey: int) -> None:
+        try:
+            for _ in range(20):
+                results.write_pictures(tmp_path, RECORD, sheets("a", "b", "c", grey=grey))
+        except BaseException as error:
+            errors.append(error)
+
+    threads = [threading.Thread(target=finish, args=(grey,)) for grey in range(3)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert errors == []
+    assert sorted(file.name for file in results.pictures_folder(tmp_path, RECORD).iterdir()) == [
+        "a.png",
+        "b.png",
+        "c.png",
+    ]
+
+
+def test_a_record_of_something_else_is_not_replaced(tmp_path: Path):
+    file = results.write(RECORD, tmp_path, {"bundle/x": {"psnr": 20.5}})
+    before = file.read_bytes()
+    for change, field in (
+        ({"vae": {**RECORD.vae, "weights": "1" * 64}}, "vae.weights is 'none', this run's is '1111"),
+        ({"vae": {**RECORD.vae, "name": "pool-4x8x8"}}, "vae.name is 'pool/4x8x8', this run's is 'pool-4x8x8'"),
+        ({"data": {"name": "other"}}, "data.name is 'bundle', this run's is 'other'"),
+    ):
+        with pytest.raises(ValueError, match=f"{re.escape(str(file))} holds another result: its {field}"):
+            results.write(replace(RECORD, **change), tmp_path, {})  # type: ignore[arg-type]
+        assert file.read_bytes() == before
+        assert file.with_suffix(".clips.csv").is_file()
+    file.write_text("{")
+    with pytest.raises(ValueError, match=r"is not a record of vaebench: .*; move or delete it, or choose another"):
+        results.write(RECORD, tmp_path, {})
+    assert file.read_text() == "{"
+
+
+def test_pictures_of_another_record_are_not_taken_over(tmp_path: Path):
+    file = results.write(RECORD, tmp_path, {})
+    results.write_pictures(tmp_path, RECORD, sheets("a"))
+    other = replace(RECORD, vae={**RECORD.vae, "weights": "1" * 64})
+    with pytest.raises(ValueError, match=r"move or delete it and its \.frames, or choose another"):
+        results.write(other, tmp_path, {})
+    file.unlink()
+    with pytest.raises(
+        ValueError, match=r"pool-4x8x8\.frames holds pictures of a record that is gone: move or delete it"
+    ):
+        results.write(other, tmp_path, {})
+    assert not file.exists()
+
+
+def test_a_record_in_the_place_of_another_is_named(tmp_path: Path):
+    file = results.write(RECORD, tmp_path, {})
+    copy = tmp_path / "reconstruction" / "bundle-33x256-copy" / file.name
+    copy.parent.mkdir()
+    file.rename(copy)
+    with pytest.raises(ValueError, match=rf"{re.escape(str(copy))} says that it belongs at {re.escape(str(file))}"):
+        list(results.read_all(tmp_path))
 
 
 @pytest.mark.parametrize(

@@ -3,6 +3,7 @@
 import csv
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -23,6 +24,7 @@ from vaebench.video import Clip
 
 ROOT = Path(__file__).parent.parent
 BUNDLE = ROOT / "vaebench" / "data" / "bundle"
+CLIP = min(file.stem for file in BUNDLE.glob("*.mp4"))
 SMALL = ["num_frames=5", "size=32", "metrics=[psnr,flicker]"]
 
 
@@ -37,8 +39,13 @@ def run(*words: str) -> int:
 
 def record(setting: str = "bundle-5x32", name: str = "pool-4x8x8", metrics: str = "psnr+flicker") -> results.Record:
     """The record of this VAE in the one folder of that setting; a folder of one's own has a digest in its name."""
-    files = Path("results/reconstruction").glob(f"{setting}-{metrics}/{name}.json")
+    files = Path("runs/results/reconstruction").glob(f"{setting}-{metrics}/{name}.json")
     return results.read(max(files, key=lambda file: file.stat().st_mtime_ns))  # of the folder as it is now
+
+
+def stores() -> list[Path]:
+    """The folders of finished cases, beside the results."""
+    return [folder for folder in Path("runs").iterdir() if folder.name != "results"]
 
 
 def kept() -> dict[str, bytes]:
@@ -55,10 +62,29 @@ def test_the_main_job_prints_a_table_and_writes_records(capsys: pytest.CaptureFi
     assert found.data["name"] == "bundle"
     assert found.machine["torch"]
     assert found.machine["packages"]["vaebench"] == __version__  # where it is installed there is no commit to tell
-    with Path("results/reconstruction/bundle-5x32-psnr+flicker/pool-4x8x8.clips.csv").open() as file:
+    with Path("runs/results/reconstruction/bundle-5x32-psnr+flicker/pool-4x8x8.clips.csv").open() as file:
         clips = {row["clip"]: float(row["psnr"]) for row in csv.DictReader(file)}
     assert len(clips) == 8
     assert sum(clips.values()) / 8 == pytest.approx(found.scores["psnr"].value, abs=1e-4)
+
+
+def test_a_run_and_a_plot_leave_a_clone_unchanged():
+    def git(*words: str) -> str:
+        words = ("-c", "user.name=x", "-c", "user.email=x@y", *words)
+        return subprocess.run(["git", *words], check=True, capture_output=True, text=True).stdout
+
+    git("init", "-q")
+    shutil.copy(ROOT / ".gitignore", ".")
+    for name in ("pool-4x8x8.json", "pool-4x8x8.clips.csv", "pool-4x8x8.frames/a.png"):
+        file = Path("results/reconstruction/bundle-5x32-psnr+flicker") / name
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_text("committed")
+    git("add", "-A")
+    git("commit", "-qm", "all")
+    assert run("vaes=[pool/4x8x8]") == 0
+    assert cli.main(["plot", "--format", "png"]) == 0
+    assert list(Path("runs/results/plots").glob("*.png"))
+    assert git("status", "--porcelain") == ""
 
 
 def test_the_second_run_measures_nothing_and_says_the_same(monkeypatch: pytest.MonkeyPatch):
@@ -73,24 +99,24 @@ def test_the_second_run_measures_nothing_and_says_the_same(monkeypatch: pytest.M
 def test_what_can_change_a_number_changes_the_store(change: str):
     assert run("vaes=[pool/4x8x8]", "clips=1") == 0
     assert run("vaes=[pool/4x8x8]", "clips=1", change) == 0
-    assert len(list(Path("runs").iterdir())) == 2
+    assert len(stores()) == 2
 
 
 def test_another_device_starts_a_new_store_and_the_same_one_does_not(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(runner, "device_name", lambda device: "Processor A")
     assert run("vaes=[pool/4x8x8]", "clips=1") == 0
     assert run("vaes=[pool/4x8x8]", "clips=1") == 0
-    assert len(list(Path("runs").iterdir())) == 1
+    assert len(stores()) == 1
     monkeypatch.setattr(runner, "device_name", lambda device: "Processor B")
     assert run("vaes=[pool/4x8x8]", "clips=1") == 0
-    assert len(list(Path("runs").iterdir())) == 2
+    assert len(stores()) == 2
 
 
 def test_an_edit_of_the_code_that_makes_a_number_starts_a_new_store(monkeypatch: pytest.MonkeyPatch):
     assert run("vaes=[pool/4x8x8]", "clips=1") == 0
     monkeypatch.setattr(runner, "code_digest", lambda family: "another")
     assert run("vaes=[pool/4x8x8]", "clips=1") == 0
-    assert len(list(Path("runs").iterdir())) == 2
+    assert len(stores()) == 2
     monkeypatch.undo()
     assert runner.code_digest("pool") != runner.code_digest("dct")
 
@@ -111,7 +137,7 @@ def test_a_case_damaged_in_its_middle_is_measured_again_at_once(capsys: pytest.C
     content = bytearray(some.read_bytes())
     content[content.index(b"\x93NUMPY") + 128] ^= 0xFF  # a byte of the first array; the index at the end is whole
     some.write_bytes(content)
-    Path("results/reconstruction/bundle-5x32-psnr+flicker/pool-4x8x8.json").unlink()
+    Path("runs/results/reconstruction/bundle-5x32-psnr+flicker/pool-4x8x8.json").unlink()
     assert run("vaes=[pool/4x8x8]") == 0
     assert record().scores == before.scores
     assert "waiting" not in capsys.readouterr().err
@@ -124,10 +150,67 @@ def test_two_checkpoints_of_one_name_are_refused(capsys: pytest.CaptureFixture[s
         shutil.copy(release / "tiny.safetensors", place)
         shutil.copy(release / "tiny.json", place / "config.json")
     assert run(f"vaes=[wfvae:{places[0]},wfvae:{places[1]}]", "clips=1") == 2
-    said = "wfvae:a/ckpt/last and wfvae:b/ckpt/last would both be called wfvae/ckpt-last"
-    assert said in capsys.readouterr().err
-    assert run(f"vaes=[wfvae:{places[0]}]", "clips=1") == 0
-    assert record("bundle-5x32-first1", "wfvae-ckpt-last").name == "wfvae/ckpt-last"
+    assert "wfvae:a/ckpt/last and wfvae:b/ckpt/last are the same checkpoint, " in capsys.readouterr().err
+
+
+def checkpoint(folder: str, change: float = 0.0, **config: str) -> Path:
+    """A copy of the shipped WF-VAE in this folder, its last bias changed, more entries in its config.json."""
+    from safetensors.torch import load_file, save_file
+
+    release = ROOT / "wfvae" / "weights"
+    tensors = load_file(release / "tiny.safetensors")
+    tensors["decoder.conv_out.bias"] += change
+    Path(folder).mkdir(parents=True)
+    save_file(tensors, Path(folder) / "model.safetensors")
+    described = json.loads((release / "tiny.json").read_text())
+    (Path(folder) / "config.json").write_text(json.dumps({**described, **config}))
+    return Path(folder)
+
+
+@pytest.mark.parametrize("by", ["name", "weights="])
+def test_checkpoints_whose_paths_end_alike_have_records_of_their_own(by: str):
+    variants = {"a/run/out": {"change": 0.0}, "b/run/out": {"change": 0.01}, "c/run/out": {"_remark": "x"}}
+    for folder, change in variants.items():
+        place = checkpoint(folder, **change)
+        words = [f"vaes=[wfvae:{place}]"] if by == "name" else ["vaes=[wfvae/tiny]", f"weights={place}"]
+        assert run(*words, "clips=1") == 0
+    records = [results.read(file) for file in Path("runs/results").rglob("wfvae-*.json")]
+    assert len(records) == 3
+    assert len({(found.vae["weights"], found.vae["config_sha256"]) for found in records}) == 3
+    expected = r"wfvae/run-out-[0-9a-f]{6}" if by == "name" else r"wfvae/tiny \(run-out-[0-9a-f]{6}\)"
+    assert all(re.fullmatch(expected, found.name) for found in records)
+    assert len({results.read_clips(Path("runs/results"), found)["bundle/" + CLIP]["psnr"] for found in records}) == 2
+
+
+def test_a_record_of_other_weights_is_never_replaced(capsys: pytest.CaptureFixture[str]):
+    assert run("vaes=[wfvae/tiny]", "clips=1") == 0
+    (file,) = Path("runs/results").rglob("wfvae-tiny.json")
+    old = json.loads(file.read_text())
+    old["vae"]["weights"] = "0" * 64
+    before = json.dumps(old)
+    file.write_text(before)
+    capsys.readouterr()
+    assert run("vaes=[pool/4x8x8,wfvae/tiny]", "clips=1") == 2
+    said = capsys.readouterr().err
+    assert f"{file} holds another result: its vae.weights is '{'0' * 64}', this run's is 'b93f630f" in said
+    assert "move or delete it, or choose another folder with results=DIR" in said
+    assert file.read_text() == before
+    assert not list(Path("runs/results").rglob("pool-*"))  # nothing was measured
+    assert run("vaes=[wfvae/tiny]", "clips=1", "results=other") == 0
+
+
+def test_a_record_of_other_data_is_never_replaced(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]):
+    from vaebench.data import _files
+
+    monkeypatch.setattr(_files, "marked", lambda name, sha256: name)  # a source that does not tell its folders apart
+    for place, clip in (("a/clips", 0), ("b/clips", 1)):
+        Path(place).mkdir(parents=True)
+        shutil.copy(sorted(BUNDLE.glob("*.mp4"))[clip], place)
+    assert run("vaes=[pool/4x8x8]", "data=folder", "root=a/clips") == 0
+    first = record("clips-5x32")
+    assert run("vaes=[pool/4x8x8]", "data=folder", "root=b/clips") == 2
+    assert "holds another result: its data.sha256 is" in capsys.readouterr().err
+    assert record("clips-5x32") == first
 
 
 def test_another_config_beside_the_weights_starts_a_new_store():
@@ -138,19 +221,21 @@ def test_another_config_beside_the_weights_starts_a_new_store():
     for remark in ("first", "another"):
         (folder / "config.json").write_text(json.dumps({**config, "_remark": remark}))
         assert run("vaes=[wfvae/tiny]", f"weights={folder}", "clips=1") == 0
-    assert len(list(Path("runs").iterdir())) == 2
+    assert len(stores()) == 2
 
 
 def test_weights_of_ones_own_take_no_place_of_the_release():
     assert run("vaes=[wfvae/tiny]", "clips=1") == 0
     assert run("vaes=[wfvae/tiny]", f"weights={ROOT}/wfvae/weights/tiny.safetensors", "clips=1") == 0
-    folder = Path("results/reconstruction/bundle-5x32-first1-psnr+flicker")
+    folder = Path("runs/results/reconstruction/bundle-5x32-first1-psnr+flicker")
     records = {file.stem: results.read(file) for file in folder.glob("*.json")}
-    assert {stem: found.name for stem, found in records.items()} == {
-        "wfvae-tiny": "wfvae/tiny",
-        "wfvae-tiny-own-weights": "wfvae/tiny (own weights)",
-    }
-    assert all(results.read_clips(Path("results"), found) for found in records.values())
+    assert len(records) == 2
+    assert records.pop("wfvae-tiny").name == "wfvae/tiny"
+    ((stem, own),) = records.items()
+    assert re.fullmatch(r"wfvae/tiny \(weights-tiny-[0-9a-f]{6}\)", own.name)
+    assert stem == f"wfvae-tiny-{own.name[len('wfvae/tiny (') : -1]}"
+    records["wfvae-tiny"] = results.read(folder / "wfvae-tiny.json")
+    assert all(results.read_clips(Path("runs/results"), found) for found in records.values())
 
 
 def test_a_try_with_fewer_metrics_takes_no_place_of_a_full_record():
@@ -192,7 +277,7 @@ def test_more_clips_go_on_from_the_ones_that_are_done():
     assert run("vaes=[pool/4x8x8]", "clips=4") == 0
     assert before.items() <= kept().items()
     assert len(kept()) == 4
-    assert len(list(Path("runs").iterdir())) == 1
+    assert len(stores()) == 1
 
 
 # the process is killed while it writes its third case, or between that and the fourth, on a machine of any speed
@@ -226,7 +311,7 @@ def test_a_run_killed_at_any_moment_goes_on_to_the_same_bits(where: str, number:
     assert subprocess.run(killed, env=environment, capture_output=True).returncode == -signal.SIGKILL
     interrupted = kept()
     assert len(interrupted) == whole
-    assert not Path("results").exists()
+    assert not Path("runs/results").exists()
     assert cli.main(words) == 0
     resumed, scores = kept(), record("bundle-5x64", "dct-16", "psnr").scores
     assert interrupted.items() <= resumed.items()
@@ -261,7 +346,7 @@ def test_shards_share_a_store_and_the_last_one_writes_the_record(capsys: pytest.
     assert run("vaes=[pool/4x8x8]", "shard=0/2") == 0
     assert "waiting for other shards: pool/4x8x8" in capsys.readouterr().err
     assert len(kept()) == 4
-    assert not Path("results").exists()
+    assert not Path("runs/results").exists()
     assert run("vaes=[pool/4x8x8]", "shard=1/2") == 0
     sharded = record()
     assert sharded.config["shard"] == "auto"  # run again from its record, it is one process's to measure
@@ -319,19 +404,35 @@ def test_kept_frames_are_the_clips_own_and_a_figure_shows_them():
     from PIL import Image
 
     assert run("vaes=[identity/pixels,pool/4x8x8]", "keep=1", "clips=2", "size=64") == 0
-    (file,) = Path("results/reconstruction/bundle-5x64-first2-psnr+flicker/identity-pixels.frames").glob("*.png")
+    (file,) = Path("runs/results/reconstruction/bundle-5x64-first2-psnr+flicker/identity-pixels.frames").glob("*.png")
     sheet = np.asarray(Image.open(file))
     assert sheet.shape == (2 * 64, 3 * 64, 3)
     assert np.array_equal(sheet[:64], sheet[64:])  # the identity gives every pixel back
     assert cli.main(["plot", "--only", "strips", "--format", "png"]) == 0
-    assert len(list(Path("results/plots").glob("strips-*.png"))) == 1
+    assert len(list(Path("runs/results/plots").glob("strips-*.png"))) == 1
+
+
+def test_every_kept_clip_has_a_picture_that_later_runs_leave(capsys: pytest.CaptureFixture[str]):
+    root = Path("l" * 120)  # of a length at which the names of records and pictures are shortened
+    root.mkdir()
+    names = ["猫", "狗", "鸟", "a b", "a_b", "z" * 150]
+    for name in names:
+        shutil.copy(min(BUNDLE.glob("*.mp4")), root / f"{name}.mp4")
+    words = ["vaes=[pool/4x8x8]", "data=folder", f"root={root}"]
+    assert run(*words, "keep=6") == 0
+    assert "pool/4x8x8" in capsys.readouterr().out
+    pictures = {file: file.read_bytes() for file in Path("runs/results").rglob("*.png")}
+    assert len(pictures) == len(names)
+    for keep in ("keep=0", "keep=1"):
+        assert run(*words, keep) == 0
+        assert {file: file.read_bytes() for file in Path("runs/results").rglob("*.png")} == pictures
 
 
 def test_a_figure_whose_records_are_not_there_says_so(capsys: pytest.CaptureFixture[str]):
     assert run("vaes=[pool/4x8x8]", "clips=1") == 0
     capsys.readouterr()
     assert cli.main(["plot", "--only", "strips"]) == 2
-    assert "no record in results has what strips draws" in capsys.readouterr().err
+    assert "no record in runs/results has what strips draws" in capsys.readouterr().err
 
 
 def test_a_protocol_stands_in_a_setting_of_its_own_and_changes_the_numbers(capsys: pytest.CaptureFixture[str]):
@@ -397,7 +498,7 @@ def test_scores_that_cannot_be_summed_up_do_not_stop_the_others(
     assert (
         "failed: dct/4: measured, but its scores cannot be summed up: RuntimeError: planted" in capsys.readouterr().err
     )
-    assert not list(Path("results").rglob("dct-4.*"))
+    assert not list(Path("runs/results").rglob("dct-4.*"))
     assert record("bundle-5x32-first1").scores["psnr"].n == 1
 
 
@@ -439,7 +540,7 @@ def test_a_record_without_clips_tells_of_no_padding(monkeypatch: pytest.MonkeyPa
 
     monkeypatch.setattr(Efficiency, "_spawn", lambda *_: {"out_of_memory": "planted"})
     assert cli.main(["run", "--suite", "efficiency", "vaes=[pool/4x8x8]", "device=cpu"]) == 0
-    (file,) = Path("results/efficiency").rglob("pool-4x8x8.json")
+    (file,) = Path("runs/results/efficiency").rglob("pool-4x8x8.json")
     assert "padded_to" not in results.read(file).data
     assert run("vaes=[pool/4x8x8]", "clips=1") == 0
     assert record("bundle-5x32-first1").data["padded_to"] == "8 frames, size a multiple of 8"
@@ -468,7 +569,7 @@ def test_vaes_without_weights_are_named_and_never_run(
     assert run("vaes=[pool/4x8x8,svd/xt]", "clips=1") == 1
     assert "not ready: svd/xt: stabilityai/stable-video-diffusion-img2vid-xt/" in capsys.readouterr().err
     assert record("bundle-5x32-first1").scores["psnr"].n == 1
-    assert not Path("results/reconstruction/bundle-5x32-first1-psnr+flicker/svd-xt.json").exists()
+    assert not Path("runs/results/reconstruction/bundle-5x32-first1-psnr+flicker/svd-xt.json").exists()
 
 
 def test_a_named_untrained_vae_runs_and_is_marked(capsys: pytest.CaptureFixture[str]):
@@ -478,12 +579,19 @@ def test_a_named_untrained_vae_runs_and_is_marked(capsys: pytest.CaptureFixture[
     assert "say nothing of the VAE" in captured.err
 
 
-def test_a_record_runs_again_from_its_own_file():
-    assert run("vaes=[pool/4x8x8]", "clips=2") == 0
-    first = record("bundle-5x32-first2")
+def test_a_record_runs_again_from_its_own_file_and_is_not_replaced():
+    assert run("vaes=[pool/4x8x8]", "clips=2", "results=committed") == 0
+    (file,) = Path("committed").rglob("pool-4x8x8.json")
+    old = json.loads(file.read_text())
+    assert not {"results", "runs"} & old["config"].keys()
+    old["config"] |= {"results": "committed", "runs": "elsewhere"}  # as records said until now
+    file.write_text(json.dumps(old))
+    before = file.read_bytes()
     shutil.rmtree("runs")
-    assert cli.main(["run", "--config", "results/reconstruction/bundle-5x32-first2-psnr+flicker/pool-4x8x8.json"]) == 0
-    assert record("bundle-5x32-first2").scores == first.scores
+    assert cli.main(["run", "--config", str(file)]) == 0
+    assert record("bundle-5x32-first2").scores == results.read(file).scores
+    assert file.read_bytes() == before
+    assert not Path("elsewhere").exists()
 
 
 def test_a_sample_of_the_posterior_depends_on_the_seed_and_not_on_the_shard():
@@ -508,9 +616,9 @@ def test_the_table_comes_in_the_format_that_was_asked_for(form: str, capsys: pyt
 
 
 def test_an_output_that_cannot_be_written_is_one_line(capsys: pytest.CaptureFixture[str]):
-    Path("results").write_text("in the way")
-    assert run("vaes=[pool/4x8x8]") == 2
-    assert "results" in capsys.readouterr().err
+    Path("blocked").write_text("in the way")
+    assert run("vaes=[pool/4x8x8]", "results=blocked") == 2
+    assert "blocked cannot be written: choose another with results=DIR" in capsys.readouterr().err
     assert not Path("runs").exists()
 
 

@@ -12,9 +12,11 @@ import codecs
 import re
 import sys
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 
 from vaebench import __version__, plugins
+from vaebench.config import RunConfig
 
 _DEFAULT = re.compile(r"field\(default_factory=(.*)\)$")
 _EMPTY = {"list": "[]", "dict": "{}"}
@@ -84,7 +86,7 @@ def _parser() -> argparse.ArgumentParser:
 
     run = verbs.add_parser(
         "run",
-        help="measure VAEs and write records to results/",
+        help="measure VAEs, print a table, and write records to runs/results (results=DIR: to another folder)",
         formatter_class=argparse.RawDescriptionHelpFormatter,
         epilog=_settings_help(),
     )
@@ -94,12 +96,20 @@ def _parser() -> argparse.ArgumentParser:
     run.add_argument("settings", nargs="*", metavar="key=value")
     run.set_defaults(command=_run)
 
-    plot = verbs.add_parser("plot", help="draw every table and figure from results/ alone")
-    plot.add_argument("--results", default="results", metavar="DIR", help="folder of records (results)")
+    plot = verbs.add_parser("plot", help="draw every table and figure from the records of `vaebench run`")
+    plot.add_argument(
+        "--results",
+        default=RunConfig().results,
+        metavar="DIR",
+        help="folder of records (%(default)s, as `vaebench run`)",
+    )
     plot.add_argument("--out", default="", metavar="DIR", help="folder of the figures (<results>/plots)")
     plot.add_argument("--only", default="", metavar="NAME", help="one figure: a name of vaebench/plots")
     plot.add_argument(
         "--training", nargs="+", default=[], metavar="DIR", help="draw the validation of these training runs instead"
+    )
+    plot.add_argument(
+        "--published", action="store_true", help="draw the published numbers of the WF-VAE paper instead (bubbles)"
     )
     plot.add_argument("--format", default="png,svg", help="png, svg, pdf or several with commas (png,svg)")
     plot.add_argument("--style", default="screen", choices=("screen", "paper"))
@@ -189,15 +199,24 @@ def _plot(arguments: argparse.Namespace) -> int:
     results = Path(arguments.results)
     out = Path(arguments.out) if arguments.out else results / "plots"
     formats = tuple(split_list(arguments.format, "--format"))
+    if arguments.published:
+        if arguments.only or arguments.training:
+            raise ValueError("--published draws one figure, of published numbers; leave --only and --training out")
+        from vaebench.plots import bubbles
+
+        for file in bubbles.draw_published(out, formats, arguments.style):
+            print(file)
+        return 0
     if arguments.training:
         if arguments.only:
-            raise ValueError("--only is a figure of results/; --training draws one for every metric of the runs")
+            raise ValueError("--only names a figure of records; --training draws one for every metric of the runs")
         from vaebench.plots import _training
 
         for file in _training.draw([Path(run) for run in arguments.training], out, formats, arguments.style):
             print(file)
         return 0
-    for file in plots.draw(results, out, arguments.only, formats, arguments.style):
+    say = partial(print, file=sys.stderr)
+    for file in plots.draw(results, out, arguments.only, formats, arguments.style, say):
         print(file)
     return 0
 

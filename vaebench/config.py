@@ -42,7 +42,7 @@ class RunConfig:
     shard: str = "auto"  # "i/n" (i from 0): run every n-th case; "auto" reads RANK and WORLD_SIZE
     weights: str = ""  # file or folder with the weights of the VAE, if a single VAE is evaluated
     fail_fast: bool = False  # stop at the first failure and show its traceback
-    results: str = "results"  # output folder for records
+    results: str = "runs/results"  # output folder for records; `vaebench plot` reads the same default
     runs: str = "runs"  # cache folder for finished cases
     options: dict[str, Any] = field(default_factory=dict)  # options of the suite, listed below
 
@@ -56,6 +56,7 @@ SCALARS = {str: "text", int: "a whole number", float: "a number", bool: "true or
 BOOLEANS = {"true": True, "yes": True, "on": True, "1": True, "false": False, "no": False, "off": False, "0": False}
 # an item of a list: 'quoted', "quoted", or the text up to the next comma
 ITEM = re.compile(r"""\s*(?:'(?P<single>[^']*)'|"(?P<double>[^"]*)"|(?P<plain>[^,'"\s][^,]*?))\s*(?:,|$)""")
+OUTPUT = ("results", "runs")  # folders: they belong to a run and not to its record
 T = TypeVar("T")
 
 
@@ -187,7 +188,8 @@ def from_file(file: str | None) -> dict[str, Any]:
         raise ValueError(f"{file} is not a record of vaebench: {reason}") from None
     if not isinstance(config, dict) or not config:
         raise ValueError(f"{file} is not a record of vaebench: its config should be an object with settings")
-    return config
+    # a record that is run again is not replaced: the output folders are those of the new run
+    return {key: value for key, value in config.items() if key not in OUTPUT}
 
 
 def from_words(words: Sequence[str]) -> dict[str, Any]:

@@ -6,13 +6,15 @@ Timing is honest or it is nothing: the device is synchronised on both sides of t
 from __future__ import annotations
 
 import ctypes
+import hashlib
+import json
 import os
 import platform
 import subprocess
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import cache
 from importlib import metadata
@@ -37,7 +39,7 @@ class Machine:
     torch: str
     python: str
     packages: dict[str, str]
-    commit: str  # of vaebench, where it runs from a checkout
+    commit: str  # of vaebench; where it is installed without one: "sha256:" and the digest of its source files
     dirty: bool  # the checkout had uncommitted changes
     flags: dict[str, Any]  # tf32, cudnn.benchmark, deterministic, threads
 
@@ -127,20 +129,45 @@ def versions() -> dict[str, str]:
 
 @cache
 def _checkout() -> tuple[str, bool]:
-    """Commit and dirtiness of vaebench's own checkout, not of the folder the user stands in; ("", False) if installed."""
+    """What identifies vaebench's code, and whether its checkout has uncommitted changes.
+
+    The commit of its own checkout (not of the folder the user stands in), or the one that `pip install git+URL` recorded;
+    otherwise a digest of the source files.
+    """
     here = Path(__file__).resolve().parent.parent
-    if not (here / ".git").exists():
-        return "", False
 
     def git(*words: str) -> str:
         return subprocess.run(
             ["git", "-C", str(here), *words], capture_output=True, text=True, check=True
         ).stdout.strip()
 
+    if (here / ".git").exists():
+        with suppress(OSError, subprocess.CalledProcessError):
+            return git("rev-parse", "HEAD"), bool(git("status", "--porcelain", "--untracked-files=no", "--", "*.py"))
+    return _installed_commit(here) or f"sha256:{source_digest(here)}", False
+
+
+def _installed_commit(here: Path) -> str:
+    """The commit from which pip installed the vaebench in `here` (direct_url.json, PEP 610); "" if it was not git."""
     try:
-        return git("rev-parse", "HEAD"), bool(git("status", "--porcelain", "--untracked-files=no", "--", "*.py"))
-    except (OSError, subprocess.CalledProcessError):
-        return "", False
+        distribution = metadata.distribution("vaebench")
+        if Path(str(distribution.locate_file(""))).resolve() != here:
+            return ""  # another vaebench of this environment
+        direct = json.loads(distribution.read_text("direct_url.json") or "{}")
+        return str(direct.get("vcs_info", {}).get("commit_id", ""))
+    except (metadata.PackageNotFoundError, ValueError, AttributeError):
+        return ""
+
+
+def source_digest(root: Path) -> str:
+    """sha256 of the Python and YAML files of our packages below `root`, names and contents, in sorted order."""
+    digest = hashlib.sha256()
+    for package in ("adapters", "vaebench", "wfvae"):
+        files = [file for ending in ("py", "yaml") for file in (root / package).rglob(f"*.{ending}")]
+        for file in sorted(files, key=lambda file: file.relative_to(root).as_posix()):
+            content = file.read_bytes()
+            digest.update(f"{file.relative_to(root).as_posix()}\0{len(content)}\0".encode() + content)
+    return digest.hexdigest()
 
 
 @cache

@@ -1,6 +1,6 @@
 """A result that can be believed on its own: score, unit, direction, n; VAE, data, settings, machine, failures.
 
-One record is one JSON file, `results/<suite>/<setting>/<family>-<variant>.json`, with the scores of each clip beside it as
+One record is one JSON file, `<results>/<suite>/<setting>/<family>-<variant>.json`, with the scores of each clip beside it as
 `.clips.csv`.  Numbers are stored raw and rounded only when printed.
 """
 
@@ -10,10 +10,8 @@ import csv
 import hashlib
 import io
 import json
-import os
+import math
 import re
-import shutil
-import tempfile
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -22,8 +20,16 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from vaebench.files import file_name, write_atomically
+from vaebench.typed import members, read_json, typed
+
 SCHEMA = 1
 FEWEST = 3  # clips: no interval is printed for fewer
+# what every reader of a record relies on, of the members of its "vae"
+VAE = {"family": str, "variant": str, "name": str, "weights": str,
+       "temporal_compression": int, "spatial_compression": int, "latent_channels": int}  # fmt: skip
+# two records with other values here are results of other things, and neither may take the place of the other
+IDENTITY = (("vae", "name"), ("vae", "weights"), ("vae", "config_sha256"), ("data", "name"), ("data", "sha256"))
 Better = Literal["higher", "lower", "neither"]
 
 
@@ -56,7 +62,7 @@ class Failure:
 class Record:
     suite: str
     suite_version: int
-    vae: dict[str, Any]  # the spec, and under "weights" the sha256 of what was loaded
+    vae: dict[str, Any]  # the spec; "weights" and "config_sha256" are the sha256 of what was loaded
     data: dict[str, Any]  # the source's identity and how clips were fitted to the VAE
     config: dict[str, Any]  # as the run was asked for: `vaebench run --config <this file>` runs it again
     setting: str
@@ -71,7 +77,7 @@ class Record:
 
     @property
     def name(self) -> str:
-        """Of its row and its file: "wan/2.1", and "wan/2.1 (own weights)", which never takes the place of the release's."""
+        """Of its row and its file: "wan/2.1", and "wan/2.1 (ft-last-1a2b3c)" for a user checkpoint."""
         return str(self.vae.get("name") or f"{self.vae['family']}/{self.vae['variant']}")
 
 
@@ -101,85 +107,144 @@ def fingerprint(facts: Mapping[str, Any]) -> str:
 
 
 def record_path(root: Path, suite: str, setting: str, name: str) -> Path:
-    return root / suite / setting / f"{re.sub(r'[^A-Za-z0-9._-]+', '-', name).strip('-')}.json"
+    stem = re.sub(r"[^A-Za-z0-9._-]+", "-", name).strip("-")
+    return root / file_name(suite) / file_name(setting) / f"{file_name(stem)}.json"
+
+
+def file_of(root: Path, record: Record) -> Path:
+    return record_path(root, record.suite, record.setting, record.name)
+
+
+def invalid(root: Path, record: Record, reason: str) -> ValueError:
+    """The error for a record that was read and whose content does not suit its suite; `reason` names the field."""
+    return ValueError(f"{file_of(root, record)} is not a valid record of suite {record.suite}: {reason}")
+
+
+def check_replaceable(file: Path, vae: Mapping[str, Any], data: Mapping[str, Any]) -> None:
+    """ValueError if `file` is the record of another VAE, of other weights or of other data, or is not a record."""
+    pictures = file.with_suffix(".frames")
+    if not file.exists():
+        if pictures.exists():  # this run would add to them, or leave them to its own record
+            raise ValueError(f"{pictures} holds pictures of a record that is gone: move or delete it")
+        return
+    remedy = (
+        f"move or delete it{' and its .frames' if pictures.exists() else ''}, or choose another folder with results=DIR"
+    )
+    try:
+        old = read(file)
+    except ValueError as reason:
+        raise ValueError(f"{reason}; {remedy}") from None
+    theirs, ours = {"vae": old.vae, "data": old.data}, {"vae": vae, "data": data}
+    for part, key in IDENTITY:
+        if key in theirs[part] and theirs[part][key] != ours[part].get(key):
+            raise ValueError(
+                f"{file} holds another result: its {part}.{key} is {theirs[part][key]!r}, this run's is "
+                f"{ours[part].get(key)!r}; {remedy}"
+            )
 
 
 def write(record: Record, root: Path, clips: Mapping[str, Mapping[str, float]]) -> Path:
     """Write the record and, where clips have scores of their own, its `.clips.csv`; returns the JSON's path.
 
-    ValueError, and nothing is written, for a score that is no number.
+    ValueError, and nothing is written, for a non-finite score and where another VAE's or data's record would be replaced.
     """
-    file = record_path(root, record.suite, record.setting, record.name)
+    file = file_of(root, record)
     if wrong := [name for name, score in record.scores.items() if not np.isfinite(score.value or 0)]:
         raise ValueError(f"{', '.join(wrong)} of {record.name} came out as NaN or infinite")
+    check_replaceable(file, record.vae, record.data)
     text = json.dumps(asdict(record), indent=1, default=str, allow_nan=False) + "\n"
     file.parent.mkdir(parents=True, exist_ok=True)
     if clips:
         write_atomically(file.with_suffix(".clips.csv"), _clips_csv(clips))
-    else:  # of an earlier run, which may have scored other things
+    else:  # scores of an earlier version of this record, which may have scored other things
         file.with_suffix(".clips.csv").unlink(missing_ok=True)
     write_atomically(file, text)
     return file
 
 
 def pictures_folder(root: Path, record: Record) -> Path:
-    return record_path(root, record.suite, record.setting, record.name).with_suffix(".frames")
+    return file_of(root, record).with_suffix(".frames")
 
 
 def write_pictures(root: Path, record: Record, pictures: Mapping[str, NDArray]) -> None:
-    """Kept frames, uint8 (2, n, H, W, 3) a case, as lossless `.frames/<case>.png`: reference above reconstruction."""
+    """Kept frames, uint8 (2, n, H, W, 3) a case, as lossless `.frames/<case>.png`: reference above reconstruction.
+
+    Pictures of other cases stay: another run with more of them, or a process that writes the same, may be at work.
+    """
     from PIL import Image
 
     folder = pictures_folder(root, record)
-    shutil.rmtree(folder, ignore_errors=True)  # pictures of an earlier run are not this one's
     for case, frames in pictures.items():
         folder.mkdir(parents=True, exist_ok=True)
         rows, count, height, width, _ = frames.shape
         sheet = frames.transpose(0, 2, 1, 3, 4).reshape(rows * height, count * width, 3)
-        Image.fromarray(sheet).save(folder / f"{re.sub(r'[^A-Za-z0-9._-]+', '_', case)}.png")
+        content = io.BytesIO()
+        Image.fromarray(sheet).save(content, "PNG")
+        write_atomically(folder / f"{file_name(case)}.png", content.getvalue())
 
 
 def read(file: Path) -> Record:
-    """The record in `file`; ValueError naming the file if it is not one."""
+    """The record in `file`; ValueError naming the file, and the field that is missing or of another type."""
     try:
-        data = json.loads(file.read_text())
-        if data["schema"] != SCHEMA:
-            raise ValueError(f"schema {data['schema']}, this version reads {SCHEMA}")
-        data["scores"] = {name: Score(**score) for name, score in data["scores"].items()}
-        data["failed"] = [Failure(**failure) for failure in data["failed"]]
-        return Record(**data)
-    except (KeyError, TypeError, ValueError) as reason:
+        data = read_json(file)
+        if data.get("schema") != SCHEMA:
+            raise ValueError(f"its schema is {data.get('schema')!r}, this version reads {SCHEMA}")
+        record: Record = typed(Record, data, "")
+        members(VAE, record.vae, "vae")
+        for key in ("temporal_compression", "spatial_compression", "latent_channels"):
+            if record.vae[key] < 1:
+                raise ValueError(f"vae.{key} should be 1 or more, not {record.vae[key]}")
+        for key in ("suite", "setting"):
+            if not re.fullmatch(r"(?!\.\.?$)[^/\\\0]+", getattr(record, key)):
+                raise ValueError(f"{key} should be the name of a folder, not {getattr(record, key)!r}")
+    except ValueError as reason:
         raise ValueError(f"{file} is not a record of vaebench: {reason}") from None
+    return record
 
 
 def read_all(root: Path, suite: str | None = None) -> Iterator[Record]:
-    """Every record below `root`, sorted by path; those of one suite if it is named."""
+    """Every record below `root`, sorted by path; those of one suite if it is named.
+
+    ValueError for a record outside its own place: its clips and pictures would be those of another record.
+    """
     for file in sorted((root / suite if suite else root).glob("*/*.json" if suite else "*/*/*.json")):
-        yield read(file)
+        record = read(file)
+        place = file_of(root, record)
+        if file != place:
+            raise ValueError(
+                f"{file} says that it belongs at {place} (fields suite, setting and vae.name): move it there"
+            )
+        yield record
 
 
 def read_clips(root: Path, record: Record) -> dict[str, dict[str, float]]:
-    """Clip id -> its scores; {} where the record has no `.clips.csv`."""
-    file = record_path(root, record.suite, record.setting, record.name).with_suffix(".clips.csv")
+    """Clip id -> its scores; {} where the record has no `.clips.csv`.  ValueError naming file, line and column."""
+    file = file_of(root, record).with_suffix(".clips.csv")
     if not file.is_file():
         return {}
-    with file.open(newline="") as stream:
-        rows = list(csv.DictReader(stream))
-    return {row.pop("clip"): {key: float(value) for key, value in row.items() if value} for row in rows}
+    clips: dict[str, dict[str, float]] = {}
+    try:
+        with file.open(newline="", encoding="utf-8", errors="surrogateescape") as stream:
+            rows = csv.DictReader(stream)
+            for row in rows:
+                if None in row or None in row.values() or "clip" not in row:
+                    raise ValueError(f"line {rows.line_num} should have the columns clip and scores of the first line")
+                scores = {key: _number(value, f"line {rows.line_num}, {key}") for key, value in row.items()
+                          if key != "clip" and value}  # fmt: skip
+                clips[row["clip"]] = scores
+    except (ValueError, csv.Error) as reason:
+        raise ValueError(f"{file} is not a list of scores by clip: {reason}") from None
+    return clips
 
 
-def write_atomically(file: Path, text: str) -> None:
-    """`text` into `file`, by renaming: a reader, or a kill, sees the old file or the new one."""
-    with tempfile.NamedTemporaryFile("w", dir=file.parent, suffix=".part", delete=False) as part:
-        try:
-            part.write(text)
-            part.flush()
-            os.fsync(part.fileno())
-        except BaseException:
-            Path(part.name).unlink(missing_ok=True)
-            raise
-    os.chmod(part.name, 0o644)  # a temporary file is private; a record is not
-    Path(part.name).replace(file)
+def _number(text: str, where: str) -> float:
+    try:
+        value = float(text)
+    except ValueError:
+        value = math.nan
+    if not math.isfinite(value):
+        raise ValueError(f"{where} should be a finite number, not {text!r}")
+    return value
 
 
 def _clips_csv(clips: Mapping[str, Mapping[str, float]]) -> str:

@@ -23,7 +23,7 @@ from tqdm import tqdm
 
 import adapters
 from vaebench import plugins, results
-from vaebench.config import RunConfig, as_dict, check_options
+from vaebench.config import OUTPUT, RunConfig, as_dict, check_options
 from vaebench.machine import describe, device_name, pick_device, rank_and_world, versions, without_tf32
 from vaebench.plugins import did_you_mean
 from vaebench.results import Failure, Record
@@ -113,12 +113,12 @@ def _choose(config: RunConfig, suite: Suite, outcome: Outcome) -> list[str]:
 
 
 def _refuse_namesakes(names: list[str], config: RunConfig) -> None:
-    """ValueError for two VAEs whose records would have one name, and one of them no place."""
+    """ValueError for one checkpoint that is named twice: both rows would be the same record."""
     called: dict[str, str] = {}
     for name in names:
         label = adapters.label(name, config.weights)
         if label in called:
-            raise ValueError(f"{called[label]} and {name} would both be called {label}: run one of them, or rename it")
+            raise ValueError(f"{called[label]} and {name} are the same checkpoint, {label}: name it once")
         called[label] = name
 
 
@@ -151,13 +151,23 @@ class _Job:
         self.name, self.suite, self.source, self.config = name, suite, source, config
         self.spec: VAESpec = adapters.find(name)
         self.weights = adapters.weights_digest(name, config.weights) if suite.needs_weights else "random"
+        config_sha256 = adapters.config_digest(name, config.weights) if suite.needs_weights else ""
+        self.vae = {
+            **asdict(self.spec),
+            "name": adapters.label(name, config.weights),
+            "weights": self.weights,
+            "config_sha256": config_sha256,
+        }
+        self.setting = suite.setting(source)
+        record = results.record_path(Path(config.results), suite.name, self.setting, self.vae["name"])
+        results.check_replaceable(record, self.vae, source.identity)
         self.cases = list(suite.cases(source, self.spec))
         facts = {
             "suite": [suite.name, suite.version, suite.identity],
             "vae": [
                 {key: value for key, value in asdict(self.spec).items() if key not in PROSE},
                 self.weights,
-                adapters.config_digest(name, config.weights) if suite.needs_weights else "",
+                config_sha256,
             ],
             "data": source.identity,
             "code": code_digest(self.spec.family),
@@ -250,6 +260,7 @@ def _write(job: _Job, kept: Mapping[str, Statistics], failed: list[Failure], out
 
 def _record(job: _Job, kept: Mapping[str, Statistics], failed: list[Failure]) -> Record:
     config = job.config
+    asked = {key: value for key, value in as_dict(config).items() if key not in OUTPUT}
     machine = asdict(describe(pick_device(config.device)))
     # a suite that sets the flags itself, in processes of its own, says which
     machine["flags"] |= {key: value for key, value in job.suite.identity.items() if key in machine["flags"]}
@@ -257,11 +268,11 @@ def _record(job: _Job, kept: Mapping[str, Statistics], failed: list[Failure]) ->
     return Record(
         suite=job.suite.name,
         suite_version=job.suite.version,
-        vae={**asdict(job.spec), "name": adapters.label(job.name, config.weights), "weights": job.weights},
+        vae=job.vae,
         data={**job.source.identity, **(fitted if any(case.clip for case in job.cases) else {})},
         # whichever process wrote it, whoever runs it again takes all of the cases
-        config={**as_dict(config), "vaes": [job.name], "shard": "auto"},
-        setting=job.suite.setting(job.source),
+        config={**asked, "vaes": [job.name], "shard": "auto"},
+        setting=job.setting,
         scores=job.suite.summarize(kept),
         absent=dict(job.suite.absent),
         failed=failed,

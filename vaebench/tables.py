@@ -1,4 +1,4 @@
-"""results/ -> tables: as text for the terminal, markdown, LaTeX, CSV or JSON.
+"""Records -> tables: as text for the terminal, markdown, LaTeX, CSV or JSON.
 
 A table holds the records of one suite and one setting, and nothing else: what was measured differently stands elsewhere.
 """

@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 import matplotlib as mpl
 
+from vaebench.files import file_name
+
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.axis import Axis
@@ -64,7 +66,7 @@ def applied(style: str) -> Iterator[None]:
 
 
 def untrained(record: Record) -> bool:
-    """Random weights: its quality proves the plumbing and says nothing of the VAE."""
+    """Whether the weights are random: the quality then says nothing about the VAE."""
     return record.vae.get("weights") == "random"
 
 
@@ -129,12 +131,12 @@ def _places(aside: float) -> Iterator[tuple[float, float]]:
                 yield dx, sign * 9.0 * step
 
 
-def save(figure: Figure, stem: Path, formats: tuple[str, ...]) -> Iterator[Path]:
-    """Write `stem`.png, .svg, ... and close the figure; yields the files."""
+def save(figure: Figure, out: Path, stem: str, formats: tuple[str, ...]) -> Iterator[Path]:
+    """Write `stem`.png, .svg, ... into the folder `out` and close the figure; yields the files."""
     import matplotlib.pyplot as plt
 
     for form in formats:
-        file = stem.with_name(f"{stem.name}.{form}")
+        file = out / f"{file_name(stem)}.{form}"
         figure.savefig(file, metadata=METADATA[form])
         yield file
     plt.close(figure)

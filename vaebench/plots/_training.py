@@ -58,4 +58,4 @@ def draw(
             axes.set_xlabel("training step")
             axes.set_ylabel(UNITS.get(metric, metric))
             axes.legend()
-            yield from _style.save(figure, out / f"training-{metric}", formats)
+            yield from _style.save(figure, out, f"training-{metric}", formats)

@@ -14,12 +14,50 @@ from matplotlib.figure import Figure
 from vaebench import results
 from vaebench.plots import _style
 from vaebench.results import Record
+from vaebench.typed import members, typed
 
 METRICS = ("psnr", "ssim", "lpips", "fvd")
+PROFILES = ("by_frame", "by_step", "by_row", "by_column")
 
 
 def _records(root: Path) -> list[Record]:
-    return list(results.read_all(root, "blockwise"))
+    return [_checked(root, record) for record in results.read_all(root, "blockwise")]
+
+
+def _checked(root: Path, record: Record) -> Record:
+    """`record`; ValueError naming its file and the field of its curves that cannot be drawn."""
+    try:
+        members({"profiles": dict[str, Any], "by_length": dict[str, Any]}, record.extra, "extra")
+        _check_profiles(record.extra["profiles"], _modes(record))
+        _check_lengths(record.extra["by_length"])
+    except ValueError as reason:
+        raise results.invalid(root, record, str(reason)) from None
+    return record
+
+
+def _check_profiles(profiles: dict[str, Any], modes: list[str]) -> None:
+    field = "extra.profiles"
+    members(dict.fromkeys(["whole", *modes], dict[str, Any]), profiles, field)
+    for mode, profile in profiles.items():
+        members({"metrics": dict[str, list[float]]}, profile, f"{field}.{mode}")
+        members(dict.fromkeys(profiles["whole"]["metrics"], list[float]), profile["metrics"], f"{field}.{mode}.metrics")
+        if mode in modes:
+            members(dict.fromkeys(PROFILES, list[float]), profile, f"{field}.{mode}")
+            if not profile["by_frame"]:
+                raise ValueError(f"{field}.{mode}.by_frame is empty")
+
+
+def _check_lengths(curves: dict[str, Any]) -> None:
+    field = "extra.by_length"
+    members({"lengths": list[int], "whole": dict[str, Any]}, curves, field)
+    for mode in (mode for mode in curves if mode != "lengths"):
+        names = [name for name in METRICS if name in curves["whole"]]
+        members(dict.fromkeys(names, list[float | None]), curves[mode], f"{field}.{mode}")
+        typed(dict[str, list[float | None]], curves[mode], f"{field}.{mode}")
+        typed(list[float], curves[mode].get("bytes", []), f"{field}.{mode}.bytes")
+        for name, values in curves[mode].items():
+            if len(values) != len(curves["lengths"]):
+                raise ValueError(f"{field}.{mode}.{name} should have {len(curves['lengths'])} values, as lengths has")
 
 
 def _modes(record: Record) -> list[str]:
@@ -127,7 +165,8 @@ def _by_frame(record: Record) -> Figure:
             axes.plot(range(frames - len(values), frames), values, "-" if mode == "whole" else "--", label=mode,
                       lw=2.4 if mode == "whole" else 1.2,
                       color="black" if mode == "whole" else looks[mode]["color"])  # fmt: skip
-        unit = record.scores[f"{name}@whole"].unit
+        score = record.scores.get(f"{name}@whole")
+        unit = score.unit if score else ""
         axes.set_xlabel("frame")
         axes.set_ylabel(f"{name.upper()}{f' [{unit}]' if unit else ''}")
     grid[0][0].legend(fontsize="small")

@@ -11,6 +11,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter
 
 from vaebench import results
+from vaebench.files import file_name
 from vaebench.plots import _style
 from vaebench.results import Record
 
@@ -92,7 +93,9 @@ def _rate_distortion(records: list[Record], setting: str) -> Figure:
     axes.margins(x=0.15, y=0.1)
     axes.legend(loc="center left", bbox_to_anchor=(1.01, 0.5))
     at = [(_values_per_pixel(record), record.scores["psnr"].value or 0) for record in records]
-    _style.label_points(axes, [x for x, _ in at], [y for _, y in at], [record.vae["variant"] for record in records])
+    _style.label_points(
+        axes, [x for x, _ in at], [y for _, y in at], [record.name.partition("/")[2] for record in records]
+    )
     return figure
 
 
@@ -114,11 +117,32 @@ def strips(root: Path, style: str) -> Iterator[tuple[str, Figure]]:
     """Reference, each VAE's reconstruction, its error amplified and a crop: one figure a kept clip (`keep=N`)."""
     for setting, records in _settings(root).items():
         sheets: dict[str, dict[str, np.ndarray]] = {}
+        ids: dict[str, str] = {}  # file name of a picture -> clip id
         for record in records:
+            ids |= {file_name(clip): clip for clip in results.read_clips(root, record) if clip.isascii()}
             for file in sorted(results.pictures_folder(root, record).glob("*.png")):
-                sheets.setdefault(file.stem, {})[_style.vae_name(record)] = plt.imread(file)[..., :3]
+                of_clip = sheets.setdefault(file.stem, {})
+                of_clip[_style.vae_name(record)] = _read_sheet(file, like=next(iter(of_clip.values()), None))
         for clip, of_vaes in sheets.items():
-            yield f"strips-{setting}-{clip}", _strips(of_vaes, clip)
+            yield f"strips-{setting}-{clip}", _strips(of_vaes, ids.get(clip, clip))
+
+
+def _read_sheet(file: Path, like: np.ndarray | None) -> np.ndarray:
+    """(2 H, n H, 3) in 0..1.  ValueError naming the file if it is no picture of kept frames, or not as high as `like`."""
+    try:
+        sheet = plt.imread(file)
+    except (OSError, SyntaxError, ValueError) as reason:  # Pillow raises all three for a damaged file
+        raise ValueError(f"{file} cannot be read as a picture: {reason}") from None
+    if sheet.ndim != 3 or sheet.shape[2] < 3 or sheet.shape[0] % 2 or sheet.shape[1] % (sheet.shape[0] // 2 or 1):
+        raise ValueError(
+            f"{file} should show square frames in colour, reference above reconstruction; it is {sheet.shape}"
+        )
+    if like is not None and like.shape[0] != sheet.shape[0]:
+        raise ValueError(
+            f"{file} has frames of {sheet.shape[0] // 2} pixels, those of other VAEs have {like.shape[0] // 2}: delete it and "
+            "run that VAE again with keep=N"
+        )
+    return np.asarray(sheet[..., :3])
 
 
 def _strips(of_vaes: dict[str, np.ndarray], clip: str) -> Figure:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -11,22 +10,22 @@ import matplotlib.pyplot as plt
 from matplotlib.figure import Figure
 
 from vaebench.plots import _style
+from vaebench.typed import members, read_json
 
-KEYS = ("setting", "clips", "names", "energy", "share", "entropy_bits")
+FIELDS = {"setting": str, "clips": int, "names": list[str], "energy": list[float], "share": list[float],
+          "entropy_bits": list[float]}  # fmt: skip
 
 
 def read(file: Path) -> dict[str, Any]:
-    """The record `results/subbands/<setting>.json`: eight names and values; ValueError naming the file if it is none."""
+    """The record `<results>/subbands/<setting>.json`; ValueError naming the file and the field that is invalid."""
     try:
-        found: dict[str, Any] = json.loads(file.read_text())
+        record = members(FIELDS, read_json(file), "it")
+        lengths = {name: len(record[name]) for name in ("names", "energy", "share", "entropy_bits")}
+        if len(set(lengths.values())) > 1 or not record["names"]:
+            raise ValueError(f"these lists should have one length, at least 1: {lengths}")
     except ValueError as reason:
-        raise ValueError(f"{file} is no record of sub-bands: {reason}") from None
-    missing = [key for key in KEYS if key not in found]
-    if missing:
-        raise ValueError(f"{file} is no record of sub-bands: it lacks {', '.join(missing)}")
-    if len({len(found[key]) for key in KEYS[2:]}) > 1:
-        raise ValueError(f"{file} is no record of sub-bands: names, energy, share and entropy_bits differ in length")
-    return found
+        raise ValueError(f"{file} is not a record of sub-bands: {reason}") from None
+    return record
 
 
 def subbands(root: Path, style: str) -> Iterator[tuple[str, Figure]]:

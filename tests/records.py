@@ -1,0 +1,86 @@
+"""Records of made-up VAEs, whose names say so."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+
+from vaebench import results
+from vaebench.results import Record, Score
+
+LABELS = ("streamed", "naive-16")
+UNTRAINED = "toy-d/tiny"
+
+
+def record(
+    suite: str, setting: str, name: str, scores: dict[str, Score], extra: dict | None = None, weights: str = "none",
+    config: dict | None = None,
+) -> Record:  # fmt: skip
+    family, variant = name.split("/")
+    vae = {"family": family, "variant": variant, "name": name, "temporal_compression": 4, "spatial_compression": 8,
+           "latent_channels": 16, "weights": weights}  # fmt: skip
+    asked = {"num_frames": 33, "size": 256, "weights": "", **(config or {})}
+    return Record(suite, 1, vae, {}, asked, setting, scores, {}, [], {}, "0" * 16, "2026-01-01", extra=extra or {})
+
+
+def quality(name: str, **config: object) -> Record:
+    frames, size = config.get("num_frames", 33), config.get("size", 256)
+    weights = "a" * 64
+    return record("reconstruction", f"clips-{frames}x{size}", name, {"psnr": Score(30.0, "dB", "higher", 8)}, None,
+                  weights, config)  # fmt: skip
+
+
+def cost(name: str, *cases: str) -> Record:
+    scores: dict[str, Score] = {}
+    for case in cases:
+        for half in ("encode", "decode"):
+            scores[f"{half}_s@{case}"] = Score(1.0, "s", "lower", 9)
+            scores[f"{half}_frames_per_s@{case}"] = Score(33.0, "frames/s", "higher", 9)
+            scores[f"{half}_peak_bytes@{case}"] = Score(2.0**30, "bytes", "lower", 1)
+    return record("efficiency", "toy-device", name, scores, None, "random")
+
+
+def write_toy_records(folder: Path) -> None:
+    """Records of every suite that has figures, for five VAEs."""
+    rng = np.random.default_rng(0)
+    for i, name in enumerate(("toy-a/one", "toy-a/two", "toy-b/one", "toy-c/with-a-long-name", UNTRAINED)):
+        weights = "random" if name == UNTRAINED else "none"
+        values = 28 + 2 * i + rng.normal(0, 2, 12)
+        score = Score(float(values.mean()), "dB", "higher", 12, 0.5, float(values.mean() - 1), float(values.mean() + 1))
+        made = record("reconstruction", "clips-33x256", name, {"psnr": score}, weights=weights)
+        results.write(made, folder, {f"clip{j}": {"psnr": float(v)} for j, v in enumerate(values)})
+        costs: dict[str, Score] = {}
+        for frames, size in ((33, 256), (33, 512), (65, 256)):
+            case = f"float32 {frames}x{size}"
+            for half in ("encode", "decode"):
+                if i == 3 and size == 512:
+                    costs[f"{half}_s@{case}"] = Score(None, "s", "lower", 0, note="out of memory (33x512x512 float32)")
+                    continue
+                seconds = (1 + i) * size / 512
+                costs[f"{half}_s@{case}"] = Score(seconds, "s", "lower", 9)
+                costs[f"{half}_frames_per_s@{case}"] = Score(frames / seconds, "frames/s", "higher", 9)
+                costs[f"{half}_peak_bytes@{case}"] = Score((1 + i) * 2.0**30, "bytes", "lower", 1)
+        results.write(record("efficiency", "toy-device", name, costs), folder, {})
+        changes = {"psnr@whole": Score(30.0, "dB", "higher", 8)}
+        profiles: dict = {"whole": {"metrics": {"psnr": [30.0] * 33}}}
+        curves: dict = {
+            "lengths": [5, 17, 33],
+            "whole": {"psnr": [None, 30.0, 30.0], "bytes": [1e8, 3e8, 6e8]},
+        }
+        for label in LABELS:
+            off = 0.0 if label == "streamed" else -1.5 - i
+            changes[f"psnr@{label}"] = Score(off, "dB", "higher", 8, 0.1, off - 0.2, off + 0.2, signed=True)
+            changes[f"pixels_max@{label}"] = Score(abs(off), "", "lower", 8)
+            profiles[label] = {"by_frame": [0.01 * (t % 16 == 0) for t in range(33)], "by_step": [0.01] * 32,
+                               "by_row": [0.001] * 256, "by_column": [0.001] * 256, "metrics": {"psnr": [29.0] * 33}}  # fmt: skip
+            curves[label] = {"psnr": [None, 29.5, 29.0], "bytes": [1e8, 1e8, 1e8]}
+        results.write(
+            record("blockwise", "clips-33x256", name, changes, {"profiles": profiles, "by_length": curves}, weights),
+            folder,
+            {},
+        )
+    (folder / "subbands").mkdir()
+    names = [f"{i:03b}".replace("0", "h").replace("1", "g") for i in range(8)]
+    bands = {"setting": "clips-33x256", "clips": 2, "names": names, "energy": [2.0**-i for i in range(8)],
+             "share": [2.0**-i / 2 for i in range(8)], "entropy_bits": [8.0 - i for i in range(8)]}  # fmt: skip
+    (folder / "subbands" / "clips-33x256.json").write_text(json.dumps(bands))

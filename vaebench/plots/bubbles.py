@@ -1,0 +1,193 @@
+"""Quality against throughput with memory as area: measured records of equal shape, or the numbers of the paper."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import matplotlib.pyplot as plt
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from vaebench import published, results
+from vaebench.plots import Incomplete, _style
+from vaebench.plots.efficiency import UNITS, by_setting, cases_of, unit_of, value_at
+from vaebench.results import Record
+from vaebench.typed import members
+
+AREA = 900.0  # points**2 of the largest bubble
+LISTED = 6  # names of VAEs in a message
+
+
+def bubbles(root: Path, style: str) -> Iterator[tuple[str, Figure]]:
+    """PSNR against the throughput of encode and decode together, area = peak memory, at the frames and size of the PSNR.
+
+    Only trained VAEs: the PSNR of random weights says nothing.  `identity` is left out too, because its 59 dB would press all
+    others into one line.
+
+    Raises:
+        Incomplete: a VAE has quality or cost only, after everything that can be drawn
+    """
+    scored = [record for record in results.read_all(root, "reconstruction") if _psnr(record) is not None]
+    quality = [r for r in scored if not _style.untrained(r) and r.vae["family"] != "identity"]
+    costs = by_setting(root)
+    shapes = {record.setting: _shape(root, record) for record in quality}
+    for device, measured in costs.items():
+        for case in dict.fromkeys(case for record in measured for case in cases_of(record)):
+            for setting in (setting for setting, shape in shapes.items() if shape == case.split()[1]):
+                by_name = {r.name: r for r in quality if r.setting == setting}
+                pairs = [(by_name[cost.name], cost) for cost in measured if cost.name in by_name]
+                if drawn := [(q, c) for q, c in pairs if _has_cost(c, case)]:
+                    yield f"bubbles-{setting}-{device}-{case.replace(' ', '-')}", _bubbles(drawn, case, setting, device)
+    ignored = {record.name for record in scored if record not in quality}
+    if missing := _missing(root, quality, [r for records in costs.values() for r in records], ignored):
+        raise Incomplete("; ".join(missing))
+
+
+def _psnr(record: Record) -> float | None:
+    score = record.scores.get("psnr")
+    return score.value if score else None
+
+
+def _shape(root: Path, record: Record) -> str:
+    """Frames and size of the clips that were scored: "33x256"."""
+    try:
+        members({"num_frames": int, "size": int}, record.config, "config")
+    except ValueError as reason:
+        raise results.invalid(root, record, str(reason)) from None
+    return f"{record.config['num_frames']}x{record.config['size']}"
+
+
+def _has_cost(record: Record, case: str) -> bool:
+    """Whether both halves were measured: out of memory leaves no value."""
+    return all(value_at(record, name, case) for name in ("encode_s", "decode_s", "encode_frames_per_s")) and any(
+        value_at(record, f"{half}_peak_bytes", case) for half in ("encode", "decode")
+    )
+
+
+def _missing(root: Path, quality: list[Record], costs: list[Record], ignored: set[str]) -> list[str]:
+    """What keeps a VAE out of the figure, a sentence each, with the way to measure it."""
+    missing = []
+    if not quality:
+        missing.append("no record has the PSNR of a trained VAE: run `vaebench run --suite reconstruction`")
+    if not costs:
+        missing.append(
+            "there is no cost record: run `vaebench run --suite efficiency`, with frames and sizes of the clips"
+        )
+    if missing:
+        return missing
+    measured: dict[str, set[str]] = {}  # VAE -> shapes
+    for record in costs:
+        measured.setdefault(record.name, set()).update(case.split()[1] for case in cases_of(record))
+    scored: dict[str, dict[str, Record]] = {}  # shape -> VAE -> its record
+    for record in quality:
+        scored.setdefault(_shape(root, record), {})[record.name] = record
+    for shape, records in scored.items():
+        frames, _, size = shape.partition("x")
+        lacking = [name for name in records if shape not in measured.get(name, ())]
+        own = [name for name in lacking if records[name].config.get("weights")]
+        for name in own:
+            family, weights = records[name].vae["family"], records[name].config["weights"]
+            missing.append(
+                f"{name} was scored with weights=, so no cost record has its name: run both suites with "
+                f"vaes=[{family}:{weights}]"
+            )
+        if others := [name for name in lacking if name not in own]:
+            elsewhere = sorted({shape for name in others for shape in measured.get(name, ())})
+            also = f" (only at {', '.join(elsewhere)})" if elsewhere else ""
+            missing.append(
+                f"no cost at {shape} of {_listed(others)}{also}: run `vaebench run --suite efficiency frames={frames} sizes={size}`"
+            )
+        names = [name for name, shapes in measured.items() if shape in shapes]
+        if unscored := [name for name in names if name not in records and name not in ignored]:
+            missing.append(
+                f"no PSNR at {shape} of {_listed(unscored)}: run `vaebench run num_frames={frames} size={size}`"
+            )
+    return missing
+
+
+def _listed(names: list[str]) -> str:
+    more = f" and {len(names) - LISTED} more" if len(names) > LISTED else ""
+    return f"{', '.join(names[:LISTED])}{more}"
+
+
+def _bubbles(drawn: list[tuple[Record, Record]], case: str, setting: str, device: str) -> Figure:
+    xs, ys, memories, labels = [], [], [], []
+    for quality, cost in drawn:
+        seconds = (value_at(cost, "encode_s", case) or 0) + (value_at(cost, "decode_s", case) or 0)
+        frames = (value_at(cost, "encode_frames_per_s", case) or 0) * (value_at(cost, "encode_s", case) or 0)
+        xs.append(frames / seconds)
+        ys.append(_psnr(quality) or 0)
+        memories.append(max(value_at(cost, f"{half}_peak_bytes", case) or 0 for half in ("encode", "decode")))
+        labels.append(f"{cost.vae['name']} ({cost.vae['latent_channels']} ch)")
+    figure, axes = plt.subplots(figsize=(7.2, 4.6))
+    _scatter(axes, xs, ys, memories, labels, [cost.vae["family"] for _, cost in drawn])
+    axes.set_xlabel("frames per second, encode and decode together (log scale)")
+    axes.set_ylabel("PSNR [dB] (higher is better)")
+    axes.set_title(f"{setting}; cost of {case} on {device}", loc="left", fontsize="small")
+    return figure
+
+
+def _scatter(
+    axes: Axes, xs: list[float], ys: list[float], memories: list[float], labels: list[str], families: Sequence[str],
+    *, hollow: bool = False,
+) -> None:  # fmt: skip
+    """Bubbles whose area is memory in bytes, with a label each and a legend of areas."""
+    looks = _style.look(sorted(set(families)))
+    most = max(memories)
+    unit = unit_of(most)
+    for x, y, memory, family in zip(xs, ys, memories, families, strict=True):
+        colour = looks[family]["color"]
+        face = "none" if hollow else colour
+        area = max(AREA * memory / most, 8.0)
+        axes.scatter([x], [y], s=area, color=colour, facecolor=face, alpha=0.55, lw=1.2, ls="--" if hollow else "-")
+        axes.plot([x], [y], ".", color="black", ms=3)
+    radii = [math.sqrt(max(AREA * memory / most, 8.0) / math.pi) for memory in memories]
+    axes.set_xscale("log")
+    axes.margins(0.2)
+    _style.plain_log(axes.xaxis)
+    for share in (1.0, 0.3):
+        area = max(AREA * share, 8.0)
+        axes.scatter(
+            [], [], s=area, color="grey", alpha=0.4, lw=0, label=f"{_round(most * share / UNITS[unit])} {unit}"
+        )
+    axes.legend(title="peak memory", labelspacing=1.8, borderpad=1.2, loc="center left", bbox_to_anchor=(1.01, 0.5))
+    _style.label_points(axes, xs, ys, labels, radii)
+
+
+def _round(value: float) -> str:
+    return f"{value:.2g}" if value < 10 else f"{value:.0f}"
+
+
+def draw_published(out: Path, formats: tuple[str, ...], style: str) -> Iterator[Path]:
+    """The numbers of the WF-VAE paper as `bubbles-published`, hollow: another machine and another protocol; yields each file."""
+    _style.check_formats(formats)
+    out.mkdir(parents=True, exist_ok=True)
+    with _style.applied(style):
+        yield from _style.save(_published(), out, "bubbles-published", formats)
+
+
+def _published() -> Figure:
+    rows = published.read(protocol="wfvae-paper-H100-encode")
+    cost = {(row.model, row.metric): row.value for row in rows}
+    best = {r.model: r for r in published.read(protocol="wfvae-paper", metric="psnr", dataset="WebVid-10M")}
+    shown = [model for model, metric in cost if metric.startswith("encode_s") and model in best]
+    xs, ys, memories = [], [], []
+    for model in shown:
+        seconds = next(
+            value for (name, metric), value in cost.items() if name == model and metric.startswith("encode_s")
+        )
+        xs.append(33 / seconds)
+        ys.append(best[model].value)
+        memories.append(cost[model, "peak_mb"] * 2**20)
+    figure, axes = plt.subplots(figsize=(7.2, 4.6))
+    labels = [f"{model} {best[model].variant}".strip() for model in shown]
+    _scatter(axes, xs, ys, memories, labels, shown, hollow=True)
+    axes.set_xlabel("frames per second, encode of 33x512x512 on an H100 (log scale)")
+    axes.set_ylabel("PSNR [dB] on WebVid-10M, the paper's protocol")
+    axes.set_title("AS PUBLISHED, not measured here: arXiv 2411.17459", loc="left", fontsize="small")
+    return figure
+
+
+FIGURES = (bubbles,)

@@ -1,0 +1,93 @@
+"""Values that were read from a file -> the types that the code declares; a value that does not fit is named by its field."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Mapping
+from dataclasses import MISSING, fields, is_dataclass
+from pathlib import Path
+from types import NoneType, UnionType
+from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
+
+LARGEST = {int: 2**53, float: sys.float_info.max}  # a figure has no exact whole numbers beyond
+NAMES = {str: "a string", int: "a whole number", float: "a finite number", bool: "true or false"}
+
+
+def read_json(file: Path) -> dict[str, Any]:
+    """The JSON object in `file`.  ValueError, without the file's name, if it holds anything else."""
+    try:
+        data = json.loads(file.read_text(encoding="utf-8"), parse_constant=_not_finite)
+    except RecursionError:
+        raise ValueError("it is nested too deeply") from None
+    if not isinstance(data, dict):
+        raise ValueError(f"it should hold an object {{...}}, not {_short(data)}")
+    return data
+
+
+def _not_finite(name: str) -> float:
+    raise ValueError(f"{name} is not a finite number")
+
+
+def typed(hint: Any, value: Any, field: str) -> Any:
+    """`value` as the type `hint` declares it, dataclasses built from their fields.
+
+    ValueError naming the field, what it should hold and what it holds.
+    """
+    origin, arguments = get_origin(hint), get_args(hint)
+    if hint is Any:
+        return value
+    if is_dataclass(hint):
+        return _dataclass(hint, value, field)
+    if origin in (Union, UnionType):  # `X | None` only
+        (inner,) = (argument for argument in arguments if argument is not NoneType)
+        return None if value is None else typed(inner, value, field)
+    if origin is Literal:
+        if not isinstance(value, str) or value not in arguments:
+            raise ValueError(f"{field} should be one of {', '.join(arguments)}, not {_short(value)}")
+        return value
+    if origin is list:
+        if not isinstance(value, list):
+            raise ValueError(f"{field} should be a list [...], not {_short(value)}")
+        return [typed(arguments[0], item, f"{field}[{i}]") for i, item in enumerate(value)]
+    if origin is dict:
+        return {key: typed(arguments[1], item, f"{field}.{key}") for key, item in _object(value, field).items()}
+    fits = isinstance(value, (int, float) if hint is float else hint) and isinstance(value, bool) == (hint is bool)
+    if not fits or (hint in (int, float) and not abs(value) <= LARGEST[hint]):
+        raise ValueError(f"{field} should be {NAMES[hint]}, not {_short(value)}")
+    return float(value) if hint is float else value
+
+
+def members(hints: Mapping[str, Any], value: Any, field: str) -> dict[str, Any]:
+    """The object `value`, of which these members are there and of these types; it may have others.
+
+    ValueError naming the member that is missing or of another type.
+    """
+    found = dict(_object(value, field))
+    for key, hint in hints.items():
+        if key not in found:
+            raise ValueError(f"{field}.{key} is missing")
+        found[key] = typed(hint, found[key], f"{field}.{key}")
+    return found
+
+
+def _dataclass(kind: Any, value: Any, field: str) -> Any:
+    found, hints = _object(value, field), get_type_hints(kind)
+    inside = f"{field}." if field else ""
+    if unknown := [key for key in found if key not in hints]:
+        raise ValueError(f"{inside}{unknown[0]} is not a field of a {kind.__name__.lower()}")
+    for declared in fields(kind):
+        if declared.name not in found and declared.default is MISSING and declared.default_factory is MISSING:
+            raise ValueError(f"{inside}{declared.name} is missing")
+    return kind(**{key: typed(hints[key], item, f"{inside}{key}") for key, item in found.items()})
+
+
+def _object(value: Any, field: str) -> dict[str, Any]:
+    if not isinstance(value, dict):
+        raise ValueError(f"{field} should be an object {{...}}, not {_short(value)}")
+    return value
+
+
+def _short(value: Any) -> str:
+    text = json.dumps(value, default=str)
+    return text if len(text) <= 40 else f"{text[:37]}..."
