@@ -156,7 +156,7 @@ class _Job:
                 self.weights,
                 adapters.config_digest(name, config.weights) if suite.needs_weights else "",
             ],
-            "data": source.identity,
+            "data": [source.identity, [clip.stamp for clip in source]],
             "code": code_digest(self.spec.family),
             "torch": [torch.__version__, *versions().values()],
             "device": device_name(pick_device(config.device)),
