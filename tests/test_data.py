@@ -11,8 +11,9 @@ import pytest
 import torch
 
 from tests.sources import build, ids
+from tests.videos import pictures, write
 from vaebench import plugins
-from vaebench.data import _files, synthetic
+from vaebench.data import _files, _manifest, synthetic
 
 
 def test_only_sources_are_listed_by_name() -> None:
@@ -60,6 +61,60 @@ def test_a_folder_is_listed_in_a_stable_order_without_what_is_no_video(tree: Pat
     assert ids(source) == ["a b", "b", "sub/c", "sub/deep/d"]
     assert ids(source) == ids(source)  # and again
     assert all(clip.load().shape == (3, 5, 32, 32) for clip in source)
+
+
+def test_every_type_that_the_decoder_reads_is_listed_in_any_case(tmp_path: Path) -> None:
+    written = {
+        "libx264": ["mp4", "m4v", "mov", "mkv", "avi", "ts", "mts", "m2ts", "f4v", "3gp", "3g2"],
+        "mpeg2video": ["mpg", "m2v", "vob", "mxf"],
+        "mpeg1video": ["mpeg", "m1v"],
+        "wmv2": ["wmv", "asf"],
+        "mpeg4": ["nut"],
+        "flv": ["flv"],
+        "rv10": ["rm"],
+        "rawvideo": ["y4m"],
+        "libvpx": ["webm", "ivf"],
+    }
+    for codec, extensions in written.items():
+        for extension in extensions:
+            write(tmp_path / f"{extension}.{extension}", pictures(8), codec=codec)
+    write(tmp_path / "gif.gif", pictures(8), codec="gif", pix_fmt="rgb8")
+    (tmp_path / "mov.mov").rename(tmp_path / "qt.QT")
+    (tmp_path / "avi.avi").rename(tmp_path / "divx.divx")
+    shutil.copy(tmp_path / "mp4.mp4", tmp_path / "a.MOV")
+    (tmp_path / "m4v.m4v").rename(tmp_path / "m4v.M4V")
+    known = {extension for some in written.values() for extension in some} | {"gif", "qt", "divx"}
+    assert {f".{extension}" for extension in known} == set(_manifest.EXTENSIONS) - {
+        ".dv",
+        ".ogv",
+    }  # no encoder for them
+    clips = {clip.id: clip for clip in build("folder", tmp_path)}
+    assert set(clips) == known - {"mov", "avi"} | {"a"}
+    assert {clip.load().shape for clip in clips.values()} == {(3, 5, 32, 32)}
+
+
+def test_files_of_other_types_are_counted_and_named_once(
+    tree: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("a.txt", "sub/README", "sub/b.mp5", ".hidden", "sub/.x.txt", "__MACOSX/b.mp5"):
+        (tree / name).parent.mkdir(exist_ok=True)
+        (tree / name).write_text("no clip")
+    assert len(ids(build("folder", tree))) == 4
+    build("folder", tree)  # a run may build it more than once
+    said = (
+        "files of other types are ignored: 4, of which 2 .txt (a.txt), 1 .mp5 (sub/b.mp5), 1 no extension (sub/README)"
+    )
+    assert capsys.readouterr().err == f"note: {tree}: {said}\n"
+    monkeypatch.setenv("RANK", "1")
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    for number in range(8):
+        (tree / f"a.{number}").touch()
+    build("folder", tree)
+    assert capsys.readouterr().err == ""  # the first process says it
+    monkeypatch.setenv("RANK", "0")
+    (tree / "one_more.0").touch()
+    build("folder", tree)
+    assert capsys.readouterr().err.endswith("1 .4 (a.4), and 5 more types\n")
 
 
 def test_files_that_differ_in_their_ending_alone_keep_it(tree: Path) -> None:

@@ -106,6 +106,11 @@ def test_guidance_is_recorded_only_where_there_are_classes_to_guide_to(data: str
     assert suite("tier=2", f"data={data}").identity["tier"]["sampling"]["guidance"] == guidance
 
 
+@pytest.mark.parametrize(("data", "step"), [("ucf101", 100_000), ("skytimelapse", 20_000), ("folder", 100_000)])
+def test_gradients_are_clipped_from_the_step_that_latte_names_for_the_data_set(data: str, step: int) -> None:
+    assert suite("tier=2", f"data={data}").identity["tier"]["train"]["clip_from"] == step
+
+
 def test_every_distance_that_cannot_be_had_is_named_with_the_reason() -> None:
     absent = suite("tier=1", "features=[videomae_ssv2]").absent
     scores = _generation.distances("videomae_ssv2", *np.random.default_rng(0).normal(size=(3, 4, 2)), ddof=1)

@@ -62,7 +62,11 @@ def test_a_manifest_needs_no_column_but_the_file(tree: Path, tmp_path: Path) -> 
         ("file,sha256\nb.mp4,abc\n", "line 2: sha256 'abc' should be 64"),
         ("file\nb.mp4\n/etc/a.mp4\n", "line 3: file '/etc/a.mp4' should be a path below the root"),
         ("file\n../a.mp4\n", "line 2: file '../a.mp4' should be"),
-        ("file,id\nb.mp4,x\nsub/c.MOV,x\n", "2 clips are called 'x'"),
+        (
+            "file,id\nb.mp4,x\nsub/c.MOV,x\n",
+            "2 clips are called 'x', with file 'b.mp4' and 'sub/c.MOV'; give each its own id",
+        ),
+        ("file,start\nb.mp4,0\nb.mp4,3\n", "2 clips are called 'b', with start 0 and 3"),
         ("file\n", "no clips; expected one row for each"),
         ("", "has no column 'file'"),
     ],
@@ -77,8 +81,17 @@ def test_a_missing_or_binary_manifest_is_named(tree: Path, tmp_path: Path) -> No
     with pytest.raises(OSError, match=r"gone\.csv: No such file"):
         build("folder", tree, manifest=str(tmp_path / "gone.csv"))
     (tmp_path / "pin.csv").write_bytes(b"file\n\xff\xfe\x00")
-    with pytest.raises(ValueError, match=r"pin\.csv: is not a CSV in UTF-8"):
+    with pytest.raises(ValueError, match=r"pin\.csv: is not UTF-8 text \(byte 0xff: invalid start byte\); save it as"):
         build("folder", tree, manifest=str(tmp_path / "pin.csv"))
+
+
+def test_a_row_that_is_there_twice_is_read_once_and_noted(
+    tree: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    pin = tmp_path / "pin.csv"
+    pin.write_text("file,start\nsub/c.MOV,0\nb.mp4,1\nsub/c.MOV,0\n")
+    assert ids(build("folder", tree, manifest=str(pin))) == ["sub/c", "b"]
+    assert capsys.readouterr().err == f"note: {pin}: repeated rows are merged: 1 (the first: sub/c)\n"
 
 
 def test_no_manifest_is_written_where_no_video_is_left(tmp_path: Path) -> None:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import hashlib
+import json
+import os
 import tarfile
 from dataclasses import replace
 from pathlib import Path
@@ -12,7 +14,8 @@ import numpy as np
 import pytest
 import torch
 
-from vaebench.data import _training as training
+from tests.test_shards import DAMAGE, damage
+from vaebench.data import _tar
 from vaebench.data._training import TrainingClips, TrainingData
 from wfvae.batches import batches
 
@@ -159,18 +162,102 @@ def test_a_folder_of_broken_files_is_an_error_not_an_endless_search(tmp_path: Pa
         clips(folder, tmp_path, cache="memory")
 
 
-def test_the_tree_is_listed_once_and_the_list_is_kept(
-    root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+def pack(shard: Path, *files: Path | tuple[Path, str]) -> None:
+    """A shard of these files, a file by its own name or by another one."""
+    shard.parent.mkdir(exist_ok=True)
+    with tarfile.open(shard, "w") as archive:
+        for given in files:
+            file, name = given if isinstance(given, tuple) else (given, given.name)
+            archive.add(file, name)
+
+
+def test_shards_are_opened_once_and_the_list_is_kept(
+    root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
+    pack(root / "0.tar", root / "sub0/v0.mkv", root / "sub0/v2.mkv")
+    (tmp_path / "a.txt").touch()
+    pack(root / "1.tar", tmp_path / "a.txt")  # without a video
     first = clips(root, tmp_path)
+    assert [entry.name for entry in first.entries][:2] == ["0.tar:v0.mkv", "0.tar:v2.mkv"]
+    assert len(first.entries) == 5
+    capsys.readouterr()
 
-    def walked(_: Path) -> None:
-        raise AssertionError("the tree was listed again")
+    def opened(shard: Path) -> None:
+        raise AssertionError(f"{shard} was opened again")
 
-    monkeypatch.setattr(training, "_scan", walked)
+    monkeypatch.setattr(_tar, "members", opened)
     assert clips(root, tmp_path).entries == first.entries
+    assert capsys.readouterr().err == ""
     with pytest.raises(ValueError, match="lists"):
         TrainingClips(replace(QUICK, root=str(tmp_path)), tmp_path / "files.csv")
+
+
+def test_a_shard_that_was_written_anew_is_listed_anew(
+    root: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    shards, (v0, v2, v1) = tmp_path / "shards", sorted(root.rglob("*.mkv"))
+    pack(shards / "0.tar", v0, v1)
+    old = clips(shards, tmp_path)
+    pack(shards / "0.tar", v2, v0, v1)  # the old offsets are wrong now
+    fresh, again = clips(shards, tmp_path), TrainingClips(replace(QUICK, root=str(shards)), tmp_path / "other.csv")
+    assert len(old.entries) == 2
+    assert fresh.entries == again.entries
+    assert [entry.member for entry in fresh.entries] == ["v2.mkv", "v0.mkv", "v1.mkv"]
+    assert {name for i in range(12) for name in fresh[i].failed} == set()
+    said = (
+        f"note: {shards} has changed since {tmp_path / 'files.csv'} was written: new or moved videos: 3, removed: 2\n"
+    )
+    assert capsys.readouterr().err == said
+
+
+@pytest.mark.parametrize("how", ["same size", "another version"])
+def test_a_list_that_is_out_of_date_is_not_trusted(how: str, root: Path, tmp_path: Path) -> None:
+    shards, (v0, v2, v1) = tmp_path / "shards", sorted(root.rglob("*.mkv"))
+    pack(shards / "0.tar", (v0, "a.mkv"), (v1, "b.mkv"))
+    right = clips(shards, tmp_path).entries
+    if how == "same size":
+        size = (shards / "0.tar").stat().st_size
+        pack(shards / "0.tar", (v0, "c.mkv"), (v2, "d.mkv"))
+        os.utime(shards / "0.tar", ns=(0, 123))
+        assert (shards / "0.tar").stat().st_size == size
+        assert [entry.member for entry in clips(shards, tmp_path).entries] == ["c.mkv", "d.mkv"]
+    else:
+        rows = [[json.dumps(str(shards)), "scene", "member", "offset", "length"], ["0.tar", "x", "z.mkv", "7", "9"]]
+        (tmp_path / "files.csv").write_text("\n".join(",".join(row) for row in rows) + "\n")
+        assert clips(shards, tmp_path).entries == right
+
+
+def test_a_video_that_is_added_or_removed_is_seen(root: Path, tmp_path: Path) -> None:
+    assert len(clips(root, tmp_path).entries) == 3
+    (root / "sub0/v0.mkv").rename(root / "sub1/new.mkv")
+    names = ["sub0/v2.mkv", "sub1/new.mkv", "sub1/v1.mkv"]
+    assert [entry.file for entry in clips(root, tmp_path).entries] == names
+
+
+def test_what_macos_adds_to_a_shard_is_not_trained_on(root: Path, tmp_path: Path) -> None:
+    video = root / "sub0/v0.mkv"
+    pack(tmp_path / "shards/0.tar", video, (video, "._v0.mkv"), (video, "__MACOSX/v0.mkv"))
+    assert [entry.member for entry in clips(tmp_path / "shards", tmp_path).entries] == ["v0.mkv"]
+
+
+@pytest.mark.parametrize("how", DAMAGE)
+def test_the_whole_videos_of_a_damaged_shard_are_trained_on_and_the_shard_is_named(
+    how: str, root: Path, tmp_path: Path
+) -> None:
+    shards = tmp_path / "shards"
+    shards.mkdir()
+    damage(shards / "0.tar", how, (root / "sub0/v0.mkv").read_bytes())
+    pack(shards / "1.tar", root / "sub1/v1.mkv")
+    for _ in range(2):  # each time it is listed
+        source = clips(shards, tmp_path)
+        assert [entry.name for entry in source.entries] == ["0.tar:a.mp4", "1.tar:v1.mkv"]
+        assert [reason.partition(" (")[0] for reason in source.unreadable] == [
+            "0.tar: is not a whole, uncompressed tar"
+        ]
+        assert source[0].failed == ()
+    kept = clips(shards, tmp_path, cache="memory")
+    assert len(kept.unreadable) == 1
+    assert list(kept.cached) == ["0.tar:a.mp4", "1.tar:v1.mkv"]
 
 
 def test_clips_kept_in_memory_are_those_that_would_be_read(root: Path, tmp_path: Path) -> None:
@@ -241,7 +328,7 @@ def test_a_damaged_shard_is_named(tmp_path: Path) -> None:
     folder = tmp_path / "shards"
     folder.mkdir()
     (folder / "000.tar").write_bytes(b"not a tar" * 200)
-    with pytest.raises(ValueError, match=r"000\.tar: is not an uncompressed tar"):
+    with pytest.raises(ValueError, match=r"no shard \(\.tar\) with one; 000\.tar: is not a whole, uncompressed tar"):
         clips(folder, tmp_path)
 
 

@@ -169,7 +169,7 @@ class _Job:
                 self.weights,
                 config_sha256,
             ],
-            "data": source.identity,
+            "data": [source.identity, [clip.stamp for clip in source]],
             "code": code_digest(self.spec.family),
             "torch": [torch.__version__, *versions().values()],
             "device": device_name(pick_device(config.device)),

@@ -34,6 +34,7 @@ class Clip:
     load: Callable[[], Tensor]  # uint8 (C, T, H, W)
     file: str = ""
     label: str = ""  # the class, in sources that have classes
+    stamp: str = ""  # size and time of change of its files: in the keys of caches, never in a record
 
 
 def to_model(frames: Tensor) -> Video:

@@ -11,7 +11,7 @@ from functools import partial
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING
 
-from vaebench.data import _decode, _frames, _manifest
+from vaebench.data import _decode, _frames, _manifest, _notes
 from vaebench.data._manifest import Row
 from vaebench.video import Clip
 
@@ -38,7 +38,14 @@ class Files:
     def __iter__(self) -> Iterator[Clip]:
         for row in self.rows:
             load = partial(load_row, self.root / row.file, row, self.num_frames, self.size)
-            yield Clip(id=row.id, fps=row.fps, load=below(self.root, load), file=row.file, label=row.label)
+            yield Clip(
+                id=row.id,
+                fps=row.fps,
+                load=below(self.root, load),
+                file=row.file,
+                label=row.label,
+                stamp="" if row.sha256 else stamp(self.root / row.file),  # pinned bytes are checked when they are read
+            )
 
 
 def source(
@@ -46,9 +53,10 @@ def source(
 ) -> Files:
     """The source of these rows.  `listed`: how many clips the data set has, where only those on disk are in `rows`.
 
-    `fixed`: the name says it all; otherwise it ends in what tells its clips from those of another place of this name.
+    `fixed`: the name says it all; otherwise it ends in digits of the clips' hash (`marked`).
+    ValueError if two different rows have one id.
     """
-    _manifest.unique(rows, root)
+    rows = _manifest.distinct(rows, config.manifest or root)
     contents = ((row.id, row.start, row.sha256 or ends(root / row.file)) for row in rows)
     sha256 = fingerprint(contents)
     identity = {"name": name if fixed else marked(name, sha256), "sha256": sha256, "clips": str(len(rows))}
@@ -65,7 +73,7 @@ def published(
     name_of: Callable[[Path, str], str] = lambda _, file: PurePosixPath(file).stem,
     label_of: Callable[[str], str] = lambda _: "",
 ) -> Files:
-    """A data set that is given out as a CSV and fetched clip by clip, so that what is on disk is seldom all of it.
+    """A data set that is published as a CSV and fetched clip by clip, so that what is on disk is seldom all of it.
 
     `expand` turns a row of the data set's own CSV into the (name, label) of each of its clips, `name_of` a file below the
     root into the name of its clip.  The clips are those of the CSV that are on disk, in its order, and the identity says how
@@ -80,13 +88,26 @@ def published(
         rows = _manifest.read(config.manifest)
     else:
         wanted = [clip for row in _manifest.table(config.manifest, columns) for clip in expand(row)]
-        on_disk = {name_of(root, row.file): row.file for row in _manifest.scan(root)}
+        on_disk = _by_name(root, name_of)
         rows = [Row(name, on_disk[name], label=label) for name, label in wanted if name in on_disk]
-        listed = len(wanted)
+        listed = len(set(wanted))
     if not rows:
         where = f"{root}, of the {listed} that {config.manifest} lists" if listed else config.manifest or str(root)
         raise ValueError(f"no clip of data={config.data} is in {where}; the layout expected is {layout}")
     return source(named(config.data, Path(config.manifest).stem), root, rows, config, listed)
+
+
+def _by_name(root: Path, name_of: Callable[[Path, str], str]) -> dict[str, str]:
+    """Name of a clip -> its file; of two files, the first in the order of their paths."""
+    on_disk: dict[str, str] = {}
+    twice: list[str] = []
+    for row in _manifest.scan(root):
+        name = name_of(root, row.file)
+        if on_disk.setdefault(name, row.file) != row.file:
+            twice.append(f"{row.file}; {on_disk[name]} is read")
+    if twice:
+        _notes.note(f"{root}: files are ignored whose clip an earlier file holds: {len(twice)} (the first: {twice[0]})")
+    return on_disk
 
 
 def load_row(path: Path, row: Row, num_frames: int, size: int) -> Tensor:
@@ -109,10 +130,11 @@ def read_row(path: Path, row: Row, num_frames: int) -> Iterator[NDArray[np.uint8
 def fingerprint(contents: Iterable[tuple[str, int, str]]) -> str:
     """One hash of what decides the pixels: every clip's id, start frame, and bytes.
 
-    The bytes stand as the sha256 that a manifest pins, which is checked when the clip is loaded.  Where nothing is pinned they
-    stand as the length and the first and last 16 KiB, so that a folder of 100,000 videos is known in a minute: in mp4, mov,
-    mkv, webm and avi those ends hold the index with the length of every frame, so re-encoding or cutting shows.  A change of
-    the middle that keeps the length does not; a manifest shows that too.
+    The bytes are given by the sha256 that a manifest pins, which is checked when the clip is loaded.  Where nothing is pinned
+    they are given by the length and the first and last 16 KiB, so that hashing 100,000 videos takes a minute: in mp4, mov,
+    mkv, webm and avi those ends hold the index with the length of every frame, so the hash shows re-encoding and cutting.
+    It does not show a change of the middle that keeps the length; a manifest does.  It is the same for a copy of the files,
+    which `stamp` is not: caches are keyed by both.
     """
     digest = hashlib.sha256()
     for name, start, content in contents:
@@ -120,8 +142,17 @@ def fingerprint(contents: Iterable[tuple[str, int, str]]) -> str:
     return digest.hexdigest()
 
 
+def stamp(file: Path) -> str:
+    """Size and time of change of a file, "missing" if there is none: its clip fails when it is loaded."""
+    try:
+        status = os.stat(file)
+        return f"{status.st_size} {status.st_mtime_ns}"
+    except OSError:
+        return "missing"
+
+
 def ends(file: Path) -> str:
-    """Length and hash of both ends of a file, "missing" if there is none: its clip says so when it is loaded."""
+    """Length and hash of both ends of a file, "missing" if there is none: its clip fails when it is loaded."""
     try:
         with open(file, "rb") as content:
             length = os.fstat(content.fileno()).st_size

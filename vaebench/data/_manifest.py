@@ -2,8 +2,8 @@
 
     id,file,start,fps,sha256,label
 
-`file` is relative to the folder and the only column that must be there.  `id` defaults to the path without its ending,
-`start` to 0, `fps` to 0 (unknown); without `sha256` the bytes are not checked; `label` is the class, in sources that have classes.
+`file` is relative to the folder and the only required column.  `id` defaults to the path without its extension, `start` to 0,
+`fps` to 0 (unknown); without `sha256` the bytes are not checked; `label` is the class, in sources that have classes.
 """
 
 from __future__ import annotations
@@ -12,13 +12,24 @@ import csv
 import hashlib
 import os
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path, PurePosixPath
+from typing import TextIO
 
+from vaebench.data import _notes
 from vaebench.plugins import did_you_mean
 
-EXTENSIONS = (".mp4", ".webm", ".avi", ".mkv", ".mov", ".gif")
+# the files that are read as videos, in any case; `_decode` looks at the content, not at the name
+# fmt: off
+EXTENSIONS = (
+    ".mp4", ".m4v", ".mov", ".qt", ".mkv", ".webm", ".avi", ".divx", ".gif", ".mpg", ".mpeg", ".m1v", ".m2v", ".vob", ".ts",
+    ".mts", ".m2ts", ".mxf", ".wmv", ".asf", ".flv", ".f4v", ".3gp", ".3g2", ".ogv", ".dv", ".rm", ".y4m", ".ivf", ".nut",
+)
+# fmt: on
+# Panda-70M writes all cuts of a video into one field, and csv refuses fields above 131,072 characters
+csv.field_size_limit(1 << 30)
 
 
 @dataclass(frozen=True)
@@ -36,31 +47,41 @@ class Row:
 COLUMNS = [f.name for f in fields(Row)]
 
 
+@contextmanager
+def opened(file: str | Path, expected: str) -> Iterator[TextIO]:
+    """A list that `manifest=FILE` names, UTF-8 with or without a byte order mark.
+
+    OSError if it cannot be read, ValueError if it is not UTF-8 or not a CSV; `expected` says what FILE should be.
+    """
+    try:
+        with open(file, encoding="utf-8-sig", newline="") as text:
+            yield text
+    except OSError as reason:
+        raise OSError(f"{file}: {reason.strerror}; manifest=FILE should name {expected}") from None
+    except UnicodeDecodeError as reason:
+        wrong = reason.object[reason.start]
+        raise ValueError(f"{file}: is not UTF-8 text (byte 0x{wrong:02x}: {reason.reason}); save it as UTF-8") from None
+    except csv.Error as reason:
+        raise ValueError(f"{file}: cannot be read as CSV ({reason}); manifest=FILE should name {expected}") from None
+
+
 def table(file: str | Path, need: Sequence[str]) -> list[dict[str, str]]:
     """The rows of a CSV with at least the columns `need`.  OSError if unreadable, ValueError if it is no such table."""
     columns = _header(file)
     lacking = [column for column in need if column not in columns]
     if lacking:
         raise ValueError(f"{file}: has no column {lacking[0]!r}; its columns are: {', '.join(columns)}")
-    try:
-        with open(file, encoding="utf-8-sig", newline="") as text:
-            return list(csv.DictReader(text, restkey="", restval=""))
-    except (csv.Error, UnicodeDecodeError) as reason:
-        raise ValueError(f"{file}: is not a CSV in UTF-8 ({reason})") from None
+    with opened(file, "a CSV") as text:
+        return list(csv.DictReader(text, restkey="", restval=""))
 
 
 def _header(file: str | Path) -> list[str]:
-    try:
-        with open(file, encoding="utf-8-sig", newline="") as text:
-            return next(csv.reader(text), [])
-    except OSError as reason:
-        raise OSError(f"{file}: {reason.strerror}; manifest=FILE should name a CSV") from None
-    except (csv.Error, UnicodeDecodeError) as reason:
-        raise ValueError(f"{file}: is not a CSV in UTF-8 ({reason})") from None
+    with opened(file, "a CSV") as text:
+        return next(csv.reader(text), [])
 
 
 def is_manifest(file: str | Path) -> bool:
-    """Is this a manifest of ours, rather than the CSV that a data set is given out with?"""
+    """Is this a manifest of ours, rather than the CSV that a data set is published with?"""
     return "file" in _header(file)
 
 
@@ -73,8 +94,7 @@ def read(file: str | Path) -> list[Row]:
                 hint = did_you_mean(str(column), COLUMNS)
                 raise ValueError(f"{file}: no column {column!r} in a manifest{hint} (there are: {', '.join(COLUMNS)})")
         rows.append(_row(given, f"{file}, line {line}"))
-    unique(rows, file)
-    return rows
+    return distinct(rows, file)
 
 
 def _row(given: dict[str, str], where: str) -> Row:
@@ -94,17 +114,33 @@ def _row(given: dict[str, str], where: str) -> Row:
     return Row(name, path.as_posix(), int(start or 0), seconds, sha256.lower(), given.get("label", "").strip())
 
 
-def unique(rows: Iterable[Row], where: str | Path) -> None:
-    """ValueError if two clips share an id, by which their results are kept."""
-    name, times = max(Counter(row.id for row in rows).items(), key=lambda item: item[1], default=("", 0))
-    if times > 1:
-        raise ValueError(f"{where}: {times} clips are called {name!r}; give each its own id")
+def distinct(rows: Iterable[Row], where: str | Path) -> list[Row]:
+    """The rows in their order, equal ones merged; a note counts them.
+
+    ValueError if two different rows have one id: results are kept by id.
+    """
+    known: dict[str, Row] = {}
+    repeated: list[str] = []
+    for row in rows:
+        first = known.setdefault(row.id, row)
+        if first is row:
+            continue
+        if first != row:
+            name = next(column for column in COLUMNS if getattr(first, column) != getattr(row, column))
+            raise ValueError(
+                f"{where}: 2 clips are called {row.id!r}, with {name} {getattr(first, name)!r} and {getattr(row, name)!r}; "
+                "give each its own id, or remove one of the two rows"
+            )
+        repeated.append(row.id)
+    if repeated:
+        _notes.note(f"{where}: repeated rows are merged: {len(repeated)} (the first: {repeated[0]})")
+    return list(known.values())
 
 
 def scan(root: str | Path) -> list[Row]:
-    """Every video below a folder, sorted by path; hidden files are passed over.
+    """Every video below a folder, sorted by path; a note counts the files of other types.
 
-    An id is the path without its ending; files that differ in nothing but the ending keep it.  OSError naming the folder
+    An id is the path without its extension; files that differ only in the extension keep it.  OSError naming the folder
     that is missing or cannot be read.
     """
     files = sorted(walk(root, EXTENSIONS))
@@ -113,12 +149,27 @@ def scan(root: str | Path) -> list[Row]:
     return [Row(name if times[name] == 1 else file, file) for name, file in zip(bare, files, strict=True)]
 
 
-def walk(root: str | Path, extensions: tuple[str, ...]) -> Iterable[str]:
-    """Paths below `root`, relative to it and with forward slashes, of the files that end so; links are followed once."""
+def hidden(path: str) -> bool:
+    """Is it a hidden file, or one that macOS adds to archives (`._a.mp4`, `__MACOSX/`)?"""
+    parts = PurePosixPath(path).parts
+    return any((part.startswith(".") and part != "..") or part == "__MACOSX" for part in parts)
+
+
+def is_video(file: str) -> bool:
+    """By its extension."""
+    return file.lower().endswith(EXTENSIONS)
+
+
+def walk(root: str | Path, extensions: tuple[str, ...]) -> Iterator[str]:
+    """Paths below `root` with one of these extensions, relative to it and with forward slashes.
+
+    Links are followed once.  Hidden files are left out; a note counts the other files that are left out.
+    """
 
     def refuse(reason: OSError) -> None:
         raise OSError(f"{reason.filename}: {reason.strerror}; root=DIR should name a folder that can be read")
 
+    ignored = _notes.Ignored()
     seen: set[tuple[int, int]] = set()
     for folder, folders, files in os.walk(root, followlinks=True, onerror=refuse):
         status = os.stat(folder)
@@ -126,10 +177,16 @@ def walk(root: str | Path, extensions: tuple[str, ...]) -> Iterable[str]:
             folders.clear()
             continue
         seen.add((status.st_dev, status.st_ino))
-        folders[:] = sorted(name for name in folders if not name.startswith("."))
+        folders[:] = sorted(name for name in folders if not hidden(name))
         for name in files:
-            if not name.startswith(".") and name.lower().endswith(extensions):
-                yield (Path(folder) / name).relative_to(root).as_posix()
+            if hidden(name):
+                continue
+            path = (Path(folder) / name).relative_to(root).as_posix()
+            if name.lower().endswith(extensions):
+                yield path
+            else:
+                ignored.add(path)
+    ignored.tell(root)
 
 
 def write(

@@ -1,22 +1,18 @@
 """Training clips: random windows of the videos below a folder, single files and WebDataset shards alike.
 
-What lies behind an index is a function of the index and the seed alone: which file, which frames, which crop, which flip.
-A file that cannot be read costs a note with its name and another draw, never the run.  The tree is listed once and the
-list kept (`data.index`); a shard is read at the offsets in that list, so that any of its videos can be had without the
-ones before it.
+What lies behind an index is a function of the index, the seed and the list of files: which file, which frames, which crop,
+which flip.  A file that cannot be read costs a note with its name and another draw, never the run.  The list is kept
+(`data.index`), so that the headers of a shard are read once, as long as its size and time of change stay; a shard is read at
+the offsets in that list, any of its videos without the ones before it.
 
 Unlike in evaluation, clips are whatever the augmentation makes of them; nothing measured on them is a result.
 """
 
 from __future__ import annotations
 
-import csv
 import io
-import json
-import os
 import re
-import tarfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
@@ -26,6 +22,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from vaebench.data import _decode, _manifest, synthetic
+from vaebench.data._training_files import Entry, entries
 from vaebench.video import to_model
 from wfvae.batches import Sample
 
@@ -36,7 +33,7 @@ TRIES = 32  # files that may fail in a row before a clip is given up
 class TrainingData:
     """Where clips come from and what is done to them; the defaults are the paper's stage one."""
 
-    root: str = ""  # folder with videos (avi, gif, mkv, mov, mp4, webm) and shards (tar), searched to any depth
+    root: str = ""  # folder with videos and uncompressed shards (.tar), searched to any depth
     # CSV as `vaebench manifest` writes: only these files, as `sha256` pins them; `label` names the scene, `start` does not count
     manifest: str = ""
     index: str = ""  # where the list of files is kept; "": in the run's folder
@@ -93,78 +90,6 @@ class TrainingData:
         return self.pairs[_draw(len(self.shapes), generator)]
 
 
-@dataclass(frozen=True)
-class Entry:
-    """One video: a file below the root, or bytes `offset` to `offset + length` of a shard."""
-
-    file: str
-    scene: str
-    member: str = ""
-    offset: int = 0
-    length: int = 0
-    sha256: str = ""  # of the file, where a manifest pins it
-
-    @property
-    def name(self) -> str:
-        return f"{self.file}:{self.member}" if self.member else self.file
-
-
-def entries(config: TrainingData, index: Path) -> list[Entry]:
-    """The videos of `config`, from the list at `index` if there is one, else by looking; then the list is kept there."""
-    if config.manifest:
-        rows = _manifest.read(config.manifest)
-        if not rows:
-            raise ValueError(f"{config.manifest}: lists no video")
-        return [Entry(row.file, row.label or row.id, sha256=row.sha256) for row in rows]
-    if not config.root:
-        raise ValueError("training needs data.root=DIR, a folder of videos or of WebDataset shards (.tar)")
-    root = Path(config.root)
-    if not root.is_dir():
-        raise OSError(f"{root}: no such folder; data.root names one with videos or WebDataset shards (.tar)")
-    if index.is_file():
-        return list(_read_index(index, root))
-    found = sorted(_scan(root), key=lambda entry: (entry.file, entry.offset))
-    if not found:
-        raise ValueError(f"{root}: holds no video ({', '.join(_manifest.EXTENSIONS)}) and no shard (.tar)")
-    index.parent.mkdir(parents=True, exist_ok=True)
-    draft = index.with_name(f".{index.name}.{os.getpid()}")
-    with draft.open("w", newline="", encoding="utf-8") as text:
-        writer = csv.writer(text)
-        writer.writerow([json.dumps(str(root.resolve())), "scene", "member", "offset", "length"])
-        writer.writerows([e.file, e.scene, e.member, e.offset, e.length] for e in found)
-    draft.replace(index)
-    return found
-
-
-def _read_index(index: Path, root: Path) -> Iterator[Entry]:
-    with index.open(newline="", encoding="utf-8") as text:
-        rows = csv.reader(text)
-        of = json.loads(next(rows)[0])
-        if of != str(root.resolve()):
-            raise ValueError(f"{index} lists {of}, not {root}; remove it, or give data.index another name")
-        for file, scene, member, offset, length in rows:
-            yield Entry(file, scene, member, int(offset), int(length))
-
-
-def _scan(root: Path) -> Iterator[Entry]:
-    for file in _manifest.walk(root, (*_manifest.EXTENSIONS, ".tar")):
-        if file.lower().endswith(".tar"):
-            yield from _scan_shard(root / file, file)
-        else:
-            yield Entry(file, file)
-
-
-def _scan_shard(path: Path, relative: str) -> Iterator[Entry]:
-    """The videos of a tar in the WebDataset layout: `key.mp4` beside whatever else belongs to the key."""
-    try:
-        with tarfile.open(path, "r:") as shard:
-            for member in shard:
-                if member.isfile() and Path(member.name).suffix.lower() in _manifest.EXTENSIONS:
-                    yield Entry(relative, f"{relative}:{member.name}", member.name, member.offset_data, member.size)
-    except tarfile.TarError as reason:
-        raise ValueError(f"{path}: is not an uncompressed tar ({reason}); replace it or leave it out") from None
-
-
 class TrainingClips:
     """Endless random clips: `clips[index]` is a `Sample` of float32 (3, num_frames, size, size) in -1..1.
 
@@ -173,13 +98,14 @@ class TrainingClips:
 
     def __init__(self, config: TrainingData, index: Path, seed: int = 0, group: int = 1) -> None:
         self.config, self.seed, self.group = config, seed, group
-        self.entries: Sequence[Entry] = [] if config.synthetic == 1 else entries(config, index)
+        found, failed = ([], []) if config.synthetic == 1 else entries(config.root, config.manifest, index)
+        self.entries: Sequence[Entry] = found
+        self.unreadable = tuple(failed)  # shards, and with cache=memory files, with the reason
         scenes: dict[str, list[Entry]] = {}
         for entry in self.entries:
             scenes.setdefault(entry.scene if config.by_scene else entry.name, []).append(entry)
         self.scenes = list(scenes.values())
         self.cached: dict[str, Tensor] = {}
-        self.unreadable: tuple[str, ...] = ()
         self.unchanged: set[str] = set()  # files whose bytes are what the manifest pins
         if config.cache == "memory":
             self._fill()
@@ -192,7 +118,7 @@ class TrainingClips:
                 failed.append(reason)
             else:
                 self.cached[entry.name] = frames
-        self.unreadable = tuple(failed)
+        self.unreadable += tuple(failed)
         self.scenes = [[e for e in scene if e.name in self.cached] for scene in self.scenes]
         self.scenes = [scene for scene in self.scenes if scene]
         if self.entries and not self.scenes:

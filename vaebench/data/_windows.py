@@ -22,7 +22,7 @@ import torch
 from vaebench.data import _decode, _files, _resizes
 from vaebench.data._files import Files
 from vaebench.data._resizes import Resize
-from vaebench.data.skytimelapse import Folders, image
+from vaebench.data.skytimelapse import Folders, frames_of
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -142,7 +142,8 @@ def _of_folder(
             f"{frames * interval} frames, it holds {len(names)}; leave it out"
         )
     begin, end = span(len(names), frames, interval, draw)
-    return torch.stack([fit(image(folder / name), flipped) for name in names[begin:end:interval]], dim=1)
+    shown = frames_of(folder, names, slice(begin, end, interval))
+    return torch.stack([fit(frame, flipped) for frame in shown], dim=1)
 
 
 def _from_start(load: Callable[[], Tensor], frames: int, interval: int, draw: Draw, flipped: bool) -> Tensor:

@@ -1,10 +1,10 @@
-"""Videos below a folder: any tree of mp4, webm, avi, mkv, mov and gif, sorted by path.
+"""Videos below a folder, at any depth, sorted by path; `_manifest.EXTENSIONS` are the types that are read.
 
     vaebench run data=folder root=DIR                     every video, from its first frame
     vaebench run data=folder root=DIR manifest=FILE.csv   the clips that the manifest pins, in its order
     vaebench manifest DIR FILE.csv                        writes such a manifest
 
-With a manifest two people measure the same frames of the same bytes, or are told which file differs (`_manifest.py`).
+With a manifest two people measure the same frames of the same bytes, or read which file differs (`_manifest.py`).
 """
 
 from __future__ import annotations

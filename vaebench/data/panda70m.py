@@ -53,7 +53,7 @@ def _name(root: Path, file: str) -> str:
     beside = (root / file).with_suffix(".json")
     if beside.is_file():
         try:
-            url = urlparse(str(json.loads(beside.read_text(encoding="utf-8"))["url"]))
+            url = urlparse(str(json.loads(beside.read_bytes())["url"]))
         except (OSError, ValueError, KeyError, TypeError) as reason:
             raise ValueError(f'{beside}: should name the clip\'s video under "url" ({reason!r})') from None
         video = parse_qs(url.query).get("v", [PurePosixPath(url.path).name])[0]

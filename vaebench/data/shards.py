@@ -3,20 +3,19 @@
     vaebench run data=shards root=DIR        DIR/00000.tar, DIR/00001.tar, ..., each with <key>.mp4 (or webm, avi, ...)
 
 Listing walks the headers of one shard after the other and holds one at a time, so it starts at once on any number of them.
-A clip is called <shard>/<key>.  The identity hashes each shard's name, length and both ends: a tar that was written anew
-differs there in its times and sizes.
+A clip is called <shard>/<key>.  A shard that is damaged or cut off is itself a clip that fails, after its readable videos.
+The identity hashes each shard's name, length and both ends: a tar that was written anew differs there in its times and sizes.
 """
 
 from __future__ import annotations
 
-import tarfile
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path, PurePosixPath
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NoReturn
 
-from vaebench.data import _decode, _files, _frames, _manifest
+from vaebench.data import _decode, _files, _frames, _manifest, _notes, _tar
 from vaebench.video import Clip
 
 if TYPE_CHECKING:
@@ -38,17 +37,33 @@ class Shards:
     size: int
 
     def __iter__(self) -> Iterator[Clip]:
-        """ValueError naming a shard that is no tar, is cut off, or has two videos of one key."""
+        ignored = _notes.Ignored()
         for shard in self.shards:
             path = self.root / shard
+            stamp = _files.stamp(path)
             keys: set[PurePosixPath] = set()
-            for name, offset, length in _members(path):
-                key = PurePosixPath(shard).with_suffix("") / PurePosixPath(name).with_suffix("")
-                if key in keys:  # results are kept by it
-                    raise ValueError(f"{path}:{name}: an earlier video of this shard has its key; rename one of them")
-                keys.add(key)
-                load = partial(_load, path, name, offset, length, self.num_frames, self.size)
-                yield Clip(id=key.as_posix(), fps=0.0, load=_files.below(self.root, load), file=f"{shard}:{name}")
+            faults: list[str] = []
+            try:
+                for name, offset, length in _tar.members(path):
+                    if not _manifest.is_video(name):
+                        ignored.add(f"{shard}:{name}")
+                        continue
+                    key = PurePosixPath(shard).with_suffix("") / PurePosixPath(name).with_suffix("")
+                    if key in keys:  # results are kept by key
+                        faults.append(f"{path}:{name}: an earlier video of this shard has its key; rename one of them")
+                        continue
+                    keys.add(key)
+                    load = _files.below(
+                        self.root, partial(_load, path, name, offset, length, self.num_frames, self.size)
+                    )
+                    yield Clip(id=key.as_posix(), fps=0.0, load=load, file=f"{shard}:{name}", stamp=stamp)
+            except (OSError, ValueError) as reason:
+                faults.append(str(reason))
+            if faults:
+                more = f" (and {len(faults) - 1} more faults)" if len(faults) > 1 else ""
+                load = _files.below(self.root, partial(_fail, f"{faults[0]}{more}"))
+                yield Clip(id=shard, fps=0.0, load=load, file=shard, stamp=stamp)
+        ignored.tell(self.root)
 
 
 def build(config: RunConfig) -> Shards:
@@ -70,16 +85,8 @@ def build(config: RunConfig) -> Shards:
     return Shards(identity, root, shards, config.num_frames, config.size)
 
 
-def _members(shard: Path) -> Iterator[tuple[str, int, int]]:
-    """Name, offset and length in bytes of each video in a shard."""
-    try:
-        with tarfile.open(shard, "r:") as archive:
-            for member in archive:
-                archive.members = []  # type: ignore[attr-defined]  # it remembers every header it has seen
-                if member.isreg() and member.name.lower().endswith(_manifest.EXTENSIONS):
-                    yield member.name, member.offset_data, member.size
-    except tarfile.TarError as reason:
-        raise ValueError(f"{shard}: is not a whole, uncompressed tar ({reason}); fetch it again") from None
+def _fail(reason: str) -> NoReturn:
+    raise ValueError(reason)
 
 
 def _load(shard: Path, name: str, offset: int, length: int, num_frames: int, size: int) -> Tensor:

@@ -8,11 +8,13 @@ sky_train/<youtube id>/<youtube id>_<scene>/<anything>_<number>.jpg     a folder
 
 from __future__ import annotations
 
-import os
+import hashlib
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
+from io import BytesIO
+from itertools import pairwise
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING
 
@@ -41,13 +43,14 @@ class Folders:
     identity: dict[str, str]
     root: Path
     folders: dict[str, list[str]]  # path of a folder -> names of its frames, in order
+    stamps: dict[str, str]  # path of a folder -> a hash of its frames' sizes and times of change
     num_frames: int
     size: int
 
     def __iter__(self) -> Iterator[Clip]:
-        for folder, frames in self.folders.items():
-            load = partial(_load, self.root / folder, frames, self.num_frames, self.size)
-            yield Clip(id=folder, fps=0.0, load=_files.below(self.root, load), file=folder)
+        for folder, names in self.folders.items():
+            load = _files.below(self.root, partial(_load, self.root / folder, names, self.num_frames, self.size))
+            yield Clip(id=folder, fps=0.0, load=load, file=folder, stamp=self.stamps[folder])
 
 
 def build(config: RunConfig) -> Folders:
@@ -62,20 +65,21 @@ def build(config: RunConfig) -> Folders:
         names.sort(key=partial(_number, root / folder))
     if not folders:
         raise ValueError(f"{root}: no images below it; the layout expected is {LAYOUT}")
-    contents = (
-        (
-            folder,
-            0,
-            f"{len(names)} {_files.ends(root / folder / names[0])} {_files.ends(root / folder / names[-1])}",
-        )
-        for folder, names in folders.items()
-    )
+    contents, stamps = [], {}
+    for folder, names in folders.items():
+        each = [_files.stamp(root / folder / name) for name in names]
+        stamps[folder] = hashlib.sha256("\n".join(each).encode()).hexdigest()
+        # hashing every frame would read the whole data set; a frame that is replaced is seldom as long as before
+        sizes = " ".join(stamp.partition(" ")[0] for stamp in each)
+        first, last = (_files.ends(root / folder / name) for name in (names[0], names[-1]))
+        contents.append((folder, 0, f"{sizes} {first} {last}"))
+    sha256 = _files.fingerprint(contents)
     identity = {
-        "name": _files.named("skytimelapse", root.resolve().name),
-        "sha256": _files.fingerprint(contents),
+        "name": _files.marked(_files.named("skytimelapse", root.resolve().name), sha256),
+        "sha256": sha256,
         "clips": str(len(folders)),
     }
-    return Folders(identity, root, folders, config.num_frames, config.size)
+    return Folders(identity, root, folders, stamps, config.num_frames, config.size)
 
 
 def _number(folder: Path, name: str) -> int:
@@ -85,21 +89,51 @@ def _number(folder: Path, name: str) -> int:
     return int(found[1])
 
 
-def _load(folder: Path, frames: list[str], num_frames: int, size: int) -> Tensor:
+def _load(folder: Path, names: list[str], num_frames: int, size: int) -> Tensor:
     """uint8 (3, num_frames, size, size)."""
-    if len(frames) < num_frames:
+    if len(names) < num_frames:
         raise ValueError(
-            f"{folder}: too short: it holds {len(frames)} frames, {num_frames} were asked for; lower num_frames"
+            f"{folder}: too short: it holds {len(names)} frames, {num_frames} were asked for; lower num_frames"
         )
-    return _frames.clip((image(folder / name) for name in frames[:num_frames]), size)
+    return _frames.clip(frames_of(folder, names, slice(num_frames)), size)
 
 
-def image(file: Path) -> NDArray[np.uint8]:
-    """uint8 (H, W, 3)."""
-    from torchvision.io import ImageReadMode, read_image
+def frames_of(folder: Path, names: Sequence[str], chosen: slice) -> Iterator[NDArray[np.uint8]]:
+    """The chosen frames of a folder, uint8 (H, W, 3), `names` being all of them in order.
+
+    ValueError for a frame that cannot be read or has another size than the first, and where two images of the folder have
+    one number: every later index would be wrong.
+    """
+    for name, following in pairwise(names):
+        if _number(folder, name) == _number(folder, following):
+            raise ValueError(f"{folder}: {name} and {following} have the same frame number; remove one of them")
+    shape = None
+    for name in names[chosen]:
+        pixels = _image(folder / name)
+        shape = shape or pixels.shape
+        if pixels.shape != shape:
+            raise ValueError(
+                f"{folder / name}: is {pixels.shape[1]}x{pixels.shape[0]}, the frames before it are {shape[1]}x{shape[0]}; "
+                "replace it or leave the folder out"
+            )
+        yield pixels
+
+
+def _image(file: Path) -> NDArray[np.uint8]:
+    """uint8 (H, W, 3).  By Pillow: the PNG reader of torchvision ends the process where a checksum is wrong."""
+    import numpy as np
+    from PIL import Image
 
     try:
-        pixels: Tensor = read_image(os.fspath(file), ImageReadMode.RGB)
-    except RuntimeError as reason:  # torchvision's word for every mishap
-        raise ValueError(f"{file}: is no image that can be read ({str(reason).splitlines()[0]})") from None
-    return pixels.permute(1, 2, 0).numpy()
+        data = file.read_bytes()
+        if data.startswith(b"\x89PNG") and data[24:25] == b"\x10":
+            raise ValueError("it has 16 bits per channel, 8 are expected; convert it")
+        with Image.open(BytesIO(data), formats=("JPEG", "PNG")) as picture:
+            picture.verify()  # the checksums of a PNG; a JPEG has none
+        with Image.open(BytesIO(data), formats=("JPEG", "PNG")) as picture:
+            if picture.mode not in ("RGB", "RGBA", "L", "LA", "P", "1"):
+                raise ValueError(f"its colours are {picture.mode}, RGB or grey is expected; convert it")
+            return np.array(picture.convert("RGB"))
+    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as reason:  # Pillow raises all of them
+        why = reason.strerror if isinstance(reason, OSError) and reason.strerror else reason
+        raise ValueError(f"{file}: cannot be read as an image ({why})") from None

@@ -42,9 +42,6 @@ def build(config: RunConfig) -> Files:
 
 def _split(file: str) -> list[Row]:
     """`trainlist01.txt` ("Class/video.avi 1") or `testlist01.txt` ("Class/video.avi")."""
-    try:
-        lines = Path(file).read_text(encoding="utf-8").split("\n")
-    except OSError as reason:
-        raise OSError(f"{file}: {reason.strerror}; manifest=FILE should be a split or a manifest") from None
-    names = [PurePosixPath(line.split()[0]) for line in lines if line.strip()]
+    with _manifest.opened(file, "a split or a manifest") as lines:
+        names = [PurePosixPath(line.split()[0]) for line in lines if line.strip()]
     return [Row(name.with_suffix("").as_posix(), name.as_posix()) for name in names]

@@ -98,7 +98,7 @@ class Subject:
         return results.fingerprint(
             {
                 "vae": [asdict(self.spec), self.digest],
-                "data": self.source.identity,
+                "data": [self.source.identity, [clip.stamp for clip in self.source]],
                 "windows": facts,
                 "code": code_digest(self.vae),
             }
