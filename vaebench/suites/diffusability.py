@@ -34,7 +34,7 @@ from vaebench.results import Score, interval
 from vaebench.suites import Case, _generation, _latent_statistics
 from vaebench.suites._generation import FILES, INCEPTION, Sampling, to_frames
 from vaebench.suites._trained import Plan, Subject
-from vaebench.vae import VAESpec, VideoVAE, check_reconstruction
+from vaebench.vae import VAESpec, VideoVAE, reconstruct
 from vaebench.video import to_model
 
 if TYPE_CHECKING:
@@ -284,7 +284,7 @@ class Diffusability:
         kept: dict[str, list[NDArray]] = {}
         for window in found[numbers.start : numbers.stop]:
             video = to_model(window.load().to(self.device)).unsqueeze(0)
-            rebuilt = check_reconstruction(subject.vae, video, subject.vae.decode(subject.vae.encode(video).mode()))
+            rebuilt, _ = reconstruct(subject.vae, video)
             for kind, frames in (("real", video), ("rebuilt", rebuilt)):
                 scored = to_frames(frames, self.chosen.frame_codec)
                 for name, features in self.extractors.items():
