@@ -29,7 +29,7 @@ class RunConfig:
     clips: int | None = None  # the first so many clips only; for a try, the record says so
     protocol: str = "default"  # or "wfvae-paper", as that paper's scripts score: a file of vaebench/protocols
     posterior: str = ""  # "mode" or "sample" of q(z|x) is decoded; empty: as the protocol says
-    mode: str = "whole"  # how the VAE is run: "whole", "native", "tiled", "streamed"; see `vaebench list adapters`
+    mode: str = ""  # inference mode, such as "whole", "native" or "tiled"; empty: each VAE's reference mode
     dtype: str = ""  # of the VAE: float32, bfloat16 or float16; empty: as the protocol says; metrics are float32
     device: str = "auto"  # "auto": the GPU if there is one
     seed: int = 0  # of posterior sampling, and of all that the diffusability suite draws

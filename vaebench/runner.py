@@ -93,7 +93,7 @@ def _choose(config: RunConfig, suite: Suite, outcome: Outcome) -> list[str]:
         raise ValueError("vaes=[] names no VAE; leave it out to run all that are ready")
     asked = config.vaes if config.vaes is not None else suite.default_vaes(adapters.names())
     modes = {mode for name in asked for mode in adapters.find(name).modes}
-    if config.mode not in modes:
+    if config.mode and config.mode not in modes:
         raise ValueError(
             f"no mode {config.mode!r}{did_you_mean(config.mode, sorted(modes))} (there are: {', '.join(sorted(modes))})"
         )
@@ -102,7 +102,7 @@ def _choose(config: RunConfig, suite: Suite, outcome: Outcome) -> list[str]:
         how = adapters.available(name, config.weights) if suite.needs_weights else ""
         if how:
             outcome.not_ready[name] = how
-        elif config.mode not in (own := adapters.find(name).modes):
+        elif config.mode and config.mode not in (own := adapters.find(name).modes):
             outcome.not_ready[name] = f"has no mode {config.mode!r} (it has: {', '.join(own)})"
         else:
             chosen.append(name)
@@ -253,7 +253,12 @@ def _record(job: _Job, kept: Mapping[str, Statistics], failed: list[Failure]) ->
     return Record(
         suite=job.suite.name,
         suite_version=job.suite.version,
-        vae={**asdict(job.spec), "name": adapters.label(job.name, config.weights), "weights": job.weights},
+        vae={
+            **asdict(job.spec),
+            "name": adapters.label(job.name, config.weights),
+            "weights": job.weights,
+            "mode": job.suite.identity.get("mode") or job.spec.reference_mode,
+        },
         data={**job.source.identity, **(fitted if any(case.clip for case in job.cases) else {})},
         # whichever process wrote it, whoever runs it again takes all of the cases
         config={**as_dict(config), "vaes": [job.name], "shard": "auto"},

@@ -55,8 +55,10 @@ class VAESpec:
     """What is known of a VAE before any weight is read.
 
     `source` is "hf:org/repo@commit:path/to/file" of the released weights, or "" where none are needed.
-    `modes` are the ways this family can be run, none of them a silent default: "whole" (one pass over the whole
-    video), "native" (what the released code does by default), "tiled", "streamed", ...
+    `modes` are the ways this family can be run: "whole" (one pass over the whole video), "native" (what the released code
+    does by default), "tiled", "streamed", ...  `reference_mode` is the one that it was released to be used in: "whole" where
+    the authors' own code runs a video in one pass by default, "native" where it always works in tiles or chunks.  Suites use
+    it by default.
     The normalised latent, which a diffusion model sees, is `(z - shift) * scale`, per channel where a tuple.
     """
 
@@ -69,6 +71,7 @@ class VAESpec:
     frames: FrameRule = field(default_factory=FrameRule)
     size_multiple: int = 1  # of height and width
     modes: tuple[str, ...] = ("whole",)
+    reference_mode: str = ""  # one of `modes`; empty: the first
     source: str = ""
     sha256: str = ""  # of the released weights file, where known
     license: str = ""  # of the code; of the weights, where it differs
@@ -79,6 +82,14 @@ class VAESpec:
     frames_per_piece: int = 0  # the encoder starts afresh after so many frames; 0: never
     lossless_modes: tuple[str, ...] = ()  # modes that claim to give exactly what "whole" gives
     note: str = ""  # hazards that a user must know: precision, silent padding, ...
+
+    def __post_init__(self) -> None:
+        if not self.reference_mode:
+            object.__setattr__(self, "reference_mode", self.modes[0])
+        if self.reference_mode not in self.modes:
+            raise ValueError(
+                f"{self.name}: reference_mode={self.reference_mode!r} is not one of its modes ({', '.join(self.modes)})"
+            )
 
     @property
     def name(self) -> str:

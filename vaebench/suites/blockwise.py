@@ -8,7 +8,7 @@ Each way is warmed up before it is timed, once for every shape of clip.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -73,7 +73,7 @@ class Blockwise:
     def __init__(self, config: RunConfig, chosen: Options) -> None:
         if chosen.require not in ("", "lossless"):
             raise ValueError(f"require={chosen.require!r} is not 'lossless'")
-        if config.mode != "whole":
+        if config.mode not in ("", "whole"):
             raise ValueError("the blockwise suite runs every mode of a VAE against its whole; leave mode out")
         if config.protocol != "default" or config.posterior:
             raise ValueError(
@@ -85,7 +85,7 @@ class Blockwise:
                 raise ValueError(f"{name} counts frames, from 1 up, got {getattr(chosen, name)}")
         if any(length > config.num_frames for length in chosen.lengths):
             raise ValueError(f"lengths go up to num_frames={config.num_frames}, got {max(chosen.lengths)}")
-        self.config, self.chosen = config, chosen
+        self.config, self.chosen = replace(config, mode=""), chosen  # its records are of all modes
         self.device = pick_device(config.device)
         self.dtype = config.dtype or "float32"
         self.memory_is_known = self.device.type == "cuda" or return_freed_memory()
@@ -94,6 +94,7 @@ class Blockwise:
         self.identity = {
             "metrics": {name: metric.version for name, metric in self.metrics.items()},
             **{key: getattr(config, key) for key in ("num_frames", "size")},
+            "mode": "whole",  # with which the others are compared
             "dtype": self.dtype,
             **{key: getattr(chosen, key) for key in ("lengths", "pieces", "naive")},
         }

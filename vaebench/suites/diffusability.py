@@ -151,7 +151,7 @@ class Diffusability:
             if key not in ("tier", "micro_batch") and getattr(chosen, key) != getattr(default, key)
         ]
         parts += [f"features-{'+'.join(chosen.features) or 'none'}"] if chosen.features != default.features else []
-        parts += [choice for choice in (config.dtype, config.mode if config.mode != "whole" else "") if choice]
+        parts += [choice for choice in (config.dtype, config.mode) if choice]
         parts += [f"seed{config.seed}"] if config.seed else []
         return "-".join(dict.fromkeys(parts))
 
@@ -174,7 +174,7 @@ class Diffusability:
                 f"got {frames} frames of {self.size} pixels; set clip_frames and size"
             )
         return Plan(
-            mode=self.config.mode,
+            mode=self.config.mode or spec.reference_mode,
             dtype=self.config.dtype or "float32",
             frames=frames,
             size=self.size,
