@@ -43,6 +43,7 @@ V21 = VAESpec(
     modes=("whole", "native", "tiled"),
     reference_mode="native",
     lossless_modes=("native",),
+    clamps=True,
     source="hf:Wan-AI/Wan2.1-T2V-1.3B-Diffusers@0fad780a534b6463e45facd96134c9f345acfa5b:vae/diffusion_pytorch_model.safetensors",
     license="Apache-2.0",
     reference="arXiv 2503.20314",

@@ -81,6 +81,7 @@ class VAESpec:
     shift: float | tuple[float, ...] = 0.0
     frames_per_piece: int = 0  # the encoder starts afresh after so many frames; 0: never
     lossless_modes: tuple[str, ...] = ()  # modes that claim to give exactly what "whole" gives
+    clamps: bool = False  # decode clamps pixels to -1..1, as its release does
     note: str = ""  # hazards that a user must know: precision, silent padding, ...
 
     def __post_init__(self) -> None:
@@ -159,7 +160,7 @@ class VideoVAE(Protocol):
         ...
 
     def decode(self, latent: Latent) -> Video:
-        """float32 (B, c, t, h, w), unscaled -> float32 (B, 3, T, H, W), about -1..1, not clamped."""
+        """float32 (B, c, t, h, w), unscaled -> float32 (B, 3, T, H, W), about -1..1; clamped only if the spec says `clamps`."""
         ...
 
 
