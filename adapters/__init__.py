@@ -140,9 +140,9 @@ def load(
     weights: str = "",
     device: torch.device | str = "cpu",
     dtype: torch.dtype | None = None,
-    mode: str = "whole",
+    mode: str = "",
 ) -> VideoVAE:
-    """The VAE called `name`, ready to run.
+    """The VAE called `name`, ready to run; `mode` is one of its spec's, and its reference mode where empty.
 
     ValueError for an unknown name or mode, or weights that it would not read; `weights.Unavailable` (how to get them) for
     weights that are not here, and ValueError listing the keys for a checkpoint that does not match.
@@ -154,8 +154,10 @@ def load(
     family, path = _split_path(name)
     module = plugins.find("adapters", family)
     if _is_untrained(name):
-        return _tiny(name, device=device, dtype=dtype, mode=mode)
+        reference_mode = next(iter(_variants(family).values())).reference_mode
+        return _tiny(name, device=device, dtype=dtype, mode=mode or reference_mode)
     spec = find(name)
+    mode = mode or spec.reference_mode
     if mode not in spec.modes:
         raise ValueError(f"{spec.name} has no mode {mode!r} (it has: {', '.join(spec.modes)})")
     vae: VideoVAE = module.load(spec, weights=path or weights, device=device, dtype=dtype, mode=mode)

@@ -30,6 +30,7 @@ VARIANTS = {
         frames=FrameRule(4),
         size_multiple=8,
         modes=("whole", "native"),
+        reference_mode="native",
         source="hf:rhymes-ai/Allegro@main:vae/diffusion_pytorch_model.safetensors",
         license="Apache-2.0",
         reference="arXiv 2410.15458",

@@ -1,7 +1,9 @@
-"""CogVideoX: causal 3D convolutions, 4x8x8, 16 channels; the released code works in blocks of 8 frames (2 latents).
+"""CogVideoX: causal 3D convolutions, 4x8x8, 16 channels; diffusers works in blocks of 8 frames (2 latents).
 
 Yang et al., CogVideoX, arXiv 2408.06072.  The blocks hand their convolution caches on, so only the group norms, which take their
-statistics over the frames of a block, tell block-wise from whole; they also make the encoder look ahead.
+statistics over the frames of a block, tell block-wise from whole; they also make the encoder look ahead.  The authors' own
+code encodes a video in one pass, as `whole`, and decodes 2 latents at a time, as `native`; it was trained on whole clips, so
+`whole` is the reference mode.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """CV-VAE: a video VAE in the latent space of Stable Diffusion 2.1 (4 channels) or 3 (16 channels).
 
 Zhao et al., CV-VAE: A Compatible Video VAE for Latent Generative Video Models, NeurIPS 2024, arXiv 2405.20279.
-The released code always works block-wise, in pieces of 17 frames and tiles of 576 pixels: that is mode "native".
+The released code always works block-wise, in pieces of 17 frames and tiles of 576 pixels: that is "native", its reference mode.
 """
 
 from __future__ import annotations
@@ -32,6 +32,7 @@ SD21 = VAESpec(
     frames=FrameRule(4, 1),
     size_multiple=8,
     modes=("whole", "native"),
+    reference_mode="native",
     source=SOURCE.format("vae3d"),
     license="none stated for code or weights: research only",
     reference="arXiv 2405.20279",

@@ -22,6 +22,7 @@ VARIANTS = {
         frames=FrameRule(4, 1),
         size_multiple=8,
         modes=("whole", "native"),
+        reference_mode="native",
         lossless_modes=("native",),
         source="hf:alibaba-pai/EasyAnimateV5.1-12b-zh-diffusers@main:vae/diffusion_pytorch_model.safetensors",
         license="Apache-2.0",

@@ -1,6 +1,7 @@
-"""HunyuanVideo: 4x8x8, 16 channels, causal convolutions; the released code cuts time into tiles of 16 frames without being asked.
+"""HunyuanVideo: 4x8x8, 16 channels, causal convolutions; diffusers cuts time into tiles of 16 frames by default.
 
-Kong et al., HunyuanVideo, arXiv 2412.03603.  Its group norms take their statistics over time, so the encoder looks ahead.
+Kong et al., HunyuanVideo, arXiv 2412.03603.  Its group norms take their statistics over time, so the encoder looks ahead.  The
+authors' own code leaves up to 64 frames in one piece, so `whole` is the reference mode and `native` is that of diffusers.
 """
 
 from __future__ import annotations
@@ -30,8 +31,8 @@ VARIANTS = {
         reference="arXiv 2412.03603",
         parameters=246_478_803,
         scale=0.476986,
-        note="native is tiled in time (16 frames, stride 12), tiled also in space (256 pixels overlapping by 64); whole builds an "
-        "attention mask of all positions: 25.6 GiB at 33x768x768",
+        note="native is the default of diffusers, tiled in time (16 frames, stride 12); tiled is also tiled in space (256 pixels "
+        "overlapping by 64); whole builds an attention mask of all positions: 25.6 GiB at 33x768x768",
     )
 }
 

@@ -27,6 +27,7 @@ VARIANTS = {
         frames=FrameRule(4, 1),
         size_multiple=16,
         modes=("whole", "native"),
+        reference_mode="native",
         lossless_modes=("native",),
         source="hf:kandinskylab/Kandinsky-6.0-VSR-distilled2steps-5s-Diffusers@main:vae/diffusion_pytorch_model.safetensors",
         license="not known; see the model card",

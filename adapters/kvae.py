@@ -25,6 +25,7 @@ VARIANTS = {
         frames=FrameRule(4, 1),
         size_multiple=8,
         modes=("whole", "native"),
+        reference_mode="native",
         source="hf:kandinskylab/KVAE-3D-1.0@main:diffusion_pytorch_model.safetensors",
         license="MIT",
         reference="github.com/kandinskylab/kvae-1",

@@ -1,8 +1,8 @@
 """Open-Sora 1.2's VAE: a 2-D autoencoder per frame, then a temporal one on its latents; 4x8x8, 4 channels.
 
 Zheng et al., Open-Sora, arXiv 2412.20404; code at github.com/hpcaitech/Open-Sora, v1.2.0.  The released code takes 17 frames
-at a time, with neither overlap nor blending: that is mode "native".  Mode "whole" gives the temporal half all frames at
-once; the authors trained mostly on 17 and never on more than 34 (their issue 490), so long clips suffer.
+at a time, with neither overlap nor blending: that is "native", its reference mode.  Mode "whole" gives the temporal half all
+frames at once; the authors trained mostly on 17 and never on more than 34 (their issue 490), so long clips suffer.
 """
 
 from __future__ import annotations
@@ -36,6 +36,7 @@ V12 = VAESpec(
     frames=FrameRule(4, 1),
     size_multiple=8,
     modes=("whole", "native"),
+    reference_mode="native",
     # a branch, not a commit: which one the repository stood at is not known to us
     source="hf:hpcai-tech/OpenSora-VAE-v1.2@main:model.safetensors",
     license="Apache-2.0",

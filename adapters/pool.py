@@ -22,7 +22,7 @@ def _spec(time: int, space: int) -> VAESpec:
         temporal_compression=time,
         spatial_compression=space,
         latent_channels=3,
-        causal=False,  # a block of frames shares one mean
+        causal=time == 1,  # the frames of a block share one mean
         frames=FrameRule(stride=time),
         size_multiple=space,
         license="Apache-2.0",

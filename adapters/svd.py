@@ -1,7 +1,8 @@
 """Stable Video Diffusion: the image encoder of Stable Diffusion, and a decoder that also looks along time.
 
 Blattmann et al., Stable Video Diffusion, arXiv 2311.15127.  Encoding is frame by frame; decoding mixes the frames of one call, so
-the pieces in which the released pipeline decodes change the result.
+the pieces in which the released pipeline decodes change the result.  They are as long as the clips that its model makes, and so
+the reference mode.
 """
 
 from __future__ import annotations
@@ -32,6 +33,7 @@ XT = VAESpec(
     causal=True,
     size_multiple=8,
     modes=("whole", "native", "chunk8"),
+    reference_mode="native",
     source="hf:stabilityai/stable-video-diffusion-img2vid-xt@9e43909513c6714f1bc78bcb44d96e733cd242aa"
     ":vae/diffusion_pytorch_model.safetensors",
     license="Stability AI community licence (gated)",

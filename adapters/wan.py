@@ -2,7 +2,8 @@
 
 Wan Team, Wan: Open and Advanced Large-Scale Video Generative Models, arXiv 2503.20314.  The released code takes 1 frame, then
 4 and 4 (1 latent and 1 when decoding), and hands caches on.  Nothing in it normalises over time, so one pass over the whole
-video gives the same; but without caches its temporal resamplings are skipped.  `whole` gives them a forward that needs none.
+video gives the same; but without caches its temporal resamplings are skipped.  `whole` gives them a forward that needs none:
+equal pixels, but another cost than that of the reference mode `native`.
 """
 
 from __future__ import annotations
@@ -40,7 +41,9 @@ V21 = VAESpec(
     frames=FrameRule(4, 1),
     size_multiple=8,
     modes=("whole", "native", "tiled"),
+    reference_mode="native",
     lossless_modes=("native",),
+    clamps=True,
     source="hf:Wan-AI/Wan2.1-T2V-1.3B-Diffusers@0fad780a534b6463e45facd96134c9f345acfa5b:vae/diffusion_pytorch_model.safetensors",
     license="Apache-2.0",
     reference="arXiv 2503.20314",

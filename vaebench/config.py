@@ -35,7 +35,7 @@ class RunConfig:
     clips: int | None = None  # evaluate only the first N clips (debugging; noted in the record)
     protocol: str = "default"  # scoring protocol: "default", or "wfvae-paper" (matches that paper's scripts)
     posterior: str = ""  # latent to decode: "mode" or "sample" of q(z|x); default: set by the protocol
-    mode: str = "whole"  # inference mode: "whole", "native", "tiled" or "streamed"; see `vaebench list adapters`
+    mode: str = ""  # inference mode, such as "whole", "native" or "tiled"; default: the reference mode of each VAE
     dtype: str = ""  # dtype of the VAE: float32, bfloat16 or float16; default: set by the protocol; metrics use float32
     device: str = "auto"  # device, such as cpu or cuda:0; "auto" uses a GPU if there is one
     seed: int = 0  # random seed for posterior sampling and the diffusability suite

@@ -35,10 +35,11 @@ def _facts(spec: VAESpec) -> list[str]:
 
 def adapters_table() -> str:
     """Every VAE with what its spec says, and whether it is ready on this machine or how to get it."""
-    rows = [[*HEADER, "ready"]]
+    rows = [[*HEADER, "reference mode", "ready"]]
     for name in adapters.names():
         how = adapters.available(name)
-        rows.append([*_facts(adapters.find(name)), f"no: {how}" if how else "ready"])
+        spec = adapters.find(name)
+        rows.append([*_facts(spec), spec.reference_mode, f"no: {how}" if how else "ready"])
     return _columns(rows)
 
 

@@ -62,7 +62,9 @@ class Failure:
 class Record:
     suite: str
     suite_version: int
-    vae: dict[str, Any]  # the spec; "weights" and "config_sha256" are the sha256 of what was loaded
+    vae: dict[
+        str, Any
+    ]  # the spec; "weights" and "config_sha256" are the sha256 of what was loaded, "mode" is how it was run
     data: dict[str, Any]  # the source's identity and how clips were fitted to the VAE
     config: dict[str, Any]  # as the run was asked for: `vaebench run --config <this file>` runs it again
     setting: str
@@ -79,6 +81,11 @@ class Record:
     def name(self) -> str:
         """Of its row and its file: "wan/2.1", and "wan/2.1 (ft-last-1a2b3c)" for a user checkpoint."""
         return str(self.vae.get("name") or f"{self.vae['family']}/{self.vae['variant']}")
+
+    @property
+    def mode(self) -> str:
+        """How the VAE was run; records from before reference modes name it in their config alone."""
+        return str(self.vae.get("mode") or self.config.get("mode") or "whole")
 
 
 def interval(scores: NDArray) -> tuple[float | None, float | None, float | None]:

@@ -96,7 +96,7 @@ def _choose(config: RunConfig, suite: Suite, outcome: Outcome) -> list[str]:
         raise ValueError("vaes=[] names no VAE; leave it out to run all that are ready")
     asked = config.vaes if config.vaes is not None else suite.default_vaes(adapters.names())
     modes = {mode for name in asked for mode in adapters.find(name).modes}
-    if config.mode not in modes:
+    if config.mode and config.mode not in modes:
         raise ValueError(
             f"no mode {config.mode!r}{did_you_mean(config.mode, sorted(modes))} (there are: {', '.join(sorted(modes))})"
         )
@@ -105,7 +105,7 @@ def _choose(config: RunConfig, suite: Suite, outcome: Outcome) -> list[str]:
         how = adapters.available(name, config.weights) if suite.needs_weights else ""
         if how:
             outcome.not_ready[name] = how
-        elif config.mode not in (own := adapters.find(name).modes):
+        elif config.mode and config.mode not in (own := adapters.find(name).modes):
             outcome.not_ready[name] = f"has no mode {config.mode!r} (it has: {', '.join(own)})"
         else:
             chosen.append(name)
@@ -157,6 +157,7 @@ class _Job:
             "name": adapters.label(name, config.weights),
             "weights": self.weights,
             "config_sha256": config_sha256,
+            "mode": suite.identity.get("mode") or self.spec.reference_mode,
         }
         self.setting = suite.setting(source)
         record = results.record_path(Path(config.results), suite.name, self.setting, self.vae["name"])

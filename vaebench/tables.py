@@ -55,8 +55,8 @@ def render(records: Sequence[Record], form: str = "text") -> str:
 def tabulate(records: Sequence[Record]) -> Table:
     """Header and rows of one setting's records: name, compression, channels, each score with its interval, n.
 
-    A score called `psnr@tiled` stands in the column psnr, in a row "tiled" of its own below the VAE's.  A score that could not be
-    had has a column too: what is missing should be seen.
+    A row names the mode of its VAE where it is not "whole".  A score called `psnr@tiled` stands in the column psnr, in a row
+    "tiled" of its own below the VAE's.  A score that is unavailable has a column too: what is missing should be seen.
     """
     first = next((name for record in records for name in record.scores), "")
     best_first = sorted(records, key=lambda record: _rank(record.scores.get(first)))
@@ -83,6 +83,7 @@ def _row(record: Record, label: str, scores: dict[str, Score], names: list[str])
     r_s = vae["spatial_compression"]
     untrained = vae.get("weights") == "random" and record.suite != "efficiency"  # cost does not depend on them
     name = vae.get("name", record.name) + (" (untrained)" if untrained else "")
+    name += f" · {record.mode}" if record.mode != "whole" else ""
     failed = f" ({len(record.failed)} failed)" if record.failed else ""
     most = max((score.n for score in scores.values()), default=0)
     return [
@@ -179,17 +180,33 @@ def _csv(records: Sequence[Record]) -> str:
     """Long form, full precision: one line a score."""
     text = io.StringIO()
     rows = csv.writer(text, lineterminator="\n")
-    rows.writerow(["suite", "setting", "vae", "score", "value", "unit", "better", "n", "stderr", "low", "high", "note"])
+    header = [
+        "suite",
+        "setting",
+        "vae",
+        "score",
+        "value",
+        "unit",
+        "better",
+        "n",
+        "stderr",
+        "low",
+        "high",
+        "note",
+        "mode",
+    ]
+    rows.writerow(header)
     for record in records:
         for name, s in record.scores.items():
             facts = [record.suite, record.setting, record.vae.get("name", record.name), name]
-            rows.writerow([*facts, s.value, s.unit, s.better, s.n, s.stderr, s.low, s.high, s.note])
+            rows.writerow([*facts, s.value, s.unit, s.better, s.n, s.stderr, s.low, s.high, s.note, record.mode])
     return text.getvalue()
 
 
 def _plain(record: Record) -> dict[str, object]:
     scores = {name: vars(score) for name, score in record.scores.items()}
-    return {"suite": record.suite, "setting": record.setting, "vae": record.vae.get("name"), "scores": scores}
+    facts = {"suite": record.suite, "setting": record.setting, "vae": record.vae.get("name"), "mode": record.mode}
+    return {**facts, "scores": scores}
 
 
 def notes(records: Sequence[Record]) -> list[str]:

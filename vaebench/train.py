@@ -356,8 +356,8 @@ def _validator(config: TrainConfig, log: RunLog) -> Callable[[int, WFVAE], dict[
         strips = []
         for i, clip in enumerate(clips):
             video = to_model(clip.load())[None]
-            found = model.decode(model.encode(video.to(where)).mode()).cpu()
-            reference, reconstruction = to_score(video), to_score(found)
+            reference = to_score(video)  # before the model runs: on a CPU it is given this very tensor
+            reconstruction = to_score(model.decode(model.encode(video.to(where)).mode()).cpu())
             for name, metric in metrics.items():
                 statistics[name].append(metric.measure(reference, reconstruction))
             if i < given.samples:

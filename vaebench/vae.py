@@ -55,8 +55,10 @@ class VAESpec:
     """What is known of a VAE before any weight is read.
 
     `source` is "hf:org/repo@commit:path/to/file" of the released weights, or "" where none are needed.
-    `modes` are the ways this family can be run, none of them a silent default: "whole" (one pass over the whole
-    video), "native" (what the released code does by default), "tiled", "streamed", ...
+    `modes` are the ways this family can be run: "whole" (one pass over the whole video), "native" (what the released code
+    does by default), "tiled", "streamed", ...  `reference_mode` is the one that it was released to be used in: "whole" where
+    the authors' own code runs a video in one pass by default, "native" where it always works in tiles or chunks.  Suites use
+    it by default.
     The normalised latent, which a diffusion model sees, is `(z - shift) * scale`, per channel where a tuple.
     """
 
@@ -69,6 +71,7 @@ class VAESpec:
     frames: FrameRule = field(default_factory=FrameRule)
     size_multiple: int = 1  # of height and width
     modes: tuple[str, ...] = ("whole",)
+    reference_mode: str = ""  # one of `modes`; empty: the first
     source: str = ""
     sha256: str = ""  # of the released weights file, where known
     license: str = ""  # of the code; of the weights, where it differs
@@ -78,7 +81,16 @@ class VAESpec:
     shift: float | tuple[float, ...] = 0.0
     frames_per_piece: int = 0  # the encoder starts afresh after so many frames; 0: never
     lossless_modes: tuple[str, ...] = ()  # modes that claim to give exactly what "whole" gives
+    clamps: bool = False  # decode clamps pixels to -1..1, as its release does
     note: str = ""  # hazards that a user must know: precision, silent padding, ...
+
+    def __post_init__(self) -> None:
+        if not self.reference_mode:
+            object.__setattr__(self, "reference_mode", self.modes[0])
+        if self.reference_mode not in self.modes:
+            raise ValueError(
+                f"{self.name}: reference_mode={self.reference_mode!r} is not one of its modes ({', '.join(self.modes)})"
+            )
 
     @property
     def name(self) -> str:
@@ -148,7 +160,7 @@ class VideoVAE(Protocol):
         ...
 
     def decode(self, latent: Latent) -> Video:
-        """float32 (B, c, t, h, w), unscaled -> float32 (B, 3, T, H, W), about -1..1, not clamped."""
+        """float32 (B, c, t, h, w), unscaled -> float32 (B, 3, T, H, W), about -1..1; clamped only if the spec says `clamps`."""
         ...
 
 
@@ -162,34 +174,34 @@ class StreamingVAE(VideoVAE, Protocol):
 
 
 def pad(video: Video, spec: VAESpec) -> Video:
-    """(B, C, T, H, W) -> the smallest legal size, by repeating the last frame, bottom row and right column."""
+    """(B, C, T, H, W) -> a new tensor of the smallest legal size: the last frame, bottom row and right column are repeated."""
     import torch.nn.functional as F
 
     _, _, frames, height, width = video.shape
     multiple = spec.size_multiple
     more = (spec.fit(frames) - frames, -height % multiple, -width % multiple)
     if not any(more):
-        return video
+        return video.clone()
     return F.pad(video, (0, more[2], 0, more[1], 0, more[0]), mode="replicate")
 
 
 def check_latent(vae: VideoVAE, video: Video, latent: Latent) -> Latent:
-    """The latent, if it has the shape that the spec promised; ValueError with both shapes if not."""
+    """`latent`; ValueError with both shapes if it does not have the shape that the spec promises."""
     expected = vae.spec.latent_shape(video.shape)
     if tuple(latent.shape) != expected:
         raise ValueError(
             f"{vae.spec.name}: a video {tuple(video.shape)} should give a latent {expected}, "
-            f"the adapter gave {tuple(latent.shape)}; mend its spec or its encode"
+            f"the adapter gave {tuple(latent.shape)}; correct its spec or its encode"
         )
     return latent
 
 
 def check_reconstruction(vae: VideoVAE, video: Video, reconstruction: Video) -> Video:
-    """The reconstruction, if it has the shape of the video and no NaN; ValueError saying which if not."""
+    """`reconstruction`; ValueError if it does not have the shape of the video, or has non-finite pixels."""
     if reconstruction.shape != video.shape:
         raise ValueError(
             f"{vae.spec.name}: a video {tuple(video.shape)} came back as {tuple(reconstruction.shape)}; "
-            "mend the adapter's decode or the spec's frame rule"
+            "correct the adapter's decode or the spec's frame rule"
         )
     if not reconstruction.isfinite().all():
         hint = f" ({vae.spec.note})" if vae.spec.note else ""
@@ -202,11 +214,13 @@ def reconstruct(
 ) -> tuple[Video, Latent]:
     """Encode and decode with both checks.  (B, 3, T, H, W) in -1..1 of any size -> (the same shape, the latent).
 
-    A clip that does not fit the VAE is padded first and cropped back, so every VAE is scored on the same frames.
+    A clip that does not fit the VAE is padded first and cropped back, so every VAE is scored on the same frames.  The adapter
+    gets copies: whatever it writes into its arguments, neither `video` nor the returned latent changes.
     """
     _, _, frames, height, width = video.shape
     padded = pad(video, vae.spec)
     q = vae.encode(padded)
-    latent = check_latent(vae, padded, q.mode() if posterior == "mode" else q.sample(generator))
-    reconstruction = check_reconstruction(vae, padded, vae.decode(latent))
+    given = check_latent(vae, padded, q.mode() if posterior == "mode" else q.sample(generator))
+    latent = given.clone()
+    reconstruction = check_reconstruction(vae, padded, vae.decode(given))
     return reconstruction[:, :, :frames, :height, :width], latent

@@ -92,11 +92,14 @@ def clip_cases(source: VideoSource, config: RunConfig) -> list[Case]:
 
 
 def video_setting(config: RunConfig, source: VideoSource) -> str:
-    """The setting of a suite that scores clips; every choice that differs from the default is in its name."""
+    """The setting of a suite that scores clips; every choice that differs from the default is in its name.
+
+    A mode named by the user is one, also where it is the reference mode of some VAEs: a table of mode=whole is whole for all.
+    """
     parts = [source.identity["name"], f"{config.num_frames}x{config.size}"]
     parts += [f"first{config.clips}"] if config.clips else []
     parts += [config.protocol] if config.protocol != "default" else []
-    parts += [config.mode] if config.mode != "whole" else []
+    parts += [config.mode] if config.mode else []
     usual = protocol.load(config.protocol)
     parts += [config.posterior] if config.posterior not in ("", usual.posterior) else []
     parts += [f"seed{config.seed}"] if config.seed and (config.posterior or usual.posterior) == "sample" else []

@@ -123,9 +123,20 @@ def halves(vae: VideoVAE, job: Job) -> tuple[Callable[[Tensor], Tensor], Callabl
 def measure_time(job: Job) -> dict[str, Any]:
     vae, video, device = prepare(job)
     encode, decode = halves(vae, job)
+    video_before = video.clone()
     found = timed("encode", partial(encode, video), device, job)  # from its first call, which is the cold one
-    latent = encode(video)
-    return found | timed("decode", partial(decode, latent), device, job) | ceilings(device, getattr(torch, job.dtype))
+    refuse_changed("encode", job, video_before, video)
+    latent = encode(video).clone()
+    latent_before = latent.clone()
+    found |= timed("decode", partial(decode, latent), device, job)
+    refuse_changed("decode", job, latent_before, latent)
+    return found | ceilings(device, getattr(torch, job.dtype))
+
+
+def refuse_changed(half: str, job: Job, before: Tensor, after: Tensor) -> None:
+    """ValueError if `half` wrote into its argument: its repeated calls then measured different values."""
+    if not torch.equal(before, after):
+        raise ValueError(f"{job.name}: {half} writes into its input, so repeated calls differ; copy it in the adapter")
 
 
 def timed(half: str, call: Callable[[], Tensor], device: torch.device, job: Job) -> dict[str, Any]:

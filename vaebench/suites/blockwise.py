@@ -8,7 +8,7 @@ Each way is warmed up before it is timed, once for every shape of clip.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -28,9 +28,6 @@ from vaebench.vae import (
     StreamingVAE,
     VAESpec,
     VideoVAE,
-    check_latent,
-    check_reconstruction,
-    pad,
     reconstruct,
 )
 from vaebench.video import to_model, to_score
@@ -76,7 +73,7 @@ class Blockwise:
     def __init__(self, config: RunConfig, chosen: Options) -> None:
         if chosen.require not in ("", "lossless"):
             raise ValueError(f"require={chosen.require!r} is not 'lossless'")
-        if config.mode != "whole":
+        if config.mode not in ("", "whole"):
             raise ValueError("the blockwise suite runs every mode of a VAE against its whole; leave mode out")
         if config.protocol != "default" or config.posterior:
             raise ValueError(
@@ -88,7 +85,7 @@ class Blockwise:
                 raise ValueError(f"{name} counts frames, from 1 up, got {getattr(chosen, name)}")
         if any(length > config.num_frames for length in chosen.lengths):
             raise ValueError(f"lengths go up to num_frames={config.num_frames}, got {max(chosen.lengths)}")
-        self.config, self.chosen = config, chosen
+        self.config, self.chosen = replace(config, mode=""), chosen  # its records are of all modes
         self.device = pick_device(config.device)
         self.dtype = config.dtype or "float32"
         self.memory_is_known = self.device.type == "cuda" or return_freed_memory()
@@ -97,6 +94,7 @@ class Blockwise:
         self.identity = {
             "metrics": {name: metric.version for name, metric in self.metrics.items()},
             **{key: getattr(config, key) for key in ("num_frames", "size")},
+            "mode": "whole",  # with which the others are compared
             "dtype": self.dtype,
             **{key: getattr(chosen, key) for key in ("lengths", "pieces", "naive")},
         }
@@ -133,11 +131,12 @@ class Blockwise:
         reference = to_model(case.clip.load()[:, :length].to(self.device)).unsqueeze(0)
         vae.warm_up(reference)
         whole, latent, kept = self._run(vae.whole, reference, "whole")
+        whole = whole.clone()  # independent chunks run the same VAE again, which may reuse the memory of its results
         for label in vae.labels:
             got, z, more = self._run(vae.get(label), reference, label)
             kept |= more
             # the decoder on its own, on the same latent: what a user of a diffusion model sees
-            same = vae.get(label).decode(latent) if label in vae.offered else None
+            same = vae.get(label).decode(latent.clone()) if label in vae.offered else None
             kept |= {f"{name}@{label}": value for name, value in differences(whole, got, latent, z, same).items()}
         return {"length": np.int64(length), **kept}
 
@@ -292,17 +291,18 @@ class _Naive:
         self.encode, self.decode = vae.encode, vae.decode
 
     def reconstruct(self, video: Video) -> tuple[Video, Latent]:
-        parts = [reconstruct(self.vae, piece) for piece in video.split(self.frames, dim=2)]
-        return torch.cat([pixels for pixels, _ in parts], dim=2), torch.cat([latent for _, latent in parts], dim=2)
+        pixels, latents = [], []
+        for piece in video.split(self.frames, dim=2):
+            found, latent = reconstruct(self.vae, piece)
+            pixels.append(found.clone())  # the next call may reuse the memory of this one's result
+            latents.append(latent)
+        return torch.cat(pixels, dim=2), torch.cat(latents, dim=2)
 
 
 def _reconstruct(vae: VideoVAE, reference: Video) -> tuple[Video, Latent]:
     if isinstance(vae, _Naive):
         return vae.reconstruct(reference)
-    padded = pad(reference, vae.spec)
-    latent = check_latent(vae, padded, vae.encode(padded).mode())
-    reconstruction = check_reconstruction(vae, padded, vae.decode(latent))
-    return reconstruction[:, :, : reference.shape[2], : reference.shape[3], : reference.shape[4]], latent
+    return reconstruct(vae, reference)
 
 
 def share_weights(vae: VideoVAE, other: VideoVAE) -> VideoVAE:

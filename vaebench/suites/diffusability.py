@@ -34,7 +34,7 @@ from vaebench.results import Score, interval
 from vaebench.suites import Case, Demand, _generation, _latent_statistics
 from vaebench.suites._generation import FILES, INCEPTION, Sampling, to_frames
 from vaebench.suites._trained import Plan, Subject
-from vaebench.vae import VAESpec, VideoVAE, check_reconstruction
+from vaebench.vae import VAESpec, VideoVAE, reconstruct
 from vaebench.video import to_model
 
 if TYPE_CHECKING:
@@ -151,7 +151,7 @@ class Diffusability:
             if key not in ("tier", "micro_batch") and getattr(chosen, key) != getattr(default, key)
         ]
         parts += [f"features-{'+'.join(chosen.features) or 'none'}"] if chosen.features != default.features else []
-        parts += [choice for choice in (config.dtype, config.mode if config.mode != "whole" else "") if choice]
+        parts += [choice for choice in (config.dtype, config.mode) if choice]
         parts += [f"seed{config.seed}"] if config.seed else []
         return "-".join(dict.fromkeys(parts))
 
@@ -174,7 +174,7 @@ class Diffusability:
                 f"got {frames} frames of {self.size} pixels; set clip_frames and size"
             )
         return Plan(
-            mode=self.config.mode,
+            mode=self.config.mode or spec.reference_mode,
             dtype=self.config.dtype or "float32",
             frames=frames,
             size=self.size,
@@ -285,7 +285,7 @@ class Diffusability:
         kept: dict[str, list[NDArray]] = {}
         for window in found[numbers.start : numbers.stop]:
             video = to_model(window.load().to(self.device)).unsqueeze(0)
-            rebuilt = check_reconstruction(subject.vae, video, subject.vae.decode(subject.vae.encode(video).mode()))
+            rebuilt, _ = reconstruct(subject.vae, video)
             for kind, frames in (("real", video), ("rebuilt", rebuilt)):
                 scored = to_frames(frames, self.chosen.frame_codec)
                 for name, features in self.extractors.items():

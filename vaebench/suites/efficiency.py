@@ -88,7 +88,7 @@ class Efficiency:
         device = re.sub(r"[^a-z0-9.]+", "-", device_name(self.device).lower()).strip("-")
         flags = [name for name in ("tf32", "cudnn_benchmark", "compile", "channels_last") if getattr(self.chosen, name)]
         threads = [f"{torch.get_num_threads()}threads"] if self.device.type == "cpu" else []
-        mode = [self.config.mode] if self.config.mode != "whole" else []
+        mode = [self.config.mode] if self.config.mode else []
         budget = [f"{self.chosen.memory_gib:g}gib"] if self.chosen.memory_gib else []
         return "-".join([device, *threads, *mode, *budget, *flags])
 
@@ -121,7 +121,8 @@ class Efficiency:
         multiple = vae.spec.size_multiple
         flags = {name: getattr(self.chosen, name) for name in ("tf32", "cudnn_benchmark", "compile", "channels_last")}
         return Job(
-            name=vae.name, device=str(self.device), dtype=dtype, mode=self.config.mode, num_frames=vae.spec.fit(frames),
+            name=vae.name, device=str(self.device), dtype=dtype, num_frames=vae.spec.fit(frames),
+            mode=self.config.mode or vae.spec.reference_mode,
             size=-(-size // multiple) * multiple, error=self.chosen.error, max_seconds=self.chosen.max_seconds,
             memory_gib=self.chosen.memory_gib, threads=torch.get_num_threads(), **flags,
         )  # fmt: skip

@@ -1,0 +1,142 @@
+"""An adapter that writes into its input changes neither the reference it is scored against nor what comes after it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+import torch
+
+import adapters
+from tests.test_diffusability import small  # noqa: F401  # the suite's smallest tier
+from vaebench import cli, plugins, results, train
+from vaebench.config import RunConfig
+from vaebench.suites import _worker
+from vaebench.vae import Posterior, reconstruct
+from vaebench.video import to_model, to_score
+
+
+class Overwriting:
+    """`pool/4x8x8`, which writes wherever it can: into the video, the latent and what it returned before."""
+
+    def __init__(self) -> None:
+        self.inner = adapters.load("pool/4x8x8")
+        self.spec = self.inner.spec
+        self.seen: list[torch.Tensor] = []  # what it was given, to write into later
+        self.returned: list[torch.Tensor] = []
+
+    def encode(self, video: torch.Tensor) -> Posterior:
+        mean = self.inner.encode(video).mean
+        video.copy_(self.inner.decode(mean))  # an adapter scored against this has no error at all
+        self.seen.append(video)
+        for old in self.returned:
+            old.zero_()
+        return Posterior(mean)
+
+    def decode(self, latent: torch.Tensor) -> torch.Tensor:
+        video = self.inner.decode(latent)
+        latent.zero_()
+        for old in self.seen:
+            old.zero_()
+        self.returned = [video]
+        return video
+
+
+@pytest.fixture
+def overwriting(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """`overwriting/4x8x8` by name."""
+    monkeypatch.chdir(tmp_path)
+    module = ModuleType("overwriting")
+    module.__file__ = __file__
+    module.VARIANTS = {"4x8x8": adapters.find("pool/4x8x8")}
+    module.load = lambda spec, **_: Overwriting()
+    real = plugins.find
+    monkeypatch.setattr(plugins, "find", lambda kind, name: module if name == "overwriting" else real(kind, name))
+
+
+def _scores(suite: str, *words: str) -> dict[str, dict[str, float | None]]:
+    """VAE -> its scores; cost left out."""
+    found = {}
+    for name in ("pool/4x8x8", "overwriting/4x8x8"):
+        folder = name.partition("/")[0]
+        said = [f"vaes={name}", f"results={folder}", f"runs={folder}-runs", "device=cpu", *words]
+        assert cli.main(["run", "--suite", suite, *said]) == 0
+        (record,) = results.read_all(Path(folder))
+        found[folder] = {k: s.value for k, s in record.scores.items() if not k.startswith(("time@", "memory@"))}
+    return found
+
+
+@pytest.mark.parametrize(
+    ("suite", "words"),
+    [
+        ("reconstruction", ["num_frames=8", "size=32", "clips=2", "metrics=[psnr]", "data=synthetic"]),
+        ("blockwise", ["num_frames=8", "size=32", "clips=2", "metrics=[psnr]", "data=synthetic", "naive=[4]"]),
+        ("diffusability", ["tier=smoke", "features=[videomae_ssv2]"]),
+    ],
+)
+@pytest.mark.usefixtures("overwriting")
+def test_an_adapter_that_writes_into_its_arguments_has_the_scores_of_one_that_does_not(
+    suite: str, words: list[str], request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch
+):
+    if suite == "diffusability":
+        from vaebench.suites import diffusability
+
+        request.getfixturevalue("small")
+        # features of every pixel; the networks of the published ones are not here
+        fake = {"videomae_ssv2": lambda video: video.double().mean(dim=(2, 3, 4)).numpy()[0]}
+        monkeypatch.setattr(diffusability, "_extractors", lambda *_: (fake, {}))
+        monkeypatch.setitem(diffusability.FILES, "videomae_ssv2", ())
+    found = _scores(suite, *words)
+    assert found["overwriting"] == found["pool"]
+    assert found["pool"]
+
+
+def test_the_video_and_the_latent_are_what_they_were():
+    video = torch.rand(1, 3, 8, 16, 16, generator=torch.Generator().manual_seed(0)) * 2 - 1
+    before, expected = video.clone(), adapters.load("pool/4x8x8").encode(video).mode()
+    _, latent = reconstruct(Overwriting(), video)
+    assert torch.equal(video, before)
+    assert torch.equal(latent, expected)
+
+
+@pytest.mark.parametrize("half", ["encode", "decode"])
+def test_cost_is_not_measured_where_an_adapter_changes_its_input_from_call_to_call(
+    half: str, monkeypatch: pytest.MonkeyPatch
+):
+    vae = Overwriting()
+    if half == "decode":
+        vae.encode = vae.inner.encode
+    monkeypatch.setattr(adapters, "load", lambda *_, **__: vae)
+    job = _worker.Job("pool/4x8x8", "cpu", "float32", "whole", 4, 16, 0.5, 1.0, 0.0, 1, False, False, False, False)
+    with torch.inference_mode(), pytest.raises(ValueError, match=f"pool/4x8x8: {half} writes into its input"):
+        _worker.measure_time(job)
+
+
+def test_validation_in_training_scores_against_the_clip_that_was_loaded(tmp_path: Path):
+    class Model(torch.nn.Module):
+        """Pooling as a model in training, which overwrites its input."""
+
+        def __init__(self) -> None:
+            super().__init__()
+            self.where = torch.nn.Parameter(torch.zeros(()))
+            self.vae = Overwriting()
+
+        def encode(self, video: torch.Tensor) -> Posterior:
+            frames = video.shape[2] - 1
+            return self.vae.encode(video[:, :, :frames])
+
+        def decode(self, latent: torch.Tensor) -> torch.Tensor:
+            video = self.vae.decode(latent)
+            return torch.cat([video, video[:, :, -1:]], dim=2)
+
+    given = train.Validation(data="synthetic", clips=1, num_frames=5, size=32, samples=0)
+    log = train.RunLog(tmp_path, train.TrainConfig(validation=given))
+    score = train._validator(log.config, log)(1, Model())["psnr"]
+    (clip,) = list(plugins.find("data", "synthetic").build(RunConfig(num_frames=5, size=32)))[:1]
+    video = to_model(clip.load())[None]
+    expected = Model().decode(Model().encode(video.clone()).mean)
+    assert score == pytest.approx(
+        float(plugins.find("metrics", "psnr").build("cpu").measure(to_score(video), to_score(expected))[0].mean()),
+        abs=1e-4,
+    )
