@@ -360,3 +360,10 @@ def test_synthetic_clips_take_the_shapes_too(tmp_path: Path) -> None:
 def test_impossible_shapes_are_refused(shapes: list[str]) -> None:
     with pytest.raises(ValueError, match=r"data\.(shapes|num_frames|short)"):
         TrainingData(root="x", short=48, num_frames=5, size=32, shapes=shapes)
+
+
+@pytest.mark.parametrize("given", [{"root": "clips"}, {"manifest": "clips.csv"}])
+def test_a_folder_that_synthetic_clips_would_ignore_is_refused(given: dict[str, str]) -> None:
+    with pytest.raises(ValueError, match=r"trains on synthetic clips only; set data\.synthetic=0"):
+        TrainingData(synthetic=1.0, **given)
+    assert TrainingData(synthetic=0.5, **given).synthetic == 0.5

@@ -68,6 +68,11 @@ class TrainingData:
                 )
         if not 0 <= self.synthetic <= 1:
             raise ValueError(f"data.synthetic is a share from 0 to 1, got {self.synthetic}")
+        if self.synthetic == 1 and (self.root or self.manifest):
+            raise ValueError(
+                f"data.root={self.root or self.manifest} would not be read: this recipe trains on synthetic clips only; "
+                "set data.synthetic=0, or leave data.root and data.manifest out"
+            )
 
     @property
     def pairs(self) -> list[tuple[int, int]]:
