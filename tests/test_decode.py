@@ -124,7 +124,7 @@ def test_a_far_start_gives_what_decoding_from_the_first_frame_gives(
 
 
 def test_a_far_start_is_reached_without_decoding_what_lies_before(tmp_path: Path) -> None:
-    file = write(tmp_path / "a.mp4", noisy(80), options={"g": "10"})
+    file = write(tmp_path / "a.mp4", noisy(80), options={"g": "10", "bf": "0"})
     good = read(file, 65, 3)
     content = bytearray(file.read_bytes())
     content[len(content) // 4 : len(content) // 2] = bytes(len(content) // 2 - len(content) // 4)
@@ -238,6 +238,18 @@ def test_rotation_metadata_is_applied(tmp_path: Path, name: str) -> None:
         assert np.array_equal(witness(file, 3), turned(plain))
 
 
+@pytest.mark.parametrize("matrix", [(0, 0, 0, 0), (2, 0, 0, 2), (0.5, 0, 0, 0.5)])
+def test_a_display_matrix_that_only_scales_is_no_rotation(tmp_path: Path, matrix: tuple[float, ...]) -> None:
+    plain = read(write(tmp_path / "a.mp4", pictures(3, 64, 128)), 0, 3)
+    assert np.array_equal(read(turn(tmp_path / "a.mp4", matrix), 0, 3), plain)
+
+
+def test_a_scaled_quarter_turn_is_a_quarter_turn(tmp_path: Path) -> None:
+    plain = read(write(tmp_path / "a.mp4", pictures(3, 64, 128)), 0, 3)
+    turned = read(turn(tmp_path / "a.mp4", (0, 2, -2, 0)), 0, 3)
+    assert np.array_equal(turned, np.rot90(plain, -1, (1, 2)))
+
+
 def test_a_slanted_picture_is_refused(tmp_path: Path) -> None:
     file = turn(write(tmp_path / "a.mp4", pictures(3)), (0.7, 0.7, -0.7, 0.7))
     with pytest.raises(ValueError, match=r"a\.mp4: is rotated by other than a multiple of 90"):
@@ -317,6 +329,22 @@ def test_what_is_no_video_is_refused(tmp_path: Path, content: bytes) -> None:
         read(tmp_path / "a.mp4", 0, 1)
     with pytest.raises(ValueError, match=r"a\.mp4: cannot be opened as video"):
         _decode.fps(tmp_path / "a.mp4")
+
+
+def test_a_name_that_looks_like_a_url_is_a_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    write(Path("10:30.mkv"), pictures(3), "ffv1", "bgr0")
+    assert np.array_equal(read(Path("10:30.mkv"), 0, 3), pictures(3))
+    assert _decode.frame_count("10:30.mkv") == 3
+    assert _decode.fps("10:30.mkv") == 25
+
+
+def test_a_list_of_other_files_is_refused(tmp_path: Path) -> None:
+    write(tmp_path / "a.mp4", pictures(3))
+    listed = tmp_path / "list.mp4"
+    listed.write_text("ffconcat version 1.0\nfile a.mp4\n")
+    with pytest.raises(ValueError, match=r"list\.mp4: is a list of other files \(concat\), not a video"):
+        read(listed, 0, 3)
 
 
 def test_a_picture_called_video_is_refused(tmp_path: Path) -> None:

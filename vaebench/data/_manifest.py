@@ -4,6 +4,7 @@
 
 `file` is relative to the folder and the only required column.  `id` defaults to the path without its extension, `start` to 0,
 `fps` to 0 (unknown); without `sha256` the bytes are not checked; `label` is the class, in sources that have classes.
+Some damage decodes to wrong pixels without an error or a mark (results/benchmarks/decode_fuzz.json); only the checksum shows it.
 """
 
 from __future__ import annotations

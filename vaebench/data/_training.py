@@ -10,7 +10,6 @@ Unlike in evaluation, clips are whatever the augmentation makes of them; nothing
 
 from __future__ import annotations
 
-import io
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -191,7 +190,7 @@ class TrainingClips:
             if _manifest.sha256(path) != entry.sha256:
                 raise ValueError(f"{path}: is not the file that {self.config.manifest} pins (sha256); fetch it again")
             self.unchanged.add(entry.file)
-        return _num_frames(path, self._bytes(entry))
+        return _decode.frame_count(path, self._bytes(entry))
 
     def _finish(self, frames: Tensor, size: int, generator: torch.Generator) -> Tensor:
         """uint8 (3, T, H, W) -> the crop, augmented: float32 (3, T, size, size) in -1..1."""
@@ -237,22 +236,6 @@ class TrainingClips:
         quarters = torch.randint(-12, 13, (2,), generator=generator)
         motion = synthetic.Motion(int(quarters[0]) / 4, int(quarters[1]) / 4, square=bool(_draw(2, generator)))
         return synthetic.render(motion, num_frames, size, _draw(1 << 30, generator))
-
-
-def _num_frames(path: Path, data: bytes | None) -> int:
-    """Frames as the header counts them, else as many as there are packets; ValueError or OSError naming the file."""
-    import av
-
-    if data is None and not path.is_file():
-        raise OSError(f"{path}: no such file")
-    try:
-        with av.open(io.BytesIO(data) if data is not None else str(path)) as container:
-            if not container.streams.video:
-                raise ValueError(f"{path}: has no video stream")
-            stream = container.streams.video[0]
-            return stream.frames or sum(1 for packet in container.demux(stream) if packet.size)
-    except av.error.FFmpegError as reason:
-        raise ValueError(f"{path}: cannot be opened as video ({reason.strerror})") from None
 
 
 def _told(entry: Entry, reason: Exception) -> str:

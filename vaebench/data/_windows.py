@@ -6,7 +6,6 @@ shows is a function of the seed, the clip's name and its number, so every VAE of
 
 from __future__ import annotations
 
-import os
 import random
 import re
 from collections.abc import Callable, Iterator, Sequence
@@ -20,6 +19,7 @@ import numpy as np
 import torch
 
 from vaebench.data import _decode, _files, _resizes
+from vaebench.data._decode import frame_count
 from vaebench.data._files import Files
 from vaebench.data._resizes import Resize
 from vaebench.data.skytimelapse import Folders, frames_of
@@ -155,17 +155,3 @@ def _from_start(load: Callable[[], Tensor], frames: int, interval: int, draw: Dr
         )
     shown = whole[:, : (frames - 1) * interval + 1 : interval]
     return shown.flip(-1) if flipped else shown
-
-
-def frame_count(path: Path) -> int:
-    """How many frames a video holds: from its header, or by counting packets where that is silent."""
-    import av
-
-    if not path.is_file():
-        raise OSError(f"{path}: No such file; {_decode.REMEDY}")
-    try:
-        with av.open(os.fspath(path)) as container:
-            stream = container.streams.video[0]
-            return int(stream.frames) or sum(1 for packet in container.demux(stream) if packet.size)
-    except (av.error.FFmpegError, IndexError) as reason:
-        raise ValueError(f"{path}: cannot be opened as video ({reason}); {_decode.REMEDY}") from None
