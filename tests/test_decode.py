@@ -333,7 +333,7 @@ def test_what_is_no_video_is_refused(tmp_path: Path, content: bytes) -> None:
 
 def test_a_name_that_looks_like_a_url_is_a_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    write(Path("10:30.mkv"), pictures(3), "ffv1", "bgr0")
+    write(tmp_path / "a.mkv", pictures(3), "ffv1", "bgr0").rename("10:30.mkv")
     assert np.array_equal(read(Path("10:30.mkv"), 0, 3), pictures(3))
     assert _decode.frame_count("10:30.mkv") == 3
     assert _decode.fps("10:30.mkv") == 25

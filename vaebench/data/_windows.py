@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import torch
 
-from vaebench.data import _decode, _files, _resizes
+from vaebench.data import _files, _resizes
 from vaebench.data._decode import frame_count
 from vaebench.data._files import Files
 from vaebench.data._resizes import Resize
