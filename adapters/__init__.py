@@ -99,14 +99,24 @@ def available(name: str, override: str = "") -> str:
 
 
 def weights_digest(name: str, override: str = "") -> str:
-    """sha256 of the weights file that `load` would read; "random" for an untrained one, "none" where there are no weights.
+    """sha256 of the weights that `load` would read; "random" for an untrained one, "none" where there are no weights.
+
+    Of weights in shards, it is the sha256 of the shards' names and digests.
 
     `weights.Unavailable` if the file is not here.
     """
     if _is_untrained(name):
         return "random"
     file = _weights_file(name, override)
-    return weights.digest(file) if file else "none"
+    if not file:
+        return "none"
+    from wfvae.shards import files_of
+
+    parts = files_of(file)
+    if parts == [file]:
+        return weights.digest(file)
+    lines = "".join(f"{weights.digest(part)}  {part.name}\n" for part in parts)
+    return hashlib.sha256(lines.encode()).hexdigest()
 
 
 def config_digest(name: str, override: str = "") -> str:

@@ -60,12 +60,17 @@ def read_safetensors(file: Path) -> Mapping[str, Tensor]:
     from safetensors import SafetensorError
     from safetensors.torch import load_file
 
-    if file.suffix != ".safetensors":
-        raise ValueError(f"{file} is not a .safetensors file; convert it, or take the released one")
-    try:
-        return load_file(file)
-    except SafetensorError as reason:
-        raise ValueError(f"{file} cannot be read as safetensors ({reason}); download it again") from None
+    from wfvae.shards import files_of
+
+    state: dict[str, Tensor] = {}
+    for part in files_of(file):
+        if part.suffix != ".safetensors":
+            raise ValueError(f"{part} is not a .safetensors file; convert it, or take the released one")
+        try:
+            state |= load_file(part)
+        except SafetensorError as reason:
+            raise ValueError(f"{part} cannot be read as safetensors ({reason}); download it again") from None
+    return state
 
 
 @dataclass(frozen=True)

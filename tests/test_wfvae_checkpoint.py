@@ -110,6 +110,97 @@ def test_an_official_training_checkpoint_gives_its_ema_or_its_raw_weights(model:
         wfvae.load(tmp_path)
 
 
+WRAPPED = ("module.{}", "_orig_mod.{}", "module._orig_mod.{}", "_orig_mod.module.module.{}")
+
+
+@pytest.mark.parametrize("prefix", WRAPPED)
+@pytest.mark.parametrize("suffix", [".safetensors", ".ckpt"])
+def test_prefixes_of_wrapping_modules_are_removed(model: WFVAE, tmp_path: Path, prefix: str, suffix: str) -> None:
+    state = {prefix.format(key): value.contiguous() for key, value in model.state_dict().items()}
+    file = tmp_path / f"weights{suffix}"
+    if suffix == ".safetensors":
+        save_file(state, file)
+    else:
+        torch.save({"state_dict": {"gen_model": state}}, file)
+    assert same(wfvae.load(file, CONFIG), model)
+
+
+def test_a_module_compiled_inside_the_model_is_read_and_a_key_that_comes_twice_is_refused(
+    model: WFVAE, tmp_path: Path
+) -> None:
+    state = {key.replace("encoder.", "encoder._orig_mod.", 1): value for key, value in model.state_dict().items()}
+    torch.save(state, tmp_path / "a.ckpt")
+    assert same(wfvae.load(tmp_path / "a.ckpt", CONFIG), model)
+    torch.save(
+        state | {"module.encoder.conv_in.bias": torch.zeros(4), "encoder.conv_in.bias": torch.ones(4)},
+        tmp_path / "b.ckpt",
+    )
+    with pytest.raises(ValueError, match=r"b\.ckpt holds encoder\.conv_in\.bias twice"):
+        wfvae.load(tmp_path / "b.ckpt", CONFIG)
+
+
+def test_haar_kernels_that_are_missing_are_filled_in_and_those_of_the_file_are_honoured(
+    model: WFVAE, tmp_path: Path
+) -> None:
+    kernels = {key for key, _ in model.named_buffers()}
+    trained = {key: value for key, value in model.state_dict().items() if key not in kernels}
+    torch.save({"ema_state_dict": trained}, tmp_path / "a.ckpt")
+    assert same(wfvae.load(tmp_path / "a.ckpt", CONFIG), model)
+    torch.save(
+        {key: value * 2 if key in kernels else value for key, value in model.state_dict().items()}, tmp_path / "b.ckpt"
+    )
+    state = wfvae.load(tmp_path / "b.ckpt", CONFIG).state_dict()
+    assert all(torch.equal(state[key], 2 * value) for key, value in model.named_buffers())
+    del trained["decoder.conv_out.bias"]
+    torch.save(trained, tmp_path / "c.ckpt")
+    with pytest.raises(ValueError, match=r"1 missing: decoder\.conv_out\.bias"):
+        wfvae.load(tmp_path / "c.ckpt", CONFIG)
+
+
+def split(model: WFVAE, folder: Path, suffix: str, index: bool) -> list[Path]:
+    """The official layout in two shards."""
+    (folder / "config.json").write_text(json.dumps(model.config.to_official()))
+    state, weight_map = model.state_dict(), {}
+    files = [folder / f"diffusion_pytorch_model-0000{i}-of-00002{suffix}" for i in (1, 2)]
+    for i, file in enumerate(files):
+        part = {key: state[key].contiguous() for key in list(state)[i::2]}
+        weight_map |= dict.fromkeys(part, file.name)
+        (save_file if suffix == ".safetensors" else torch.save)(part, file)
+    if index:
+        name = f"diffusion_pytorch_model{suffix}.index.json"
+        (folder / name).write_text(json.dumps({"metadata": {"total_size": 1}, "weight_map": weight_map}))
+    return files
+
+
+@pytest.mark.parametrize("index", [True, False])
+@pytest.mark.parametrize("suffix", [".safetensors", ".bin"])
+def test_shards_are_read_together_by_folder_index_or_any_of_them(
+    model: WFVAE, tmp_path: Path, suffix: str, index: bool
+) -> None:
+    files = split(model, tmp_path, suffix, index)
+    for source in (tmp_path, *files, *tmp_path.glob("*.index.json")):
+        assert same(wfvae.load(source), model)
+        assert same(adapters.load(f"wfvae:{source}").model, model)
+    name = f"wfvae:{tmp_path}"
+    before = adapters.weights_digest(name)
+    last = bytearray(files[1].read_bytes())
+    last[-1] ^= 1
+    files[1].write_bytes(last)
+    assert adapters.weights_digest(name) != before
+    files[1].unlink()
+    for read in (lambda: wfvae.load(tmp_path), lambda: adapters.load(name), lambda: adapters.weights_digest(name)):
+        with pytest.raises(FileNotFoundError, match=rf"in 2 files, of which 1 are missing: {files[1].name}; copy"):
+            read()
+
+
+@pytest.mark.parametrize("content", ["{", "[]", '{"weight_map": {}}', '{"weight_map": {"a": "../b.safetensors"}}'])
+def test_an_index_that_lists_no_files_beside_it_is_refused(tmp_path: Path, content: str) -> None:
+    index = tmp_path / "model.safetensors.index.json"
+    index.write_text(content)
+    with pytest.raises(ValueError, match=r"index\.json should list the files of the weights"):
+        wfvae.load(index, CONFIG)
+
+
 def test_missing_extra_and_misshapen_keys_are_all_listed(model: WFVAE, tmp_path: Path) -> None:
     save(model, tmp_path)
     file = tmp_path / "diffusion_pytorch_model.safetensors"

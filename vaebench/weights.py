@@ -18,6 +18,7 @@ import http.client
 import importlib.util
 import json
 import os
+import re
 import tempfile
 import urllib.request
 from dataclasses import dataclass
@@ -31,6 +32,7 @@ RANDOM = "random"  # in the place of a path: the released configuration with ran
 
 
 SUFFIXES = (".safetensors", ".ckpt", ".pt", ".pth", ".bin")
+LATER_SHARD = re.compile(r"-(?!0*1-)\d+-of-\d+\.\w+$")  # as in name-00002-of-00003.safetensors
 
 
 class Unavailable(FileNotFoundError):
@@ -191,13 +193,17 @@ def _shipped(source: str) -> Path:
 
 
 def _only(place: Path) -> Path:
-    """`place` itself, or the one file of weights in this folder (the one of the Hub's usual name, where there are several)."""
+    """`place` itself, or the one file of weights in this folder (the one of the Hub's usual name, where there are several).
+
+    For weights in shards it is their index, or without an index the first shard.
+    """
     if place.is_file():
         return place
     if not place.is_dir():
         raise Unavailable(f"{place} is not here; give a file of weights, or a folder that holds one")
     found = sorted(file for file in place.iterdir() if file.suffix in SUFFIXES)
     usual = [file for file in found if file.name == "diffusion_pytorch_model.safetensors"]
+    found = sorted(place.glob("*.index.json")) or [file for file in found if not LATER_SHARD.search(file.name)]
     if len(usual or found) != 1:
         names = ", ".join(file.name for file in found) or f"no {', '.join(SUFFIXES)}"
         raise Unavailable(f"{place} should hold one file of weights, it holds {names}; give the file itself")

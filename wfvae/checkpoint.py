@@ -3,7 +3,9 @@
     FOLDER/config.json, FOLDER/diffusion_pytorch_model.safetensors       what the authors publish, and what `save` writes
     FOLDER/config.json, FOLDER/checkpoint-N.ckpt                         what their trainer writes; the EMA is preferred
 
-Loading is strict: a missing, extra or misshapen key is an error that lists them.
+Either may be split into shards (`wfvae.shards`), and its keys may carry the prefixes of data-parallel or compiled modules.
+Loading is strict: a missing, extra or misshapen key is an error that lists them.  Only the Haar kernels, which are constants,
+may be missing.
 """
 
 from __future__ import annotations
@@ -21,10 +23,13 @@ from torch import Tensor
 
 from wfvae.config import WFVAEConfig
 from wfvae.model import WFVAE
+from wfvae.shards import INDEX, files_of, first_files
+from wfvae.wavelet import constants
 
 CONFIG = "config.json"
 WEIGHTS = "diffusion_pytorch_model.safetensors"
 _LISTED = 8  # keys of each kind that an error names
+_WRAPPERS = ("module", "_orig_mod")  # what DistributedDataParallel and torch.compile put into keys
 
 
 def load(source: str | Path, config: WFVAEConfig | None = None, *, ema: bool = True) -> WFVAE:
@@ -39,8 +44,9 @@ def load(source: str | Path, config: WFVAEConfig | None = None, *, ema: bool = T
     state = read_state(weights, ema=ema)
     with torch.device("meta"):
         model = WFVAE(config)
+    state = constants(model) | dict(state)
     check_keys(model, state, weights)
-    model.to_empty(device="cpu").load_state_dict(dict(state))
+    model.to_empty(device="cpu").load_state_dict(state)
     return model.eval()
 
 
@@ -69,19 +75,27 @@ def read_config(file: Path) -> WFVAEConfig:
 
 
 def read_state(file: Path, *, ema: bool = True) -> Mapping[str, Tensor]:
-    """The state dict in a `.safetensors` or an official `.ckpt`; nothing in a `.ckpt` is executed."""
+    """The state dict in a `.safetensors`, an official `.ckpt`, or all shards of one; no code in a `.ckpt` is executed."""
+    state: dict[str, Tensor] = {}
+    for part in files_of(file):
+        state |= _read_file(part, ema)
+    return state
+
+
+def _read_file(file: Path, ema: bool) -> dict[str, Tensor]:
     if file.suffix == ".safetensors":
         try:
-            return load_file(file)
+            return _plain(load_file(file), file)
         except SafetensorError as reason:
             raise ValueError(f"{file} is not a safetensors file: {reason}") from None
-    found = read_pickle(file)
-    if not isinstance(found, dict):
-        raise ValueError(f"{file} should hold a dict of weights, got a {type(found).__name__}")
-    state = _raw_state(found)
-    if ema and found.get("ema_state_dict"):
+    content = read_pickle(file)
+    if not isinstance(content, dict):
+        raise ValueError(f"{file} should hold a dict of weights, got a {type(content).__name__}")
+    state = content.get("state_dict", {} if "ema_state_dict" in content else content)
+    state = _plain(state.get("gen_model", state), file)
+    if ema and content.get("ema_state_dict"):
         # the average covers what is trained; the Haar kernels come from the raw weights
-        state = {**state, **_plain(found["ema_state_dict"])}
+        state |= _plain(content["ema_state_dict"], file)
     return state
 
 
@@ -121,14 +135,15 @@ def check_keys(model: WFVAE, state: Mapping[str, Any], file: Path) -> None:
         raise ValueError(f"{file} does not hold the weights of this configuration; {'; '.join(told)}")
 
 
-def _raw_state(found: Mapping[str, Any]) -> dict[str, Tensor]:
-    state = found.get("state_dict", {} if "ema_state_dict" in found else found)
-    return _plain(state.get("gen_model", state))
-
-
-def _plain(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Without the prefix that data-parallel training leaves on keys."""
-    return {key.removeprefix("module."): value for key, value in state.items()}
+def _plain(state: Mapping[str, Tensor], file: Path) -> dict[str, Tensor]:
+    """Without the names of wrapping modules in the keys, at any depth: no module of a WF-VAE has such a name."""
+    plain: dict[str, Tensor] = {}
+    for key, value in state.items():
+        name = ".".join(part for part in str(key).split(".") if part not in _WRAPPERS)
+        if name in plain:
+            raise ValueError(f"{file} holds {name} twice, under keys that differ only in {' and '.join(_WRAPPERS)}")
+        plain[name] = value
+    return plain
 
 
 def _resolve(source: str | Path) -> Path:
@@ -144,16 +159,26 @@ def _resolve(source: str | Path) -> Path:
     from huggingface_hub import snapshot_download
 
     try:
-        return Path(snapshot_download(name, revision=revision or None, allow_patterns=[CONFIG, "*.safetensors"]))
+        return Path(
+            snapshot_download(
+                name, revision=revision or None, allow_patterns=[CONFIG, "*.safetensors", f"*.safetensors{INDEX}"]
+            )
+        )
     except Exception as reason:  # the client has its own types for no network, no such repository, no permission
-        raise FileNotFoundError(f"{source} is no folder here and could not be had from the Hub: {reason}") from None
+        raise FileNotFoundError(
+            f"{source} is not a folder here, and the download from the Hub failed: {reason}"
+        ) from None
 
 
 def _weights_file(path: Path) -> Path:
+    """The file itself; of a folder, its one file of weights, its one index, or the first of its one set of shards."""
     if path.is_file():
         return path
-    found = [path / WEIGHTS] if (path / WEIGHTS).is_file() else sorted(path.glob("*.safetensors"))
-    found = found or sorted(path.glob("*.ckpt"))
+    if (path / WEIGHTS).is_file():
+        return path / WEIGHTS
+    for pattern in (f"*{INDEX}", "*.safetensors", "*.ckpt", "*.bin"):
+        if found := first_files(sorted(path.glob(pattern))):
+            break
     if len(found) != 1:
         names = ", ".join(file.name for file in found) or "none"
         raise FileNotFoundError(f"{path} should hold one .safetensors or .ckpt file (it has: {names}); name the file")

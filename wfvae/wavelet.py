@@ -136,3 +136,14 @@ class HaarSynthesis2d(nn.Module):
 
     def forward(self, coefficients: Tensor, stream: Stream) -> Tensor:
         return synthesise(coefficients, torch.cat([getattr(self, band) for band in BANDS_2D]))
+
+
+def constants(model: nn.Module) -> dict[str, Tensor]:
+    """The Haar kernels of a model on any device, on the CPU, by their names in its state dict."""
+    kinds = (HaarAnalysis3d, HaarSynthesis3d, HaarAnalysis2d, HaarSynthesis2d)
+    return {
+        f"{name}.{key}": kernel
+        for name, module in model.named_modules()
+        if isinstance(module, kinds)
+        for key, kernel in type(module)().state_dict().items()
+    }

@@ -10,15 +10,23 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from vaebench.pickled import load_tensors
+from wfvae.shards import files_of
 
 SHOWN = 12  # keys listed per kind; a wrong file differs in hundreds
 
 
 def read_state(path: Path) -> dict[str, Tensor]:
-    """The tensors of a `.safetensors` file, or what a torch pickle (`.bin`, `.ckpt`, `.pt`) holds.
+    """The tensors of a `.safetensors` file, or what a torch pickle (`.bin`, `.ckpt`, `.pt`) holds; of all shards together.
 
     Raises OSError when there is no such file, ValueError when it holds something else.
     """
+    state: dict[str, Tensor] = {}
+    for part in files_of(path):
+        state |= _read_file(part)
+    return state
+
+
+def _read_file(path: Path) -> dict[str, Tensor]:
     if path.suffix == ".safetensors":
         try:
             return load_file(path)
