@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import subprocess
 import sys
 from dataclasses import asdict
 from pathlib import Path
@@ -13,7 +14,7 @@ import pytest
 import torch
 
 import adapters
-from vaebench import plugins
+from vaebench import cli, plugins
 from vaebench import train as training
 from vaebench.config import RunConfig
 from vaebench.plots import _training
@@ -200,8 +201,46 @@ def _curve(run: Path) -> list[dict[str, str]]:
 def test_another_configuration_is_refused_in_the_same_folder(tmp_path: Path) -> None:
     words = [*SHORT, f"run={tmp_path / 'run'}", "validation.data="]
     train("smoke", words)
-    with pytest.raises(ValueError, match=r"learning_rate: 0\.5"):
-        train("smoke", [*words, "trainer.learning_rate=0.5"])
+    with pytest.raises(ValueError, match=r"\(trainer\.learning_rate=\S+ there, 0\.5 here\)"):
+        train("smoke", [*words, "trainer.learning_rate=0.5", "trainer.steps=6"])
+
+
+def test_a_run_that_was_moved_is_extended_with_more_workers_to_the_bits_of_the_longer_run(tmp_path: Path) -> None:
+    words = [*SHORT, "validation.data="]
+    train("smoke", [*words, "trainer.steps=6", f"run={tmp_path / 'long'}"])
+    train("smoke", [*words, f"run={tmp_path / 'old'}"])
+    (tmp_path / "old").rename(tmp_path / "new")
+    more = [f"run={tmp_path / 'new'}", "trainer.steps=6", "trainer.workers=1", "trainer.save_every=1", "trainer.keep=9"]
+    train("smoke", [*words, *more])
+    assert _curve(tmp_path / "new") == _curve(tmp_path / "long")
+    assert [folder.name[-1] for folder in state.checkpoints(tmp_path / "new")] == ["2", "4", "5", "6"]
+    assert "steps: 6" in (tmp_path / "new" / "config.yaml").read_text()
+
+
+def test_a_second_training_in_a_folder_is_refused_while_the_first_one_runs(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = ["train", "smoke", *SHORT, f"run={tmp_path}", "validation.data="]
+    holder = subprocess.Popen(
+        [
+            sys.executable,
+            "-c",
+            "import sys, wfvae.processes as p\nwith p.locked(p.Path(sys.argv[1])): print(flush=True); input()",
+            str(tmp_path),
+        ],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+    )
+    assert holder.stdout is not None
+    holder.stdout.readline()
+    assert cli.main(words) == 2
+    said = capsys.readouterr().err
+    assert f"{tmp_path} is in use by another training (process {holder.pid})" in said
+    assert said.count("\n") == 1
+    holder.kill()
+    holder.communicate()
+    assert (tmp_path / "lock").read_text() == f"{holder.pid}\n"  # it died, and its lock with it
+    assert cli.main(words) == 0
 
 
 def test_a_run_that_failed_before_its_first_checkpoint_leaves_the_folder_free(tmp_path: Path) -> None:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 from collections.abc import Iterator
 from dataclasses import replace
 from functools import partial
@@ -136,6 +139,112 @@ def test_a_checkpoint_that_is_the_best_one_is_written_once(tmp_path: Path, monke
     assert written == [f"step-{step:08d}" for step in (1, 2, 3, 4)]
     assert [path.name for path in state.checkpoints(tmp_path)] == ["step-00000004"]
     assert state.best(tmp_path) == state.checkpoint_folder(tmp_path, 4)
+
+
+@pytest.mark.parametrize("size", [0, 3000])
+def test_a_damaged_newest_checkpoint_is_named_and_the_one_before_it_goes_on_to_the_same_bits(
+    tmp_path: Path, size: int
+) -> None:
+    whole: dict[int, dict[str, float]] = {}
+    trainer(tmp_path, hooks=Hooks(curve(whole))).train()
+    newest = state.checkpoint_folder(tmp_path, 6) / state.TRAINING
+    content = newest.read_bytes()
+    newest.write_bytes(content[:size])
+    again: dict[int, dict[str, float]] = {}
+    with pytest.warns(UserWarning, match=r"step-00000006/training\.pt cannot be read.*goes on from step-00000004"):
+        resumed = trainer(tmp_path, replace(QUICK, keep=1, save_every=1, steps=5), hooks=Hooks(curve(again)))
+    resumed.train()
+    assert again == {5: whole[5]}
+    # the damaged one has not taken the place of a sound one
+    assert [folder.name[-1] for folder in state.checkpoints(tmp_path)] == ["5", "6"]
+    (state.checkpoint_folder(tmp_path, 5) / state.TRAINING).write_bytes(b"")
+    with pytest.raises(ValueError, match=r"step-00000006.*cannot be read.*has no other checkpoint to go on from"):
+        trainer(tmp_path)
+
+
+def test_processes_that_accelerate_does_not_see_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SLURM_PROCID", "0")
+    monkeypatch.setenv("SLURM_STEP_NUM_TASKS", "2")
+    with pytest.raises(ValueError, match=r"2 processes were started, but accelerate trains with 1.*device=cpu"):
+        trainer(tmp_path)
+
+
+def test_steps_of_another_number_of_clips_are_refused(tmp_path: Path) -> None:
+    trainer(tmp_path, ONE).train()
+    assert state.read(state.checkpoint_folder(tmp_path, 1))["clips_per_step"] == 1
+    with pytest.raises(ValueError, match=r"1 clips per step, and this would be 6 \(1 processes x trainer\.batch=2"):
+        trainer(tmp_path, replace(ONE, batch=2, accumulate=3))
+
+
+def test_an_average_that_is_not_finite_is_neither_validated_nor_exported(tmp_path: Path) -> None:
+    trainer(tmp_path, replace(QUICK, steps=4)).train()
+    file = state.checkpoint_folder(tmp_path, 4) / state.TRAINING
+    training = torch.load(file, weights_only=True)
+    training["ema"]["model.decoder.conv_out.bias"].fill_(float("nan"))
+    torch.save(training, file)
+    (state.checkpoint_folder(tmp_path, 4) / state.WEIGHTS).write_bytes(b"")
+    validated: list[int] = []
+    hooks = Hooks(validate=lambda step, model: {"psnr": float(validated.append(step) or 0)})
+    with pytest.raises(
+        ValueError, match=r"the EMA of decoder\.conv_out\.bias is not finite at step 6; .*step-00000002\. "
+    ):
+        trainer(tmp_path, replace(QUICK, validate_every=6), hooks=hooks).train()
+    assert validated == []
+    assert [folder.name[-1] for folder in state.checkpoints(tmp_path)] == ["2", "4"]
+
+
+@pytest.mark.parametrize("failure", [RuntimeError("unexpected pos 64 vs 0\nframe"), OSError(28, "No space left")])
+def test_a_checkpoint_that_cannot_be_written_is_one_line_and_leaves_no_draft(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, failure: Exception
+) -> None:
+    def full(*_: object) -> None:
+        raise failure
+
+    folder = state.checkpoint_folder(tmp_path, 1)
+    with monkeypatch.context() as patched:
+        patched.setattr(torch, "save", full)
+        with pytest.raises(OSError, match=r"step-00000001 cannot be written: .* MB of the disk were free") as caught:
+            state.write(folder, {}, {"w": torch.zeros(1)}, {"step": 1})
+    assert "\n" not in str(caught.value)
+    assert list(folder.parent.iterdir()) == []
+
+
+def test_drafts_of_dead_processes_are_removed_and_a_checkpoint_under_replacement_comes_back(tmp_path: Path) -> None:
+    ended = subprocess.Popen([sys.executable, "-c", ""])
+    ended.wait()
+    folder = state.checkpoint_folder(tmp_path, 1)
+    dead, living, older = (folder.with_name(f".{folder.name}.{end}") for end in (ended.pid, os.getppid(), "older"))
+    state.write(folder, {}, {"w": torch.zeros(1)}, {"step": 1})
+    folder.rename(older)
+    dead.mkdir()
+    living.mkdir()
+    state.sweep(tmp_path)
+    assert sorted(folder.parent.iterdir()) == sorted([folder, living])
+    assert state.read(folder) == {"step": 1}
+
+
+def test_a_run_killed_before_it_marks_its_best_checkpoint_marks_it_when_it_goes_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    scores = iter([1.0, 2.0])
+    hooks = Hooks(validate=lambda step, model: {"psnr": next(scores)})
+    config = replace(QUICK, steps=4, validate_every=2, keep=1)
+    mark = state.mark_best
+
+    def killed(run: Path, name: str) -> None:
+        if name.endswith("4"):
+            raise KeyboardInterrupt
+        mark(run, name)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(state, "mark_best", killed)
+        with pytest.raises(KeyboardInterrupt):
+            trainer(tmp_path, config, ALONE, hooks).train()
+    assert state.best(tmp_path) == state.checkpoint_folder(tmp_path, 2)
+    again = trainer(tmp_path, replace(config, steps=5), ALONE)
+    assert state.best(tmp_path) == state.checkpoint_folder(tmp_path, 4)
+    again.train()
+    assert [folder.name[-1] for folder in state.checkpoints(tmp_path)] == ["4", "5"]
 
 
 @pytest.fixture

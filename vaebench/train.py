@@ -2,7 +2,8 @@
 
 A recipe is a YAML file of `TrainConfig`; with `base: NAME` it only says what it changes of another one.  A run lives in one folder:
 
-    config.yaml    the whole configuration; started again with another one, the run refuses
+    config.yaml    the whole configuration; started again with another one, the run refuses (except for the settings of FREE)
+    lock           the process that trains here: a second training in this folder is refused
     log.csv        one line per step, the columns named in the first
     scores.csv     one line per validation
     failed.txt     training files that the main process could not read, each once, with the reason; log.csv counts those of all
@@ -36,11 +37,20 @@ from vaebench.video import to_model, to_score
 from wfvae import WFVAE, WFVAEConfig, state
 from wfvae import trainer as wf
 from wfvae.losses import LossConfig
+from wfvae.processes import launched, locked
 from wfvae.regularizers import LCRConfig, LMRConfig
 from wfvae.schedule import TrainerConfig
 from wfvae.start import carry_wavelets, close_flow
 
 RECIPES = Path(wf.__file__).parent / "recipes"
+# Settings that a run may change when it goes on: where it lies, how long it trains, and what is kept and shown of it.  With
+# trainer.decay=cosine, another trainer.steps changes the learning rate of the steps that are left, but not of those done.
+FREE = (
+    "run",
+    "wandb",
+    "device",
+    *(f"trainer.{name}" for name in ("steps", "workers", "save_every", "validate_every", "keep")),
+)
 
 
 @dataclass(frozen=True)
@@ -118,6 +128,11 @@ def run(config: TrainConfig) -> int:
             "this recipe goes on from the checkpoint of an earlier stage: say start_from=CHECKPOINT, "
             "or refresh_discriminator=false to train its settings from random weights"
         )
+    with locked(Path(config.run)):
+        return _run(config)
+
+
+def _run(config: TrainConfig) -> int:
     folder = Path(config.run)
     _claim(folder, config)
     perceptual = _perceptual(config)
@@ -159,10 +174,12 @@ def run(config: TrainConfig) -> int:
 
 
 def _claim(folder: Path, config: TrainConfig) -> None:
-    """One folder, one configuration: a resumed run that silently changed would be neither of the two.
+    """One folder, one configuration, up to the settings of FREE: a resumed run that silently changed would be neither of the two.
 
-    A run that stopped before its first checkpoint has no claim.  All processes of a run come here: one that goes on writes
-    nothing, so that none reads what another has half written.
+    A run that stopped before its first checkpoint has no claim.  All processes of a run come here, and the main process writes.
+
+    Raises:
+        ValueError: the folder holds a run with another configuration
     """
     text = yaml.safe_dump(json.loads(json.dumps(asdict(config))), sort_keys=False)
     file = folder / "config.yaml"
@@ -170,12 +187,27 @@ def _claim(folder: Path, config: TrainConfig) -> None:
     if before == text:
         return
     if before and state.checkpoints(folder):
-        changed = sorted(line.strip() for line in set(text.splitlines()) - set(before.splitlines()))
-        raise ValueError(
-            f"{folder} holds a run with another configuration ({', '.join(changed)}); choose another run=DIR"
-        )
-    folder.mkdir(parents=True, exist_ok=True)
-    file.write_text(text)
+        old, new = (_flat(yaml.safe_load(settings)) for settings in (before, text))
+        changed = [
+            f"{name}={old.get(name)} there, {new.get(name)} here"
+            for name in sorted(old.keys() | new.keys())
+            if name not in FREE and old.get(name) != new.get(name)
+        ]
+        if changed:
+            raise ValueError(
+                f"{folder} holds a run with another configuration ({'; '.join(changed)}); choose another run=DIR"
+            )
+    if launched()[0] == 0:
+        folder.mkdir(parents=True, exist_ok=True)
+        file.write_text(text)
+
+
+def _flat(settings: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+    """{"trainer": {"steps": 4}} -> {"trainer.steps": 4}."""
+    flat: dict[str, Any] = {}
+    for name, value in settings.items():
+        flat |= _flat(value, f"{prefix}{name}.") if isinstance(value, dict) else {f"{prefix}{name}": value}
+    return flat
 
 
 def _perceptual(config: TrainConfig) -> Callable[[Tensor, Tensor], Tensor] | None:

@@ -11,7 +11,7 @@ from typing import Literal
 class TrainerConfig:
     """How to train; the defaults are the released code's for stage one."""
 
-    steps: int = 800_000
+    steps: int = 800_000  # a run may be extended; with cosine decay, the steps that are left follow the new schedule
     order: Literal["alternating", "simultaneous"] = "alternating"
     batch: int = 1  # clips per process and pass
     accumulate: int = 1  # passes per step

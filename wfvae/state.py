@@ -11,15 +11,18 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import warnings
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from wfvae.checkpoint import read_pickle
+from wfvae.processes import alive
 from wfvae.sharding import local
 
 WEIGHTS = "diffusion_pytorch_model.safetensors"
@@ -71,22 +74,91 @@ def write(folder: Path, config: dict[str, Any], weights: dict[str, Tensor], trai
     """One checkpoint; the folder appears under its name only when everything in it is on disk.
 
     An older one of that name makes room by a change of name and is removed last: it may be the only one of the run.
+
+    Raises:
+        OSError: the checkpoint cannot be written, for example because the disk is full; no draft of it stays
     """
     folder.parent.mkdir(parents=True, exist_ok=True)
     draft, older = (folder.with_name(f".{folder.name}.{end}") for end in (os.getpid(), "older"))
     for rest in (draft, older):
         shutil.rmtree(rest, ignore_errors=True)
-    draft.mkdir()
-    (draft / "config.json").write_text(json.dumps(config, indent=2) + "\n")
-    save_file({name: value.detach().contiguous().cpu() for name, value in weights.items()}, draft / WEIGHTS)
-    torch.save(training, draft / TRAINING)
-    for file in draft.iterdir():
-        with file.open("rb") as handle:
-            os.fsync(handle.fileno())
+    tensors = {name: value.detach().contiguous().cpu() for name, value in weights.items()}
+    try:
+        draft.mkdir()
+        (draft / "config.json").write_text(json.dumps(config, indent=2) + "\n")
+        save_file(tensors, draft / WEIGHTS)
+        torch.save(training, draft / TRAINING)
+        for file in (*draft.iterdir(), draft):
+            _sync(file)
+    except BaseException as reason:
+        free = shutil.disk_usage(folder.parent).free
+        shutil.rmtree(draft, ignore_errors=True)
+        if isinstance(reason, (OSError, SafetensorError, RuntimeError)):  # PyTorch's writers have types of their own
+            said = " ".join(str(reason).split())
+            raise OSError(
+                f"{folder} cannot be written: {said} ({free / 1e6:.0f} MB of the disk were free); "
+                "make room and run the same command again"
+            ) from None
+        raise
     if folder.exists():
         folder.replace(older)
     draft.replace(folder)
+    _sync(folder.parent)
     shutil.rmtree(older, ignore_errors=True)
+
+
+def _sync(path: Path) -> None:
+    """Wait until a file, or the list of files of a folder, is on disk."""
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+def sweep(run: Path) -> None:
+    """Removes what killed processes left of checkpoints, and gives a checkpoint its name back that was about to be replaced."""
+    for draft in run.glob("checkpoints/.step-????????.*"):
+        name, _, end = draft.name[1:].partition(".")
+        if end == "older" and not draft.with_name(name).exists():
+            draft.replace(draft.with_name(name))
+        elif end == "older" or (end.isdigit() and (int(end) == os.getpid() or not alive(int(end)))):
+            shutil.rmtree(draft, ignore_errors=True)
+
+
+def newest(run: Path, *, warn: bool = True) -> dict[str, Any] | None:
+    """The `training` of the newest checkpoint that can be read, with a warning for each newer one; None if there is none at all.
+
+    Raises:
+        ValueError: the run has checkpoints, and all of them are damaged
+    """
+    damaged = []
+    for folder in reversed(checkpoints(run)):
+        try:
+            training = read(folder)
+        except ValueError as reason:
+            damaged.append(str(reason))
+            continue
+        if warn:
+            for said in damaged:
+                warnings.warn(f"{said}; training goes on from {folder.name}", stacklevel=2)
+        return training
+    if damaged:
+        raise ValueError(f"{damaged[0]}; {run} has no other checkpoint to go on from: delete it to start again")
+    return None
+
+
+def last_good(run: Path) -> Path | None:
+    """The newest checkpoint whose weights can be read and are finite."""
+    return next((folder for folder in reversed(checkpoints(run)) if _finite(folder / WEIGHTS)), None)
+
+
+def _finite(file: Path) -> bool:
+    try:
+        with safe_open(file, "pt") as weights:
+            return all(bool(weights.get_tensor(name).isfinite().all()) for name in weights.keys())  # noqa: SIM118
+    except (OSError, SafetensorError):
+        return False
 
 
 def read(folder: Path) -> dict[str, Any]:
@@ -98,14 +170,21 @@ def read(folder: Path) -> dict[str, Any]:
     file = folder / TRAINING
     if not file.is_file():
         raise ValueError(f"{folder} is no checkpoint to train on from: it has no {TRAINING}")
-    found: dict[str, Any] = read_pickle(file)
-    return found
+    training = read_pickle(file)
+    if not isinstance(training, dict) or "step" not in training:
+        raise ValueError(f"{file} is no checkpoint to train on from: it does not say its step")
+    return training
 
 
-def mark_best(folder: Path) -> None:
-    draft = folder.parent / ".best"
-    draft.write_text(folder.name + "\n")
-    draft.replace(folder.parent / "best")
+def mark_best(run: Path, name: str) -> None:
+    """Notes the best checkpoint; "" or one that does not exist removes the note."""
+    note = run / "checkpoints" / "best"
+    if not name or not (note.parent / name).is_dir():
+        note.unlink(missing_ok=True)
+    elif not note.is_file() or note.read_text().strip() != name:
+        draft = note.with_name(".best")
+        draft.write_text(name + "\n")
+        draft.replace(note)
 
 
 def best(run: Path) -> Path | None:
@@ -114,9 +193,13 @@ def best(run: Path) -> Path | None:
     return note.parent / note.read_text().strip() if note.is_file() else None
 
 
-def prune(run: Path, keep: int) -> None:
-    """Keeps the newest `keep` checkpoints and the best one."""
+def prune(run: Path, keep: int, step: int) -> None:
+    """Keeps the newest `keep` checkpoints up to `step` and the best one.
+
+    Later ones are damaged, or the run would have gone on from them; they must not take the place of a sound one.
+    """
     spared = best(run)
-    for folder in checkpoints(run)[:-keep]:
+    written = [folder for folder in checkpoints(run) if folder <= checkpoint_folder(run, step)]
+    for folder in written[:-keep]:
         if folder != spared:
             shutil.rmtree(folder)

@@ -19,7 +19,7 @@ from collections.abc import Callable, Iterator
 from contextlib import nullcontext
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import torch
 from accelerate import Accelerator
@@ -33,6 +33,7 @@ from wfvae.checkpoint import CONFIG, read_config
 from wfvae.discriminator import PatchDiscriminator3D
 from wfvae.losses import LossConfig, Perceptual, adaptive_weight, discriminator_loss, generator_loss
 from wfvae.model import WFVAE, Posterior, Reconstruction
+from wfvae.processes import check_processes
 from wfvae.regularizers import LatentMask, LCRConfig, LMRConfig, local_correlation_loss
 from wfvae.schedule import TrainerConfig, learning_rate
 
@@ -101,6 +102,7 @@ class Trainer:
             )
         torch.manual_seed(_seed(config.seed))  # of the discriminator's weights and the mask token
         self.accelerator = Accelerator(mixed_precision=config.precision, cpu=self.cpu)
+        check_processes(self.accelerator.num_processes)
         if config.freeze_encoder:
             self.model.encoder.requires_grad_(False)
         if config.checkpoint_activations:
@@ -113,10 +115,15 @@ class Trainer:
             else None
         )
         self.step, self.best_score, self.files_failed = 0, -math.inf, 0
+        self.best = ""  # the name of the best checkpoint
         self._prepare()
-        found = state.checkpoints(self.run)
-        if found:
-            self._restore(state.read(found[-1]))
+        main = self.accelerator.is_main_process
+        if main:
+            state.sweep(self.run)
+        self.accelerator.wait_for_everyone()
+        training = state.newest(self.run, warn=main)
+        if training is not None:
+            self._restore(training)
 
     def _optimizer(self, module: nn.Module) -> torch.optim.Optimizer:
         config = self.config
@@ -316,11 +323,13 @@ class Trainer:
 
     def _check(self, value: Tensor, name: str = "loss") -> None:
         if not torch.isfinite(value):
-            found = state.checkpoints(self.run)
-            raise ValueError(
-                f"the {name} is {value.item()} at step {self.step}; the last good checkpoint is "
-                f"{found[-1] if found else 'none'}. Lower trainer.learning_rate, set trainer.clip, or use precision bf16"
-            )
+            self._stop(f"the {name} is {value.item()}")
+
+    def _stop(self, fault: str) -> NoReturn:
+        raise ValueError(
+            f"{fault} at step {self.step}; the last good checkpoint is {state.last_good(self.run) or 'none'}. "
+            "Lower trainer.learning_rate, set trainer.clip, or use precision bf16"
+        )
 
     def _update(self, optimizer: Any, module: nn.Module) -> Tensor:
         """One step of an optimiser, on clipped gradients; returns their norm before clipping."""
@@ -340,12 +349,16 @@ class Trainer:
     def evaluated(self) -> dict[str, Tensor]:
         """The weights that are validated and exported: the EMA's, if there is one.
 
-        Whole ones on the main process; all processes call it together.
+        Whole ones on the main process; all processes call it together.  ValueError if they are not finite.
         """
         weights = self.ema.weights(self.passes) if self.ema else self.passes.state_dict()
         weights = {name.removeprefix("model."): value for name, value in weights.items() if name.startswith("model.")}
-        found: dict[str, Tensor] = sharding.whole(weights, self.accelerator.is_main_process)
-        return found
+        whole: dict[str, Tensor] = sharding.whole(weights, self.accelerator.is_main_process)
+        if self.accelerator.is_main_process:
+            bad = [name for name, value in whole.items() if not value.isfinite().all()]
+            if bad:
+                self._stop(f"the {'EMA' if self.ema else 'weight'} of {bad[0]} is not finite")
+        return whole
 
     @torch.no_grad()
     def _validate(self) -> Values:
@@ -364,10 +377,18 @@ class Trainer:
         return scores
 
     def save(self, best: bool = False) -> None:
-        """Writes a checkpoint of this step, the best so far or not, and removes the oldest; all processes call it together."""
+        """Writes a checkpoint of this step, the best so far or not, and removes the oldest; all processes call it together.
+
+        A checkpoint says which one is the best, so that a resumed run repairs a mark that a kill kept from being written.
+        """
+        folder = state.checkpoint_folder(self.run, self.step)
+        if best:
+            self.best = folder.name
         training = {
             "step": self.step,
             "best_score": self.best_score,
+            "best": self.best,
+            "clips_per_step": self._clips_per_step(),
             "files_failed": self.files_failed,
             "model": self.passes.state_dict(),
             "ema": self.ema.averages if self.ema else {},
@@ -379,16 +400,27 @@ class Trainer:
         training = sharding.whole(training, self.accelerator.is_main_process)
         weights = self.evaluated()
         if self.accelerator.is_main_process:
-            folder = state.checkpoint_folder(self.run, self.step)
             state.write(folder, self.model.config.to_official(), weights, training)
             if best:
-                state.mark_best(folder)
-            state.prune(self.run, self.config.keep)
+                state.mark_best(self.run, self.best)
+            state.prune(self.run, self.config.keep, self.step)
 
     def _restore(self, training: dict[str, Any]) -> None:
-        """Goes on where a checkpoint of this run stood."""
+        """Goes on where a checkpoint of this run stood.  ValueError if its steps were of another number of clips."""
+        config, clips = self.config, self._clips_per_step()
+        before = training.get("clips_per_step", clips)
+        if before != clips:
+            raise ValueError(
+                f"{self.run} was trained with {before} clips per step, and this would be {clips} "
+                f"({self.accelerator.num_processes} processes x trainer.batch={config.batch} x "
+                f"trainer.accumulate={config.accumulate}); start as many processes as before, or use another folder"
+            )
         self.step, self.best_score = training["step"], training["best_score"]
         self.files_failed = training["files_failed"]
+        marked = state.best(self.run)  # all that older versions keep of it
+        self.best = training.get("best", marked.name if marked else "")
+        if self.accelerator.is_main_process:
+            state.mark_best(self.run, self.best)
         self.passes.load_state_dict(sharding.parts(training["model"], self.passes))
         if self.ema is not None:
             for name, value in self.ema.averages.items():
