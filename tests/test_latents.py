@@ -55,6 +55,20 @@ def test_what_is_encoded_stays_encoded_and_what_is_lost_is_encoded_again(
     assert not list(tmp_path.glob("*.part"))
 
 
+@pytest.mark.parametrize("size", [0, 100, -1])
+def test_a_damaged_shard_is_named_and_encoded_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, size: int) -> None:
+    monkeypatch.setattr(_latents, "SHARD", 3)
+    found = cut(build("synthetic", num_frames=46))
+    vae = Counting()
+    before = _latents.encode(vae, found, tmp_path, device=CPU).take([3, 7]).mean
+    shard, vae.count = tmp_path / "00001.safetensors", 0
+    shard.write_bytes(shard.read_bytes()[:size])
+    with pytest.warns(UserWarning, match=r"00001\.safetensors is damaged \(.*its windows are encoded again"):
+        cache = _latents.encode(vae, found, tmp_path, device=CPU)
+    assert vae.count == 3
+    assert torch.equal(cache.take([3, 7]).mean, before)
+
+
 def test_a_window_that_cannot_be_read_is_left_out_with_its_reason(sky: Path, tmp_path: Path) -> None:
     cache = _latents.encode(adapters.load("pool/4x8x8"), cut(build("skytimelapse", sky)), tmp_path / "c", device=CPU)
     assert len(cache) == 1

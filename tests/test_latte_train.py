@@ -113,6 +113,29 @@ def test_a_resumed_run_is_the_uninterrupted_one_to_the_last_bit(
     close(weights(load(tmp_path / "0000006.pt", SMALL)), weights(last.ema), 0.0)
 
 
+@pytest.mark.parametrize("size", [0, 5000])
+def test_a_damaged_newest_checkpoint_is_named_and_the_one_before_it_goes_on_to_the_same_bits(
+    size: int, accelerator: Accelerator, tmp_path: Path
+) -> None:
+    *_, last = train(random_latte(SMALL), clips(), FAST, accelerator, tmp_path)
+    newest = tmp_path / "0000006.pt"
+    newest.write_bytes(newest.read_bytes()[:size])
+    with pytest.warns(UserWarning, match=r"0000006\.pt cannot be read.*older checkpoint"):
+        reports = list(train(random_latte(SMALL), clips(), replace(FAST, checkpoint_every=1), accelerator, tmp_path))
+    assert [report.step for report in reports] == [4, 5, 6]
+    assert weights(load(newest, SMALL)).equal(weights(last.ema))
+    assert [path.stem for path in checkpoints(tmp_path)] == ["0000005", "0000006"]
+
+
+def test_a_checkpoint_that_would_run_code_is_refused_in_one_line_of_ours(
+    accelerator: Accelerator, tmp_path: Path
+) -> None:
+    torch.save({"model": Path("x")}, tmp_path / "0000003.pt")
+    with pytest.warns(UserWarning, match="holds Python objects other than tensors, which are never run") as caught:
+        list(train(random_latte(SMALL), clips(), replace(FAST, steps=1), accelerator, tmp_path))
+    assert "weights_only" not in str(caught[0].message)
+
+
 def test_pieces_of_a_batch_add_up_to_the_batch(accelerator: Accelerator) -> None:
     whole, pieces = random_latte(SMALL), random_latte(SMALL)
     *_, a = train(whole, clips(), FAST, accelerator)

@@ -80,6 +80,16 @@ def test_a_trained_model_is_read_once(tmp_path: Path, monkeypatch: pytest.Monkey
     assert len(read) == 1
 
 
+def test_a_finished_model_whose_file_is_damaged_is_trained_again(tmp_path: Path) -> None:
+    made = subject(PLAN, tmp_path)
+    trained = made.trained(lambda ema, file: None)
+    *_, file = sorted(made.folder.glob("*.pt"))
+    file.write_bytes(file.read_bytes()[:5000])
+    with pytest.warns(UserWarning, match=rf"{file.name} cannot be read"):
+        again = subject(PLAN, tmp_path).trained(lambda ema, file: None)
+    assert all(torch.equal(a, b) for a, b in zip(trained.parameters(), again.parameters(), strict=True))
+
+
 def test_processes_of_two_machines_with_one_id_write_a_shard_to_two_files(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

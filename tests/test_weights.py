@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
+import json
+import os
 import threading
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, HTTPServer
@@ -165,6 +167,32 @@ def test_a_digest_is_remembered_until_the_file_changes(
         assert weights.digest(file) == "read again"
     (home / ".cache/vaebench/sha256.json").write_text("{half a fi")
     assert weights.digest(file) == hashlib.sha256(CONTENT + b"!").hexdigest()
+
+
+def test_a_file_of_the_same_size_and_time_does_not_pass_for_the_verified_one(
+    home: Path, shelf: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    enter(monkeypatch, "https://nowhere.invalid/net.pth")
+    shelf.mkdir()
+    file = shelf / "net.pth"
+    file.write_bytes(CONTENT)
+    assert weights.digest(file) == SHA  # it is remembered from now on
+    time = file.stat().st_mtime_ns
+    file.write_bytes(CONTENT[:-1] + b"!")
+    os.utime(file, ns=(time, time))
+    with pytest.raises(ValueError, match="is not the net it should be"):
+        weights.verified("net")
+
+
+@pytest.mark.parametrize("content", ["[]", "3", "null", '"text"', "{KEY: 3}"])
+def test_remembered_checksums_of_another_type_are_forgotten(home: Path, tmp_path: Path, content: str) -> None:
+    file, memory = tmp_path / "big", home / ".cache/vaebench/sha256.json"
+    file.write_bytes(CONTENT)
+    assert weights.digest(file) == SHA
+    (key,) = json.loads(memory.read_text())
+    memory.write_text(content.replace("KEY", json.dumps(key)))
+    assert weights.digest(file) == SHA
+    assert json.loads(memory.read_text()) == {key: SHA}
 
 
 class Full:

@@ -7,9 +7,7 @@ it, so a kill at any moment leaves either a whole case or none, and processes th
 from __future__ import annotations
 
 import json
-import os
 import re
-import tempfile
 import zipfile
 import zlib
 from collections.abc import Mapping
@@ -19,12 +17,17 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from vaebench.durable import draft, sweep
+
 Statistics = Mapping[str, NDArray]
 
 
 @dataclass(frozen=True)
 class Store:
     folder: Path
+
+    def __post_init__(self) -> None:
+        sweep(self.folder)
 
     def _file(self, case: str) -> Path:
         # readable where it can be, unique where it must be: two ids may differ only in characters a file name lacks
@@ -49,16 +52,8 @@ class Store:
     def put(self, case: str, statistics: Statistics) -> None:
         """Keep `statistics` of `case`, all or nothing; OSError if the disk is full or the folder cannot be written."""
         self.folder.mkdir(parents=True, exist_ok=True)
-        with tempfile.NamedTemporaryFile(dir=self.folder, suffix=".part", delete=False) as part:
-            try:
-                np.savez(part, allow_pickle=False, **statistics)
-                part.flush()
-                os.fsync(part.fileno())
-            except BaseException:
-                Path(part.name).unlink(missing_ok=True)
-                raise
-        os.chmod(part.name, 0o644)  # a temporary file is private; another user's shard must read it
-        Path(part.name).replace(self._file(case))
+        with draft(self._file(case)) as part, part.open("wb") as stream:
+            np.savez(stream, allow_pickle=False, **statistics)
         self._mark(case).unlink(missing_ok=True)
 
     def _mark(self, case: str) -> Path:

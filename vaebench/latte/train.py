@@ -9,8 +9,7 @@ from __future__ import annotations
 
 import copy
 import hashlib
-import os
-import pickle
+import warnings
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import nullcontext
@@ -22,8 +21,10 @@ from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 import torch
 from torch import Tensor, nn
 
+from vaebench.durable import draft, sweep
 from vaebench.latte.diffusion import Schedule, linear, noised, split, training_loss
 from vaebench.latte.model import Latte
+from vaebench.pickled import load_tensors
 
 if TYPE_CHECKING:  # it is handed in; what trains nothing needs no accelerate
     from accelerate import Accelerator
@@ -172,6 +173,7 @@ def train(
     state = begin(model, config, accelerator)
     if folder is not None:
         folder.mkdir(parents=True, exist_ok=True)
+        sweep(folder)
         _resume(state, folder, config, accelerator)
     own = slice(rank * config.batch // world, (rank + 1) * config.batch // world)
     with ThreadPoolExecutor(1) as reader:
@@ -233,9 +235,9 @@ def _save(state: State, folder: Path, config: TrainConfig, accelerator: Accelera
             "train_config": asdict(config),
         }
         path = folder / f"{state.step:07d}.pt"
-        torch.save(content, path.with_suffix(".writing"))
-        os.replace(path.with_suffix(".writing"), path)
-        for old in checkpoints(folder)[:-2]:
+        with draft(path) as part:
+            torch.save(content, part)
+        for old in [file for file in checkpoints(folder) if file <= path][:-2]:  # later ones are damaged
             old.unlink()
     accelerator.wait_for_everyone()
 
@@ -245,16 +247,30 @@ def checkpoints(folder: Path) -> list[Path]:
     return sorted(folder.glob("[0-9]*.pt"))
 
 
+def newest(folder: Path, *, warn: bool = True) -> Path | None:
+    """The newest checkpoint that can be read, with a warning for each newer one; its tensors are not read yet."""
+    for path in reversed(checkpoints(folder)):
+        try:
+            load_tensors(path, mmap=True)
+        except ValueError as reason:  # noqa: PERF203 (a damaged file is rare)
+            if warn:
+                warnings.warn(f"{reason}; an older checkpoint is used, or training starts again", stacklevel=2)
+        else:
+            return path
+    return None
+
+
 def _resume(state: State, folder: Path, config: TrainConfig, accelerator: Accelerator) -> None:
-    found = checkpoints(folder)
-    if not found:
+    path = newest(folder, warn=accelerator.is_main_process)
+    if path is None:
         return
+    content: dict[str, Any] = load_tensors(path)
     try:
-        content: dict[str, Any] = torch.load(found[-1], map_location=accelerator.device, weights_only=True)
         accelerator.unwrap_model(state.model).load_state_dict(content["model"])
         state.ema.load_state_dict(content["ema"])
-    except (KeyError, RuntimeError, pickle.UnpicklingError) as error:
-        raise ValueError(f"{found[-1]} is no checkpoint of this model: {error}; train into another folder") from error
+    except (KeyError, TypeError, RuntimeError) as error:
+        said = " ".join(str(error).split())
+        raise ValueError(f"{path} is no checkpoint of this model: {said}; train into another folder") from error
     free = ("steps", "checkpoint_every", "micro_batch")  # they change no number but in the last digit
     wanted = asdict(config)
     other = [
@@ -263,7 +279,7 @@ def _resume(state: State, folder: Path, config: TrainConfig, accelerator: Accele
         if key not in free and wanted[key] != value
     ]
     if other:
-        raise ValueError(f"{found[-1]} was trained differently ({'; '.join(other)}); train into another folder")
+        raise ValueError(f"{path} was trained differently ({'; '.join(other)}); train into another folder")
     state.optimizer.load_state_dict(content["optimizer"])
     state.step = content["step"]
 

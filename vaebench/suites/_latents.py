@@ -8,18 +8,19 @@ shards among them.  A window that cannot be read is left out with its reason; th
 from __future__ import annotations
 
 import json
-import uuid
+import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
-from safetensors import safe_open
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 from tqdm import tqdm
 
+from vaebench.durable import draft, sweep
 from vaebench.latte.train import Batch
 from vaebench.vae import VAESpec, VideoVAE, check_latent
 from vaebench.video import to_model
@@ -127,18 +128,34 @@ def encode(
     latents do not fit fp16.
     """
     folder.mkdir(parents=True, exist_ok=True)
+    sweep(folder)
     shards = range(-(-len(windows) // SHARD))
     offset = rank * len(shards) // world
     mine = [*shards[offset:], *shards[:offset]]
-    todo = [shard for shard in mine if not _shard(folder, shard).is_file()]
+    todo = [shard for shard in mine if not _readable(_shard(folder, shard))]
     for shard in tqdm(todo, desc=f"encode {vae.spec.name}", unit="shard", leave=False, disable=None if todo else True):
-        if not _shard(folder, shard).is_file():  # another process may have been here
+        if not _readable(_shard(folder, shard), warn=True):  # another process may have been here
             _encode_shard(vae, windows[shard * SHARD : (shard + 1) * SHARD], _shard(folder, shard), device)
     return _open(folder, shards, windows, classes)
 
 
 def _shard(folder: Path, shard: int) -> Path:
     return folder / f"{shard:05d}.safetensors"
+
+
+def _readable(file: Path, *, warn: bool = False) -> bool:
+    """Whether the shard is there and not damaged."""
+    try:
+        with safe_open(file, "pt") as shard:
+            json.loads(shard.metadata()["failed"])
+            shard.get_tensor("numbers")
+    except FileNotFoundError:
+        return False
+    except (SafetensorError, ValueError, KeyError, TypeError) as reason:
+        if warn:
+            warnings.warn(f"{file} is damaged ({reason}); its windows are encoded again", stacklevel=3)
+        return False
+    return True
 
 
 @torch.inference_mode()
@@ -162,12 +179,8 @@ def _encode_shard(vae: VideoVAE, windows: Sequence[Window], file: Path, device: 
         numbers.append(number)
     tensors = {name: torch.stack(values) for name, values in kept.items() if values}
     tensors["numbers"] = torch.tensor(numbers, dtype=torch.int64)
-    part = file.with_suffix(f".{uuid.uuid4().hex}.part")  # machines that share the folder may share process ids
-    try:
+    with draft(file) as part:
         save_file(tensors, part, metadata={"failed": json.dumps(failed)})
-        part.replace(file)
-    finally:
-        part.unlink(missing_ok=True)  # of a full disk
 
 
 def _open(folder: Path, shards: range, windows: Sequence[Window], classes: Sequence[str]) -> Cache:

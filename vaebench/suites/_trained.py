@@ -21,10 +21,11 @@ from tqdm import tqdm
 from vaebench import results
 from vaebench.data._windows import Window, windows
 from vaebench.latte.model import Latte, LatteConfig, load
-from vaebench.latte.train import TrainConfig, checkpoints, train
+from vaebench.latte.train import TrainConfig, newest, train
 from vaebench.machine import rank_and_world
 from vaebench.suites import _latents
 from vaebench.suites._latents import Cache
+from wfvae.processes import check_processes
 
 if TYPE_CHECKING:
     from vaebench.data import VideoSource
@@ -159,8 +160,8 @@ class Subject:
         return self.runs / f"latte-{results.fingerprint(facts)}"
 
     def _finished(self) -> Path | None:
-        last = checkpoints(self.folder)[-1:]
-        return last[0] if last and int(last[0].stem) == self.plan.train.steps else None
+        last = newest(self.folder)
+        return last if last and int(last.stem) == self.plan.train.steps else None
 
     def trained(self, look: Callable[[Latte, Path], None]) -> Latte:
         """The EMA after the last step; trains first where that is not done, all processes of the run together.
@@ -187,16 +188,13 @@ class Subject:
         if self.device.type == "cuda":
             torch.cuda.set_device(self.device)  # alone, accelerate takes the current one
         accelerator = Accelerator(cpu=cpu, mixed_precision="no" if cpu else "bf16")
-        if accelerator.num_processes != rank_and_world()[1]:
-            raise ValueError(
-                f"{rank_and_world()[1]} processes were started and accelerate sees {accelerator.num_processes}; "
-                "start them with torchrun"
-            )
+        check_processes(accelerator.num_processes)
         config, folder = self.plan.train, self.folder
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(config.seed)
             model = Latte(self.latte)
-        done = int(checkpoints(folder)[-1].stem) if checkpoints(folder) else 0
+        last = newest(folder, warn=False)
+        done = int(last.stem) if last else 0
         main = accelerator.is_main_process
         bar = tqdm(
             total=config.steps,
