@@ -190,5 +190,11 @@ def _is_untrained(name: str) -> bool:
 
 
 def _split_path(name: str) -> tuple[str, str]:
+    """`family/variant` -> family and ""; `family:path` -> family and the path of the checkpoint itself."""
     family, colon, path = name.partition(":")
-    return (family, path) if colon else (name.partition("/")[0], "")
+    if not colon:
+        return name.partition("/")[0], ""
+    if path:
+        resolve = getattr(plugins.find("adapters", family), "checkpoint_of", str)  # of a training run, which checkpoint
+        path = resolve(path)
+    return family, path

@@ -8,6 +8,7 @@ grow with the length, and gives what "whole" gives to rounding.
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -166,7 +167,7 @@ def load(
     import wfvae
 
     check_mode(spec, mode)
-    config = _config(spec)
+    config = config_of(spec)
     if weights == places.RANDOM:
         model, _ = untrained(lambda: wfvae.WFVAE(config), spec)
     else:
@@ -197,6 +198,31 @@ def tiny(
     config = wfvae.WFVAEConfig(**{**TINY, "temporal_compression": r})
     model, spec = untrained(lambda: wfvae.WFVAE(config), base)
     return StreamedWFVAE(spec, model, device, dtype, PIECE if mode == "streamed" else 0)
+
+
+def checkpoint_of(path: str) -> str:
+    """RUN, RUN/checkpoints or RUN/checkpoints/best of `vaebench train` -> its best checkpoint, else its newest.
+
+    Any other path is returned unchanged.  FileNotFoundError for a run that has no checkpoint yet.
+    """
+    given = Path(path).expanduser()
+    place = Path(os.path.abspath(given))
+    if (place.parent.name, place.name) == ("checkpoints", "best"):
+        run = place.parent.parent
+    else:
+        run = place.parent if place.name == "checkpoints" else place
+    if not (run / "checkpoints").is_dir() or (place / "config.json").is_file():
+        return path
+
+    from wfvae import state
+
+    best = state.best(run)
+    checkpoints = [best] if best and best.is_dir() else state.checkpoints(run)[-1:]
+    if not checkpoints:
+        raise FileNotFoundError(
+            f"{path} has no checkpoint yet; `vaebench train` writes one every trainer.save_every steps"
+        )
+    return str(checkpoints[0]) if given.is_absolute() else os.path.relpath(checkpoints[0])
 
 
 def spec_of(path: str) -> VAESpec:
@@ -244,7 +270,8 @@ def _count(model: WFVAE) -> int:
     return sum(parameter.numel() for parameter in model.parameters())
 
 
-def _config(spec: VAESpec) -> WFVAEConfig:
+def config_of(spec: VAESpec) -> WFVAEConfig:
+    """The network of one of `VARIANTS`, also where no config.json lies beside its weights."""
     from wfvae import WFVAEConfig
 
     if spec.source.startswith(places.PACKAGE):

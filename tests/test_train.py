@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import csv
 import json
+import shlex
+import shutil
 import subprocess
 import sys
 from dataclasses import asdict
@@ -12,23 +14,27 @@ from types import SimpleNamespace
 
 import pytest
 import torch
+from PIL import Image
 
 import adapters
 from vaebench import cli, plugins
 from vaebench import train as training
 from vaebench.config import RunConfig
 from vaebench.plots import _training
-from vaebench.train import RECIPES, parse, read_recipe, recipes, strip, train
+from vaebench.train import RECIPES, parse, read_recipe, recipes, train
+from vaebench.training_log import RunLog, strip
 from vaebench.video import to_model, to_score
 from wfvae import WFVAE, WFVAEConfig, load, state
 from wfvae.start import close_flow
 
+WEIGHTS = RECIPES.parent / "weights"
 SHORT = [
     "trainer.steps=4",
     "trainer.save_every=2",
     "trainer.validate_every=4",
     "trainer.discriminator_start=2",
     "data.size=16",
+    "validation.num_frames=5",
     "validation.size=16",
     "validation.clips=1",
 ]
@@ -176,7 +182,7 @@ def test_weights_and_biases_keeps_runs_apart_that_are_called_the_same(
 
 def test_a_file_that_fails_is_named_once_however_often_and_differently_it_fails(tmp_path: Path) -> None:
     for step in (0, 1):
-        log = training.RunLog(tmp_path, parse("smoke", []))
+        log = RunLog(tmp_path, 4, {})
         log.begin(step)
         log.failed(("a.mp4: damaged at frame 3", "s.tar:1.mp4: is empty", "a.mp4: damaged at frame 9"))
         log.failed(("a.mp4: damaged at frame 5",))
@@ -186,7 +192,7 @@ def test_a_file_that_fails_is_named_once_however_often_and_differently_it_fails(
 
 def test_a_log_that_was_opened_and_never_written_is_no_obstacle(tmp_path: Path) -> None:
     (tmp_path / "log.csv").touch()
-    log = training.RunLog(tmp_path, parse("smoke", []))
+    log = RunLog(tmp_path, 4, {})
     log.begin(0)
     log.step(1, {"total": 2.0})
     log.close()
@@ -250,6 +256,15 @@ def test_a_run_that_failed_before_its_first_checkpoint_leaves_the_folder_free(tm
     assert train("smoke", words) == 0
 
 
+def test_a_folder_given_to_a_synthetic_recipe_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    word = "data.root=/nope"
+    assert cli.main(["train", "smoke", word, f"run={tmp_path / 'run'}"]) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert word in line
+    assert "set data.synthetic=0" in line
+    assert not (tmp_path / "run").exists()
+
+
 def test_missing_lpips_weights_name_both_ways_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("VAEBENCH_WEIGHTS", str(tmp_path))
     monkeypatch.setenv("HOME", str(tmp_path))
@@ -285,6 +300,113 @@ def test_a_flow_that_was_open_in_the_stage_before_is_closed_in_the_next(tmp_path
     assert not after.encoder.connect_l2.weight.any()
     assert not after.decoder.connect_l2[-1].weight.any()
     assert after.encoder.connect_l1.weight.any()
+
+
+TINY = [f"model.{name}={value}" for name, value in (
+    ("base_channels", 16), ("encoder_flow_channels", 16), ("decoder_flow_channels", 16),
+)]  # fmt: skip
+
+
+def test_a_training_starts_from_the_built_in_model_by_name(tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    words = [*SHORT, "trainer.steps=1", "trainer.learning_rate=1e-12", "loss.adversarial=0", "start_from=wfvae/tiny"]
+    assert train("smoke", [*words, *TINY, f"run={run}"]) == 0
+    described = json.loads((WEIGHTS / "tiny.json").read_text())
+    built_in = load(WEIGHTS / "tiny.safetensors", WFVAEConfig.from_official(described)).state_dict()
+    for name, value in load(state.checkpoints(run)[-1]).state_dict().items():
+        torch.testing.assert_close(value, built_in[name], atol=1e-6, rtol=0)
+
+
+def test_a_model_that_differs_from_the_weights_it_should_start_from_is_refused_in_one_line(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert cli.main(["train", "smoke", *SHORT, "start_from=wfvae/tiny", f"run={tmp_path / 'run'}"]) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert f"set {' '.join(TINY[:2])}, or start from weights with model.base_channels=8" in line
+
+
+@pytest.mark.parametrize(
+    ("given", "answer"), [("wfvae/tinny", "did you mean 'tiny'"), ("/nowhere", "/nowhere does not exist; give")]
+)
+def test_weights_to_start_from_that_do_not_exist_are_refused(
+    given: str, answer: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert cli.main(["train", "smoke", *SHORT, f"start_from={given}", f"run={tmp_path / 'run'}"]) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert answer in line
+
+
+def test_a_run_goes_on_without_the_weights_that_it_started_from(tmp_path: Path) -> None:
+    words = [*SHORT, "trainer.steps=2", "validation.data=", "loss.adversarial=0"]
+    train("smoke", [*words, f"run={tmp_path / 'first'}"])
+    words += [f"run={tmp_path / 'second'}", f"start_from={tmp_path / 'first'}"]
+    train("smoke", words)
+    whole = _curve(tmp_path / "second")
+    (tmp_path / "first").rename(tmp_path / "lost")
+    assert train("smoke", words) == 0
+    assert _curve(tmp_path / "second") == whole
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run whose best checkpoint is not its newest."""
+    run = tmp_path_factory.mktemp("runs") / "a,b"
+    assert train("smoke", [*SHORT, f"run={run}", "trainer.validate_every=2", "loss.adversarial=0"]) == 0
+    state.mark_best(state.checkpoint_folder(run, 2))
+    return run
+
+
+@pytest.mark.parametrize("place", ["", "checkpoints", "checkpoints/best"])
+def test_a_run_is_named_by_its_best_checkpoint(finished: Path, place: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    best = f"wfvae:{state.checkpoint_folder(finished, 2)}"
+    assert adapters.label(f"wfvae:{finished / place}") == adapters.label(best)
+    assert adapters.find(f"wfvae:{finished / place}") == adapters.find(best)
+    assert adapters.weights_digest(f"wfvae:{finished / place}") == adapters.weights_digest(best)
+    monkeypatch.chdir(finished.parent)
+    assert adapters.label(f"wfvae:{Path(finished.name, place)}") == adapters.label(best)
+    assert "step-00000002" in adapters.label(best)
+
+
+def test_a_run_whose_best_checkpoint_is_unknown_or_lost_is_named_by_its_newest(finished: Path, tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    for step in (2, 4):
+        shutil.copytree(state.checkpoint_folder(finished, step), state.checkpoint_folder(run, step))
+    newest = adapters.label(f"wfvae:{state.checkpoint_folder(run, 4)}")
+    assert adapters.label(f"wfvae:{run}") == newest
+    (run / "checkpoints" / "best").write_text("step-00000001\n")
+    assert adapters.label(f"wfvae:{run}") == newest
+
+
+def test_a_run_without_a_checkpoint_says_so(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "checkpoints").mkdir()
+    assert cli.main(["check", f"wfvae:{tmp_path}"]) == 2
+    assert "has no checkpoint yet" in capsys.readouterr().err
+
+
+def test_a_training_ends_with_its_checkpoint_and_the_command_that_evaluates_it(
+    finished: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    again = [*SHORT, f"run={finished}", "trainer.validate_every=2", "loss.adversarial=0"]
+    assert train("smoke", again) == 0  # finished: it prints the same lines
+    samples, checkpoint, evaluate = capsys.readouterr().out.splitlines()
+    assert samples.partition(": ")[2].strip() == str(finished / "samples" / "step-00000004.png")
+    assert checkpoint.partition(": ")[2].strip() == str(state.best(finished))
+    program, *words = shlex.split(evaluate.partition(": ")[2])
+    assert program == "vaebench"
+    monkeypatch.chdir(tmp_path)
+    assert cli.main([*words, "num_frames=5", "size=32", "clips=1", "metrics=psnr", "device=cpu"]) == 0
+    assert adapters.label(f"wfvae:{finished}") in capsys.readouterr().out
+
+
+def test_tensorboard_shows_the_samples_of_each_validation(finished: Path) -> None:
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    events = EventAccumulator(str(finished / "tensorboard"))
+    events.Reload()
+    shown = events.Images("validation/samples")
+    assert [event.step for event in shown] == [2, 4]
+    with Image.open(finished / "samples" / "step-00000004.png") as kept:
+        assert (shown[-1].width, shown[-1].height) == kept.size
 
 
 def test_a_later_stage_without_the_checkpoint_of_the_one_before_is_refused(tmp_path: Path) -> None:

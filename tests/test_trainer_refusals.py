@@ -19,6 +19,7 @@ from torch import nn
 from tests.test_trainer import LOSS, QUICK, SMALL, Doubled, Ramps, curve, trainer
 from wfvae import WFVAE, load, state
 from wfvae.batches import Sample
+from wfvae.checkpoint import save
 from wfvae.regularizers import LCRConfig, LMRConfig
 from wfvae.trainer import Hooks, Trainer, start_from
 
@@ -77,7 +78,7 @@ def stage(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_a_stage_without_a_discriminator_has_none_to_go_on_with(stage: Path, tmp_path: Path) -> None:
     later = trainer(tmp_path)
-    with pytest.raises(ValueError, match=r"step-00000001 holds no discriminator: say refresh_discriminator=true"):
+    with pytest.raises(ValueError, match=r"step-00000001 holds no discriminator: set refresh_discriminator=true"):
         start_from(later, stage, refresh_discriminator=False)
     start_from(later, stage, refresh_discriminator=True)
     name = "model.decoder.conv_out.weight"
@@ -104,6 +105,38 @@ def test_a_stage_without_masking_leaves_the_mask_token_behind(stage: Path, tmp_p
     later = trainer(tmp_path, ONE, ALONE)
     start_from(later, stage, refresh_discriminator=False)
     assert torch.equal(later.model.last_layer, state.read(stage)["model"]["model.decoder.conv_out.weight"])
+
+
+def test_a_checkpoint_without_ema_starts_the_ema_from_its_weights(tmp_path: Path) -> None:
+    trainer(tmp_path / "1", replace(ONE, ema=0.0), ALONE).train()
+    later = trainer(tmp_path / "2", replace(ONE, ema=0.9, seed=7), ALONE)
+    start_from(later, state.checkpoint_folder(tmp_path / "1", 1), refresh_discriminator=False)
+    for name, average in later.ema.averages.items():
+        assert torch.equal(average, later.passes.state_dict()[name]), name
+
+
+def test_weights_alone_start_both_the_weights_and_their_ema(tmp_path: Path) -> None:
+    torch.manual_seed(3)
+    released = WFVAE(SMALL)
+    save(released, tmp_path / "released")
+    trained = {"state_dict": {"gen_model": released.state_dict()}}
+    (tmp_path / "trainer").mkdir()
+    torch.save(trained, tmp_path / "trainer" / "checkpoint-7.ckpt")
+    (tmp_path / "trainer" / "config.json").write_text((tmp_path / "released" / "config.json").read_text())
+    places = ("released", "released/diffusion_pytorch_model.safetensors", "trainer", "trainer/checkpoint-7.ckpt")
+    for i, place in enumerate(places):
+        later = trainer(tmp_path / str(i), ONE, ALONE)
+        start_from(later, tmp_path / place, refresh_discriminator=False)
+        for name, value in released.state_dict().items():
+            assert torch.equal(later.model.state_dict()[name], value), (place, name)
+        for name, average in later.ema.averages.items():
+            assert torch.equal(average, released.state_dict()[name.removeprefix("model.")]), (place, name)
+
+
+def test_weights_alone_of_another_model_name_the_fields_to_set(tmp_path: Path) -> None:
+    save(WFVAE(replace(SMALL, latent_channels=8, encoder_res_blocks=2)), tmp_path / "released")
+    with pytest.raises(ValueError, match=r"set model\.latent_channels=8 model\.encoder_res_blocks=2, or start from"):
+        start_from(trainer(tmp_path / "run", ONE, ALONE), tmp_path / "released", refresh_discriminator=False)
 
 
 class Damaged(Ramps):

@@ -14,25 +14,27 @@ A recipe is a YAML file of `TrainConfig`; with `base: NAME` it only says what it
 
 from __future__ import annotations
 
-import csv
 import json
 import math
 import os
-import uuid
+import shlex
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal
 
 import torch
 import yaml
 from torch import Tensor
 
+import adapters
+from adapters import wfvae
 from vaebench import config as settings
 from vaebench import plugins, weights
 from vaebench.data._training import TrainingClips, TrainingData
 from vaebench.metrics import Metric, _lpips
 from vaebench.plugins import did_you_mean
+from vaebench.training_log import RunLog, strip
 from vaebench.video import to_model, to_score
 from wfvae import WFVAE, WFVAEConfig, state
 from wfvae import trainer as wf
@@ -125,7 +127,7 @@ def train(recipe: str, overrides: list[str]) -> int:
 def run(config: TrainConfig) -> int:
     if config.refresh_discriminator and not config.start_from:
         raise ValueError(
-            "this recipe goes on from the checkpoint of an earlier stage: say start_from=CHECKPOINT, "
+            "this recipe continues the checkpoint of an earlier stage: set start_from=CHECKPOINT, "
             "or refresh_discriminator=false to train its settings from random weights"
         )
     with locked(Path(config.run)):
@@ -141,9 +143,10 @@ def _run(config: TrainConfig) -> int:
     index = Path(config.data.index or folder / "files.csv")
     group = config.trainer.batch * int(os.environ.get("WORLD_SIZE", "1"))  # of all processes
     clips = TrainingClips(config.data, index, config.trainer.seed, group)
-    log = RunLog(folder, config)
-    if config.initial == "wavelets":
-        plain = replace(config.data, augment="none", zoom=1.0, synthetic=0.0, cache="none")
+    log = RunLog(folder, config.trainer.steps, asdict(config), config.wandb)
+    if config.initial == "wavelets" and not config.start_from:
+        only_synthetic = float(config.data.synthetic == 1)  # otherwise the components are those of the videos alone
+        plain = replace(config.data, augment="none", zoom=1.0, synthetic=only_synthetic, cache="none")
         start = TrainingClips(plain, index, config.trainer.seed + 1)
         carry_wavelets(model, [start[i].video[None] for i in range(64)])
     close_flow(model, config.without_flow)
@@ -160,8 +163,9 @@ def _run(config: TrainConfig) -> int:
         hooks,
         config.device == "cpu",
     )
-    if config.start_from:
-        wf.start_from(trainer, Path(config.start_from), config.refresh_discriminator)
+    if config.start_from and not trainer.step:
+        source, described = _source(config.start_from)
+        wf.start_from(trainer, source, config.refresh_discriminator, described)
         close_flow(model, config.without_flow)  # it may have been open in that checkpoint
     if trainer.accelerator.is_main_process:
         log.begin(trainer.step)
@@ -170,7 +174,42 @@ def _run(config: TrainConfig) -> int:
         trainer.train()
     finally:
         log.close()
+    if trainer.accelerator.is_main_process:
+        print(_outcome(folder))
     return 0
+
+
+def _outcome(folder: Path) -> str:
+    """The checkpoint of a finished run that scored best, else its last one, and the command that evaluates it."""
+    name = f"wfvae:{folder}"
+    if set(name) & set(",'[]") or name != name.strip():
+        name = f'"{name}"'  # in quotes, because vaes is a list
+    samples = sorted(folder.glob("samples/step-*.png"))
+    lines = [
+        *([f"samples:    {samples[-1]}"] if samples else []),
+        f"checkpoint: {wfvae.checkpoint_of(str(folder))}",
+        f"evaluate:   vaebench run {shlex.quote(f'vaes={name}')}",
+    ]
+    return "\n".join(lines)
+
+
+def _source(name: str) -> tuple[Path, WFVAEConfig | None]:
+    """Where the weights of `start_from` are, and their configuration if it is not in a config.json beside them.
+
+    Raises:
+        ValueError: unknown built-in model
+        FileNotFoundError: the path does not exist, or the weights of a built-in model are not on this machine
+    """
+    place = Path(wfvae.checkpoint_of(name)).expanduser()
+    if place.exists():
+        return place, None
+    if name.startswith("wfvae/"):
+        spec = adapters.find(name)
+        return weights.find(spec.source), wfvae.config_of(spec)
+    raise FileNotFoundError(
+        f"start_from={name} does not exist; give the folder of a run or checkpoint, a folder with config.json and weights, "
+        f"a .safetensors or .ckpt file, or a built-in model ({', '.join(f'wfvae/{variant}' for variant in wfvae.VARIANTS)})"
+    )
 
 
 def _claim(folder: Path, config: TrainConfig) -> None:
@@ -228,138 +267,6 @@ def _perceptual(config: TrainConfig) -> Callable[[Tensor, Tensor], Tensor] | Non
     return distance
 
 
-class Writer(NamedTuple):
-    write: Callable[[int, dict[str, float]], None]
-    close: Callable[[], None]
-
-
-class RunLog:
-    """The files of a run, and the progress bar; on the main process only, from `begin` on."""
-
-    def __init__(self, folder: Path, config: TrainConfig) -> None:
-        self.folder, self.config = folder, config
-        self.bar: Any = None
-        self.named: set[str] = set()
-        self.writers: list[Writer] = []
-
-    def begin(self, step: int) -> None:
-        """Forgets what a killed run logged after its last checkpoint."""
-        from tqdm import tqdm
-
-        self.bar = tqdm(total=self.config.trainer.steps, initial=step, desc=self.folder.name, smoothing=0.05)
-        for name in ("log.csv", "scores.csv"):
-            file = self.folder / name
-            if file.is_file() and (lines := file.read_text().splitlines()):
-                kept = [row for row in lines[1:] if row and int(row.split(",")[0]) <= step]
-                file.write_text("\n".join([lines[0], *kept]) + "\n")
-        failed = self.folder / "failed.txt"
-        if step == 0:
-            failed.unlink(missing_ok=True)
-        elif failed.is_file():
-            self.named = {_file_of(line) for line in failed.read_text(encoding="utf-8").splitlines()}
-        self.writers = [*_tensorboard(self.folder, step), *_wandb(self.config)]
-
-    def step(self, step: int, values: dict[str, float]) -> None:
-        self.bar.update(step - self.bar.n)
-        shown: dict[str, object] = {
-            name: f"{values[name]:.4g}" for name in ("total", "pixel", "clips_per_s") if name in values
-        }
-        self.bar.set_postfix(shown, refresh=False)
-        _append(self.folder / "log.csv", {"step": step, **values})
-        for writer in self.writers:
-            writer.write(step, values)
-
-    def scores(self, step: int, scores: dict[str, float]) -> None:
-        _append(self.folder / "scores.csv", {"step": step, **scores})
-        named = {f"validation/{name}": value for name, value in scores.items()}
-        for writer in self.writers:
-            writer.write(step, named)
-
-    def failed(self, reasons: tuple[str, ...]) -> None:
-        new: dict[str, str] = {}
-        for reason in reasons:
-            if (file := _file_of(reason)) not in self.named:
-                new.setdefault(file, reason)
-        self.named.update(new)
-        if new:
-            with (self.folder / "failed.txt").open("a", encoding="utf-8") as text:
-                text.writelines(f"{' '.join(reason.splitlines())}\n" for reason in new.values())
-
-    def close(self) -> None:
-        for writer in self.writers:
-            writer.close()  # they write from time to time, and the end of a process is not such a time
-        if self.bar is not None:
-            self.bar.close()
-        if self.named:
-            print(f"{len(self.named)} training files could not be read: {self.folder / 'failed.txt'}")
-
-
-def _file_of(reason: str) -> str:
-    """`clip.mp4: damaged at frame 3` and `clip.mp4: damaged at frame 5` are one file."""
-    return reason.partition(": ")[0]
-
-
-def _append(file: Path, values: dict[str, float]) -> None:
-    """A line of a CSV; columns that a later step adds (the adversarial terms) widen the file."""
-    columns: list[str] = []
-    if file.is_file():
-        with file.open(newline="") as text:
-            columns = next(csv.reader(text), [])
-    new = [name for name in values if name not in columns]
-    if new and columns:
-        rows = list(csv.DictReader(file.read_text().splitlines()))
-        columns += new
-        with file.open("w", newline="") as text:
-            writer = csv.DictWriter(text, columns, restval="", lineterminator="\n")
-            writer.writeheader()
-            writer.writerows(rows)
-    with file.open("a", newline="") as text:
-        writer = csv.DictWriter(text, columns or new, restval="", lineterminator="\n")
-        if not columns:
-            writer.writeheader()
-        writer.writerow(values)
-
-
-def _tensorboard(folder: Path, step: int) -> list[Writer]:
-    try:
-        from torch.utils.tensorboard import SummaryWriter
-    except ImportError:
-        return []
-    board = SummaryWriter(str(folder / "tensorboard"), purge_step=step + 1)  # it hides that step and all later ones
-
-    def write(step: int, values: dict[str, float]) -> None:
-        for name, value in values.items():
-            board.add_scalar(name, value, step)
-
-    return [Writer(write, board.close)]
-
-
-def _wandb(config: TrainConfig) -> list[Writer]:
-    if not config.wandb:
-        return []
-    try:
-        import wandb
-    except ImportError:
-        raise ValueError(f"wandb={config.wandb} needs the package wandb: pip install wandb") from None
-    folder = Path(config.run)
-    note = folder / "wandb.txt"  # of this very run: another one of the folder's name must not be joined to it
-    if not note.is_file():
-        note.write_text(f"{uuid.uuid4().hex}\n")
-    board = wandb.init(
-        project=config.wandb,
-        dir=config.run,
-        config=asdict(config),
-        name=folder.name,
-        id=note.read_text().strip(),
-        resume="allow",
-    )
-
-    def write(step: int, values: dict[str, float]) -> None:
-        board.log(values, step=step)
-
-    return [Writer(write, board.finish)]
-
-
 def _validator(config: TrainConfig, log: RunLog) -> Callable[[int, WFVAE], dict[str, float]]:
     """Scores of the posterior's mode on whole clips in -1..1, by the benchmark's own metric modules."""
     given = config.validation
@@ -396,24 +303,9 @@ def _validator(config: TrainConfig, log: RunLog) -> Callable[[int, WFVAE], dict[
                 strips.append(strip(reference, reconstruction))
         scores = {name: metrics[name].reduce(torch.cat(found).numpy()) for name, found in statistics.items()}
         if strips:
-            save_image(torch.cat(strips, dim=1), log.folder / "samples" / f"step-{step:08d}.png")
+            log.samples(step, torch.cat(strips, dim=1))
         log.scores(step, scores)
         signed = [-scores[name] if metrics[name].better == "lower" else scores[name] for name in scores]
         return {"score": signed[0], **scores} if not math.isnan(signed[0]) else scores
 
     return validate
-
-
-def strip(reference: Tensor, reconstruction: Tensor, count: int = 4) -> Tensor:
-    """(1, 3, T, H, W) in 0..1, twice -> (3, 2H, count * W): frames spread over the clip, references above."""
-    frames = torch.linspace(0, reference.shape[2] - 1, count).round().long()
-    rows = [video[0, :, frames].permute(0, 2, 1, 3).flatten(2) for video in (reference, reconstruction)]
-    return torch.cat(rows, dim=1)
-
-
-def save_image(image: Tensor, file: Path) -> None:
-    """(3, H, W) in 0..1 -> a PNG."""
-    from PIL import Image
-
-    file.parent.mkdir(parents=True, exist_ok=True)
-    Image.fromarray(image.mul(255).round().to(torch.uint8).permute(1, 2, 0).numpy()).save(file)

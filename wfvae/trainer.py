@@ -29,7 +29,8 @@ from torch.nn.parallel import DistributedDataParallel
 
 from wfvae import sharding, state
 from wfvae.batches import Batch, Clips, batches
-from wfvae.checkpoint import CONFIG, read_config
+from wfvae.checkpoint import CONFIG, load, read_config
+from wfvae.config import WFVAEConfig
 from wfvae.discriminator import PatchDiscriminator3D
 from wfvae.losses import LossConfig, Perceptual, adaptive_weight, discriminator_loss, generator_loss
 from wfvae.model import WFVAE, Posterior, Reconstruction
@@ -433,44 +434,58 @@ class Trainer:
             self.accelerator.scaler.load_state_dict(training["scaler"])
 
 
-def start_from(trainer: Trainer, folder: Path, refresh_discriminator: bool) -> None:
-    """A later stage begins with the weights of an earlier one: raw weights, EMA, and the discriminator unless refreshed.
+def start_from(
+    trainer: Trainer, source: Path, refresh_discriminator: bool, described: WFVAEConfig | None = None
+) -> None:
+    """Begins a run with the weights at `source`; a run that already has checkpoints is left as it is.
 
-    Optimisers and step count start anew.  Does nothing to a run that already has checkpoints of its own.  ValueError naming
-    the folder if it holds another model, or no such discriminator.
+    A checkpoint of a run gives its raw weights, EMA and discriminator (unless refreshed).  A released folder or file gives
+    weights alone, with which the EMA begins as well; `described` stands in for a config.json beside them.  Optimizers and step
+    count start anew.
+
+    Raises:
+        ValueError: `source` holds another network, or a discriminator is needed and it has none of that size
     """
     if trainer.step:
         return
-    training = state.read(folder)
-    _check_same_networks(trainer, folder, training["critic"], refresh_discriminator)
+    if (source / state.TRAINING).is_file():
+        training, config = state.read(source), read_config(source / CONFIG)
+        start, critic = training["model"], training["critic"]
+        average = start | training["ema"]  # of a run without EMA, or with a frozen encoder, the raw weights stand in
+        _check_same_networks(trainer, source, config, critic, refresh_discriminator)
+    else:
+        released = described or read_config((source if source.is_dir() else source.parent) / CONFIG)
+        _check_same_networks(trainer, source, released, {}, refresh_discriminator)
+        weights = load(source, released).state_dict()
+        start, critic = {f"model.{name}": value for name, value in weights.items()}, {}
+        average = start
     held = trainer.passes.state_dict()  # the mask token of a stage with masking ends with it, and begins with it
-    weights = {name: value for name, value in training["model"].items() if name in held}
-    trainer.passes.load_state_dict(sharding.parts(weights, trainer.passes), strict=not trainer.lmr.active)
+    start = {name: value for name, value in start.items() if name in held}
+    trainer.passes.load_state_dict(sharding.parts(start, trainer.passes), strict=not trainer.lmr.active)
     if trainer.ema is not None:
         for name, value in trainer.ema.averages.items():
-            if name in training["ema"]:
-                value.copy_(sharding.part(training["ema"][name], value))
+            if name in average:
+                value.copy_(sharding.part(average[name], value))
     if trainer.critic is not None and not refresh_discriminator:
-        trainer.critic.load_state_dict(training["critic"])
+        trainer.critic.load_state_dict(critic)
 
 
 def _check_same_networks(
-    trainer: Trainer, folder: Path, critic: dict[str, Tensor], refresh_discriminator: bool
+    trainer: Trainer, source: Path, held: WFVAEConfig, critic: dict[str, Tensor], refresh_discriminator: bool
 ) -> None:
-    own = asdict(trainer.model.config)
-    there = asdict(read_config(folder / CONFIG))
+    own, there = asdict(trainer.model.config), asdict(held)
     unlike = [name for name in own if own[name] != there[name] and name not in ("scale", "shift")]  # never applied here
     if unlike:
         raise ValueError(
-            f"{folder} holds another model than this stage trains: say {' '.join(f'model.{n}={there[n]}' for n in unlike)}, "
-            f"or start from a checkpoint with {' '.join(f'model.{n}={own[n]}' for n in unlike)}"
+            f"{source} holds another model than this recipe trains: set {' '.join(f'model.{n}={there[n]}' for n in unlike)}, "
+            f"or start from weights with {' '.join(f'model.{n}={own[n]}' for n in unlike)}"
         )
     if trainer.critic is not None and not refresh_discriminator:
         shapes = ({name: value.shape for name, value in d.items()} for d in (critic, trainer.critic.state_dict()))
         if next(shapes) != next(shapes):
             raise ValueError(
-                f"{folder} holds {'a discriminator of another size' if critic else 'no discriminator'}: "
-                "say refresh_discriminator=true to begin with a new one"
+                f"{source} holds {'a discriminator of another size' if critic else 'no discriminator'}: "
+                "set refresh_discriminator=true to begin with a new one"
             )
 
 
