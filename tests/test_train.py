@@ -352,7 +352,7 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A run whose best checkpoint is not its newest."""
     run = tmp_path_factory.mktemp("runs") / "a,b"
     assert train("smoke", [*SHORT, f"run={run}", "trainer.validate_every=2", "loss.adversarial=0"]) == 0
-    state.mark_best(state.checkpoint_folder(run, 2))
+    state.mark_best(run, state.checkpoint_folder(run, 2).name)
     return run
 
 
