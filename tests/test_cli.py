@@ -4,6 +4,7 @@ import json
 import os
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType
 
@@ -11,6 +12,7 @@ import pytest
 
 from tests.videos import pictures, write
 from vaebench import cli, plugins
+from vaebench.recipes import descriptions
 
 ROOT = Path(__file__).parent.parent
 
@@ -27,7 +29,17 @@ def vaebench(*words: str, cwd: Path | None = None, **env: str) -> subprocess.Com
 
 
 @pytest.mark.parametrize(
-    "words", [["--help"], ["run", "--help"], ["list"], ["list", "adapters"], ["list", "metrics"], ["weights"]]
+    "words",
+    [
+        ["--help"],
+        ["run", "--help"],
+        ["train", "--help"],
+        ["list"],
+        ["list", "adapters"],
+        ["list", "metrics"],
+        ["list", "recipes"],
+        ["weights"],
+    ],
 )
 def test_what_only_talks_does_not_import_torch(words: list[str]):
     script = (
@@ -60,6 +72,43 @@ def test_the_help_of_run_explains_every_setting(capsys: pytest.CaptureFixture[st
         for option in fields(plugins.find("suites", suite).Options):
             line = next(i for i, line in enumerate(text.splitlines()) if line.startswith(f"  {option.name}: "))
             assert len(text.splitlines()[line + 1].strip()) > 10, option.name
+
+
+def test_the_help_of_train_explains_every_setting_and_names_every_recipe(capsys: pytest.CaptureFixture[str]):
+    from dataclasses import fields, is_dataclass
+    from typing import get_type_hints
+
+    from vaebench.train import TrainConfig
+
+    def names(kind: type, prefix: str = "") -> Iterator[str]:
+        hints = get_type_hints(kind)
+        for setting in fields(kind):
+            hint = hints[setting.name]
+            yield from names(hint, f"{setting.name}.") if is_dataclass(hint) else [prefix + setting.name]
+
+    with pytest.raises(SystemExit):
+        cli.main(["train", "--help"])
+    lines = capsys.readouterr().out.splitlines()
+    explained = {
+        line.strip().partition(":")[0]: lines[i + 1].strip() for i, line in enumerate(lines[:-1]) if " = " in line
+    }
+    expected = set(names(TrainConfig))
+    assert expected <= explained.keys()
+    assert [name for name in expected if len(explained[name]) < 8] == []
+    assert "  trainer.warmup: int = 0" in lines
+    assert "  model.norm: Literal['layernorm', 'groupnorm'] = \"layernorm\"" in lines
+    for recipe, what in descriptions().items():
+        assert what
+        assert any(line.split()[:1] == [recipe] and what in line for line in lines), recipe
+
+
+def test_recipes_are_listed_with_their_descriptions(capsys: pytest.CaptureFixture[str]):
+    assert cli.main(["list", "recipes"]) == 0
+    lines = dict(line.split(maxsplit=1) for line in capsys.readouterr().out.splitlines())
+    assert lines == descriptions()
+    assert lines["l-16"] == "WF-VAE-L with 16 channels, stage one"
+    assert cli.main(["list"]) == 0
+    assert "recipes: ablation-flow-256, " in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(
@@ -197,7 +246,7 @@ def test_a_character_that_the_encoding_lacks_keeps_names_apart(tmp_path: Path):
     assert done.stdout.decode("ascii").splitlines()[-1] == r"\u732b +- \u72d7 \udcff"
 
 
-@pytest.mark.parametrize("words", [["list", "metrics"], ["run", "--help"], ["list", "adapters"]])
+@pytest.mark.parametrize("words", [["list", "metrics"], ["run", "--help"], ["train", "--help"], ["list", "adapters"]])
 def test_a_locale_of_ascii_reads_our_own_files(words: list[str]):
     done = vaebench(*words, LC_ALL="C", PYTHONUTF8="0", PYTHONCOERCECLOCALE="0")
     assert (done.returncode, done.stderr) == (0, "")

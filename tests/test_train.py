@@ -21,7 +21,8 @@ from vaebench import cli, plugins
 from vaebench import train as training
 from vaebench.config import RunConfig
 from vaebench.plots import _training
-from vaebench.train import RECIPES, parse, read_recipe, recipes, train
+from vaebench.recipes import RECIPES, read_recipe, recipes
+from vaebench.train import parse, train
 from vaebench.training_log import RunLog, strip
 from vaebench.video import to_model, to_score
 from wfvae import WFVAE, WFVAEConfig, load, state
@@ -465,7 +466,7 @@ def test_a_strip_shows_references_above_reconstructions() -> None:
 
 def test_recipes_are_found_beside_the_package() -> None:
     assert {"stage1", "stage2", "stage3", "tiny", "smoke"} <= set(recipes())
-    assert Path(training.RECIPES, "stage1.yaml").is_file()
+    assert Path(RECIPES, "stage1.yaml").is_file()
 
 
 def test_scores_of_several_runs_are_drawn_against_the_step(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -7,9 +7,7 @@ Exit codes: 0 all went well; 1 something failed and is listed, the rest was done
 from __future__ import annotations
 
 import argparse
-import ast
 import codecs
-import re
 import sys
 from collections.abc import Callable, Sequence
 from functools import partial
@@ -17,9 +15,8 @@ from pathlib import Path
 
 from vaebench import __version__, plugins
 from vaebench.config import RunConfig
+from vaebench.recipes import recipes
 
-_DEFAULT = re.compile(r"field\(default_factory=(.*)\)$")
-_EMPTY = {"list": "[]", "dict": "{}"}
 EXTRAS = {"accelerate": "train", "tensorboard": "train"}  # packages that only some commands need
 KINDS = ("adapters", "metrics", "data", "suites")
 # for output that is not UTF-8; what is not listed here is printed as \u732b, so that two names stay two names
@@ -76,20 +73,34 @@ def _print_in_any_encoding() -> None:
             stream.reconfigure(errors="vaebench")
 
 
+class _Verb(argparse.ArgumentParser):
+    """A command whose help ends with its settings; they are read only when the help is printed."""
+
+    listed = ""  # a function of vaebench.help
+
+    def format_help(self) -> str:
+        if self.listed:
+            from vaebench import help as texts
+
+            self.formatter_class = argparse.RawDescriptionHelpFormatter
+            self.epilog = getattr(texts, self.listed)()
+        return super().format_help()
+
+
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="vaebench",
-        description="The benchmark of video VAEs. Settings are key=value words; `vaebench run --help` lists them.",
+        description="The benchmark of video VAEs. Settings are key=value words; `vaebench run --help` and "
+        "`vaebench train --help` list them.",
     )
     parser.add_argument("--version", action="version", version=f"vaebench {__version__}")
-    verbs = parser.add_subparsers(required=True, metavar="COMMAND")
+    verbs = parser.add_subparsers(required=True, metavar="COMMAND", parser_class=_Verb)
 
     run = verbs.add_parser(
         "run",
         help="measure VAEs, print a table, and write records to runs/results (results=DIR: to another folder)",
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-        epilog=_settings_help(),
     )
+    run.listed = "run_settings"
     run.add_argument("--suite", default="", help="what to measure: one of `vaebench list suites` (reconstruction)")
     run.add_argument("--config", metavar="FILE", help="YAML of settings, or a record to run again")
     run.add_argument("--format", default="text", choices=("text", "markdown", "latex", "csv", "json"))
@@ -116,12 +127,15 @@ def _parser() -> argparse.ArgumentParser:
     plot.set_defaults(command=_plot)
 
     train = verbs.add_parser("train", help="train WF-VAE from a recipe")
-    train.add_argument("recipe", help="a name below wfvae/recipes, or a YAML file")
+    train.listed = "train_settings"
+    train.add_argument("recipe", help="name of a recipe below (`vaebench list recipes`), or a YAML file")
     train.add_argument("settings", nargs="*", metavar="key=value")
     train.set_defaults(command=_train)
 
     show = verbs.add_parser("list", help="what there is, and what is ready on this machine")
-    show.add_argument("kind", nargs="?", choices=KINDS, help="one kind with its details (all kinds, names only)")
+    show.add_argument(
+        "kind", nargs="?", choices=(*KINDS, "recipes"), help="one kind with its details (all kinds, names only)"
+    )
     show.set_defaults(command=_list)
 
     check = verbs.add_parser("check", help="test one VAE against the contract, a verdict a line")
@@ -139,34 +153,6 @@ def _parser() -> argparse.ArgumentParser:
     manifest.add_argument("out", help="the CSV to write")
     manifest.set_defaults(command=_manifest)
     return parser
-
-
-def _settings_help() -> str:
-    """The fields of RunConfig and of every suite's Options with their sentences.
-
-    Read from the source: one truth, and no import of torch.
-    """
-    from vaebench import config
-
-    suites = sorted((Path(__file__).parent / "suites").glob("[!_]*.py"))
-    options = (f"options of --suite {file.stem}:\n{_fields(file, 'Options')}" for file in suites)
-    how = (
-        "settings (key=value; lists: vaes=one,two or 'vaes=[one,two]'; "
-        "an item that contains a comma stands in quotes: 'vaes=\"wfvae:a,b/run\",dct/4'):\n"
-    )
-    return "\n".join([how + _fields(Path(config.__file__), "RunConfig"), *options])
-
-
-def _fields(file: Path, dataclass: str) -> str:
-    """A line for each field of a dataclass, and below it the sentence behind its `#`."""
-    source = file.read_text(encoding="utf-8")
-    (found,) = (node for node in ast.parse(source).body if isinstance(node, ast.ClassDef) and node.name == dataclass)
-    lines = source.splitlines()[found.lineno : found.end_lineno]
-    rows = [
-        line.strip().partition("  # ") for line in lines if line.startswith("    ") and ": " in line and "=" in line
-    ]
-    plain = [(_DEFAULT.sub(lambda found: _EMPTY.get(found[1], found[1]), code), said) for code, _, said in rows]
-    return "".join(f"  {code.replace('lambda: ', '')}\n      {said}\n" for code, said in plain)
 
 
 def _run(arguments: argparse.Namespace) -> int:
@@ -232,6 +218,10 @@ def _list(arguments: argparse.Namespace) -> int:
         from vaebench import listing
 
         print(listing.adapters_table(), end="")
+    elif arguments.kind == "recipes":
+        from vaebench import listing
+
+        print(listing.recipes_table(), end="")
     elif arguments.kind:
         from vaebench import listing
 
@@ -239,6 +229,7 @@ def _list(arguments: argparse.Namespace) -> int:
     else:
         for kind in KINDS:
             print(f"{kind}: {', '.join(plugins.names(kind))}")
+        print(f"recipes: {', '.join(recipes())}")
     return 0
 
 

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import adapters
 from vaebench import plugins, weights
+from vaebench.recipes import descriptions
 from vaebench.vae import VAESpec
 
 
@@ -55,6 +56,11 @@ def adapters_markdown() -> str:
 def modules_table(kind: str) -> str:
     """Name and first sentence of every module of a kind, without importing it where it is ours."""
     return _columns([[name, _first_sentence(kind, name)] for name in plugins.names(kind)])
+
+
+def recipes_table() -> str:
+    """Name and description of every recipe of `vaebench train`."""
+    return _columns([[name, what] for name, what in descriptions().items()])
 
 
 def _first_sentence(kind: str, name: str) -> str:

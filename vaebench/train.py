@@ -33,18 +33,18 @@ from vaebench import config as settings
 from vaebench import plugins, weights
 from vaebench.data._training import TrainingClips, TrainingData
 from vaebench.metrics import Metric, _lpips
-from vaebench.plugins import did_you_mean
+from vaebench.recipes import read_recipe
 from vaebench.training_log import RunLog, strip
 from vaebench.video import to_model, to_score
-from wfvae import WFVAE, WFVAEConfig, state
+from wfvae import WFVAE, state
 from wfvae import trainer as wf
+from wfvae.config import WFVAEConfig
 from wfvae.losses import LossConfig
 from wfvae.processes import launched, locked
 from wfvae.regularizers import LCRConfig, LMRConfig
 from wfvae.schedule import TrainerConfig
 from wfvae.start import carry_wavelets, close_flow
 
-RECIPES = Path(wf.__file__).parent / "recipes"
 # Settings that a run may change when it goes on: where it lies, how long it trains, and what is kept and shown of it.  With
 # trainer.decay=cosine, another trainer.steps changes the learning rate of the steps that are left, but not of those done.
 FREE = (
@@ -59,22 +59,24 @@ FREE = (
 class Validation:
     """On what the weights are judged while they train; `metrics` are the benchmark's, the first chooses the best."""
 
-    data: str = "bundle"  # a source of clips, as in `vaebench run`; "": no validation
-    root: str = ""
-    manifest: str = ""
-    clips: int = 0  # the first so many; 0: all
-    num_frames: int = 17
-    size: int = 256
-    metrics: list[str] = field(default_factory=lambda: ["psnr"])
-    samples: int = 4  # strips to keep
+    data: str = "bundle"  # source of clips, as in `vaebench run`; "" = no validation
+    root: str = ""  # folder of the clips, for sources that need one
+    manifest: str = ""  # CSV that pins the clips of validation.root, as `vaebench manifest` writes
+    clips: int = 0  # validate on the first N clips only; 0 = all
+    num_frames: int = 17  # frames per clip
+    size: int = 256  # height and width of the clips in pixels
+    metrics: list[str] = field(
+        default_factory=lambda: ["psnr"]
+    )  # metrics of `vaebench list metrics`; the first chooses the best
+    samples: int = 4  # number of clips to show in samples/ and TensorBoard
 
 
 @dataclass(frozen=True)
 class TrainConfig:
     """Everything that decides a run."""
 
-    run: str = "runs/train"  # its folder
-    description: str = ""
+    run: str = "runs/train"  # folder of the run (runs/train/RECIPE)
+    description: str = ""  # what the recipe trains, for `vaebench list recipes`
     model: WFVAEConfig = field(default_factory=WFVAEConfig)
     loss: LossConfig = field(default_factory=LossConfig)
     lcr: LCRConfig = field(default_factory=LCRConfig)
@@ -82,29 +84,14 @@ class TrainConfig:
     trainer: TrainerConfig = field(default_factory=TrainerConfig)
     data: TrainingData = field(default_factory=TrainingData)
     validation: Validation = field(default_factory=Validation)
-    initial: Literal["random", "wavelets"] = "random"  # see `wfvae.start`
-    without_flow: list[int] = field(default_factory=list)  # levels (1, 2) whose energy flow is closed, for ablations
-    start_from: str = ""  # a checkpoint of the stage before
-    refresh_discriminator: bool = False  # do not take its discriminator over
-    device: Literal["auto", "cpu"] = "auto"
-    wandb: str = ""  # a project, to log there as well
-
-
-def recipes() -> list[str]:
-    return sorted(path.stem for path in RECIPES.glob("*.yaml"))
-
-
-def read_recipe(recipe: str) -> dict[str, Any]:
-    """A name below wfvae/recipes, or a YAML file -> its settings, those of its `base` included."""
-    path = Path(recipe)
-    if not path.suffix:
-        path = RECIPES / f"{recipe}.yaml"
-        if not path.is_file():
-            names = recipes()
-            raise ValueError(f"no recipe {recipe!r}{did_you_mean(recipe, names)} (there are: {', '.join(names)})")
-    given = settings.read_yaml(path)
-    base = given.pop("base", "")
-    return settings.merge(read_recipe(base), given) if base else given
+    # initial weights; wavelets: the strongest wavelet coefficients pass through the network unchanged, for short trainings
+    initial: Literal["random", "wavelets"] = "random"
+    without_flow: list[int] = field(default_factory=list)  # ablation: close the energy flow at these levels (1, 2)
+    # weights to start from: a run, a checkpoint of it, a released folder or file, or a built-in model such as wfvae/tiny
+    start_from: str = ""
+    refresh_discriminator: bool = False  # with start_from: begin with a new discriminator
+    device: Literal["auto", "cpu"] = "auto"  # auto = a GPU where there is one
+    wandb: str = ""  # Weights & Biases project to log to; "" = none
 
 
 def parse(recipe: str, overrides: Sequence[str]) -> TrainConfig:

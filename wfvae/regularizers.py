@@ -19,14 +19,19 @@ from torch.nn import functional as F
 class LCRConfig:
     """Local correlation; the defaults are SSVAE's.  `weight` 0 leaves it out."""
 
-    weight: float = 0.0  # SSVAE: 0.02
-    base: float = 0.1  # multiplies the weight and the gradient ratio
-    window: tuple[int, int, int] = (2, 2, 2)  # latent t, h, w; the first frame has windows of its own
-    threshold: float = 0.75  # above it the term is exactly zero
-    average: Literal["average", "frame_weight"] = "average"  # of first frame and the rest: equal, or by frames
-    pearson: bool = True  # False: plain dot products over the number of channels
-    delta: float = 1e-4
-    limit: float = 1e8
+    weight: float = 0.0  # weight of the local correlation loss; 0 = off, SSVAE uses 0.02
+    base: float = 0.1  # multiplies the weight and the adaptive gradient ratio
+    window: tuple[int, int, int] = (
+        2,
+        2,
+        2,
+    )  # window in latent positions (t, h, w); the first frame has its own windows
+    threshold: float = 0.75  # the loss is zero where the correlation exceeds this value
+    # average: mean of first frame and remaining frames; frame_weight: weighted by their number of frames
+    average: Literal["average", "frame_weight"] = "average"
+    pearson: bool = True  # compare Pearson correlations; false = dot products divided by the number of channels
+    delta: float = 1e-4  # added to the denominator of the adaptive gradient ratio
+    limit: float = 1e8  # upper limit of the adaptive gradient ratio
 
     def __post_init__(self) -> None:
         if min(self.window) < 1 or self.window[1] * self.window[2] < 2:
@@ -42,17 +47,14 @@ class LCRConfig:
 class LMRConfig:
     """Latent masking in training; `probabilities` all on ratio 0 leaves it out."""
 
-    ratios: tuple[float, ...] = (0.0, 0.25, 0.5, 0.75)
-    probabilities: tuple[float, ...] = (
-        1.0,
-        0.0,
-        0.0,
-        0.0,
-    )  # SSVAE: .7 .1 .1 .1 at 256 pixels, .6 .1 .15 .15 at 512
-    block: tuple[int, int, int] = (1, 1, 1)  # SSVAE: 1 1 1 at 256 pixels, 2 2 2 at 512
-    mask: Literal["positions", "channels"] = "positions"
-    # "official" floors the block grid, so that a last odd latent frame is never masked and an image never is with 2 x 2 x 2
-    # blocks; "pad" rounds it up
+    ratios: tuple[float, ...] = (0.0, 0.25, 0.5, 0.75)  # shares of the latent to mask; one is drawn per step
+    # probability of each ratio; SSVAE uses .7 .1 .1 .1 at 256 pixels and .6 .1 .15 .15 at 512
+    probabilities: tuple[float, ...] = (1.0, 0.0, 0.0, 0.0)
+    # size of a masked block in latent positions (t, h, w); SSVAE uses 1 1 1 at 256 pixels and 2 2 2 at 512
+    block: tuple[int, int, int] = (1, 1, 1)
+    mask: Literal["positions", "channels"] = "positions"  # what is masked; the released code masks positions
+    # official: the block grid is rounded down, so the last latent frame of an odd number is never masked (an image never with
+    # 2 x 2 x 2 blocks); pad: it is rounded up
     last_block: Literal["official", "pad"] = "official"
 
     def __post_init__(self) -> None:

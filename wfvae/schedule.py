@@ -11,34 +11,34 @@ from typing import Literal
 class TrainerConfig:
     """How to train; the defaults are the released code's for stage one."""
 
-    steps: int = 800_000  # a run may be extended; with cosine decay, the steps that are left follow the new schedule
+    # total number of steps; a finished run can be extended, and with cosine decay its remaining steps follow the new schedule
+    steps: int = 800_000
+    # alternating: autoencoder and discriminator take turns; simultaneous: each step updates both
     order: Literal["alternating", "simultaneous"] = "alternating"
-    batch: int = 1  # clips per process and pass
-    accumulate: int = 1  # passes per step
-    learning_rate: float = 1e-5
-    warmup: int = 0  # steps of linear rise
-    decay: Literal["constant", "cosine"] = "constant"
-    decay_steps: int = 0  # steps at the end of the run over which the learning rate decays; 0: all steps
-    weight_decay: float = 1e-4
-    beta2: float = 0.999
-    clip: float = 0.0  # largest gradient norm of either network; 0: no clipping
-    ema: float = 0.999  # decay; 0: no EMA
-    discriminator_start: int = 0  # first step with an adversarial term
-    discriminator_width: int = 64
-    discriminator_layers: int = 4
-    freeze_encoder: bool = False
-    precision: Literal["no", "bf16", "fp16"] = "no"  # of autocast; weights and optimiser are float32
-    # recompute residual blocks in the backward pass: less memory, a third more time
-    checkpoint_activations: bool = False
-    compile: bool = False
-    # Each process keeps its part of weights, gradients, EMA and optimiser state of the autoencoder: fewer bytes for more traffic.
-    # The discriminator is small and stays whole.  Gradients are dealt out in every pass, also where passes accumulate.
+    batch: int = 1  # clips per process and forward pass
+    accumulate: int = 1  # gradient accumulation: forward passes per step
+    learning_rate: float = 1e-5  # of AdamW, for both networks
+    warmup: int = 0  # steps of linear learning rate warmup
+    decay: Literal["constant", "cosine"] = "constant"  # learning rate schedule after the warmup; cosine ends at 0
+    decay_steps: int = 0  # length of the cosine decay at the end of the run, in steps; 0 = all steps
+    weight_decay: float = 1e-4  # of AdamW
+    beta2: float = 0.999  # of AdamW; beta1 is 0.9
+    clip: float = 0.0  # maximum gradient norm of either network; 0 = no clipping
+    ema: float = 0.999  # decay of the exponential moving average of the weights; 0 = no EMA
+    discriminator_start: int = 0  # first step with an adversarial loss
+    discriminator_width: int = 64  # channels of the discriminator's first layer
+    discriminator_layers: int = 4  # layers of the discriminator that downsample
+    freeze_encoder: bool = False  # train the decoder only
+    precision: Literal["no", "bf16", "fp16"] = "no"  # of autocast; weights and optimizer states stay float32
+    checkpoint_activations: bool = False  # recompute residual blocks in the backward pass: less memory, 1/3 more time
+    compile: bool = False  # compile the autoencoder with torch.compile; needs a C++ compiler
+    # shard the autoencoder's weights, gradients, EMA and optimizer states over all processes (FSDP2): less memory, more traffic
     shard: bool = False
-    seed: int = 0
-    save_every: int = 5000
-    keep: int = 3  # newest checkpoints; the best one stays as well
-    validate_every: int = 5000
-    workers: int = 4  # decoding processes
+    seed: int = 0  # random seed of weights, clips and noise
+    save_every: int = 5000  # steps between checkpoints
+    keep: int = 3  # newest checkpoints to keep, besides the best one
+    validate_every: int = 5000  # steps between validations
+    workers: int = 4  # processes that decode training clips; 0 = decode in the training process
 
     def __post_init__(self) -> None:
         if self.decay_steps < 0:

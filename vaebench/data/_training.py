@@ -33,24 +33,24 @@ class TrainingData:
     """Where clips come from and what is done to them; the defaults are the paper's stage one."""
 
     root: str = ""  # folder with videos and uncompressed shards (.tar), searched to any depth
-    # CSV as `vaebench manifest` writes: only these files, as `sha256` pins them; `label` names the scene, `start` does not count
+    # CSV of the files to train on, as `vaebench manifest` writes; it pins their sha256, `label` names the scene, `start` is unused
     manifest: str = ""
-    index: str = ""  # where the list of files is kept; "": in the run's folder
-    num_frames: int = 25
-    size: int = 256  # of the square crop
-    # FRAMESxSIZE such as 33x64, one of them drawn for each batch; empty: num_frames and size for all batches
+    index: str = ""  # file that stores the list of videos; "" = files.csv in the folder of the run
+    num_frames: int = 25  # frames per clip
+    size: int = 256  # height and width of the crop in pixels
+    # shapes FRAMESxSIZE such as 33x64, one drawn for each batch; [] = num_frames and size for all batches
     shapes: list[str] = field(default_factory=list)
-    short: int = 0  # short side to resize to before cropping; 0: `size`
-    # above 1: crops up to this times as large, where `short` has room for them, scaled down to `size`
+    short: int = 0  # short side in pixels to which frames are resized before cropping; 0 = size
+    # above 1: random crops up to this factor larger than size, limited by short, and resized to size
     zoom: float = 1.0
-    crop: Literal["center", "random"] = "center"
-    stride: int = 1  # every so many frames
-    dynamic_fps: bool = False  # strides 1..stride, drawn anew for each clip
-    augment: Literal["none", "flip", "strong"] = "none"  # strong: also turns, time reversal, colours swapped, contrast
-    # draw the scene first, then one of its files: many clips of one scene do not crowd out others
+    crop: Literal["center", "random"] = "center"  # position of the crop
+    stride: int = 1  # take every N-th frame
+    dynamic_fps: bool = False  # draw the stride of each clip from 1..stride
+    augment: Literal["none", "flip", "strong"] = "none"  # strong: flips, rotation, time reversal, colours
+    # draw a scene, then one of its files, so that scenes with many clips do not dominate
     by_scene: bool = False
-    synthetic: float = 0.0  # share of clips that are synthetic motion
-    cache: Literal["none", "memory"] = "none"  # memory: decode and resize everything once
+    synthetic: float = 0.0  # share of synthetic clips (moving patterns), from 0 to 1
+    cache: Literal["none", "memory"] = "none"  # memory: decode and resize all videos once, at the start
 
     def __post_init__(self) -> None:
         for num_frames, size in (*self.pairs, (self.num_frames, self.size)):
