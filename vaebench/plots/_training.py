@@ -4,13 +4,30 @@ from __future__ import annotations
 
 import csv
 from collections.abc import Iterator, Sequence
+from operator import attrgetter
 from pathlib import Path
 
 import matplotlib.pyplot as plt
 
+from vaebench import plugins
 from vaebench.plots import _style
 
-UNITS = {"psnr": "PSNR (dB)", "ssim": "SSIM", "lpips": "LPIPS", "lpips_vgg": "LPIPS (VGG)"}
+
+def axis_label(metric: str) -> str:
+    """The name of a metric with unit and direction, as its module states them: "PSNR [dB] (higher is better)".
+
+    A metric that is not installed here has its name only.
+    """
+    try:
+        module = plugins.find("metrics", metric)
+    except ValueError:
+        return metric
+    returned = getattr(module.build, "__annotations__", {}).get("return", "")
+    # the class of the metric says enough; building it could need a file of weights
+    kind = attrgetter(returned)(module) if isinstance(returned, str) and returned else returned
+    found = kind if hasattr(kind, "unit") else module.build("cpu")
+    unit = f" [{found.unit}]" if found.unit else ""
+    return f"{metric.upper()}{unit}{'' if found.better == 'neither' else f' ({found.better} is better)'}"
 
 
 def runs_below(folder: Path) -> list[Path]:
@@ -31,9 +48,10 @@ def read_scores(run: Path) -> tuple[list[int], dict[str, list[float]]]:
 def draw(
     folders: Sequence[Path], out: Path, formats: tuple[str, ...] = ("png", "svg"), style: str = "screen"
 ) -> Iterator[Path]:
-    """One figure per metric, `training-<metric>`, with a line for every run below `folders`; yields each file.
+    """One figure per validated metric, `training-<metric>`, with a line for each run below `folders`; yields each file.
 
-    ValueError for an unknown format, and for a folder without a run or whose runs have not been validated yet.
+    Raises:
+        ValueError: unknown format, or a folder without runs or without any validation
     """
     _style.check_formats(formats)
     runs = [run for folder in folders for run in runs_below(folder)]
@@ -56,6 +74,7 @@ def draw(
                         markersize=4,
                     )
             axes.set_xlabel("training step")
-            axes.set_ylabel(UNITS.get(metric, metric))
+            axes.set_ylabel(axis_label(metric))
+            axes.set_title(f"{metric.upper()} on the validation clips during training")
             axes.legend()
             yield from _style.save(figure, out, f"training-{metric}", formats)
