@@ -168,7 +168,8 @@ def test_a_string_setting_is_the_string_that_was_typed(text: str):
     assert parse_run([f"weights={text}", "vaes=dct/4"]).weights == text
     assert parse_run([f"require={text}"], suite="blockwise").options == {"require": text}
     assert parse(CheckConfig, [f"weights={text}", f"device={text}"]) == CheckConfig(weights=text, device=text)
-    trained = train.parse("smoke", [f"run={text}", f"data.root={text}", f"validation.manifest={text}", f"wandb={text}"])
+    words = ["data.synthetic=0", *(f"{name}={text}" for name in ("run", "data.root", "validation.manifest", "wandb"))]
+    trained = train.parse("smoke", words)
     assert (trained.run, trained.data.root, trained.validation.manifest, trained.wandb) == (text,) * 4
 
 
@@ -193,7 +194,7 @@ def test_a_file_reads_a_string_as_it_stands_in_it(tmp_path: Path):
     assert (config.size, config.fail_fast, config.seed, config.clips) == (64, True, 10, None)
     assert config.options == {"metrics": ["12:30", "${HOME}"]}
     file.write_text(
-        "base: smoke\ndata: {root: 0012, index: 1e3}\nmodel: {scale: [1, 2.5e-1], temporal_compression: 8}\n"
+        "base: smoke\ndata: {root: 0012, index: 1e3, synthetic: 0}\nmodel: {scale: [1, 2.5e-1], temporal_compression: 8}\n"
     )
     config = train.parse(str(file), ["lcr.window=1,2,3", "trainer.workers=2", "loss.kl=1e-9"])
     assert (config.data.root, config.data.index) == ("0012", "1e3")

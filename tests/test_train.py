@@ -257,8 +257,10 @@ def test_a_run_that_failed_before_its_first_checkpoint_leaves_the_folder_free(tm
     assert train("smoke", words) == 0
 
 
-def test_a_folder_given_to_a_synthetic_recipe_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    word = "data.root=/nope"
+@pytest.mark.parametrize("word", ["data.root=/nope", "data.manifest=clips.csv"])
+def test_files_given_to_a_synthetic_recipe_are_refused(
+    word: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     assert cli.main(["train", "smoke", word, f"run={tmp_path / 'run'}"]) == 2
     (line,) = capsys.readouterr().err.splitlines()
     assert word in line

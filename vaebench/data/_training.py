@@ -67,9 +67,10 @@ class TrainingData:
                 )
         if not 0 <= self.synthetic <= 1:
             raise ValueError(f"data.synthetic is a share from 0 to 1, got {self.synthetic}")
-        if self.synthetic == 1 and (self.root or self.manifest):
+        unused = [f"data.{name}={getattr(self, name)}" for name in ("root", "manifest") if getattr(self, name)]
+        if self.synthetic == 1 and unused:
             raise ValueError(
-                f"data.root={self.root or self.manifest} would not be read: this recipe trains on synthetic clips only; "
+                f"{' and '.join(unused)} would not be read: this recipe trains on synthetic clips only; "
                 "set data.synthetic=0, or leave data.root and data.manifest out"
             )
 
