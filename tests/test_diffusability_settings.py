@@ -172,7 +172,7 @@ def test_reals_are_the_windows_that_could_be_encoded(ucf: Path, monkeypatch: pyt
 class Same:
     """A VAE that keeps every pixel."""
 
-    spec: Any = SimpleNamespace(name="same", frames="any", size_multiple=1, fit=lambda frames: frames)
+    spec = adapters.find("identity/pixels")
 
     def encode(self, video: torch.Tensor) -> Posterior:
         return Posterior(video)

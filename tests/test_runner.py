@@ -296,14 +296,14 @@ def deadly(real, number):
 
 where, number = sys.argv[1], int(sys.argv[2])
 if where == "writing":
-    os.fsync = deadly(os.fsync, number)
+    os.fsync = deadly(os.fsync, number)  # two a case: its file, then the folder
 else:
     store.Store.put = deadly(store.Store.put, number)
 sys.exit(cli.main(sys.argv[3:]))
 """
 
 
-@pytest.mark.parametrize(("where", "number", "whole"), [("writing", 3, 2), ("between", 4, 3)])
+@pytest.mark.parametrize(("where", "number", "whole"), [("writing", 5, 2), ("between", 4, 3)])
 def test_a_run_killed_at_any_moment_goes_on_to_the_same_bits(where: str, number: int, whole: int):
     words = ["run", "num_frames=5", "size=64", "metrics=[psnr]", "vaes=[dct/16]"]
     environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
