@@ -131,8 +131,8 @@ def test_validation_in_training_scores_against_the_clip_that_was_loaded(tmp_path
             return torch.cat([video, video[:, :, -1:]], dim=2)
 
     given = train.Validation(data="synthetic", clips=1, num_frames=5, size=32, samples=0)
-    log = train.RunLog(tmp_path, train.TrainConfig(validation=given))
-    score = train._validator(log.config, log)(1, Model())["psnr"]
+    log = train.RunLog(tmp_path, 1, {})
+    score = train._validator(train.TrainConfig(validation=given), log)(1, Model())["psnr"]
     (clip,) = list(plugins.find("data", "synthetic").build(RunConfig(num_frames=5, size=32)))[:1]
     video = to_model(clip.load())[None]
     expected = Model().decode(Model().encode(video.clone()).mean)
