@@ -63,7 +63,7 @@ T = TypeVar("T")
 def parse_run(words: Sequence[str], *, suite: str = "", file: str | None = None) -> RunConfig:
     """`key=value` words over a YAML file (or a record's JSON) -> RunConfig.
 
-    A key that is no field of RunConfig is an option of the suite: `metrics=psnr` is `options.metrics=psnr`.
+    Other keys are options of the suite: `metrics=psnr` is `options.metrics=psnr`.
 
     Raises:
         ValueError: unknown setting, malformed word, invalid value
@@ -82,7 +82,7 @@ def parse_run(words: Sequence[str], *, suite: str = "", file: str | None = None)
 
 
 def _with_options(given: dict[str, Any]) -> dict[str, Any]:
-    """`given` with every key that is no field of RunConfig moved to `options`."""
+    """`given` with the keys that RunConfig does not have moved to `options`."""
     known = {setting.name for setting in fields(RunConfig)}
     nested = given.get("options", {})
     if not isinstance(nested, dict):

@@ -219,7 +219,7 @@ def _sound(file: str | Path, data: bytes | None, start: int, count: int) -> Iter
 def _unmarked(decoded: Iterator[Any], file: str | Path, start: int, count: int) -> Iterator[Any]:
     """At most `count` frames from the `start`-th; ValueError before one that is marked as corrupt or refers to one that is.
 
-    Frames refer back to a key frame at most, B-frames also to the next frame that is none.
+    Frames refer back to a key frame at most; B-frames also refer to the next frame that is not a B-frame.
     """
     damaged = False
     waiting: list[Any] = []
