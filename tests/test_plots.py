@@ -8,8 +8,7 @@ import matplotlib.pyplot as plt
 import pytest
 
 from tests.records import UNTRAINED, cost, quality, write_toy_records
-from vaebench import cli, plots, results
-from vaebench.plots import _style
+from vaebench import cli, plot_style, plots, results
 from vaebench.results import Record
 
 
@@ -48,7 +47,7 @@ def test_every_figure_and_table_is_written_and_twice_the_same_bytes(root: Path, 
 
 @pytest.mark.parametrize("name", sorted(plots.figures()))
 def test_axes_say_what_they_show_in_which_unit(root: Path, name: str):
-    with _style.applied("paper"):
+    with plot_style.applied("paper"):
         for _, figure in plots.figures()[name](root, "paper"):
             for axes in figure.axes:
                 if axes.has_data() and axes.axison and not axes.images:
@@ -59,7 +58,7 @@ def test_axes_say_what_they_show_in_which_unit(root: Path, name: str):
 @pytest.mark.parametrize("stem", ["bubbles-clips-33x256-toy-device-float32-33x256", "rate_distortion-clips-33x256"])
 def test_labels_of_points_do_not_overlap(root: Path, stem: str):
     kind = stem.partition("-")[0]
-    with _style.applied("screen"):
+    with plot_style.applied("screen"):
         figure = dict(plots.figures()[kind](root, "screen"))[stem]
         figure.canvas.draw()
         boxes = [text.get_window_extent() for axes in figure.axes for text in axes.texts]
@@ -70,7 +69,7 @@ def test_labels_of_points_do_not_overlap(root: Path, stem: str):
 
 
 def test_out_of_memory_is_written_in_the_figure(root: Path):
-    with _style.applied("screen"):
+    with plot_style.applied("screen"):
         figure = dict(plots.figures()["cost_bars"](root, "screen"))["cost_bars-toy-device-float32-33"]
         said = [text.get_text() for axes in figure.axes for text in axes.texts]
         plt.close(figure)
@@ -80,7 +79,7 @@ def test_out_of_memory_is_written_in_the_figure(root: Path):
 def texts(root: Path, name: str) -> dict[str, str]:
     """Every word of the figures called `name`, by stem."""
     found = {}
-    with _style.applied("screen"):
+    with plot_style.applied("screen"):
         for stem, figure in plots.figures()[name](root, "screen"):
             figure.canvas.draw()
             found[stem] = " | ".join(text.get_text() for text in figure.findobj(plt.Text))

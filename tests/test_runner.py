@@ -204,9 +204,11 @@ def test_a_record_of_other_weights_is_never_replaced(capsys: pytest.CaptureFixtu
 
 
 def test_a_record_of_other_data_is_never_replaced(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]):
-    from vaebench.data import _files
+    from vaebench.video_io import file_source
 
-    monkeypatch.setattr(_files, "marked", lambda name, sha256: name)  # a source that does not tell its folders apart
+    monkeypatch.setattr(
+        file_source, "marked", lambda name, sha256: name
+    )  # a source that does not tell its folders apart
     for place, clip in (("a/clips", 0), ("b/clips", 1)):
         Path(place).mkdir(parents=True)
         shutil.copy(sorted(BUNDLE.glob("*.mp4"))[clip], place)

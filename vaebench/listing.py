@@ -8,7 +8,7 @@ from pathlib import Path
 
 import adapters
 from vaebench import plugins, weights
-from vaebench.recipes import descriptions
+from vaebench.training.recipes import descriptions
 from vaebench.vae import VAESpec
 
 

@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from vaebench.data import VideoSource
-    from vaebench.suites import Case, Statistics, Suite
+    from vaebench.suite import Case, Statistics, Suite
     from vaebench.vae import VAESpec
     from vaebench.video import Clip
 
@@ -373,12 +373,12 @@ def code_digest(family: str) -> str:
     An edit anywhere there starts a new store; nothing that an older version measured is taken for this one's.
     """
     here = Path(__file__).parent
-    files = [here / name for name in ("vae.py", "video.py", "protocol.py", "machine.py")]
+    files = [
+        here / name
+        for name in ("vae.py", "video.py", "protocol.py", "machine.py", "scoring.py", "suite.py", "metric.py")
+    ]
     for folder in (
-        here / "suites",
-        here / "metrics",
-        here / "data",
-        here / "latte",
+        *(here / name for name in ("suites", "metrics", "data", "features", "generation", "profiling", "video_io")),
         here.parent / "adapters",
         here.parent / "wfvae",
     ):

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 import torch
 
-from vaebench.check._contract import (
+from vaebench.check.contract import (
     batch,
     dtype_and_device,
     frame_rule,
@@ -22,11 +22,11 @@ from vaebench.check._contract import (
     sizes,
     weights_checksum,
 )
-from vaebench.check._modes import block_wise_against_whole, canary
-from vaebench.check._quality import clamping, frame_shift, gain_and_offset, precision, value_range
-from vaebench.check._reach import causality, hidden_pieces_of_time, hidden_tiles_of_space
-from vaebench.check._state import determinism, other_clips
-from vaebench.check._subject import Answer, CheckConfig, Subject, load
+from vaebench.check.modes import block_wise_against_whole, canary
+from vaebench.check.quality import clamping, frame_shift, gain_and_offset, precision, value_range
+from vaebench.check.reach import causality, hidden_pieces_of_time, hidden_tiles_of_space
+from vaebench.check.state import determinism, other_clips
+from vaebench.check.subject import Answer, CheckConfig, Subject, load
 from vaebench.config import check_values, parse
 from vaebench.machine import without_tf32
 

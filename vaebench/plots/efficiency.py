@@ -10,8 +10,7 @@ from pathlib import Path
 import matplotlib.pyplot as plt
 from matplotlib.figure import Figure
 
-from vaebench import results
-from vaebench.plots import _style
+from vaebench import plot_style, results
 from vaebench.results import Record
 
 UNITS = {"GiB": 2**30, "MiB": 2**20}
@@ -79,13 +78,13 @@ def _cost_bars(records: list[Record], sizes: list[int], grid: str, device: str) 
                 value = _at(record, name, grid, size)
                 if value:
                     label = f"{size} px" if row == 0 else None
-                    colour = _style.COLOURS[i % len(_style.COLOURS)]
+                    colour = plot_style.COLOURS[i % len(plot_style.COLOURS)]
                     axes.barh(at, value / divisor, 0.9 * thickness, left=0, color=colour, label=label)
                 elif _out_of_memory(record, grid, size):
                     axes.text(floor, at, "OOM", va="center", ha="left", fontsize="x-small", color="firebrick")
         axes.set_xscale("log")
         axes.set_xlim(left=floor)
-        _style.plain_log(axes.xaxis, few=True)
+        plot_style.plain_log(axes.xaxis, few=True)
         axes.set_xlabel(f"{title} (log scale)")
         axes.grid(axis="y", visible=False)
     row_of_axes[0].set_yticks(range(len(records)), [_name(record) for record in records])

@@ -18,10 +18,10 @@ from torch import Tensor
 import adapters
 from vaebench.config import RunConfig, options
 from vaebench.machine import peak_memory, pick_device, return_freed_memory, stopwatch
+from vaebench.profiling.worker import networks
 from vaebench.results import Score, interval
-from vaebench.suites import Case, Demand, clip_cases, video_setting
-from vaebench.suites._scores import build_metrics, change, score, stack
-from vaebench.suites._worker import networks
+from vaebench.scoring import build_metrics, change, score, stack
+from vaebench.suite import Case, Demand, clip_cases, video_setting
 from vaebench.vae import (
     LOSSLESS_TOLERANCE,
     Posterior,
@@ -36,7 +36,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from vaebench.data import VideoSource
-    from vaebench.suites import Statistics
+    from vaebench.suite import Statistics
     from vaebench.video import Latent, Video
 
 

@@ -26,16 +26,16 @@ import torch
 import adapters
 from vaebench.config import RunConfig, options
 from vaebench.machine import device_name, pick_device
+from vaebench.profiling.worker import Job, no_energy
 from vaebench.results import Better, Score
-from vaebench.suites import Case, Demand
-from vaebench.suites._worker import Job, no_energy
+from vaebench.suite import Case, Demand
 from vaebench.vae import Posterior, VAESpec, VideoVAE
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from vaebench.data import VideoSource
-    from vaebench.suites import Statistics
+    from vaebench.suite import Statistics
     from vaebench.video import Latent, Video
 
 GPU_GRID = ([33], [256, 512, 768])  # frames, sizes: the WF-VAE paper's Figure 4
@@ -130,7 +130,7 @@ class Efficiency:
     def _spawn(self, job: Job, what: str) -> dict[str, Any]:
         """One measurement in a process of its own; ValueError with its last words if it dies of anything but memory."""
         environment = {**os.environ, "PYTHONPATH": os.pathsep.join(path for path in sys.path if path)}
-        command = [sys.executable, "-m", "vaebench.suites._worker", what, json.dumps(asdict(job))]
+        command = [sys.executable, "-m", "vaebench.profiling.worker", what, json.dumps(asdict(job))]
         try:
             done = subprocess.run(
                 command, capture_output=True, text=True, env=environment, timeout=self.chosen.timeout_s

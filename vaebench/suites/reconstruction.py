@@ -13,8 +13,8 @@ import adapters
 from vaebench import protocol
 from vaebench.config import RunConfig, options
 from vaebench.machine import pick_device
-from vaebench.suites import Case, Demand, clip_cases, video_setting
-from vaebench.suites._scores import build_metrics, score, stack
+from vaebench.scoring import build_metrics, score, stack
+from vaebench.suite import Case, Demand, clip_cases, video_setting
 from vaebench.vae import VAESpec, VideoVAE, reconstruct
 from vaebench.video import to_model
 
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
     from vaebench.data import VideoSource
     from vaebench.results import Score
-    from vaebench.suites import Statistics
+    from vaebench.suite import Statistics
     from vaebench.video import Video
 
 

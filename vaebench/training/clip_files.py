@@ -8,7 +8,7 @@ import os
 from dataclasses import dataclass
 from pathlib import Path
 
-from vaebench.data import _files, _manifest, _notes, _tar
+from vaebench.video_io import file_source, manifest, notes, tar
 
 COLUMNS = ["stamp", "member", "offset", "length"]  # of an index; the first column, the file, is headed by the root
 
@@ -33,15 +33,15 @@ class Entry:
 Listing = dict[tuple[str, str], list[Entry]]
 
 
-def entries(folder: str, manifest: str, index: Path) -> tuple[list[Entry], list[str]]:
+def entries(folder: str, listing: str, index: Path) -> tuple[list[Entry], list[str]]:
     """The videos of `data.root` and `data.manifest` in a fixed order, and the shards that are damaged, with the reason.
 
     The list is kept at `index`: a shard that has not changed since is not opened again.
     """
-    if manifest:
-        rows = _manifest.read(manifest)
+    if listing:
+        rows = manifest.read(listing)
         if not rows:
-            raise ValueError(f"{manifest}: lists no video")
+            raise ValueError(f"{listing}: lists no video")
         return [Entry(row.file, row.label or row.id, sha256=row.sha256) for row in rows], []
     if not folder:
         raise ValueError("training needs data.root=DIR, a folder of videos or of WebDataset shards (.tar)")
@@ -51,12 +51,12 @@ def entries(folder: str, manifest: str, index: Path) -> tuple[list[Entry], list[
     listed = _read_index(index, root)
     found: Listing = {}
     failed: list[str] = []
-    ignored = _notes.Ignored()
-    for file in sorted(_manifest.walk(root, (*_manifest.EXTENSIONS, ".tar"))):
+    ignored = notes.Ignored()
+    for file in sorted(manifest.walk(root, (*manifest.EXTENSIONS, ".tar"))):
         if not file.lower().endswith(".tar"):
             found[file, ""] = [Entry(file, file)]
             continue
-        stamp = _files.stamp(root / file)
+        stamp = file_source.stamp(root / file)
         if (file, stamp) in listed:
             found[file, stamp] = listed[file, stamp]
             continue
@@ -68,13 +68,13 @@ def entries(folder: str, manifest: str, index: Path) -> tuple[list[Entry], list[
     if not videos:
         reason = f"; {failed[0]}" if failed else ""
         raise ValueError(
-            f"{root}: holds no video ({', '.join(_manifest.EXTENSIONS)}) and no shard (.tar) with one{reason}"
+            f"{root}: holds no video ({', '.join(manifest.EXTENSIONS)}) and no shard (.tar) with one{reason}"
         )
     if found != listed:
         before = {entry for some in listed.values() for entry in some}
         new, gone = len(set(videos) - before), len(before - set(videos))
         if before and (new or gone):
-            _notes.note(f"{root} has changed since {index} was written: new or moved videos: {new}, removed: {gone}")
+            notes.note(f"{root} has changed since {index} was written: new or moved videos: {new}, removed: {gone}")
         _write_index(index, root, found)
     return videos, failed
 
@@ -113,13 +113,13 @@ def _read_index(index: Path, root: Path) -> Listing:
     return listed
 
 
-def _scan_shard(path: Path, relative: str, ignored: _notes.Ignored) -> tuple[list[Entry], str]:
+def _scan_shard(path: Path, relative: str, ignored: notes.Ignored) -> tuple[list[Entry], str]:
     """The videos of a tar in the WebDataset layout, and what is wrong with it, if anything."""
     videos: list[Entry] = []
     fault = ""
     try:
-        for name, offset, length in _tar.members(path):
-            if _manifest.is_video(name):
+        for name, offset, length in tar.members(path):
+            if manifest.is_video(name):
                 videos.append(Entry(relative, f"{relative}:{name}", name, offset, length))
             else:
                 ignored.add(f"{relative}:{name}")

@@ -22,8 +22,8 @@ import torch
 from torch import Tensor, nn
 
 from vaebench.durable import draft, sweep
-from vaebench.latte.diffusion import Schedule, linear, noised, split, training_loss
-from vaebench.latte.model import Latte
+from vaebench.generation.latte.diffusion import Schedule, linear, noised, split, training_loss
+from vaebench.generation.latte.model import Latte
 from vaebench.pickled import load_tensors
 
 if TYPE_CHECKING:  # it is handed in; what trains nothing needs no accelerate

@@ -17,7 +17,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from vaebench.data import _frames
+from vaebench.video_io import resize
 
 Resize = Callable[[Tensor, int], Tensor]  # uint8 (H, W, 3) -> (3, size, size), uint8 or float32 in 0..255
 NAMES = ("antialiased", "latte", "latte-tool", "styleganv-tool", "cdfvd")
@@ -25,7 +25,7 @@ NAMES = ("antialiased", "latte", "latte-tool", "styleganv-tool", "cdfvd")
 
 def find(name: str, *, images: bool) -> Resize:
     """The resize called `name`, for frames of a video or for images; ValueError for another name."""
-    known = (_frames.fit, latte_image if images else latte_video, latte_tool, styleganv_tool, cdfvd)
+    known = (resize.fit, latte_image if images else latte_video, latte_tool, styleganv_tool, cdfvd)
     if name not in NAMES:
         raise ValueError(f"no resize {name!r} (there are: {', '.join(NAMES)})")
     return known[NAMES.index(name)]

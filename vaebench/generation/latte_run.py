@@ -19,12 +19,12 @@ import torch
 from tqdm import tqdm
 
 from vaebench import results
-from vaebench.data._windows import Window, windows
-from vaebench.latte.model import Latte, LatteConfig, load
-from vaebench.latte.train import TrainConfig, newest, train
+from vaebench.generation import latent_cache
+from vaebench.generation.latent_cache import Cache
+from vaebench.generation.latte.model import Latte, LatteConfig, load
+from vaebench.generation.latte.train import TrainConfig, newest, train
+from vaebench.generation.windows import Window, windows
 from vaebench.machine import rank_and_world
-from vaebench.suites import _latents
-from vaebench.suites._latents import Cache
 from wfvae.processes import check_processes
 
 if TYPE_CHECKING:
@@ -43,7 +43,7 @@ class Plan:
     frames: int  # of a window
     size: int  # pixels
     interval: int
-    resize: str  # one of `vaebench.data._resizes.NAMES`
+    resize: str  # one of `vaebench.generation.resizes.NAMES`
     windows: int  # of every clip
     flips: bool
     classes: bool  # conditional on the clips' labels
@@ -110,11 +110,11 @@ class Subject:
         """All latents, standardised as the plan says."""
         rank, world = rank_and_world()
         folder = self.runs / f"latents-{self.key}"
-        cache = _latents.encode(
+        cache = latent_cache.encode(
             self.vae, self.windows, folder, device=self.device, classes=self.classes, rank=rank, world=world
         )
         published = self.plan.scaling == "published"
-        cache.scaling = _latents.published(self.spec) if published else _latents.measured(cache)
+        cache.scaling = latent_cache.published(self.spec) if published else latent_cache.measured(cache)
         return cache
 
     @cached_property
@@ -134,7 +134,7 @@ class Subject:
         """Where the denoising loss is taken: unflipped windows of the clips held out, or of all where none is."""
         clips = self.held_out or {window.clip for window in self.cache.windows}
         rows = self.cache.of(clips, flipped=False)
-        return self.cache.only([rows[i] for i in _latents.some_rows(len(rows), GRID)])
+        return self.cache.only([rows[i] for i in latent_cache.some_rows(len(rows), GRID)])
 
     @cached_property
     def latte(self) -> LatteConfig:
@@ -221,11 +221,15 @@ def code_digest(vae: VideoVAE) -> str:
     files = [
         here / "vae.py",
         here / "video.py",
-        Path(__file__),
-        Path(_latents.__file__),
         Path(inspect.getfile(type(vae))),
     ]
-    for folder in (here / "data", here / "latte", here.parent / "adapters", here.parent / "wfvae"):
+    for folder in (
+        here / "data",
+        here / "video_io",
+        here / "generation",
+        here.parent / "adapters",
+        here.parent / "wfvae",
+    ):
         files += sorted(folder.rglob("*.py"))
     digest = hashlib.sha256()
     for file in files:

@@ -16,8 +16,8 @@ from typing import TYPE_CHECKING
 import torch
 
 from vaebench import weights
-from vaebench.metrics._clips import check, full_precision
-from vaebench.metrics._i3d import prepared
+from vaebench.features.i3d import prepared
+from vaebench.features.validation import check, full_precision
 
 if TYPE_CHECKING:
     from torch import Tensor

@@ -20,9 +20,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from vaebench.data import _decode, _manifest, synthetic
-from vaebench.data._training_files import Entry, entries
+from vaebench.data import synthetic
+from vaebench.training.clip_files import Entry, entries
 from vaebench.video import to_model
+from vaebench.video_io import decode, manifest
 from wfvae.batches import Sample
 
 TRIES = 32  # files that may fail in a row before a clip is given up
@@ -170,7 +171,7 @@ class TrainingClips:
 
     def _frames(self, entry: Entry, start: int, count: int, stride: int) -> Tensor:
         frames = []
-        for i, frame in enumerate(_decode.read(self._path(entry), start, count, self._bytes(entry))):
+        for i, frame in enumerate(decode.read(self._path(entry), start, count, self._bytes(entry))):
             if i % stride == 0:
                 frames.append(_short_side(torch.from_numpy(frame), self.config.side))
         return torch.stack(frames, dim=1)
@@ -188,10 +189,10 @@ class TrainingClips:
     def _length(self, entry: Entry) -> int:
         path = self._path(entry)
         if entry.sha256 and entry.file not in self.unchanged and path.is_file():
-            if _manifest.sha256(path) != entry.sha256:
+            if manifest.sha256(path) != entry.sha256:
                 raise ValueError(f"{path}: is not the file that {self.config.manifest} pins (sha256); fetch it again")
             self.unchanged.add(entry.file)
-        return _decode.frame_count(path, self._bytes(entry))
+        return decode.frame_count(path, self._bytes(entry))
 
     def _finish(self, frames: Tensor, size: int, generator: torch.Generator) -> Tensor:
         """uint8 (3, T, H, W) -> the crop, augmented: float32 (3, T, size, size) in -1..1."""

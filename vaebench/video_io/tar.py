@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
-from vaebench.data import _manifest
+from vaebench.video_io import manifest
 
 
 class Member(NamedTuple):
@@ -32,7 +32,7 @@ def members(shard: Path) -> Iterator[Member]:
                 archive.members = []  # type: ignore[attr-defined]  # it remembers every header it has seen
                 if member.offset_data + member.size > size:
                     raise tarfile.ReadError(f"it ends inside {member.name}")
-                if member.isreg() and not _manifest.hidden(member.name):
+                if member.isreg() and not manifest.hidden(member.name):
                     yield Member(member.name, member.offset_data, member.size)
             # tarfile stops without an error at a damaged header, and where the file ends between two members
             content.seek(archive.offset)

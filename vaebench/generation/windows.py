@@ -18,18 +18,19 @@ from typing import TYPE_CHECKING
 import numpy as np
 import torch
 
-from vaebench.data import _files, _resizes
-from vaebench.data._decode import frame_count
-from vaebench.data._files import Files
-from vaebench.data._resizes import Resize
 from vaebench.data.skytimelapse import Folders, frames_of
+from vaebench.generation import resizes
+from vaebench.generation.resizes import Resize
+from vaebench.video_io import file_source
+from vaebench.video_io.decode import frame_count
+from vaebench.video_io.file_source import Files
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
     from torch import Tensor
 
     from vaebench.data import VideoSource
-    from vaebench.data._manifest import Row
+    from vaebench.video_io.manifest import Row
 
 
 @dataclass(frozen=True)
@@ -58,13 +59,13 @@ def windows(
 
     Video files (UCF-101) are sampled as Latte samples them: evenly over the span, so that a short video is sampled more
     densely; folders of images (SkyTimelapse) at the exact interval, and must be longer than the span.  Other sources start at
-    their first frame, and are as they come whatever `resize`, one of `_resizes.NAMES`.
+    their first frame, and are as they come whatever `resize`, one of `resizes.NAMES`.
     """
     found: list[Window] = []
     root = source.root if isinstance(source, Files | Folders) else Path()
     for name, label, at in list(_clips(source, frames, interval, resize))[:clips]:
         for number, flipped in product(range(per_clip), (False, True) if flips else (False,)):
-            load = _files.below(root, partial(at, partial(_drawn, f"{seed} {name} {number}"), flipped))
+            load = file_source.below(root, partial(at, partial(_drawn, f"{seed} {name} {number}"), flipped))
             own = f"{name} {number}{' flipped' if flipped else ''}"
             found.append(Window(own, name, scene_of(source, name), label, flipped, load))
     return found
@@ -89,11 +90,11 @@ def _drawn(key: str, most: int) -> int:
 def _clips(source: VideoSource, frames: int, interval: int, resize: str) -> Iterator[tuple[str, str, Cut]]:
     """Id, label and window of every clip."""
     if isinstance(source, Files):
-        fit = partial(_fit, _resizes.find(resize, images=False), source.size)
+        fit = partial(_fit, resizes.find(resize, images=False), source.size)
         for row in source.rows:
             yield row.id, row.label, partial(_of_file, source.root / row.file, row, fit, frames, interval)
     elif isinstance(source, Folders):
-        fit = partial(_fit, _resizes.find(resize, images=True), source.size)
+        fit = partial(_fit, resizes.find(resize, images=True), source.size)
         for folder, names in source.folders.items():
             yield folder, "", partial(_of_folder, source.root / folder, names, fit, frames, interval)
     else:
@@ -129,7 +130,7 @@ def _of_file(path: Path, row: Row, fit: Fit, frames: int, interval: int, draw: D
         )
     begin, end = span(total, frames, interval, draw)
     shown = {index - begin for index in spread(begin, end, frames)}
-    decoded = _files.read_row(path, replace(row, start=row.start + begin), end - begin)
+    decoded = file_source.read_row(path, replace(row, start=row.start + begin), end - begin)
     return torch.stack([fit(frame, flipped) for number, frame in enumerate(decoded) if number in shown], dim=1)
 
 

@@ -21,12 +21,12 @@ from torch import Tensor
 from tqdm import tqdm
 
 from vaebench.durable import draft, sweep
-from vaebench.latte.train import Batch
+from vaebench.generation.latte.train import Batch
 from vaebench.vae import VAESpec, VideoVAE, check_latent
 from vaebench.video import to_model
 
 if TYPE_CHECKING:
-    from vaebench.data._windows import Window
+    from vaebench.generation.windows import Window
 
 SHARD = 32  # windows
 MEASURED = 2048  # windows that a standardisation is measured on, spread evenly over the cache
@@ -60,7 +60,7 @@ def published(spec: VAESpec) -> Scaling:
 
 @dataclass
 class Cache:
-    """Latents by row, standardised: what `vaebench.latte.train` reads."""
+    """Latents by row, standardised: what `vaebench.generation.latte.train` reads."""
 
     folder: Path
     places: list[tuple[int, int]]  # shard and position in it, by row

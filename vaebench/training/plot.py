@@ -9,8 +9,7 @@ from pathlib import Path
 
 import matplotlib.pyplot as plt
 
-from vaebench import plugins
-from vaebench.plots import _style
+from vaebench import plot_style, plugins
 
 
 def axis_label(metric: str) -> str:
@@ -53,14 +52,14 @@ def draw(
     Raises:
         ValueError: unknown format, or a folder without runs or without any validation
     """
-    _style.check_formats(formats)
+    plot_style.check_formats(formats)
     runs = [run for folder in folders for run in runs_below(folder)]
     scores = {run: read_scores(run) for run in runs}
     metrics = list(dict.fromkeys(name for _, values in scores.values() for name in values))
     if not metrics:
         raise ValueError(f"{', '.join(map(str, folders))}: no validation yet, scores.csv has no line")
     out.mkdir(parents=True, exist_ok=True)
-    with _style.applied(style):
+    with plot_style.applied(style):
         for metric in metrics:
             figure, axes = plt.subplots(figsize=(6, 4))
             for i, (run, (steps, values)) in enumerate(scores.items()):
@@ -69,12 +68,12 @@ def draw(
                         steps,
                         values[metric],
                         label=run.resolve().name,
-                        color=_style.COLOURS[i % len(_style.COLOURS)],
-                        marker=_style.MARKERS[i % len(_style.MARKERS)],
+                        color=plot_style.COLOURS[i % len(plot_style.COLOURS)],
+                        marker=plot_style.MARKERS[i % len(plot_style.MARKERS)],
                         markersize=4,
                     )
             axes.set_xlabel("training step")
             axes.set_ylabel(axis_label(metric))
             axes.set_title(f"{metric.upper()} on the validation clips during training")
             axes.legend()
-            yield from _style.save(figure, out, f"training-{metric}", formats)
+            yield from plot_style.save(figure, out, f"training-{metric}", formats)

@@ -20,13 +20,13 @@ import torch
 from torch import Tensor
 
 from vaebench import weights
-from vaebench.latte.diffusion import linear, respaced
-from vaebench.latte.model import Latte
-from vaebench.latte.sample import Guided, sample
-from vaebench.metrics import _c3d, _i3d, _i3d_torchscript, _inception, _videomae
-from vaebench.metrics._clips import full_precision
-from vaebench.metrics._frechet import bootstrap, frechet, noise_floor
-from vaebench.metrics._kernel import kvd
+from vaebench.features import c3d, i3d, i3d_torchscript, inception_score, videomae
+from vaebench.features.frechet import bootstrap, frechet, noise_floor
+from vaebench.features.mmd import kvd
+from vaebench.features.validation import full_precision
+from vaebench.generation.latte.diffusion import linear, respaced
+from vaebench.generation.latte.model import Latte
+from vaebench.generation.latte.sample import Guided, sample
 from vaebench.results import FEWEST, Score
 from vaebench.vae import VideoVAE
 from vaebench.video import to_score, to_stored
@@ -34,7 +34,7 @@ from vaebench.video import to_score, to_stored
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from vaebench.suites._latents import Scaling
+    from vaebench.generation.latent_cache import Scaling
     from vaebench.video import Video
 
 SCORED = 16  # frames
@@ -54,7 +54,7 @@ FILES = {
 class Sampling:
     """How videos are drawn from a trained model."""
 
-    steps: str  # of 1000, as `vaebench.latte.diffusion.kept_steps` reads it
+    steps: str  # of 1000, as `vaebench.generation.latte.diffusion.kept_steps` reads it
     method: Literal["ddpm", "ddim"]
     guidance: float  # of a conditional model; 1 is none
 
@@ -63,18 +63,18 @@ def extractor(name: str, device: torch.device) -> Extractor:
     """The network called `name` (a key of FILES); Unavailable without its files, ValueError if they hold something else."""
     files = [weights.verified(file) for file in FILES[name]]
     if name == "i3d":
-        script = _i3d_torchscript.extractor(device).network
+        script = i3d_torchscript.extractor(device).network
         return _features(
-            lambda video: script(_i3d.prepared(video, "stretched"), rescale=False, resize=False, return_features=True)
+            lambda video: script(i3d.prepared(video, "stretched"), rescale=False, resize=False, return_features=True)
         )
     if name == "i3d_videogpt":
-        i3d = _i3d.load(files[0]).to(device).eval()
-        return _features(lambda video: i3d(_i3d.prepared(video, "stretched")))
+        network = i3d.load(files[0]).to(device).eval()
+        return _features(lambda video: network(i3d.prepared(video, "stretched")))
     if name == "videomae_ssv2":
-        videomae = _videomae.load(files[0]).to(device).eval()
-        return _features(lambda video: videomae(_videomae.prepared(video)))
-    c3d = _c3d.load(*files).to(device)
-    return _features(lambda video: c3d(2 * video - 1))
+        videomae_network = videomae.load(files[0]).to(device).eval()
+        return _features(lambda video: videomae_network(videomae.prepared(video)))
+    c3d_network = c3d.load(*files).to(device)
+    return _features(lambda video: c3d_network(2 * video - 1))
 
 
 def _features(network: Callable[[Tensor], Tensor]) -> Extractor:
@@ -231,17 +231,17 @@ def inception_scores(probabilities: NDArray, reals: NDArray) -> dict[str, Score]
     if n < 10:
         said = "needs 10 videos"
         return {name: Score(None, "", "higher", n, note=said) for name in INCEPTION}
-    split = _inception.is_styleganv_10split(probabilities)
+    split = inception_score.is_styleganv_10split(probabilities)
     stderr = split.std / 9**0.5  # of ten parts, whose deviation is divided by 10 as upstream's is
     scores = {
-        "is_tgan_1split": Score(_inception.is_tgan_1split(probabilities), "", "higher", n),
+        "is_tgan_1split": Score(inception_score.is_tgan_1split(probabilities), "", "higher", n),
         "is_styleganv_10split": Score(
             split.mean, "", "higher", n, stderr, note="parts of n/10 videos bias it downward"
         ),
-        "is_debiased": Score(_inception.is_debiased(probabilities), "", "higher", n),
+        "is_debiased": Score(inception_score.is_debiased(probabilities), "", "higher", n),
     }
     if len(reals) >= 10:
-        value = _inception.is_debiased(reals)
+        value = inception_score.is_debiased(reals)
         scores["is_debiased_of_reals"] = Score(value, "", "neither", len(reals), note="the ceiling of is_debiased")
     return scores
 

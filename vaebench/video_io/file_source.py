@@ -11,9 +11,9 @@ from functools import partial
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING
 
-from vaebench.data import _decode, _frames, _manifest, _notes
-from vaebench.data._manifest import Row
 from vaebench.video import Clip
+from vaebench.video_io import decode, manifest, notes, resize
+from vaebench.video_io.manifest import Row
 
 if TYPE_CHECKING:
     import numpy as np
@@ -56,7 +56,7 @@ def source(
     `fixed`: the name says it all; otherwise it ends in digits of the clips' hash (`marked`).
     ValueError if two different rows have one id.
     """
-    rows = _manifest.distinct(rows, config.manifest or root)
+    rows = manifest.distinct(rows, config.manifest or root)
     contents = ((row.id, row.start, row.sha256 or ends(root / row.file)) for row in rows)
     sha256 = fingerprint(contents)
     identity = {"name": name if fixed else marked(name, sha256), "sha256": sha256, "clips": str(len(rows))}
@@ -83,11 +83,11 @@ def published(
     root = need_root(config, layout)
     listed = None
     if not config.manifest:
-        rows = [replace(row, label=label_of(row.file)) for row in _manifest.scan(root)]
-    elif _manifest.is_manifest(config.manifest):
-        rows = _manifest.read(config.manifest)
+        rows = [replace(row, label=label_of(row.file)) for row in manifest.scan(root)]
+    elif manifest.is_manifest(config.manifest):
+        rows = manifest.read(config.manifest)
     else:
-        wanted = [clip for row in _manifest.table(config.manifest, columns) for clip in expand(row)]
+        wanted = [clip for row in manifest.table(config.manifest, columns) for clip in expand(row)]
         on_disk = _by_name(root, name_of)
         rows = [Row(name, on_disk[name], label=label) for name, label in wanted if name in on_disk]
         listed = len(set(wanted))
@@ -101,30 +101,30 @@ def _by_name(root: Path, name_of: Callable[[Path, str], str]) -> dict[str, str]:
     """Name of a clip -> its file; of two files, the first in the order of their paths."""
     on_disk: dict[str, str] = {}
     twice: list[str] = []
-    for row in _manifest.scan(root):
+    for row in manifest.scan(root):
         name = name_of(root, row.file)
         if on_disk.setdefault(name, row.file) != row.file:
             twice.append(f"{row.file}; {on_disk[name]} is read")
     if twice:
-        _notes.note(f"{root}: files are ignored whose clip an earlier file holds: {len(twice)} (the first: {twice[0]})")
+        notes.note(f"{root}: files are ignored whose clip an earlier file holds: {len(twice)} (the first: {twice[0]})")
     return on_disk
 
 
 def load_row(path: Path, row: Row, num_frames: int, size: int) -> Tensor:
     """uint8 (3, num_frames, size, size).  OSError or ValueError naming file and reason."""
-    return _frames.clip(read_row(path, row, num_frames), size)
+    return resize.clip(read_row(path, row, num_frames), size)
 
 
 def read_row(path: Path, row: Row, num_frames: int) -> Iterator[NDArray[np.uint8]]:
     """The frames (H, W, 3) of a row as decoded.  OSError or ValueError naming file and reason."""
     if row.sha256 and path.is_file():  # a missing file is named by the decoder
-        found = _manifest.sha256(path)
+        found = manifest.sha256(path)
         if found != row.sha256:
             raise ValueError(
                 f"{path}: is not the file that the manifest pins (sha256 {found[:12]}..., expected {row.sha256[:12]}...); "
                 "fetch it again, or write a new manifest"
             )
-    return _decode.read(path, row.start, num_frames)
+    return decode.read(path, row.start, num_frames)
 
 
 def fingerprint(contents: Iterable[tuple[str, int, str]]) -> str:

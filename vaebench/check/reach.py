@@ -10,7 +10,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from vaebench.check._subject import Answer, Subject, distance, quantised
+from vaebench.check.subject import Answer, Subject, distance, quantised
 
 FEWEST_TILES = 6  # latents along a side: a seam in the middle then has neighbours without one
 NO_REACH, REACH = (

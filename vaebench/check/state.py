@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import torch
 
-from vaebench.check._subject import Answer, Subject
+from vaebench.check.subject import Answer, Subject
 
 CALLS = 10  # of encode, and of decode
 

@@ -11,7 +11,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from vaebench.check._subject import Answer, Subject, error, quantised, smooth
+from vaebench.check.subject import Answer, Subject, error, quantised, smooth
 
 LEAST_CORRELATION = 0.75  # of a clip and its reconstruction; below, gain and shift say nothing
 GAIN, OFFSET = 0.05, 0.02  # the largest deviations that pass; pixels are in -1..1

@@ -31,10 +31,11 @@ import adapters
 from adapters import wfvae
 from vaebench import config as settings
 from vaebench import plugins, weights
-from vaebench.data._training import TrainingClips, TrainingData
-from vaebench.metrics import Metric, _lpips
-from vaebench.recipes import read_recipe
-from vaebench.training_log import RunLog, strip
+from vaebench.features import lpips
+from vaebench.metric import Metric
+from vaebench.training.clips import TrainingClips, TrainingData
+from vaebench.training.log import RunLog, strip
+from vaebench.training.recipes import read_recipe
 from vaebench.video import to_model, to_score
 from wfvae import WFVAE, state
 from wfvae import trainer as wf
@@ -240,9 +241,9 @@ def _perceptual(config: TrainConfig) -> Callable[[Tensor, Tensor], Tensor] | Non
     """LPIPS with VGG16, as the paper trains with; ValueError with the ways out where its weights are not here."""
     if not config.loss.perceptual:
         return None
-    network = _lpips.package("vgg")
+    network = lpips.package("vgg")
     try:
-        _lpips.fill(network, weights.verified("vgg16"))
+        lpips.fill(network, weights.verified("vgg16"))
     except OSError as reason:
         raise ValueError(f"{reason}; or say `loss.perceptual=0` to train without LPIPS") from None
 

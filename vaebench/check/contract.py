@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from vaebench.check._subject import Answer, Subject, distance
+from vaebench.check.subject import Answer, Subject, distance
 from vaebench.vae import LOSSLESS_TOLERANCE, VideoVAE, check_latent, check_reconstruction, reconstruct
 
 

@@ -15,8 +15,8 @@ from vaebench.weights import Unavailable
 if TYPE_CHECKING:
     import torch
 
-    from vaebench.metrics import Metric
-    from vaebench.suites import Statistics
+    from vaebench.metric import Metric
+    from vaebench.suite import Statistics
 
 
 def build_metrics(

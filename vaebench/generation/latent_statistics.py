@@ -22,12 +22,12 @@ import torch
 from scipy.fft import dctn
 from torch import Tensor
 
-from vaebench.suites._latents import some_rows
+from vaebench.generation.latent_cache import some_rows
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from vaebench.suites._latents import Cache
+    from vaebench.generation.latent_cache import Cache
 
 MOST = 1024
 DEAD = 0.01  # of the widest channel's standard deviation

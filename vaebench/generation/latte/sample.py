@@ -9,8 +9,8 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from vaebench.latte.diffusion import Schedule, Step, ddim_step, ddpm_step
-from vaebench.latte.model import Latte
+from vaebench.generation.latte.diffusion import Schedule, Step, ddim_step, ddpm_step
+from vaebench.generation.latte.model import Latte
 
 Denoise = Callable[[Tensor, Tensor], Tensor]  # (B, C, F, H, W), timesteps (B,) -> (B, C or 2C, F, H, W)
 Guided = Literal["all", "official-first-4"]

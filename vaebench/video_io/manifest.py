@@ -19,8 +19,8 @@ from dataclasses import asdict, dataclass, fields
 from pathlib import Path, PurePosixPath
 from typing import TextIO
 
-from vaebench.data import _notes
 from vaebench.plugins import did_you_mean
+from vaebench.video_io import notes
 
 # the files that are read as videos, in any case; `_decode` looks at the content, not at the name
 # fmt: off
@@ -134,7 +134,7 @@ def distinct(rows: Iterable[Row], where: str | Path) -> list[Row]:
             )
         repeated.append(row.id)
     if repeated:
-        _notes.note(f"{where}: repeated rows are merged: {len(repeated)} (the first: {repeated[0]})")
+        notes.note(f"{where}: repeated rows are merged: {len(repeated)} (the first: {repeated[0]})")
     return list(known.values())
 
 
@@ -170,7 +170,7 @@ def walk(root: str | Path, extensions: tuple[str, ...]) -> Iterator[str]:
     def refuse(reason: OSError) -> None:
         raise OSError(f"{reason.filename}: {reason.strerror}; root=DIR should name a folder that can be read")
 
-    ignored = _notes.Ignored()
+    ignored = notes.Ignored()
     seen: set[tuple[int, int]] = set()
     for folder, folders, files in os.walk(root, followlinks=True, onerror=refuse):
         status = os.stat(folder)
@@ -198,16 +198,16 @@ def write(
     Each file is decoded over its first `num_frames` and hashed; one that is damaged or shorter is left out, with its reason.
     `rows` (from a source that lists its clips in its own way) replaces the scan.  ValueError, and no file, if none is left.
     """
-    from vaebench.data import _decode
+    from vaebench.video_io import decode
 
     kept: list[Row] = []
     left_out: list[str] = []
     for row in scan(root) if rows is None else rows:
         path = Path(root) / row.file
         try:
-            for _ in _decode.read(path, row.start, num_frames):
+            for _ in decode.read(path, row.start, num_frames):
                 pass
-            kept.append(Row(row.id, row.file, row.start, _decode.fps(path), sha256(path), row.label))
+            kept.append(Row(row.id, row.file, row.start, decode.fps(path), sha256(path), row.label))
         except (OSError, ValueError) as reason:
             left_out.append(str(reason))
     if not kept:

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 import adapters
-from vaebench.check._subject import Answer, Subject, distance, pattern
+from vaebench.check.subject import Answer, Subject, distance, pattern
 from vaebench.vae import LOSSLESS_TOLERANCE
 
 CANARIES = Path(__file__).parents[1] / "reference" / "canaries.json"

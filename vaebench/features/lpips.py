@@ -13,9 +13,9 @@ from typing import TYPE_CHECKING
 import torch
 
 from vaebench import weights
-from vaebench.metrics import Better
-from vaebench.metrics._clips import check, full_precision, mean_over_clips
+from vaebench.features.validation import check, full_precision, mean_over_clips
 from vaebench.pickled import load_tensors
+from vaebench.results import Better
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

@@ -26,8 +26,8 @@ from itertools import count as numbers
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from vaebench.data._container import REMEDY, check_readable, opened, video_stream
-from vaebench.data._packets import Packets, packets
+from vaebench.video_io.container import REMEDY, check_readable, opened, video_stream
+from vaebench.video_io.packets import Packets, packets
 
 if TYPE_CHECKING:
     import numpy as np

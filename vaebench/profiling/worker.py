@@ -1,4 +1,4 @@
-"""One efficiency measurement in a process of its own: `python -m vaebench.suites._worker time|memory '{job}'`.
+"""One efficiency measurement in a process of its own: `python -m vaebench.profiling.worker time|memory '{job}'`.
 
 Prints one line of JSON.  Time and memory are two processes, because an allocator that gives everything back at once, which
 makes the resident set a true measure, is not the one that people run.
