@@ -22,11 +22,11 @@ import torch
 from tqdm import tqdm
 
 import adapters
-from vaebench import plugins, results
+from vaebench import plugins, records
 from vaebench.config import OUTPUT, RunConfig, as_dict, check_options
 from vaebench.machine import describe, device_name, pick_device, rank_and_world, versions, without_tf32
 from vaebench.plugins import did_you_mean
-from vaebench.results import Failure, Record
+from vaebench.records import Failure, Record
 from vaebench.store import Store
 
 if TYPE_CHECKING:
@@ -160,8 +160,8 @@ class _Job:
             "mode": suite.identity.get("mode") or self.spec.reference_mode,
         }
         self.setting = suite.setting(source)
-        record = results.record_path(Path(config.results), suite.name, self.setting, self.vae["name"])
-        results.check_replaceable(record, self.vae, source.identity)
+        record = records.record_path(Path(config.results), suite.name, self.setting, self.vae["name"])
+        records.check_replaceable(record, self.vae, source.identity)
         self.cases = list(suite.cases(source, self.spec))
         facts = {
             "suite": [suite.name, suite.version, suite.identity],
@@ -175,7 +175,7 @@ class _Job:
             "torch": [torch.__version__, *versions().values()],
             "device": device_name(pick_device(config.device)),
         }
-        self.fingerprint = results.fingerprint(facts)
+        self.fingerprint = records.fingerprint(facts)
         self.store = Store(Path(config.runs) / self.fingerprint)
         self.broken = ""  # why the VAE itself could not be loaded
 
@@ -252,8 +252,8 @@ def _write(job: _Job, kept: Mapping[str, Statistics], failed: list[Failure], out
     demands = job.suite.demands(job.spec, kept)
     root = Path(job.config.results)
     with _disk(root):
-        results.write(record, root, job.suite.per_case(kept))
-        results.write_pictures(root, record, job.suite.pictures(kept))
+        records.write(record, root, job.suite.per_case(kept))
+        records.write_pictures(root, record, job.suite.pictures(kept))
     outcome.met.extend((job.name, demand.said) for demand in demands if demand.met)
     outcome.failed.extend((job.name, Failure(job.name, "", demand.said)) for demand in demands if not demand.met)
     outcome.records.append(record)

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vaebench import plugins
-from vaebench.results import Score, interval
+from vaebench.records import Score, interval
 from vaebench.weights import Unavailable
 
 if TYPE_CHECKING:

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING
 import torch
 from tqdm import tqdm
 
-from vaebench import results
+from vaebench import records
 from vaebench.generation import latent_cache
 from vaebench.generation.latent_cache import Cache
 from vaebench.generation.latte.model import Latte, LatteConfig, load
@@ -96,7 +96,7 @@ class Subject:
         plan = asdict(self.plan)
         some = ("mode", "dtype", "frames", "size", "interval", "resize", "windows", "flips", "classes", "clips", "seed")
         facts = {name: plan[name] for name in some}
-        return results.fingerprint(
+        return records.fingerprint(
             {
                 "vae": [asdict(self.spec), self.digest],
                 "data": [self.source.identity, [clip.stamp for clip in self.source]],
@@ -157,7 +157,7 @@ class Subject:
             "train": {**asdict(self.plan.train), "checkpoint_every": None, "micro_batch": None},
             "device": self.device.type,  # a GPU trains in bf16, a processor in float32
         }
-        return self.runs / f"latte-{results.fingerprint(facts)}"
+        return self.runs / f"latte-{records.fingerprint(facts)}"
 
     def _finished(self) -> Path | None:
         last = newest(self.folder)

@@ -19,7 +19,7 @@ import adapters
 from vaebench.config import RunConfig, options
 from vaebench.machine import peak_memory, pick_device, return_freed_memory, stopwatch
 from vaebench.profiling.worker import networks
-from vaebench.results import Score, interval
+from vaebench.records import Score, interval
 from vaebench.scoring import build_metrics, change, score, stack
 from vaebench.suite import Case, Demand, clip_cases, video_setting
 from vaebench.vae import (

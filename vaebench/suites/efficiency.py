@@ -27,7 +27,7 @@ import adapters
 from vaebench.config import RunConfig, options
 from vaebench.machine import device_name, pick_device
 from vaebench.profiling.worker import Job, no_energy
-from vaebench.results import Better, Score
+from vaebench.records import Better, Score
 from vaebench.suite import Case, Demand
 from vaebench.vae import Posterior, VAESpec, VideoVAE
 

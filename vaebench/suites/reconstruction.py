@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from vaebench.data import VideoSource
-    from vaebench.results import Score
+    from vaebench.records import Score
     from vaebench.suite import Statistics
     from vaebench.video import Video
 
