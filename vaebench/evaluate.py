@@ -24,7 +24,7 @@ from vaebench.config import OUTPUT, RunConfig, as_dict
 from vaebench.data import list_clips
 from vaebench.machine import describe, pick_device, without_tf32
 from vaebench.prefetch import Prefetch
-from vaebench.results import Failure, Record
+from vaebench.records import Failure, Record
 from vaebench.vae import VAESpec, VideoVAE, networks
 
 if TYPE_CHECKING:
@@ -201,6 +201,7 @@ def record_of(
     padded = {"padded_to": f"{spec.fit(config.num_frames)} frames, size a multiple of {spec.size_multiple}"}
     return Record(
         suite=suite.name,
+        suite_version=0,
         vae=vae_of(suite, candidate),
         data={**source.identity, **(padded if any(case.clip for case in cases) else {})},
         # whichever process wrote it, whoever runs it again takes all of the cases

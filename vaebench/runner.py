@@ -18,7 +18,7 @@ from tqdm import tqdm
 
 import adapters
 from adapters import ResolvedVAE
-from vaebench import plugins, results
+from vaebench import plugins, records
 from vaebench.config import RunConfig, check_options, options_of
 from vaebench.data import list_clips
 from vaebench.evaluate import explain, record_of, vae_of
@@ -26,7 +26,7 @@ from vaebench.fingerprint import code, fingerprint, versions
 from vaebench.machine import device_name, pick_device, rank_and_world, without_tf32
 from vaebench.plugins import did_you_mean
 from vaebench.prefetch import Prefetch
-from vaebench.results import Failure, Record
+from vaebench.records import Failure, Record
 from vaebench.store import Store
 
 if TYPE_CHECKING:
@@ -127,8 +127,8 @@ class _Job:
         self.candidate, self.suite, self.source, self.config = candidate, suite, source, config
         self.name, self.spec = candidate.name, candidate.spec
         self.vae = vae_of(suite, candidate)
-        record = results.record_path(Path(config.results), suite.name, suite.setting(source), self.vae["name"])
-        results.check_replaceable(record, self.vae, source.identity)
+        record = records.record_path(Path(config.results), suite.name, suite.setting(source), self.vae["name"])
+        records.check_replaceable(record, self.vae, source.identity)
         self.cases = list(suite.cases(source, self.spec))
         roots = [plugins.find("suites", config.suite), *candidate.code, plugins.find("data", config.data)]
         facts = {
@@ -236,8 +236,8 @@ def _write(job: _Job, statistics: Mapping[str, Statistics], failed: list[Failure
     demands = suite.demands(job.spec, statistics)
     root = Path(job.config.results)
     with _disk(root):
-        results.write(record, root, suite.per_case(statistics))
-        results.write_pictures(root, record, suite.pictures(statistics))
+        records.write(record, root, suite.per_case(statistics))
+        records.write_pictures(root, record, suite.pictures(statistics))
     outcome.met.extend((job.name, demand.sentence) for demand in demands if demand.met)
     outcome.failed.extend((job.name, Failure(job.name, "", demand.sentence)) for demand in demands if not demand.met)
     outcome.records.append(record)

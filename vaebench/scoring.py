@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from vaebench import plugins
 from vaebench.fingerprint import code, fingerprint
-from vaebench.results import Score, interval
+from vaebench.records import Score, interval
 from vaebench.weights import Unavailable
 
 if TYPE_CHECKING:

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
     from vaebench.config import RunConfig
     from vaebench.data import VideoSource
-    from vaebench.results import Score
+    from vaebench.records import Score
     from vaebench.vae import VAESpec, VideoVAE
     from vaebench.video import Clip
 

@@ -19,7 +19,7 @@ from vaebench.config import RunConfig, options
 from vaebench.inference.differences import differences
 from vaebench.inference.modes import Modes
 from vaebench.machine import peak_memory, pick_device, return_freed_memory, stopwatch
-from vaebench.results import Score, interval
+from vaebench.records import Score, interval
 from vaebench.scoring import build_metrics, change, metric_digest, score, stack
 from vaebench.suite import Case, Demand, Suite, clip_cases, video_setting
 from vaebench.vae import LOSSLESS_TOLERANCE, VAESpec

@@ -32,7 +32,7 @@ from vaebench.generation.latte_run import Plan, Subject
 from vaebench.generation.sampling import FILES, INCEPTION, Sampling, to_frames
 from vaebench.generation.windows import windows
 from vaebench.machine import pick_device, rank_and_world
-from vaebench.results import Score, interval
+from vaebench.records import Score, interval
 from vaebench.suite import Case, Suite
 from vaebench.vae import VAESpec, reconstruct
 from vaebench.video import to_model

@@ -28,7 +28,7 @@ from vaebench.config import RunConfig, options
 from vaebench.machine import device_name, pick_device
 from vaebench.profiling import worker
 from vaebench.profiling.worker import Job, no_energy
-from vaebench.results import Better, Score
+from vaebench.records import Better, Score
 from vaebench.suite import Candidate, Case, Suite
 from vaebench.vae import VAESpec
 

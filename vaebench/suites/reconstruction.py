@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from vaebench.data import VideoSource
-    from vaebench.results import Score
+    from vaebench.records import Score
     from vaebench.suite import Candidate, Statistics
     from vaebench.video import Latent, Video
 
