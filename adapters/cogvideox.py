@@ -2,20 +2,20 @@
 
 Yang et al., CogVideoX, arXiv 2408.06072.  The blocks hand their convolution caches on, so only the group norms, which take their
 statistics over the frames of a block, tell block-wise from whole; they also make the encoder look ahead.  The authors' own
-code, `native`, encodes a video in one pass and decodes it in at most 10 blocks; the VAE was trained on whole clips, so `whole` is
-the reference mode.  `diffusers` is the default of that library, which encodes in blocks too.
+code, `native`, encodes a video in one pass and decodes 3, then 2 latents at a time; the VAE was trained on whole clips, so `whole`
+is the reference mode.  `diffusers` is the default of that library, which encodes in blocks too.
+
+Later code of the authors (THUDM/CogVideo e519eced) decodes in 10 blocks at most: the same blocks up to 21 latents; above, its odd
+blocks lose frames, because each would be taken for the start of a video.  `native` goes on with 2 at a time.
 """
 
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from adapters._diffusers import EVERYTHING, DiffusersVAE, Family, sample
+from adapters._diffusers import EVERYTHING, Family
 from vaebench.vae import FrameRule, VAESpec
-
-if TYPE_CHECKING:
-    from torch import Tensor
 
 SOURCE = "hf:zai-org/CogVideoX{}:vae/diffusion_pytorch_model.safetensors"
 B2 = VAESpec(
@@ -33,10 +33,9 @@ B2 = VAESpec(
     reference="arXiv 2408.06072",
     parameters=215_583_907,
     scale=1.15258426,
-    note="native encodes in one pass and decodes in up to 10 blocks of 2 latents or more; diffusers encodes 8 frames and decodes "
-    "2 latents at a time; the convolutions are causal but the group norms see every frame of a block; 8k+1 frames (at 5, 13, 37 "
-    "the library returns 8, 16, 40); whole at 33x768x768 in float32 needs 125 GiB; tiles of 240x360 pixels, in the blocks of "
-    "diffusers",
+    note="native encodes in one pass and decodes 2 latents at a time; diffusers also encodes 8 frames at a time; convolutions are "
+    "causal but the group norms see every frame of a block; 8k+1 frames (at 5, 13, 37 the library returns 8, 16, 40); whole at "
+    "33x768x768 in float32 needs 125 GiB; tiles of 240x360 pixels, in the blocks of diffusers",
 )
 VARIANTS = {
     "2b": B2,
@@ -57,34 +56,13 @@ VARIANTS = {
 }
 
 
-MOST_BLOCKS = 10  # of the authors' decoder
-
-
 def _set_mode(model: Any, mode: str) -> None:
     if mode in ("whole", "native"):
-        model.num_sample_frames_batch_size = model.num_latent_frames_batch_size = EVERYTHING
+        model.num_sample_frames_batch_size = EVERYTHING
+    if mode == "whole":
+        model.num_latent_frames_batch_size = EVERYTHING
     if mode == "tiled":
         model.enable_tiling()
-
-
-def _decode(vae: DiffusersVAE, latent: Tensor) -> Tensor:
-    """In `native`, in blocks of latents of nearly equal length, the longer ones first; caches go from block to block."""
-    import torch
-
-    if vae.mode != "native":
-        return sample(vae, latent)
-    caches, found = None, []
-    for block in latent.split(block_lengths(latent.shape[2]), dim=2):
-        video, caches = vae.model.decoder(block, conv_cache=caches)
-        found.append(video)
-    return torch.cat(found, dim=2)
-
-
-def block_lengths(latents: int) -> list[int]:
-    """How many of `latents` the authors' code decodes at a time (THUDM/CogVideo e519eced, sat/diffusion_video.py)."""
-    blocks = max(1, min(MOST_BLOCKS, latents // 2))
-    length, longer = divmod(latents, blocks)
-    return [length + 1] * longer + [length] * (blocks - longer)
 
 
 FAMILY = Family(
@@ -93,7 +71,6 @@ FAMILY = Family(
     configs={},
     small={"block_out_channels": (8, 8, 8, 8), "norm_num_groups": 4, "layers_per_block": 1},
     set_mode=_set_mode,
-    decode=_decode,
 )
 load = FAMILY.load
 tiny = FAMILY.tiny
