@@ -6,6 +6,7 @@ import inspect
 
 import pytest
 
+import adapters
 from vaebench import plugins
 from vaebench.weights import HubFile
 
@@ -61,3 +62,21 @@ def test_the_source_of_every_variant_names_repository_revision_and_file(family):
         assert hub.repo.count("/") == 1
         assert hub.revision == "main" or len(hub.revision) == 40
         assert hub.path.endswith((".safetensors", ".ckpt"))
+
+
+# of repositories whose file lists are public: the commit that holds the file (model pages on huggingface.co, 2024 and 2025)
+COMMITS = {
+    "allegro/1.0": "8b25708398d034f4306a4cf5667972dbf3e7e3cb",
+    "cvvae/sd2.1": "ff9c7a46a2d0a41eebf00cf919a30237988dd1d5",
+    "cvvae/sd2.1-v1.1": "241d4b86fd3b7c42c2ac84fc46ddebf8b913a866",
+    "easyanimate/5.1": "f6586135d24a98253fc82f95146bda261e093ca3",
+    "opensora/1.2": "33d153e9b5a9f771a8a84f98bd3f46458a8ed0bf",
+    "wfvae/l-16": "39cab59eb41c279a6fa7083962e6bdcfeab2bc21",
+    "wfvae/s-8": "1176b850fff7c33f3b28b2cae1bf8326f11f4b17",
+}
+LICENCES = {"cvvae/sd2.1": "Apache-2.0", "cvvae/sd3": "Apache-2.0", "wfvae/s-8": "MIT", "wfvae/l-16": "Apache-2.0"}
+
+
+def test_sources_are_pinned_and_licences_are_those_of_the_model_pages():
+    assert {name: HubFile.parse(adapters.find(name).source).revision for name in COMMITS} == COMMITS
+    assert {name: adapters.find(name).license.split()[0] for name in LICENCES} == LICENCES
