@@ -10,9 +10,10 @@ import torch
 
 import adapters
 from tests.test_diffusability import small  # noqa: F401  # the suite's smallest tier
-from vaebench import cli, plugins, results, train
+from vaebench import cli, plugins, records
 from vaebench.config import RunConfig
-from vaebench.suites import _worker
+from vaebench.profiling import worker
+from vaebench.training import run
 from vaebench.vae import Posterior, reconstruct
 from vaebench.video import to_model, to_score
 
@@ -62,7 +63,7 @@ def _scores(suite: str, *words: str) -> dict[str, dict[str, float | None]]:
         folder = name.partition("/")[0]
         said = [f"vaes={name}", f"results={folder}", f"runs={folder}-runs", "device=cpu", *words]
         assert cli.main(["run", "--suite", suite, *said]) == 0
-        (record,) = results.read_all(Path(folder))
+        (record,) = records.read_all(Path(folder))
         found[folder] = {k: s.value for k, s in record.scores.items() if not k.startswith(("time@", "memory@"))}
     return found
 
@@ -108,9 +109,9 @@ def test_cost_is_not_measured_where_an_adapter_changes_its_input_from_call_to_ca
     if half == "decode":
         vae.encode = vae.inner.encode
     monkeypatch.setattr(adapters, "load", lambda *_, **__: vae)
-    job = _worker.Job("pool/4x8x8", "cpu", "float32", "whole", 4, 16, 0.5, 1.0, 0.0, 1, False, False, False, False)
+    job = worker.Job("pool/4x8x8", "cpu", "float32", "whole", 4, 16, 0.5, 1.0, 0.0, 1, False, False, False, False)
     with torch.inference_mode(), pytest.raises(ValueError, match=f"pool/4x8x8: {half} writes into its input"):
-        _worker.measure_time(job)
+        worker.measure_time(job)
 
 
 def test_validation_in_training_scores_against_the_clip_that_was_loaded(tmp_path: Path):
@@ -130,9 +131,9 @@ def test_validation_in_training_scores_against_the_clip_that_was_loaded(tmp_path
             video = self.vae.decode(latent)
             return torch.cat([video, video[:, :, -1:]], dim=2)
 
-    given = train.Validation(data="synthetic", clips=1, num_frames=5, size=32, samples=0)
-    log = train.RunLog(tmp_path, 1, {})
-    score = train._validator(train.TrainConfig(validation=given), log)(1, Model())["psnr"]
+    given = run.Validation(data="synthetic", clips=1, num_frames=5, size=32, samples=0)
+    log = run.RunLog(tmp_path, 1, {})
+    score = run._validator(run.TrainConfig(validation=given), log)(1, Model())["psnr"]
     (clip,) = list(plugins.find("data", "synthetic").build(RunConfig(num_frames=5, size=32)))[:1]
     video = to_model(clip.load())[None]
     expected = Model().decode(Model().encode(video.clone()).mean)

@@ -10,7 +10,7 @@ import pytest
 import torch
 
 import adapters
-from vaebench import cli, plugins, results, runner, tables
+from vaebench import cli, plugins, records, runner, tables
 from vaebench.config import parse_run
 from vaebench.suites import blockwise
 from vaebench.vae import FrameRule, Posterior, VAESpec
@@ -27,9 +27,9 @@ def run(*words: str) -> int:
     return cli.main(["run", "--suite", "blockwise", *SMALL, *words])
 
 
-def record(name: str) -> results.Record:
+def record(name: str) -> records.Record:
     (file,) = Path("runs/results/blockwise").rglob(f"{name}.json")
-    return results.read(file)
+    return records.read(file)
 
 
 class Blurred:
@@ -240,7 +240,7 @@ def test_a_ratio_of_cost_is_the_mean_of_the_clips_ratios_with_their_interval(blu
 def test_the_interval_of_a_change_is_that_of_the_paired_differences():
     from types import SimpleNamespace
 
-    from vaebench.suites._scores import change
+    from vaebench.scoring import change
 
     psnr = SimpleNamespace(unit="dB", better="higher", per_clip=True, reduce=np.mean)
     # differences -1, -2, -3 on clips that lie 20 dB apart: mean -2, deviation 1, t(0.975, 2) = 4.302653
@@ -331,7 +331,7 @@ def test_what_the_suite_cannot_do_is_refused(words: str, said: str, capsys: pyte
 def test_a_change_keeps_its_metrics_caution():
     from types import SimpleNamespace
 
-    from vaebench.suites._scores import change
+    from vaebench.scoring import change
 
     toy = SimpleNamespace(unit="", better="lower", per_clip=False, reduce=np.mean, caution=lambda n: f"only {n} clips")
     assert change(toy, np.zeros(3), np.ones(3)).note == "only 3 clips"

@@ -9,8 +9,8 @@ import torch.nn.functional as F
 
 import adapters
 from vaebench import check, plugins
-from vaebench.check import _modes
-from vaebench.check._subject import pattern
+from vaebench.check import modes
+from vaebench.check.subject import pattern
 from vaebench.vae import FrameRule, Posterior, VAESpec
 
 SPEC = VAESpec("planted", "a", 4, 2, 3, causal=True, frames=FrameRule(4, 1), size_multiple=2)
@@ -151,10 +151,10 @@ def test_a_changed_weight_moves_the_canary(monkeypatch: pytest.MonkeyPatch, tmp_
     pool = adapters.load("pool/4x8x8")
     subject = check.Subject("pool/4x8x8", pool, pattern(16, 16), check.CheckConfig(), "none")
     assert check.canary(subject)[0] in (True, None)
-    latent, frames = _modes.probes(subject)
+    latent, frames = modes.probes(subject)
     file = tmp_path / "canaries.json"
     file.write_text(
         f'{{"pool/4x8x8": {{"weights": "none", "latent": {(latent * 1.01).tolist()}, "frames": {frames.tolist()}}}}}'
     )
-    monkeypatch.setattr(_modes, "CANARIES", file)
+    monkeypatch.setattr(modes, "CANARIES", file)
     assert check.canary(subject)[0] is False

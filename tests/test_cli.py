@@ -12,7 +12,7 @@ import pytest
 
 from tests.videos import pictures, write
 from vaebench import cli, plugins
-from vaebench.recipes import descriptions
+from vaebench.training.recipes import descriptions
 
 ROOT = Path(__file__).parent.parent
 
@@ -78,7 +78,7 @@ def test_the_help_of_train_explains_every_setting_and_names_every_recipe(capsys:
     from dataclasses import fields, is_dataclass
     from typing import get_type_hints
 
-    from vaebench.train import TrainConfig
+    from vaebench.training.run import TrainConfig
 
     def names(kind: type, prefix: str = "") -> Iterator[str]:
         hints = get_type_hints(kind)

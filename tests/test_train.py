@@ -18,12 +18,12 @@ from PIL import Image
 
 import adapters
 from vaebench import cli, plugins
-from vaebench import train as training
 from vaebench.config import RunConfig
-from vaebench.plots import _training
-from vaebench.recipes import RECIPES, read_recipe, recipes
-from vaebench.train import parse, train
-from vaebench.training_log import RunLog, strip
+from vaebench.training import plot
+from vaebench.training import run as training
+from vaebench.training.log import RunLog, strip
+from vaebench.training.recipes import RECIPES, read_recipe, recipes
+from vaebench.training.run import parse, train
 from vaebench.video import to_model, to_score
 from wfvae import WFVAE, WFVAEConfig, load, state
 from wfvae.start import close_flow
@@ -431,8 +431,8 @@ def test_lpips_is_computed_where_the_videos_are(monkeypatch: pytest.MonkeyPatch)
     pair = torch.nn.Module()
     pair.add_module("network", network)
     monkeypatch.setattr(pair, "forward", lambda a, b: network(a - b), raising=False)
-    monkeypatch.setattr(training._lpips, "package", lambda net: pair)
-    monkeypatch.setattr(training._lpips, "fill", lambda network, file: None)
+    monkeypatch.setattr(training.lpips, "package", lambda net: pair)
+    monkeypatch.setattr(training.lpips, "fill", lambda network, file: None)
     monkeypatch.setattr(training.weights, "verified", lambda name: Path(name))
     distance = training._perceptual(parse("stage1", []))
     frames = torch.zeros(2, 3, 8, 8, device="meta")
@@ -475,18 +475,18 @@ def test_scores_of_several_runs_are_drawn_against_the_step(tmp_path: Path, monke
     for name, level in (("a", 20.0), ("b", 25.0)):
         (tmp_path / "runs" / name).mkdir(parents=True)
         (tmp_path / "runs" / name / "scores.csv").write_text(f"step,psnr,ssim\n10,{level},0.5\n20,{level + 1},0.6\n")
-    files = list(_training.draw([tmp_path / "runs"], tmp_path / "out", ("svg",)))
+    files = list(plot.draw([tmp_path / "runs"], tmp_path / "out", ("svg",)))
     assert [file.name for file in files] == ["training-psnr.svg", "training-ssim.svg"]
     text = files[0].read_text()
     assert all(word in text for word in ("PSNR [dB] (higher is better)", "training step", ">a<", ">b<"))
     assert "PSNR on the validation clips during training" in text
     assert "SSIM (higher is better)" in files[1].read_text()
-    assert _training.read_scores(tmp_path / "runs" / "b") == ([10, 20], {"psnr": [25.0, 26.0], "ssim": [0.5, 0.6]})
+    assert plot.read_scores(tmp_path / "runs" / "b") == ([10, 20], {"psnr": [25.0, 26.0], "ssim": [0.5, 0.6]})
     monkeypatch.chdir(tmp_path / "runs" / "b")
-    (here, _) = _training.draw([Path()], tmp_path / "here", ("svg",))
+    (here, _) = plot.draw([Path()], tmp_path / "here", ("svg",))
     assert ">b<" in here.read_text()
     with pytest.raises(ValueError, match="no run with validation scores"):
-        list(_training.draw([tmp_path / "out"], tmp_path / "out"))
+        list(plot.draw([tmp_path / "out"], tmp_path / "out"))
 
 
 def test_every_metric_is_drawn_with_the_unit_and_direction_of_its_module(
@@ -495,18 +495,18 @@ def test_every_metric_is_drawn_with_the_unit_and_direction_of_its_module(
     monkeypatch.setenv("VAEBENCH_WEIGHTS", str(tmp_path))  # where there are no weights, of LPIPS and FVD for instance
     monkeypatch.setenv("HOME", str(tmp_path))
     monkeypatch.setenv("TORCH_HOME", str(tmp_path))
-    assert _training.axis_label("flicker") == "FLICKER [levels] (lower is better)"
-    assert _training.axis_label("lpips") == "LPIPS (lower is better)"
-    assert _training.axis_label("psnr_pooled") == "PSNR_POOLED [dB] (higher is better)"
-    assert all("is better)" in _training.axis_label(name) for name in plugins.names("metrics"))
+    assert plot.axis_label("flicker") == "FLICKER [levels] (lower is better)"
+    assert plot.axis_label("lpips") == "LPIPS (lower is better)"
+    assert plot.axis_label("psnr_pooled") == "PSNR_POOLED [dB] (higher is better)"
+    assert all("is better)" in plot.axis_label(name) for name in plugins.names("metrics"))
     metric = SimpleNamespace(unit="", better="neither")
     plugin = SimpleNamespace(build=lambda device: metric)
     monkeypatch.setattr(plugins, "find", lambda kind, name: plugin)
-    assert _training.axis_label("mine") == "MINE"
+    assert plot.axis_label("mine") == "MINE"
 
 
 def test_a_metric_that_is_not_installed_is_drawn_by_its_name() -> None:
-    assert _training.axis_label("someone_elses") == "someone_elses"
+    assert plot.axis_label("someone_elses") == "someone_elses"
 
 
 def test_the_built_in_model_is_small_and_better_than_half_as_many_dct_values() -> None:
