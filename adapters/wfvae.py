@@ -63,6 +63,17 @@ VARIANTS = {
         parameters=60_326_272 + 166_709_352,
         note="of Open-Sora-Plan 1.5; neither the commit nor the name of the file is known to us",
     ),
+    **{
+        variant: replace(
+            L16,
+            variant=variant,
+            latent_channels=4,
+            source=f"{places.UNRELEASED}{variant}",
+            parameters=parameters,
+            note="a row of the paper whose weights were never released: its cost can be measured; for scores, train it",
+        )
+        for variant, parameters in (("s-4", 146_496_708), ("m-4", 223_252_388), ("l-4", 316_334_724))
+    },
     "tiny": replace(
         L16,
         variant="tiny",
@@ -75,7 +86,7 @@ VARIANTS = {
         note="a small demonstration trained on 28 clips; it stands for no released WF-VAE",
     ),
 }
-WIDTHS = {"l-16": 192, "s-8": 128, "m-32-8x8x8": 160}
+WIDTHS = {"l-16": 192, "s-8": 128, "m-32-8x8x8": 160, "s-4": 128, "m-4": 160, "l-4": 192}
 TINY: dict[str, Any] = {
     "base_channels": 32,
     "latent_channels": 8,
