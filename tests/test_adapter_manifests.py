@@ -18,7 +18,8 @@ MILLIONS = {
     "wan/2.1": 126.89, "wan/2.2": 704.69, "wan/skyreels-v2": 126.89, "wan/svi": 126.89,
     "hunyuanvideo/1.0": 246.48, "hunyuanvideo15/1.5": 1260.63, "mochi/1": 459.75, "cosmos/cv8x8x8": 105.65,
     "easyanimate/5.1": 244.38, "vidtok/kl-16": 157.95, "kvae/3d-1.0": 617.98, "kandinsky6sr/6.0": 1738.88,
-    "minimaxh3/h3": 2603.87,
+    "minimaxh3/h3": 2603.87, "sd/xl": 83.65, "sd/3": 83.82, "flux/1": 83.82, "flux2/dev": 84.05,
+    "dcae/f32c32-sana": 312.25, "qwenimage/1.0": 126.89,
 }  # fmt: skip
 FAMILIES = [name for name in plugins.names("adapters") if hasattr(plugins.find("adapters", name), "FAMILY")]
 
@@ -38,7 +39,7 @@ def test_the_released_configuration_has_the_measured_number_of_parameters(name):
 
 # of a latent, where it is neither the class default nor read from the weights: zai-org/CogVideoX-5b, vae/config.json
 SCALES = {"cogvideox/5b": 0.7, "cogvideox/1.5-5b": 0.7}
-DESCRIBED = {"ltx", "ltx2", "cosmos", "minimaxh3"}  # by statistics in the released file
+DESCRIBED = {"ltx", "ltx2", "cosmos", "minimaxh3", "flux2"}  # by statistics in the released file
 
 
 @pytest.mark.parametrize("name", [name for name in MILLIONS if name.partition("/")[0] not in DESCRIBED])
@@ -51,7 +52,7 @@ def test_the_latent_is_normalised_as_published(name):
         assert spec.shift == tuple(config["latents_mean"])
         assert spec.scale == tuple(1 / std for std in config["latents_std"])
     else:
-        assert spec.shift == 0
+        assert spec.shift == (config.get("shift_factor") or 0)
         assert spec.scale == SCALES.get(name, config.get("scaling_factor", 1.0))
 
 

@@ -15,7 +15,7 @@ from vaebench import cli, plugins
 from vaebench.vae import VAESpec, VideoVAE, reconstruct
 
 # networks of a family that are not a wider or narrower copy of its first
-OTHER_NETWORKS = {"ltx": ["0.9.1", "0.9.5"], "wan": ["2.2"], "svd": ["img2vid"], "cvvae": ["sd3"]}
+OTHER_NETWORKS = {"ltx": ["0.9.1", "0.9.5"], "wan": ["2.2"], "svd": ["img2vid"], "cvvae": ["sd3"], "sd": ["3"]}
 TRANSFORMS = {"pool", "dct", "identity"}  # fixed block transforms: nothing outside a block can reach it
 
 
