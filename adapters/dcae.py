@@ -41,8 +41,8 @@ FAMILY = Family(
     variants=VARIANTS,
     configs={"f32c32-sana": CONFIG},
     small={
-        "encoder_block_out_channels": (8, 8, 8, 8, 16, 16),
-        "decoder_block_out_channels": (8, 8, 8, 8, 16, 16),
+        "encoder_block_out_channels": (8, 8, 8, 8, 16, 32),
+        "decoder_block_out_channels": (8, 8, 8, 8, 16, 32),
         "encoder_layers_per_block": (1,) * 6,
         "decoder_layers_per_block": (1,) * 6,
         "attention_head_dim": 8,
