@@ -19,8 +19,7 @@ if TYPE_CHECKING:
 
     from adapters._nets.cvvae import CVVAE, Blocks
 
-# a branch, not a commit: which one the repository stood at, and whether it holds this or a `.bin`, is not known to us
-SOURCE = "hf:AILab-CVC/CV-VAE@main:{}/diffusion_pytorch_model.safetensors"
+SOURCE = "hf:AILab-CVC/CV-VAE@{}:{}/diffusion_pytorch_model.safetensors"
 
 SD21 = VAESpec(
     family="cvvae",
@@ -33,8 +32,8 @@ SD21 = VAESpec(
     size_multiple=8,
     modes=("whole", "native"),
     reference_mode="native",
-    source=SOURCE.format("vae3d"),
-    license="none stated for code or weights: research only",
+    source=SOURCE.format("ff9c7a46a2d0a41eebf00cf919a30237988dd1d5", "vae3d"),
+    license="Apache-2.0 (model page; the code states none)",
     reference="arXiv 2405.20279",
     parameters=182_446_475,
     scale=0.18215,
@@ -43,12 +42,17 @@ SD21 = VAESpec(
 )
 VARIANTS = {
     "sd2.1": SD21,
-    "sd2.1-v1.1": replace(SD21, variant="sd2.1-v1.1", source=SOURCE.format("vae3d_v1-1")),
+    "sd2.1-v1.1": replace(
+        SD21,
+        variant="sd2.1-v1.1",
+        source=SOURCE.format("241d4b86fd3b7c42c2ac84fc46ddebf8b913a866", "vae3d_v1-1"),
+        note=f"released in half precision; {SD21.note}",
+    ),
     "sd3": replace(
         SD21,
         variant="sd3",
         latent_channels=16,
-        source=SOURCE.format("vae3d_sd3"),
+        source=SOURCE.format("main", "vae3d_sd3"),  # of commit cbfb510; its full name is not known to us
         parameters=181_892_515,
         scale=1.5305,  # Stable Diffusion 3's own, whose latents these are; the release names none
         shift=0.0609,

@@ -37,8 +37,7 @@ V12 = VAESpec(
     size_multiple=8,
     modes=("whole", "native"),
     reference_mode="native",
-    # a branch, not a commit: which one the repository stood at is not known to us
-    source="hf:hpcai-tech/OpenSora-VAE-v1.2@main:model.safetensors",
+    source="hf:hpcai-tech/OpenSora-VAE-v1.2@33d153e9b5a9f771a8a84f98bd3f46458a8ed0bf:model.safetensors",
     license="Apache-2.0",
     reference="arXiv 2412.20404",
     parameters=393_341_007,

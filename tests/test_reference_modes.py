@@ -120,7 +120,8 @@ def test_the_list_of_adapters_shows_the_reference_mode():
 
 def test_committed_records_name_the_mode_they_were_measured_in():
     committed = list(records.read_all(ROOT / "results", "efficiency"))
-    assert {record.mode for record in committed} == {"whole"}
+    others = {record.name: record.mode for record in committed if record.mode != "whole"}
+    assert others == {"mochi/1": "diffusers"}  # measured when that function was its only one
     (row,) = [record for record in committed if record.name == "minimaxh3/h3"]
     assert "whole" not in tables.render([row])  # a row without a mode ran whole
     assert "native" not in tables.render([row])

@@ -54,11 +54,12 @@ class FrameRule:
 class VAESpec:
     """What is known of a VAE before any weight is read.
 
-    `source` is "hf:org/repo@commit:path/to/file" of the released weights, or "" where none are needed.
-    `modes` are the ways this family can be run: "whole" (one pass over the whole video), "native" (what the released code
-    does by default), "tiled", "streamed", ...  `reference_mode` is the one that it was released to be used in: "whole" where
-    the authors' own code runs a video in one pass by default, "native" where it always works in tiles or chunks.  Suites use
-    it by default.
+    `source` is "hf:org/repo@commit:path/to/file" of the released weights, "unreleased:RECIPE" where nobody published any, or ""
+    where none are needed.
+    `modes` are the ways this family can be run: "whole" (one pass over the whole video), "native" (what the authors' code does
+    by default), "diffusers" (what that library does by default, where it is something else), "tiled", "streamed", ...
+    `reference_mode` is the one that it was released to be used in: "whole" where the authors' own code runs a video in one pass
+    by default, "native" where it always works in tiles or chunks.  Suites use it by default.
     The normalised latent, which a diffusion model sees, is `(z - shift) * scale`, per channel where a tuple.
     """
 

@@ -28,6 +28,7 @@ from typing import IO
 from vaebench.plugins import did_you_mean
 
 PACKAGE = "package:"  # package:module:path is a file that ships with an installed package
+UNRELEASED = "unreleased:"  # unreleased:RECIPE is a network whose authors published no weights; `vaebench train RECIPE` makes some
 RANDOM = "random"  # in the place of a path: the released configuration with random weights, for what measures cost
 
 
@@ -164,6 +165,13 @@ def find(source: str, override: str = "") -> Path:
         return _only(Path(override).expanduser())
     if source.startswith(PACKAGE):
         return _only(Path(override).expanduser()) if override else _shipped(source)
+    if source.startswith(UNRELEASED):
+        if override:
+            return _only(Path(override).expanduser())
+        recipe = source.removeprefix(UNRELEASED)
+        raise Unavailable(
+            f"its weights were never released: train some with `vaebench train {recipe}`, or pass weights=PATH"
+        )
     hub = HubFile.parse(source)
     if override:
         return _below(Path(override).expanduser(), hub)
