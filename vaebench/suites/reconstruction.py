@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import zlib
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import torch
 
 import adapters
 from vaebench import protocol
-from vaebench.config import RunConfig, options
+from vaebench.config import RunConfig
 from vaebench.machine import pick_device
+from vaebench.options import ReconstructionOptions as Options
 from vaebench.scoring import build_metrics, score, stack
+from vaebench.settings import build as build_settings
 from vaebench.suite import Case, Demand, clip_cases, video_setting
 from vaebench.vae import VAESpec, VideoVAE, reconstruct
 from vaebench.video import to_model
@@ -25,12 +26,6 @@ if TYPE_CHECKING:
     from vaebench.results import Score
     from vaebench.suite import Statistics
     from vaebench.video import Video
-
-
-@dataclass(frozen=True)
-class Options:
-    metrics: list[str] = field(default_factory=list)  # see `vaebench list metrics`; default: those of the protocol
-    keep: int = 0  # save the first, middle and last frame of the first N clips as PNG
 
 
 class Reconstruction:
@@ -121,4 +116,4 @@ def _some_frames(seen: Video, got: Video) -> NDArray:
 
 
 def build(config: RunConfig) -> Reconstruction:
-    return Reconstruction(config, options(Options, config.options))
+    return Reconstruction(config, build_settings(Options, config.options))
