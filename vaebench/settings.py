@@ -38,7 +38,7 @@ def setting(default: T, help: str, *, group: str = "", at_least: int | None = No
     metadata = {"help": help, "group": group, "at_least": at_least}
     if isinstance(default, list | dict):
         return cast(T, field(default_factory=lambda: deepcopy(default), metadata=metadata))
-    return cast(T, field(default=default, metadata=metadata))
+    return field(default=default, metadata=metadata)
 
 
 def parse(kind: type[T], words: Sequence[str] = (), file: Mapping[str, Any] | None = None) -> T:
