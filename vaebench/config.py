@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import Any, Literal
 
-from vaebench.options import of_suite
+from vaebench.options import options_of
 from vaebench.plugins import did_you_mean
 from vaebench.settings import build, from_words, merge, read_yaml, setting
 
@@ -86,14 +86,23 @@ def parse_run(words: Sequence[str], *, suite: str = "", file: str | None = None)
         ValueError: unknown setting, malformed word, invalid value
     """
     layers = [_with_options(_from_file(file)), {"suite": suite} if suite else {}, _with_options(from_words(words))]
-    config = build(RunConfig, merge(*layers))
-    kind = of_suite(config.suite)
-    check_options(config, kind)
-    filled = build(kind, config.options)
-    config = replace(config, options={key: getattr(filled, key) for key in config.options})
+    config = complete(merge(*layers))
     if config.weights and (config.vaes is None or len(config.vaes) != 1):
         raise ValueError("weights=PATH belongs to one VAE: name it, vaes=family/variant")
     return config
+
+
+def complete(given: Mapping[str, Any]) -> RunConfig:
+    """The settings of a run from text or values, with the suite's own as `options`, all checked.
+
+    Raises:
+        ValueError: unknown setting, invalid value
+    """
+    config = build(RunConfig, given)
+    kind = options_of(config.suite)
+    check_options(config, kind)
+    filled = build(kind, config.options)
+    return replace(config, options={key: getattr(filled, key) for key in config.options})
 
 
 def _with_options(given: dict[str, Any]) -> dict[str, Any]:

@@ -9,7 +9,7 @@ from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
 from vaebench import plugins
 from vaebench.config import CheckConfig, RunConfig
-from vaebench.options import of_suite
+from vaebench.options import options_of
 from vaebench.training.config import TrainConfig
 from vaebench.training.recipes import descriptions
 
@@ -71,7 +71,7 @@ def check_settings() -> dict[str, str]:
 
 def _suite(name: str) -> str:
     try:
-        kind = of_suite(name)
+        kind = options_of(name)
     except Exception as reason:  # a broken plug-in hides no other setting
         return f"unavailable: its module cannot be imported ({type(reason).__name__}: {reason})"
     return "".join(text for _, text in _settings(kind)) or "none"

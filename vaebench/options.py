@@ -16,6 +16,7 @@ from vaebench.settings import setting
 class ReconstructionOptions:
     metrics: list[str] = setting([], "see `vaebench list metrics`; default: those of the protocol")
     keep: int = setting(0, "save the first, middle and last frame of the first N clips as PNG")
+    keep_latents: bool = setting(False, "store the latents, so that a metric added later needs no encoder pass")
 
 
 @dataclass(frozen=True)
@@ -98,13 +99,18 @@ OURS: dict[str, type[Any]] = {
 }
 
 
-def of_suite(name: str) -> type[Any]:
-    """The options of the suite called `name`.
+@dataclass(frozen=True)
+class NoOptions:
+    """The options of a suite that has none."""
+
+
+def options_of(suite: str) -> type[Any]:
+    """The dataclass of the options of a suite.
 
     Raises:
         ValueError: unknown suite
     """
-    if name in OURS:
-        return OURS[name]
-    kind: type[Any] = plugins.find("suites", name).Options
+    if suite in OURS:
+        return OURS[suite]
+    kind: type[Any] = getattr(plugins.find("suites", suite), "Options", NoOptions)
     return kind
