@@ -12,8 +12,7 @@ from vaebench import settings
 from vaebench.settings import setting
 from vaebench.training.recipes import read_recipe
 from wfvae.config import WFVAEConfig
-from wfvae.losses import LossConfig
-from wfvae.regularizers import LCRConfig, LMRConfig
+from wfvae.objective import LCRConfig, LMRConfig, LossConfig
 from wfvae.schedule import TrainerConfig
 
 
