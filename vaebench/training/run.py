@@ -15,7 +15,6 @@ A recipe is a YAML file of `TrainConfig`; with `base: NAME` it only says what it
 from __future__ import annotations
 
 import json
-import math
 import os
 import shlex
 from collections.abc import Callable
@@ -29,14 +28,12 @@ from torch import Tensor
 
 import adapters
 from adapters import wfvae
-from vaebench import plugins, weights
-from vaebench.config import RunConfig
+from vaebench import weights
 from vaebench.features import lpips
-from vaebench.metric import Metric
 from vaebench.training.clips import TrainingClips
 from vaebench.training.config import TrainConfig, parse
-from vaebench.training.log import RunLog, strip
-from vaebench.video import to_model, to_score
+from vaebench.training.log import RunLog
+from vaebench.training.validation import validator
 from wfvae import WFVAE, state
 from wfvae import trainer as wf
 from wfvae.config import WFVAEConfig
@@ -84,7 +81,9 @@ def _run(config: TrainConfig) -> int:
         start = TrainingClips(plain, index, config.trainer.seed + 1)
         carry_wavelets(model, [start[i].video[None] for i in range(64)])
     close_flow(model, config.without_flow)
-    hooks = wf.Hooks(log.step, log.failed, _validator(config, log) if config.validation.data else None)
+    r = config.model.temporal_compression
+    validate = validator(config.validation, r, log) if config.validation.data else None
+    hooks = wf.Hooks(log.step, log.failed, validate)
     trainer = wf.Trainer(
         model,
         clips,
@@ -199,47 +198,3 @@ def _perceptual(config: TrainConfig) -> Callable[[Tensor, Tensor], Tensor] | Non
         return found
 
     return distance
-
-
-def _validator(config: TrainConfig, log: RunLog) -> Callable[[int, WFVAE], dict[str, float]]:
-    """Scores of the posterior's mode on whole clips in -1..1, by the benchmark's own metric modules."""
-    given = config.validation
-    source_config = RunConfig(
-        data=given.data,
-        root=given.root,
-        manifest=given.manifest,
-        num_frames=given.num_frames,
-        size=given.size,
-    )
-    source = plugins.find("data", given.data).build(source_config)
-    clips = list(source)[: given.clips or None]
-    if not clips or not given.metrics:
-        raise ValueError("validation needs at least one clip and one metric; validation.data= (empty) does without")
-    r = config.model.temporal_compression
-    if given.num_frames % r != 1 or given.size % 8:
-        raise ValueError(
-            f"validation takes 1 + {r}k frames and a size that is a multiple of 8, "
-            f"got validation.num_frames={given.num_frames} and validation.size={given.size}"
-        )
-    metrics: dict[str, Metric] = {name: plugins.find("metrics", name).build("cpu") for name in given.metrics}
-
-    def validate(step: int, model: WFVAE) -> dict[str, float]:
-        where = next(model.parameters()).device
-        statistics: dict[str, list[Tensor]] = {name: [] for name in metrics}
-        strips = []
-        for i, clip in enumerate(clips):
-            video = to_model(clip.load())[None]
-            reference = to_score(video)  # before the model runs: on a CPU it is given this very tensor
-            reconstruction = to_score(model.decode(model.encode(video.to(where)).mode()).cpu())
-            for name, metric in metrics.items():
-                statistics[name].append(metric.measure(reference, reconstruction))
-            if i < given.samples:
-                strips.append(strip(reference, reconstruction))
-        scores = {name: metrics[name].reduce(torch.cat(found).numpy()) for name, found in statistics.items()}
-        if strips:
-            log.samples(step, torch.cat(strips, dim=1))
-        log.scores(step, scores)
-        signed = [-scores[name] if metrics[name].better == "lower" else scores[name] for name in scores]
-        return {"score": signed[0], **scores} if not math.isnan(signed[0]) else scores
-
-    return validate
