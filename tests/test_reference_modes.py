@@ -11,7 +11,6 @@ import torch
 import adapters
 from vaebench import cli, listing, plugins, records, tables
 from vaebench.config import parse_run
-from vaebench.suites.efficiency import Unloaded
 from vaebench.vae import Posterior, VAESpec
 
 ROOT = Path(__file__).parent.parent
@@ -106,9 +105,9 @@ def test_blockwise_compares_with_whole_whatever_the_reference_mode_is():
 def test_cost_and_diffusability_are_measured_in_the_reference_mode():
     for words, mode in ([], "native"), (["mode=half"], "half"):
         efficiency = plugins.find("suites", "efficiency").build(parse_run(words, suite="efficiency"))
-        assert efficiency._job(Unloaded("tiler/a", SPEC), "float32", 4, 16).mode == mode
+        assert efficiency._job(adapters.resolve("tiler/a"), "float32", 4, 16).mode == mode
         config = parse_run(["tier=0", "size=16", "data=synthetic", "device=cpu", *words], suite="diffusability")
-        subject = plugins.find("suites", "diffusability").build(config).open("tiler/a")
+        subject = plugins.find("suites", "diffusability").build(config).open(adapters.resolve("tiler/a"))
         assert (subject.plan.mode, subject.vae.mode) == (mode, mode)
 
 
