@@ -101,7 +101,7 @@ def available(name: str, override: str = "") -> str:
 def weights_digest(name: str, override: str = "") -> str:
     """sha256 of the weights that `load` would read; "random" for an untrained one, "none" where there are no weights.
 
-    Of weights in shards, it is the sha256 of the shards' names and digests.
+    Of weights in several files, it is the sha256 of their names and digests.
 
     `weights.Unavailable` if the file is not here.
     """
@@ -110,7 +110,7 @@ def weights_digest(name: str, override: str = "") -> str:
     file = _weights_file(name, override)
     if not file:
         return "none"
-    from wfvae.shards import files_of
+    from adapters._layouts.reading import files_of
 
     parts = files_of(file)
     if parts == [file]:
@@ -123,7 +123,12 @@ def config_digest(name: str, override: str = "") -> str:
     """sha256 of the config.json beside the weights that `load` would read, from which it builds the network; "" without one."""
     file = None if _is_untrained(name) else _weights_file(name, override)
     beside = file.with_name("config.json") if file else None
-    return weights.digest(beside) if beside and beside.is_file() else ""
+    if not (file and beside and beside.is_file()):
+        return ""
+    family = getattr(plugins.find("adapters", _split_path(name)[0]), "FAMILY", None)
+    if family and not family.reads_config(file):  # that of another class, such as the transformer's
+        return ""
+    return weights.digest(beside)
 
 
 def _weights_file(name: str, override: str) -> Path | None:

@@ -9,6 +9,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from adapters._diffusers import DiffusersVAE, Family, batch_as_frames, frames_as_batch
+from adapters._layouts import sd as sd_layouts
 from vaebench.vae import VAESpec
 
 if TYPE_CHECKING:
@@ -70,6 +71,7 @@ def _decode(vae: DiffusersVAE, latent: Tensor) -> Tensor:
 FAMILY = Family(
     cls="AutoencoderKL",
     variants=VARIANTS,
+    layouts=sd_layouts.LAYOUTS,
     configs={"ft-mse": {**CONFIG, "sample_size": 256}, "original": {**CONFIG, "sample_size": 512}},
     small={"block_out_channels": (8, 8, 8, 8), "norm_num_groups": 4, "layers_per_block": 1},
     set_mode=_set_mode,

@@ -9,12 +9,12 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from adapters._own import check_legal, check_mode, of_ones_own, untrained
+from adapters._own import check_legal, check_mode, of_ones_own, shapes_of, untrained
 from vaebench import weights as places
 from vaebench.vae import FrameRule, Posterior, VAESpec
 
@@ -180,6 +180,18 @@ def load(
         if found != (spec.latent_channels, spec.temporal_compression, spec.parameters):
             raise ValueError(f"{described} describes another network than {spec.name}; run it as wfvae:{file.parent}")
     return StreamedWFVAE(spec, model, device, dtype, PIECE if mode == "streamed" else 0)
+
+
+def expected_shapes(variant: str) -> dict[str, tuple[int, ...]]:
+    """By published key, of a released network."""
+    from wfvae import WFVAE
+
+    return shapes_of(lambda: WFVAE(config_of(VARIANTS[variant])))
+
+
+def shapes_in(checkpoint: Mapping[str, Any]) -> dict[str, tuple[int, ...]]:
+    """By published key, of the tensors of a file."""
+    return {key: tuple(value.shape) for key, value in checkpoint.items()}
 
 
 def tiny(

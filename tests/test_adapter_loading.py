@@ -100,8 +100,7 @@ def test_the_config_beside_the_weights_counts_and_must_be_of_this_network(releas
     assert load_with(sample_size=64).model.tile_sample_min_size == 64
     assert load_with().spec.scale == 0.18215
     assert load_with(scaling_factor=0.7).spec.scale == 0.7
-    with pytest.raises(ValueError, match="is of a UNet2DConditionModel, expected AutoencoderKL"):
-        load_with(_class_name="UNet2DConditionModel")
+    assert load_with(_class_name="UNet2DConditionModel", sample_size=64).model.tile_sample_min_size == 256  # not read
     with pytest.raises(ValueError, match="describes another network"):
         load_with(latent_channels=16)
     for text, said in (("{", "is not JSON"), ("[]", "should hold a JSON object")):
@@ -113,8 +112,14 @@ def test_the_config_beside_the_weights_counts_and_must_be_of_this_network(releas
 def test_a_pickle_and_a_broken_file_are_refused(released, tmp_path):
     family, file = released
     pickle = tmp_path / "weights.bin"
-    torch.save({}, pickle)
-    with pytest.raises(ValueError, match=r"weights.bin is not a .safetensors file"):
+    torch.save({"state_dict": {"encoder.conv_in.bias": Path("/")}}, pickle)
+    with pytest.raises(ValueError, match="holds Python objects other than tensors, which are never run"):
+        family.load(sd.FT_MSE, weights=str(pickle))
+    torch.save({"state_dict": {"encoder.conv_in.bias": [1.0]}}, pickle)
+    with pytest.raises(ValueError, match=r"holds a list under 'encoder\.conv_in\.bias', expected a state dict"):
+        family.load(sd.FT_MSE, weights=str(pickle))
+    torch.save({"loss.logvar": torch.zeros(1)}, pickle)
+    with pytest.raises(ValueError, match="holds no tensors of a VAE"):
         family.load(sd.FT_MSE, weights=str(pickle))
     file.write_bytes(file.read_bytes()[:1000])
     with pytest.raises(ValueError, match="cannot be read as safetensors"):
