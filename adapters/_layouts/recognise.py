@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeAlias
 
@@ -62,14 +63,23 @@ def _family(name: str) -> str:
 
 def _candidates(state: State) -> Iterator[tuple[str, Shapes, Shapes]]:
     """Every released network: its name, the shapes of its tensors, and those of `state` under its keys."""
+    for family, released in _released().items():
+        module = plugins.find("adapters", family)
+        try:
+            shapes = getattr(module, "FAMILY", module).shapes_in(state)
+        except ValueError:
+            continue
+        for variant, expected in released.items():
+            yield f"{family}/{variant}", expected, shapes
+
+
+@cache
+def _released() -> dict[str, dict[str, Shapes]]:
+    """Family -> variant -> the shapes of its tensors, of all families that have weights; it takes some seconds."""
+    released = {}
     for family in plugins.names("adapters"):
         module = plugins.find("adapters", family)
         network = getattr(module, "FAMILY", module)
-        if not hasattr(network, "expected_shapes"):
-            continue  # a transform, which has no weights
-        try:
-            found = network.shapes_in(state)
-        except ValueError:
-            continue
-        for variant in module.VARIANTS:
-            yield f"{family}/{variant}", network.expected_shapes(variant), found
+        if hasattr(network, "expected_shapes"):  # not a transform
+            released[family] = {variant: network.expected_shapes(variant) for variant in module.VARIANTS}
+    return released
