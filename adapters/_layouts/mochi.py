@@ -32,9 +32,9 @@ def from_genmo(state: State) -> dict[str, Tensor]:
     """Raises ValueError for one file of the two."""
     halves = {key.partition(".")[0] for key in state}
     if missing := {"encoder", "decoder"} - halves:
-        name = missing.pop()
+        absent = missing.pop()
         raise ValueError(
-            f"the {name} is missing; Genmo's files are encoder.safetensors and decoder.safetensors: put them into one folder, "
+            f"the {absent} is missing; Genmo's files are encoder.safetensors and decoder.safetensors: put them into one folder, "
             "under these names, and give either"
         )
     grouped = [re.match(r"encoder\.layers\.(\d+)\.layers\.", key) for key in state]
