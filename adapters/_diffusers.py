@@ -93,7 +93,7 @@ class Family:
         authors' own, is not read.  Raises ValueError for a file of another network, with the family that it looks like.
         """
         from adapters._layouts.reading import read_vae
-        from adapters._layouts.recognise import fill
+        from adapters._layouts.recognise import fill, looks_like
 
         self.requires(spec)
         if weights == places.RANDOM:
@@ -114,7 +114,8 @@ class Family:
                 else f"user checkpoints run in a released configuration only, of which {self.name}/{variant} is the nearest"
             )
             raise ValueError(
-                f"{file.with_name('config.json')} describes another network than {self.name}/{variant}; {advice}"
+                f"{file.with_name('config.json')} describes another network than {self.name}/{variant}"
+                + (looks_like(read, f"{self.name}/{variant}") or f"; {advice}")
             )
         fill(model, state, file, name=f"{self.name}/{variant}", read=read, layout=layout)
         factor = (published or {}).get("scaling_factor")

@@ -137,6 +137,18 @@ def test_a_checkpoint_of_ones_own_is_recognised_by_its_tensors(tmp_path):
     assert vae.encode(torch.zeros(1, 3, 5, 32, 32)).mode().shape == (1, 48, 2, 2, 2)
 
 
+def test_the_config_of_a_users_checkpoint_is_refused_as_its_own_not_as_the_release(tmp_path):
+    family = small(wan.FAMILY)
+    file = publish(tmp_path, family, "2.2")
+    config = json.loads((tmp_path / "config.json").read_text())
+    (tmp_path / "config.json").write_text(json.dumps({**config, "base_dim": 16}))
+    advice = "user checkpoints run in a released configuration only, of which wan/2.2 is the nearest"
+    with pytest.raises(ValueError, match=f"describes another network than wan/2.2; {advice}"):
+        family.load(family.spec_of(str(file)), weights=str(file))
+    with pytest.raises(ValueError, match=r"another network than wan/2\.2; give weights that fit wan/2\.2"):
+        family.load(wan.VARIANTS["2.2"], weights=str(file))
+
+
 def test_the_published_names_of_vidtok_lead_to_its_variants(tmp_path):
     family = small(vidtok.FAMILY)
     file = publish(tmp_path, family, "kl-4", with_config=False)
