@@ -224,16 +224,16 @@ def test_both_halves_count_in_the_digest_of_the_weights(tmp_path):
     for half in ("encoder", "decoder"):
         save_file({"layers.0.weight": torch.ones(1)}, tmp_path / f"{half}.safetensors")
     assert weights.find(plugins.find("adapters", "mochi").VARIANTS["1"].source, str(tmp_path)).stem == "encoder"
-    before = adapters.weights_digest("mochi/1", str(tmp_path))
-    assert before == adapters.weights_digest("mochi/1", str(tmp_path / "decoder.safetensors"))
+    before = adapters.resolve("mochi/1", str(tmp_path)).weights
+    assert before == adapters.resolve("mochi/1", str(tmp_path / "decoder.safetensors")).weights
     save_file({"layers.0.weight": torch.zeros(1)}, tmp_path / "decoder.safetensors")
-    assert adapters.weights_digest("mochi/1", str(tmp_path)) != before
+    assert adapters.resolve("mochi/1", str(tmp_path)).weights != before
 
 
 def test_half_of_mochi_is_refused_with_the_name_of_the_other_file(tmp_path):
     save_file({"blocks.0.0.weight": torch.ones(1)}, tmp_path / "decoder.safetensors")
     with pytest.raises(ValueError, match="does not fit mochi: the encoder is missing"):
-        adapters.load("mochi/1", weights=str(tmp_path / "decoder.safetensors"))
+        adapters.resolve("mochi/1", str(tmp_path / "decoder.safetensors")).load()
 
 
 @pytest.mark.parametrize(
@@ -260,7 +260,7 @@ def test_torchscript_is_refused_with_the_way_to_export_its_tensors(tmp_path):
     with zipfile.ZipFile(tmp_path / "autoencoder.jit", "w") as archive:
         archive.writestr("autoencoder/constants.pkl", b"")
     with pytest.raises(ValueError, match=r"is a TorchScript archive, which holds code.*and give autoencoder\.pt"):
-        adapters.load("cosmos/cv8x8x8", weights=str(tmp_path / "autoencoder.jit"))
+        adapters.resolve("cosmos/cv8x8x8", str(tmp_path / "autoencoder.jit")).load()
 
 
 @pytest.mark.parametrize("cls", ["WanModel", "AutoencoderKLCausal3D"])
@@ -269,9 +269,9 @@ def test_a_config_of_another_class_beside_the_weights_is_not_read(tmp_path, cls)
     torch.save(state, tmp_path / "x.pth")
     (tmp_path / "config.json").write_text(json.dumps({"_class_name": cls, "scaling_factor": 7, "base_dim": 3}))
     assert family.load(wan.V21, weights=str(tmp_path)).spec.scale == wan.V21.scale
-    assert adapters.config_digest("wan/2.1", str(tmp_path)) == ""
+    assert adapters.resolve("wan/2.1", str(tmp_path)).config_sha256 == ""
     (tmp_path / "config.json").write_text(json.dumps({"_class_name": family.cls}))
-    assert len(adapters.config_digest("wan/2.1", str(tmp_path))) == 64
+    assert len(adapters.resolve("wan/2.1", str(tmp_path)).config_sha256) == 64
 
 
 @pytest.mark.parametrize("name", MANIFESTS)
@@ -299,7 +299,7 @@ def test_a_network_of_our_own_refuses_a_file_of_another_family_by_name(tmp_path)
         with pytest.raises(
             ValueError, match=r"does not (fit|hold) .*; these are weights of sd/ft-mse: use vaes=\[sd/ft-mse\]"
         ):
-            adapters.load(name, weights=str(tmp_path / "x.safetensors"))
+            adapters.resolve(name, str(tmp_path / "x.safetensors")).load()
 
 
 def test_a_folder_with_one_file_of_any_name_is_the_weights(tmp_path):
