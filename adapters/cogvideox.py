@@ -15,6 +15,7 @@ from dataclasses import replace
 from typing import Any
 
 from adapters._diffusers import EVERYTHING, Family
+from adapters._layouts import cogvideox as cogvideox_layouts
 from vaebench.vae import FrameRule, VAESpec
 
 SOURCE = "hf:zai-org/CogVideoX{}:vae/diffusion_pytorch_model.safetensors"
@@ -68,6 +69,7 @@ def _set_mode(model: Any, mode: str) -> None:
 FAMILY = Family(
     cls="AutoencoderKLCogVideoX",
     variants=VARIANTS,
+    layouts=cogvideox_layouts.LAYOUTS,
     configs={},
     small={"block_out_channels": (8, 8, 8, 8), "norm_num_groups": 4, "layers_per_block": 1},
     set_mode=_set_mode,

@@ -6,11 +6,12 @@ The released code always works block-wise, in pieces of 17 frames and tiles of 5
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from adapters._own import OwnVAE, check_described, check_mode, filled, read_json, untrained
+from adapters._own import OwnVAE, check_described, check_mode, filled, read_json, shapes_of, untrained
 from vaebench import weights as places
 from vaebench.vae import FrameRule, VAESpec
 
@@ -82,8 +83,21 @@ def load(
     if beside.is_file():
         config, blocks = read_config(read_json(beside))
         check_described(spec, beside, config.latent_channels)
-    model = filled(lambda: CVVAE(config), read_state(file), file, partial(published_name, config=config))
+    model = filled(lambda: CVVAE(config), read_state(file), file, spec.name, partial(published_name, config=config))
     return _vae(spec, model, blocks, device, dtype, mode)
+
+
+def expected_shapes(variant: str) -> dict[str, tuple[int, ...]]:
+    """By published key, of a released network."""
+    from adapters._nets.cvvae import CVVAE, SD3, CVVAEConfig, published_name
+
+    config = SD3 if variant == "sd3" else CVVAEConfig()
+    return {published_name(key, config): shape for key, shape in shapes_of(lambda: CVVAE(config)).items()}
+
+
+def shapes_in(checkpoint: Mapping[str, Any]) -> dict[str, tuple[int, ...]]:
+    """By published key, of the tensors of a file."""
+    return {key: tuple(value.shape) for key, value in checkpoint.items()}
 
 
 def tiny(

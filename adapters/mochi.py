@@ -14,6 +14,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from adapters._diffusers import Family, tile
+from adapters._layouts import mochi as mochi_layouts
 from vaebench.vae import FrameRule, VAESpec
 
 if TYPE_CHECKING:
@@ -79,6 +80,7 @@ def _drop_first_frames(block: Any, arguments: Any, output: tuple[Tensor, Any]) -
 FAMILY = Family(
     cls="AutoencoderKLMochi",
     variants=VARIANTS,
+    layouts=mochi_layouts.LAYOUTS,
     configs={},
     small={
         "encoder_block_out_channels": (32, 32, 32, 32),

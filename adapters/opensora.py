@@ -7,11 +7,12 @@ frames at once; the authors trained mostly on 17 and never on more than 34 (thei
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from adapters._own import OwnVAE, check_mode, filled, untrained
+from adapters._own import OwnVAE, check_mode, filled, shapes_of, untrained
 from vaebench import weights as places
 from vaebench.vae import FrameRule, VAESpec
 
@@ -69,11 +70,23 @@ def load(
     if weights == places.RANDOM:
         return _vae(spec, OpenSoraVAE(OpenSoraConfig()), PIECE, device, dtype, mode)
     file = places.find(spec.source, weights)
-    model = filled(lambda: OpenSoraVAE(OpenSoraConfig()), read_state(file), file)
+    model = filled(lambda: OpenSoraVAE(OpenSoraConfig()), read_state(file), file, spec.name)
     for name, stored, ours in (("scale", model.scale, SCALE), ("shift", model.shift, SHIFT)):
         if not torch.allclose(stored.float().flatten(), torch.tensor(ours), rtol=1e-2):  # it may be stored as bfloat16
             raise ValueError(f"{file} has {name} {stored.flatten().tolist()}, expected {list(ours)}: not this VAE")
     return _vae(spec, model, PIECE, device, dtype, mode)
+
+
+def expected_shapes(variant: str) -> dict[str, tuple[int, ...]]:
+    """By published key, of a released network."""
+    from adapters._nets.opensora import OpenSoraConfig, OpenSoraVAE
+
+    return shapes_of(lambda: OpenSoraVAE(OpenSoraConfig()))
+
+
+def shapes_in(checkpoint: Mapping[str, Any]) -> dict[str, tuple[int, ...]]:
+    """By published key, of the tensors of a file."""
+    return {key: tuple(value.shape) for key, value in checkpoint.items()}
 
 
 def tiny(*, device: torch.device | str = "cpu", dtype: torch.dtype | None = None, mode: str = "whole") -> OwnVAE:

@@ -10,6 +10,7 @@ from dataclasses import replace
 
 from adapters._diffusers import Family
 from adapters._image import decode, encode, set_mode
+from adapters._layouts import sd as sd_layouts
 from vaebench.vae import VAESpec
 
 CONFIG = {
@@ -80,6 +81,7 @@ VARIANTS = {
 FAMILY = Family(
     cls="AutoencoderKL",
     variants=VARIANTS,
+    layouts=sd_layouts.LAYOUTS,
     configs={
         "ft-mse": {**CONFIG, "sample_size": 256},
         "original": {**CONFIG, "sample_size": 512},

@@ -9,12 +9,12 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from adapters._own import check_legal, check_mode, of_ones_own, untrained
+from adapters._own import check_legal, check_mode, of_ones_own, shapes_of, untrained
 from vaebench import weights as places
 from vaebench.vae import FrameRule, Posterior, VAESpec
 
@@ -185,11 +185,37 @@ def load(
         if spec.sha256 and not weights and places.digest(file) != spec.sha256:
             raise ValueError(f"{spec.name}: {file.name} is not the one that its spec names; install the package again")
         described = file.with_name("config.json")
-        model = wfvae.load(file, None if described.is_file() else config)
+        try:
+            model = wfvae.load(file, None if described.is_file() else config)
+        except ValueError as reason:
+            raise ValueError(f"{reason}{_whose(file, spec.name)}") from None
         found = (model.config.latent_channels, model.config.temporal_compression, _count(model))
         if found != (spec.latent_channels, spec.temporal_compression, spec.parameters):
             raise ValueError(f"{described} describes another network than {spec.name}; run it as wfvae:{file.parent}")
     return StreamedWFVAE(spec, model, device, dtype, PIECE if mode == "streamed" else 0)
+
+
+def expected_shapes(variant: str) -> dict[str, tuple[int, ...]]:
+    """By published key, of a released network."""
+    from wfvae import WFVAE
+
+    return shapes_of(lambda: WFVAE(config_of(VARIANTS[variant])))
+
+
+def shapes_in(checkpoint: Mapping[str, Any]) -> dict[str, tuple[int, ...]]:
+    """By published key, of the tensors of a file."""
+    return {key: tuple(value.shape) for key, value in checkpoint.items()}
+
+
+def _whose(file: Path, name: str) -> str:
+    """Whose weights a refused file looks like, as the end of a message; "" if it is a WF-VAE's or cannot be read."""
+    from adapters._layouts.reading import read_vae
+    from adapters._layouts.recognise import looks_like
+
+    try:
+        return looks_like(read_vae(file), name)
+    except ValueError:
+        return ""
 
 
 def tiny(
