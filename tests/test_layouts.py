@@ -81,8 +81,6 @@ def test_an_original_file_gives_what_the_original_code_gives(tmp_path, golden):
     else:
         assert (q.mean - want["mean" if "mean" in want else "latent"]).abs().max() < CLOSE
     rec = want.get("rec", want.get("rec_t0"))
-    if golden.metadata["family"] == "mochi":
-        return  # the decoder of diffusers is another function than Genmo's
     rec = rec.clamp(-1, 1) if vae.spec.clamps else rec
     assert (vae.decode(want["z"])[..., ::step, ::step] - rec).abs().max() < CLOSE
 
