@@ -210,7 +210,7 @@ def test_flicker_and_metrics_of_plug_ins_have_figures(tmp_path: Path):
             for mode in ("whole", "streamed")
         ]
         curve = {"metrics": {metric: [1.0, 2.0] for metric in values}}
-        profiles = {"whole": curve, "streamed": {**curve, **dict.fromkeys(PROFILES, [0.0, 0.1])}}
+        profiles = {"whole": curve, "streamed": {**curve, **{key: [0.0, 0.1] for key in PROFILES}}}
         lengths = {mode: {metric: [1.0, 2.0] for metric in values} for mode in ("whole", "streamed")}
         extra = {"profiles": profiles, "by_length": {"lengths": [5, 9], **lengths}}
         records.write(record("blockwise", "clips-5x32", name, by_key(changes), extra), tmp_path / "r", {})

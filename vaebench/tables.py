@@ -98,7 +98,7 @@ def _drawn(table: pd.DataFrame, form: str) -> str:
     """The first column to the left, all others to the right."""
     others = len(table.columns) - 1
     if form == "latex":
-        text = table.to_latex(index=False, escape=True, column_format="l" + "r" * others)
+        text: str = table.to_latex(index=False, escape=True, column_format="l" + "r" * others)
         for plain, typeset in LATEX.items():
             text = text.replace(plain, typeset)
         return text

@@ -8,7 +8,6 @@ from typing import Any
 
 import matplotlib.pyplot as plt
 import numpy as np
-from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from vaebench import plot_style, records
@@ -187,31 +186,28 @@ def by_length(root: Path, style: str) -> Iterator[tuple[str, Figure]]:
     """Quality and peak memory against the length of the clip: streaming is flat, whole is not."""
     for record in _records(root):
         curves = record.extra["by_length"]
-        if len(curves["lengths"]) > 1:
+        if len(curves["lengths"]) > 1 and curves["whole"]:
             yield _stem("by_length", record), _by_length(record, curves)
 
 
 def _by_length(record: Record, curves: dict[str, Any]) -> Figure:
-    names = [name for name in curves["whole"] if name != "bytes"]
-    figure, grid = plt.subplots(1, 1 + len(names), figsize=(4.2 * (1 + len(names)), 3.6), squeeze=False)
+    """A panel of memory, where it was measured, and one of each metric."""
+    names = ["bytes"] if "bytes" in curves["whole"] else []
+    names += [name for name in curves["whole"] if name != "bytes"]
+    figure, grid = plt.subplots(1, len(names), figsize=(4.2 * len(names), 3.6), squeeze=False)
     modes = [mode for mode in curves if mode != "lengths"]
     looks = plot_style.look(modes)
-
-    def line(axes: Axes, mode: str, values: list[float | None]) -> None:
-        """None, where clips are too short for the metric, is left out."""
-        axes.plot(curves["lengths"], np.array(values, dtype=float), label=mode, ms=4, lw=1.3, **looks[mode])  # type: ignore[arg-type]
-
-    for mode in modes:
-        if "bytes" in curves[mode]:
-            line(grid[0][0], mode, [value / 2**20 for value in curves[mode]["bytes"]])
-        for axes, name in zip(grid[0][1:], names, strict=True):
-            line(axes, mode, curves[mode][name])
-    for axes, label in zip(
-        grid[0], ["peak memory above the weights [MiB]", *(name.upper() for name in names)], strict=True
-    ):
+    for axes, name in zip(grid[0], names, strict=True):
+        for mode in (mode for mode in modes if name in curves[mode]):
+            # None, where clips are too short for the metric, becomes NaN and is left out
+            values = np.array(curves[mode][name], dtype=float) / (2**20 if name == "bytes" else 1)
+            axes.plot(curves["lengths"], values, label=mode, ms=4, lw=1.3, **looks[mode])
+        score = _score(record, name, "whole")
+        unit = f" [{score.unit}]" if score and score.unit else ""
         axes.set_xlabel("frames")
-        axes.set_ylabel(label)
-    grid[0][0].set_ylim(bottom=0)
+        axes.set_ylabel("peak memory above the weights [MiB]" if name == "bytes" else f"{name.upper()}{unit}")
+        if name == "bytes":
+            axes.set_ylim(bottom=0)
     grid[0][0].legend(fontsize="small")
     figure.suptitle(f"{plot_style.vae_name(record)}, {record.setting}", fontsize="small")
     return figure
