@@ -208,7 +208,6 @@ def record_of(
     padded = {"padded_to": f"{spec.fit(config.num_frames)} frames, size a multiple of {spec.size_multiple}"}
     return Record(
         suite=suite.name,
-        suite_version=0,
         vae=vae_of(suite, candidate),
         data={**source.identity, **(padded if any(case.clip for case in cases) else {})},
         # whichever process wrote it, whoever runs it again takes all of the cases
