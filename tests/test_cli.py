@@ -317,12 +317,12 @@ def test_a_user_without_a_home_is_told_in_one_line(
 
 
 def test_another_runtime_error_is_not_hidden(monkeypatch: pytest.MonkeyPatch):
-    from vaebench import listing
+    from vaebench import weight_files
 
     def broken() -> str:
         raise RuntimeError("a bug of ours")
 
-    monkeypatch.setattr(listing, "weights_table", broken)
+    monkeypatch.setattr(weight_files, "table", broken)
     with pytest.raises(RuntimeError, match="a bug of ours"):
         cli.main(["weights"])
 

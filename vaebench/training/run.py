@@ -32,6 +32,7 @@ from adapters import wfvae
 from vaebench import config as settings
 from vaebench import plugins, weights
 from vaebench.features import lpips
+from vaebench.files import write_atomically
 from vaebench.metric import Metric
 from vaebench.training.clips import TrainingClips, TrainingData
 from vaebench.training.log import RunLog, strip
@@ -226,7 +227,7 @@ def _claim(folder: Path, config: TrainConfig) -> None:
             )
     if launched()[0] == 0:
         folder.mkdir(parents=True, exist_ok=True)
-        file.write_text(text)
+        write_atomically(file, text)
 
 
 def _flat(settings: dict[str, Any], prefix: str = "") -> dict[str, Any]:

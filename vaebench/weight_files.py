@@ -1,0 +1,168 @@
+"""`vaebench weights`: the table of all weight files, `fetch` and `verify`; and what `fetch=true` downloads for a run.
+
+Reads specs; torch is never imported.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
+
+import adapters
+from vaebench import weights
+from vaebench.listing import columns
+from vaebench.weights import fetch as downloads
+from vaebench.weights import verify as checks
+
+
+class File(NamedTuple):
+    """One file of weights: of a metric, or of a VAE."""
+
+    name: str  # as the user writes it
+    source: str  # the same for a metric; `hf:...` for a VAE
+    used_by: str
+    license: str
+    sha256: str = ""  # of a VAE's file, where its spec states it
+
+
+def metric_files() -> list[File]:
+    return [File(name, name, entry.used_by, entry.license) for name, entry in weights.FILES.items()]
+
+
+def vae_files() -> list[File]:
+    """The files of all VAEs whose weights are not shipped with a package."""
+    specs = {name: adapters.find(name) for name in adapters.names()}
+    return [
+        File(name, spec.source, "VAE", spec.license or "not stated", spec.sha256)
+        for name, spec in specs.items()
+        if spec.source and not spec.source.startswith(weights.PACKAGE)
+    ]
+
+
+def named(name: str) -> File:
+    """The file called `name`: of a metric, of a VAE named family/variant, or an `hf:` source.
+
+    Raises:
+        ValueError: unknown name, or a VAE that needs no download
+    """
+    if name.startswith("hf:"):
+        return File(name, name, "VAE", "see its repository")
+    if "/" not in name:
+        entry = weights.entry_of(name)
+        return File(name, name, entry.used_by, entry.license)
+    spec = adapters.find(name)
+    if not spec.source:
+        raise ValueError(f"{name} needs no weights")
+    if spec.source.startswith(weights.PACKAGE):
+        raise ValueError(f"the weights of {name} ship with the package")
+    return File(name, spec.source, "VAE", spec.license or "not stated", spec.sha256)
+
+
+def table() -> str:
+    """Every weight file: its name, what needs it, its licence, where it is or where it comes from."""
+    rows = [["name", "used by", "licence", "here"]]
+    for file in [*metric_files(), *vae_files()]:
+        where = weights.here(file.source)
+        rows.append([file.name, file.used_by, file.license, str(where) if where else _missing(file)])
+    return columns(rows)
+
+
+def _missing(file: File) -> str:
+    entry = weights.FILES.get(file.source)
+    get = f"`vaebench weights fetch {file.name}`" if _can_be_fetched(file) else "download it yourself"
+    return f"no: {get} ({entry.url if entry else file.source})"
+
+
+def _can_be_fetched(file: File) -> bool:
+    """A metric's file without a published checksum is never downloaded."""
+    entry = weights.FILES.get(file.source)
+    return entry is None or bool(entry.checksum)
+
+
+def fetch(files: Sequence[File]) -> int:
+    """Print size and licence of each file to stderr, then download and verify them.  Prints the path of each to stdout.
+
+    A file that cannot be downloaded is listed, and the others are.  Returns how many could not be downloaded or verified.
+    """
+    stated = [file for file in files if _listed(file, _state)]
+    fetched = [file for file in stated if _listed(file, _fetch)]
+    return len(files) - len(fetched)
+
+
+def _listed(file: File, step: Callable[[File], None]) -> bool:
+    """Whether `step` succeeds; if not, its reason is printed to stderr."""
+    try:
+        step(file)
+    except (ValueError, ConnectionError, FileNotFoundError) as reason:
+        print(f"failed: {file.name}: {reason}", file=sys.stderr)
+        return False
+    return True
+
+
+def _state(file: File) -> None:
+    print(f"{file.name}: {_stated(file)}", file=sys.stderr)
+
+
+def _fetch(file: File) -> None:
+    print(downloads.fetch(file.source, file.sha256), flush=True)
+
+
+def _stated(file: File) -> str:
+    if weights.here(file.source):
+        return "already on this machine"
+    size = downloads.size(file.source) if _can_be_fetched(file) else None
+    return f"{size / 1e6:.1f} MB, licence {file.license}" if size else f"size not stated, licence {file.license}"
+
+
+def fetch_command(names: Sequence[str], all_metrics: bool) -> int:
+    """`vaebench weights fetch NAME...` or `--all-metrics`; the exit code."""
+    if bool(names) == all_metrics:
+        raise ValueError("weights fetch takes names, or --all-metrics; `vaebench weights` lists them")
+    if names:
+        return int(fetch([named(name) for name in names]) > 0)
+    files = metric_files()
+    for file in files:
+        if not _can_be_fetched(file) and not weights.here(file.source):
+            print(
+                f"{file.name}: not fetched: no checksum is published; download {weights.FILES[file.source].url} yourself",
+                file=sys.stderr,
+            )
+    return int(fetch([file for file in files if _can_be_fetched(file)]) > 0)
+
+
+def verify_command(names: Sequence[str]) -> int:
+    """`vaebench weights verify [NAME...]`: a verdict a line.  0 if every file checked is the published one, otherwise 1.
+
+    Without names, all files on this machine are checked.
+    """
+    files = [named(name) for name in names] or [
+        file for file in [*metric_files(), *vae_files()] if weights.here(file.source)
+    ]
+    if not files:
+        print("no weight file is on this machine", file=sys.stderr)
+    failed = 0
+    for file in files:
+        good, verdict = _verdict(file)
+        print(f"{file.name}: {verdict}", flush=True)
+        failed += not good
+    return int(failed > 0)
+
+
+def _verdict(file: File) -> tuple[bool, str]:
+    place = weights.here(file.source)
+    if place is None:
+        return False, f"not on this machine: {_missing(file)[4:]}"
+    try:
+        published = checks.published(file.source, place, file.sha256)
+        fault = checks.difference(place, published)
+    except OSError as reason:
+        return False, f"not verified: {reason}"
+    if fault:
+        return (
+            False,
+            f"damaged or another file: {fault}; delete {place.resolve()}, then `vaebench weights fetch {file.name}`",
+        )
+    if not published.checksum:
+        return False, f"not verified: no checksum is published ({place})"
+    return True, f"verified, {published.checksum.partition(' ')[0]} ({place})"

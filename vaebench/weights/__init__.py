@@ -1,0 +1,25 @@
+"""Weight files of metrics and VAEs: what there is (`registry`), where it is on this machine (`locate`), whether it is the
+published file (`verify`), and how to download it (`fetch`).
+
+Nothing is downloaded unless the user asks: `vaebench weights fetch NAME`, or `vaebench run ... fetch=true`.
+"""
+
+from vaebench.weights.locate import Unavailable, find, folders, here, path
+from vaebench.weights.registry import FILES, PACKAGE, RANDOM, HubFile, WeightFile, entry_of
+from vaebench.weights.verify import digest, verified
+
+__all__ = [
+    "FILES",
+    "PACKAGE",
+    "RANDOM",
+    "HubFile",
+    "Unavailable",
+    "WeightFile",
+    "digest",
+    "entry_of",
+    "find",
+    "folders",
+    "here",
+    "path",
+    "verified",
+]
