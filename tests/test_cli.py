@@ -145,7 +145,7 @@ def test_recipes_are_listed_with_their_descriptions(capsys: pytest.CaptureFixtur
         ),
         (["check", "pool/4x8x8", "size=1e3"], "size='1e3' should be a whole number"),
         (["weights", "fetch", "alexnt"], "did you mean 'alexnet'"),
-        (["weights", "fetch"], "needs a NAME"),
+        (["weights", "fetch"], "takes names, or --all-metrics"),
         (["plot", "--results", "nowhere"], "no records in nowhere"),
         (["plot", "--training", "a", "--only", "strips"], "--only names a figure of records"),
         (["check", "wan/9"], "wan has no variant '9'"),
