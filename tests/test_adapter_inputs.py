@@ -10,7 +10,7 @@ import torch
 
 import adapters
 from tests.test_diffusability import small  # noqa: F401  # the suite's smallest tier
-from vaebench import cli, plugins, results
+from vaebench import cli, plugins, records
 from vaebench.config import RunConfig
 from vaebench.profiling import worker
 from vaebench.training import run
@@ -63,7 +63,7 @@ def _scores(suite: str, *words: str) -> dict[str, dict[str, float | None]]:
         folder = name.partition("/")[0]
         said = [f"vaes={name}", f"results={folder}", f"runs={folder}-runs", "device=cpu", *words]
         assert cli.main(["run", "--suite", suite, *said]) == 0
-        (record,) = results.read_all(Path(folder))
+        (record,) = records.read_all(Path(folder))
         found[folder] = {k: s.value for k, s in record.scores.items() if not k.startswith(("time@", "memory@"))}
     return found
 

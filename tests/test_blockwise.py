@@ -10,7 +10,7 @@ import pytest
 import torch
 
 import adapters
-from vaebench import cli, plugins, results, runner, tables
+from vaebench import cli, plugins, records, runner, tables
 from vaebench.config import parse_run
 from vaebench.suites import blockwise
 from vaebench.vae import FrameRule, Posterior, VAESpec
@@ -27,9 +27,9 @@ def run(*words: str) -> int:
     return cli.main(["run", "--suite", "blockwise", *SMALL, *words])
 
 
-def record(name: str) -> results.Record:
+def record(name: str) -> records.Record:
     (file,) = Path("runs/results/blockwise").rglob(f"{name}.json")
-    return results.read(file)
+    return records.read(file)
 
 
 class Blurred:

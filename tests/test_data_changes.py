@@ -16,7 +16,7 @@ import adapters
 from tests.sources import build
 from tests.test_trained import PLAN
 from tests.videos import pictures, write
-from vaebench import cli, results
+from vaebench import cli, records
 from vaebench.generation.latte_run import Subject
 from vaebench.video_io import manifest
 
@@ -35,7 +35,7 @@ def psnr(data: str, store: str = "runs", **settings: str) -> float:
     quick = ["num_frames=17", "size=32", "vaes=[pool/4x8x8]", "metrics=[psnr]", f"runs={store}", f"results={out}"]
     assert cli.main(["run", *quick, *words]) == 0
     (file,) = Path(out).rglob("pool-4x8x8.json")
-    value = results.read(file).scores["psnr"].value
+    value = records.read(file).scores["psnr"].value
     assert value is not None
     return value
 

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 
-from vaebench import cli, results
+from vaebench import cli, records
 from vaebench.config import parse_run
 from vaebench.machine import peak_memory
 from vaebench.profiling import worker
@@ -29,9 +29,9 @@ def suite(*words: str) -> efficiency.Efficiency:
     return efficiency.build(parse_run(["device=cpu", "max_seconds=0.3", *words], suite="efficiency"))
 
 
-def record(name: str) -> results.Record:
+def record(name: str) -> records.Record:
     (file,) = Path("runs/results/efficiency").rglob(f"{name}.json")
-    return results.read(file)
+    return records.read(file)
 
 
 def job(**flags: bool) -> worker.Job:
@@ -325,7 +325,7 @@ def test_only_a_search_that_met_its_limit_says_so(monkeypatch: pytest.MonkeyPatc
     made = suite("largest=true", "frames=[5]", "sizes=[64]")
     vae = made.open("cogvideox/2b")
 
-    def largest(memory: int) -> results.Score:
+    def largest(memory: int) -> records.Score:
         fits = lambda self, job, what: {"out_of_memory": ""} if job.num_frames > memory else {}  # noqa: E731
         monkeypatch.setattr(efficiency.Efficiency, "_spawn", fits)
         kept = made.measure(vae, Case("float32 largest 64"))

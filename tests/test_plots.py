@@ -8,8 +8,8 @@ import matplotlib.pyplot as plt
 import pytest
 
 from tests.records import UNTRAINED, cost, quality, write_toy_records
-from vaebench import cli, plot_style, plots, results
-from vaebench.results import Record
+from vaebench import cli, plot_style, plots, records
+from vaebench.records import Record
 
 
 @pytest.fixture(scope="module")
@@ -153,7 +153,7 @@ def test_bubbles_that_cannot_be_drawn_name_the_missing_records(
     made: list[Record], missing: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ):
     for each in made:
-        results.write(each, tmp_path / "r", {})
+        records.write(each, tmp_path / "r", {})
     assert cli.main(["plot", "--results", str(tmp_path / "r"), "--only", "bubbles"]) == 2
     captured = capsys.readouterr()
     assert captured.out == ""
@@ -172,7 +172,7 @@ def test_bubbles_pair_equal_frames_and_sizes_and_say_who_is_left_out(
     for each in (quality("toy/a"), quality("toy/b"), quality("toy/a", num_frames=5, size=64),
                  cost("toy/a", "float32 33x256", "bfloat16 33x256", "float32 33x512"),
                  cost("toy/b", "float32 5x256")):  # fmt: skip
-        results.write(each, tmp_path / "r", {})
+        records.write(each, tmp_path / "r", {})
     assert cli.main(["plot", "--results", str(tmp_path / "r"), "--only", "bubbles", "--format", "png"]) == 0
     captured = capsys.readouterr()
     assert [Path(line).name for line in captured.out.splitlines()] == [

@@ -18,7 +18,7 @@ import pytest
 import torch
 
 import adapters
-from vaebench import __version__, cli, results, runner
+from vaebench import __version__, cli, records, runner
 from vaebench.config import RunConfig, parse_run
 from vaebench.data import bundle
 from vaebench.video import Clip
@@ -38,10 +38,10 @@ def run(*words: str) -> int:
     return cli.main(["run", *SMALL, *words])
 
 
-def record(setting: str = "bundle-5x32", name: str = "pool-4x8x8", metrics: str = "psnr+flicker") -> results.Record:
+def record(setting: str = "bundle-5x32", name: str = "pool-4x8x8", metrics: str = "psnr+flicker") -> records.Record:
     """The record of this VAE in the one folder of that setting; a folder of one's own has a digest in its name."""
     files = Path("runs/results/reconstruction").glob(f"{setting}-{metrics}/{name}.json")
-    return results.read(max(files, key=lambda file: file.stat().st_mtime_ns))  # of the folder as it is now
+    return records.read(max(files, key=lambda file: file.stat().st_mtime_ns))  # of the folder as it is now
 
 
 def stores() -> list[Path]:
@@ -175,12 +175,12 @@ def test_checkpoints_whose_paths_end_alike_have_records_of_their_own(by: str):
         place = checkpoint(folder, **change)
         words = [f"vaes=[wfvae:{place}]"] if by == "name" else ["vaes=[wfvae/tiny]", f"weights={place}"]
         assert run(*words, "clips=1") == 0
-    records = [results.read(file) for file in Path("runs/results").rglob("wfvae-*.json")]
-    assert len(records) == 3
-    assert len({(found.vae["weights"], found.vae["config_sha256"]) for found in records}) == 3
+    written = [records.read(file) for file in Path("runs/results").rglob("wfvae-*.json")]
+    assert len(written) == 3
+    assert len({(found.vae["weights"], found.vae["config_sha256"]) for found in written}) == 3
     expected = r"wfvae/run-out-[0-9a-f]{6}" if by == "name" else r"wfvae/tiny \(run-out-[0-9a-f]{6}\)"
-    assert all(re.fullmatch(expected, found.name) for found in records)
-    assert len({results.read_clips(Path("runs/results"), found)["bundle/" + CLIP]["psnr"] for found in records}) == 2
+    assert all(re.fullmatch(expected, found.name) for found in written)
+    assert len({records.read_clips(Path("runs/results"), found)["bundle/" + CLIP]["psnr"] for found in written}) == 2
 
 
 def test_a_record_of_other_weights_is_never_replaced(capsys: pytest.CaptureFixture[str]):
@@ -234,14 +234,14 @@ def test_weights_of_ones_own_take_no_place_of_the_release():
     assert run("vaes=[wfvae/tiny]", "clips=1") == 0
     assert run("vaes=[wfvae/tiny]", f"weights={ROOT}/wfvae/weights/tiny.safetensors", "clips=1") == 0
     folder = Path("runs/results/reconstruction/bundle-5x32-first1-psnr+flicker")
-    records = {file.stem: results.read(file) for file in folder.glob("*.json")}
-    assert len(records) == 2
-    assert records.pop("wfvae-tiny").name == "wfvae/tiny"
-    ((stem, own),) = records.items()
+    written = {file.stem: records.read(file) for file in folder.glob("*.json")}
+    assert len(written) == 2
+    assert written.pop("wfvae-tiny").name == "wfvae/tiny"
+    ((stem, own),) = written.items()
     assert re.fullmatch(r"wfvae/tiny \(weights-tiny-[0-9a-f]{6}\)", own.name)
     assert stem == f"wfvae-tiny-{own.name[len('wfvae/tiny (') : -1]}"
-    records["wfvae-tiny"] = results.read(folder / "wfvae-tiny.json")
-    assert all(results.read_clips(Path("runs/results"), found) for found in records.values())
+    written["wfvae-tiny"] = records.read(folder / "wfvae-tiny.json")
+    assert all(records.read_clips(Path("runs/results"), found) for found in written.values())
 
 
 def test_a_try_with_fewer_metrics_takes_no_place_of_a_full_record():
@@ -547,7 +547,7 @@ def test_a_record_without_clips_tells_of_no_padding(monkeypatch: pytest.MonkeyPa
     monkeypatch.setattr(Efficiency, "_spawn", lambda *_: {"out_of_memory": "planted"})
     assert cli.main(["run", "--suite", "efficiency", "vaes=[pool/4x8x8]", "device=cpu"]) == 0
     (file,) = Path("runs/results/efficiency").rglob("pool-4x8x8.json")
-    assert "padded_to" not in results.read(file).data
+    assert "padded_to" not in records.read(file).data
     assert run("vaes=[pool/4x8x8]", "clips=1") == 0
     assert record("bundle-5x32-first1").data["padded_to"] == "8 frames, size a multiple of 8"
 
@@ -595,7 +595,7 @@ def test_a_record_runs_again_from_its_own_file_and_is_not_replaced():
     before = file.read_bytes()
     shutil.rmtree("runs")
     assert cli.main(["run", "--config", str(file)]) == 0
-    assert record("bundle-5x32-first2").scores == results.read(file).scores
+    assert record("bundle-5x32-first2").scores == records.read(file).scores
     assert file.read_bytes() == before
     assert not Path("elsewhere").exists()
 

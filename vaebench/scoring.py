@@ -9,7 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vaebench import plugins
-from vaebench.results import Score, interval
+from vaebench.fingerprint import code, fingerprint
+from vaebench.records import Score, interval
 from vaebench.weights import Unavailable
 
 if TYPE_CHECKING:
@@ -38,6 +39,11 @@ def build_metrics(
         else:
             found[name] = metric
     return found, absent
+
+
+def metric_digest(name: str, metric: Metric) -> str:
+    """8 hex digits of the code of a metric and of the libraries below it."""
+    return fingerprint(code([plugins.find("metrics", name), type(metric).__module__]))[:8]
 
 
 def stack(statistics: Mapping[str, Statistics], name: str) -> NDArray:

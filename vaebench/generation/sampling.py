@@ -28,7 +28,7 @@ from vaebench.files import draft
 from vaebench.generation.latte.diffusion import linear, respaced
 from vaebench.generation.latte.model import Latte
 from vaebench.generation.latte.sample import Guided, sample
-from vaebench.results import FEWEST, Score
+from vaebench.records import FEWEST, Score
 from vaebench.vae import VideoVAE
 from vaebench.video import to_score, to_stored
 

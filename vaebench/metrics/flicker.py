@@ -10,7 +10,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from vaebench.features.validation import check, mean_over_clips
-from vaebench.results import Better
+from vaebench.records import Better
 
 if TYPE_CHECKING:
     import torch

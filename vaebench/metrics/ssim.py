@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 import torch
 
 from vaebench.features.validation import check, mean_over_clips
-from vaebench.results import Better
+from vaebench.records import Better
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

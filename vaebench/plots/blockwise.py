@@ -11,8 +11,8 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from vaebench import plot_style, results
-from vaebench.results import Record
+from vaebench import plot_style, records
+from vaebench.records import Record
 from vaebench.typed import members, typed
 
 METRICS = ("psnr", "ssim", "lpips", "fvd")
@@ -20,7 +20,7 @@ PROFILES = ("by_frame", "by_step", "by_row", "by_column")
 
 
 def _records(root: Path) -> list[Record]:
-    return [_checked(root, record) for record in results.read_all(root, "blockwise")]
+    return [_checked(root, record) for record in records.read_all(root, "blockwise")]
 
 
 def _checked(root: Path, record: Record) -> Record:
@@ -30,7 +30,7 @@ def _checked(root: Path, record: Record) -> Record:
         _check_profiles(record.extra["profiles"], _modes(record))
         _check_lengths(record.extra["by_length"])
     except ValueError as reason:
-        raise results.invalid(root, record, str(reason)) from None
+        raise records.invalid(root, record, str(reason)) from None
     return record
 
 
@@ -72,10 +72,10 @@ def degradation(root: Path, style: str) -> Iterator[tuple[str, Figure]]:
     settings: dict[str, list[Record]] = {}
     for record in _records(root):
         settings.setdefault(record.setting, []).append(record)
-    for setting, records in settings.items():
-        shown = [metric for metric in METRICS if any(_changed(r, metric, m) for r in records for m in _modes(r))]
+    for setting, group in settings.items():
+        shown = [metric for metric in METRICS if any(_changed(r, metric, m) for r in group for m in _modes(r))]
         if shown:
-            yield f"degradation-{setting}", _degradation(records, shown, setting)
+            yield f"degradation-{setting}", _degradation(group, shown, setting)
 
 
 def _changed(record: Record, metric: str, mode: str) -> bool:

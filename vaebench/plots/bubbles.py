@@ -10,10 +10,10 @@ import matplotlib.pyplot as plt
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from vaebench import plot_style, published, results
+from vaebench import plot_style, published, records
 from vaebench.plots import Incomplete
 from vaebench.plots.efficiency import UNITS, by_setting, cases_of, unit_of, value_at
-from vaebench.results import Record
+from vaebench.records import Record
 from vaebench.typed import members
 
 AREA = 900.0  # points**2 of the largest bubble
@@ -29,7 +29,7 @@ def bubbles(root: Path, style: str) -> Iterator[tuple[str, Figure]]:
     Raises:
         Incomplete: a VAE has quality or cost only, after everything that can be drawn
     """
-    scored = [record for record in results.read_all(root, "reconstruction") if _psnr(record) is not None]
+    scored = [record for record in records.read_all(root, "reconstruction") if _psnr(record) is not None]
     quality = [r for r in scored if not plot_style.untrained(r) and r.vae["family"] != "identity"]
     costs = by_setting(root)
     shapes = {record.setting: _shape(root, record) for record in quality}
@@ -55,7 +55,7 @@ def _shape(root: Path, record: Record) -> str:
     try:
         members({"num_frames": int, "size": int}, record.config, "config")
     except ValueError as reason:
-        raise results.invalid(root, record, str(reason)) from None
+        raise records.invalid(root, record, str(reason)) from None
     return f"{record.config['num_frames']}x{record.config['size']}"
 
 
@@ -83,12 +83,12 @@ def _missing(root: Path, quality: list[Record], costs: list[Record], ignored: se
     scored: dict[str, dict[str, Record]] = {}  # shape -> VAE -> its record
     for record in quality:
         scored.setdefault(_shape(root, record), {})[record.name] = record
-    for shape, records in scored.items():
+    for shape, by_name in scored.items():
         frames, _, size = shape.partition("x")
-        lacking = [name for name in records if shape not in measured.get(name, ())]
-        own = [name for name in lacking if records[name].config.get("weights")]
+        lacking = [name for name in by_name if shape not in measured.get(name, ())]
+        own = [name for name in lacking if by_name[name].config.get("weights")]
         for name in own:
-            family, weights = records[name].vae["family"], records[name].config["weights"]
+            family, weights = by_name[name].vae["family"], by_name[name].config["weights"]
             missing.append(
                 f"{name} was scored with weights=, so no cost record has its name: run both suites with "
                 f"vaes=[{family}:{weights}]"
@@ -100,7 +100,7 @@ def _missing(root: Path, quality: list[Record], costs: list[Record], ignored: se
                 f"no cost at {shape} of {_listed(others)}{also}: run `vaebench run --suite efficiency frames={frames} sizes={size}`"
             )
         names = [name for name, shapes in measured.items() if shape in shapes]
-        if unscored := [name for name in names if name not in records and name not in ignored]:
+        if unscored := [name for name in names if name not in by_name and name not in ignored]:
             missing.append(
                 f"no PSNR at {shape} of {_listed(unscored)}: run `vaebench run num_frames={frames} size={size}`"
             )

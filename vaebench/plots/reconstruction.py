@@ -10,16 +10,16 @@ import numpy as np
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter
 
-from vaebench import plot_style, results
+from vaebench import plot_style, records
 from vaebench.files import file_name
-from vaebench.results import Record
+from vaebench.records import Record
 
 METRICS = ("psnr", "ssim", "lpips")  # what has a score per clip and is worth a picture of its own
 
 
 def _settings(root: Path) -> dict[str, list[Record]]:
     groups: dict[str, list[Record]] = {}
-    for record in results.read_all(root, "reconstruction"):
+    for record in records.read_all(root, "reconstruction"):
         groups.setdefault(record.setting, []).append(record)
     return groups
 
@@ -32,9 +32,9 @@ def _axis_label(metric: str, record: Record) -> str:
 
 def per_clip(root: Path, style: str) -> Iterator[tuple[str, Figure]]:
     """Every clip's score as a dot, one row per VAE, with the mean and its 95 % interval."""
-    for setting, records in _settings(root).items():
+    for setting, group in _settings(root).items():
         for metric in METRICS:
-            rows = [(r, results.read_clips(root, r)) for r in records if _has(r, metric)]
+            rows = [(r, records.read_clips(root, r)) for r in group if _has(r, metric)]
             rows = [(r, clips) for r, clips in rows if any(metric in scores for scores in clips.values())]
             if rows:
                 yield f"per_clip-{metric}-{setting}", _per_clip(rows, metric, setting)
@@ -67,8 +67,8 @@ def _per_clip(rows: list[tuple[Record, dict[str, dict[str, float]]]], metric: st
 
 def rate_distortion(root: Path, style: str) -> Iterator[tuple[str, Figure]]:
     """Quality against latent values per pixel: what a VAE does with the room it is given.  Trained ones alone."""
-    for setting, records in _settings(root).items():
-        quality = [record for record in records if _has(record, "psnr") and not plot_style.untrained(record)]
+    for setting, group in _settings(root).items():
+        quality = [record for record in group if _has(record, "psnr") and not plot_style.untrained(record)]
         shown = [record for record in quality if record.vae["family"] != "identity"]
         if len(shown) > 1:
             yield f"rate_distortion-{setting}", _rate_distortion(shown, setting)
@@ -103,7 +103,7 @@ def _values_per_pixel(record: Record) -> float:
     return float(vae["latent_channels"] / (vae["temporal_compression"] * vae["spatial_compression"] ** 2))
 
 
-def _half(score: results.Score, side: int) -> float:
+def _half(score: records.Score, side: int) -> float:
     edge = score.high if side > 0 else score.low
     return abs((edge if edge is not None else score.value or 0) - (score.value or 0))
 
@@ -114,12 +114,12 @@ CROP = 64  # pixels a side of the enlarged detail
 
 def strips(root: Path, style: str) -> Iterator[tuple[str, Figure]]:
     """Reference, each VAE's reconstruction, its error amplified and a crop: one figure a kept clip (`keep=N`)."""
-    for setting, records in _settings(root).items():
+    for setting, group in _settings(root).items():
         sheets: dict[str, dict[str, np.ndarray]] = {}
         ids: dict[str, str] = {}  # file name of a picture -> clip id
-        for record in records:
-            ids |= {file_name(clip): clip for clip in results.read_clips(root, record) if clip.isascii()}
-            for file in sorted(results.pictures_folder(root, record).glob("*.png")):
+        for record in group:
+            ids |= {file_name(clip): clip for clip in records.read_clips(root, record) if clip.isascii()}
+            for file in sorted(records.pictures_folder(root, record).glob("*.png")):
                 of_clip = sheets.setdefault(file.stem, {})
                 of_clip[plot_style.vae_name(record)] = _read_sheet(file, like=next(iter(of_clip.values()), None))
         for clip, of_vaes in sheets.items():

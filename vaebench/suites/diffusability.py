@@ -12,7 +12,7 @@ the setting's name.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field, fields, replace
 from functools import partial
 from pathlib import Path
@@ -21,7 +21,6 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
-import adapters
 from vaebench import plugins, weights
 from vaebench.config import RunConfig, options
 from vaebench.generation import latent_statistics, sampling
@@ -33,16 +32,16 @@ from vaebench.generation.latte_run import Plan, Subject
 from vaebench.generation.sampling import FILES, INCEPTION, Sampling, to_frames
 from vaebench.generation.windows import windows
 from vaebench.machine import pick_device, rank_and_world
-from vaebench.results import Score, interval
-from vaebench.suite import Case, Demand
-from vaebench.vae import VAESpec, VideoVAE, reconstruct
+from vaebench.records import Score, interval
+from vaebench.suite import Case, Suite
+from vaebench.vae import VAESpec, reconstruct
 from vaebench.video import to_model
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from vaebench.data import VideoSource
-    from vaebench.suite import Statistics
+    from vaebench.suite import Candidate, Statistics
 
 CHUNK = 32  # reals or samples of one case
 SHOWN = 8  # samples of the record's picture and of the video beside the checkpoints
@@ -119,13 +118,12 @@ TIERS = {
 }
 
 
-class Diffusability:
+class Diffusability(Suite[Subject]):
     name = "diffusability"
-    version = 1
-    needs_weights = True
 
     def __init__(self, config: RunConfig, chosen: Options) -> None:
-        self.config, self.chosen = config, chosen
+        super().__init__(config)
+        self.chosen = chosen
         self.tier = _adjusted(TIERS[chosen.tier], config, chosen)
         self.size = self.tier.size or config.size
         self.device = pick_device(config.device)
@@ -137,9 +135,6 @@ class Diffusability:
             "size": self.size,
             "files": {file: weights.digest(weights.path(file)) for name in self.extractors for file in FILES[name]},
         }
-
-    def default_vaes(self, names: Sequence[str]) -> list[str]:
-        return list(names)
 
     def setting(self, source: VideoSource) -> str:
         chosen, config = self.chosen, self.config
@@ -156,15 +151,15 @@ class Diffusability:
         parts += [f"seed{config.seed}"] if config.seed else []
         return "-".join(dict.fromkeys(parts))
 
-    def open(self, name: str) -> Subject:
+    def open(self, candidate: Candidate) -> Subject:
         config = self.config
-        dtype = getattr(torch, config.dtype or "float32")
-        vae = adapters.load(name, weights=config.weights, device=self.device, dtype=dtype, mode=config.mode)
+        vae = candidate.load(config.mode, device=self.device, dtype=getattr(torch, config.dtype or "float32"))
         plan = self._plan(vae.spec)
-        digest = f"{adapters.weights_digest(name, config.weights)} {adapters.config_digest(name, config.weights)}"
+        digest = f"{candidate.weights} {candidate.config_sha256}"
+        code = [*candidate.code, plugins.find("data", config.data)]
         index = config.shard.partition("/")[0]
         may_train = config.shard == "auto" or index == "0"
-        return Subject(vae, digest, self._source(plan), plan, Path(config.runs), self.device, may_train)
+        return Subject(vae, digest, code, self._source(plan), plan, Path(config.runs), self.device, may_train)
 
     def _plan(self, spec: VAESpec) -> Plan:
         chosen, tier = self.chosen, self.tier
@@ -201,30 +196,28 @@ class Diffusability:
 
     def cases(self, source: VideoSource, spec: VAESpec) -> Iterable[Case]:
         if self.tier.shape is None:
-            return [Case("latents")]
+            return [Case("latents", params={"kind": "latents"})]
         videos = sum(1 for _ in source)
         reals = min(self.tier.samples, self.config.clips or videos, videos) if self.extractors else 0
         # those that need the model come first: the processes train together, and none may keep the others waiting
-        learned = [Case("denoising"), *(Case(f"samples {a}-{b}") for a, b in _chunks(self.tier.samples))]
+        learned = [Case("denoising", params={"kind": "denoising"}), *_chunks("samples", self.tier.samples)]
         world = rank_and_world()[1] if self.config.shard == "auto" else 1
         if world > len(learned):  # a process without one of them would not take part
             raise ValueError(
                 f"{len(learned)} cases need the trained model, so {world} processes cannot train it together; "
                 f"start at most {len(learned)}, or raise samples"
             )
-        return [Case("latents"), *learned, *(Case(f"reals {a}-{b}") for a, b in _chunks(reals))]
+        return [Case("latents", params={"kind": "latents"}), *learned, *_chunks("reals", reals)]
 
-    def measure(self, vae: VideoVAE, case: Case) -> Statistics:
-        assert isinstance(vae, Subject)
-        kind, _, numbers = case.id.partition(" ")
+    def measure(self, vae: Subject, case: Case) -> Statistics:
+        kind = case.params["kind"]
         if kind == "latents":
             return self._latents(vae)
         if kind == "denoising":
             errors = denoising_loss(self._trained(vae), vae.grid, range(len(vae.grid)), seed=self.config.seed)
             scenes = np.unique([window.scene for window in vae.grid.windows], return_inverse=True)[1]
             return {"errors": errors.numpy(), "scenes": scenes, "held_out": np.array(len(vae.held_out))}
-        first, last = (int(number) for number in numbers.split("-"))
-        return (self._reals if kind == "reals" else self._samples)(vae, range(first, last + 1))
+        return (self._reals if kind == "reals" else self._samples)(vae, case.params["numbers"])
 
     def _latents(self, subject: Subject) -> Statistics:
         cache = subject.cache
@@ -336,12 +329,6 @@ class Diffusability:
         )
         return Score(float(by_window.mean()), "", "lower", len(by_window), stderr, low, high, note=note)
 
-    def per_case(self, statistics: Mapping[str, Statistics]) -> dict[str, dict[str, float]]:
-        return {}
-
-    def demands(self, spec: VAESpec, statistics: Mapping[str, Statistics]) -> list[Demand]:
-        return []
-
     def pictures(self, statistics: Mapping[str, Statistics]) -> dict[str, NDArray]:
         """The first samples, four frames each: a row a sample."""
         first = next((kept["frames"] for kept in statistics.values() if "frames" in kept), None)
@@ -401,9 +388,10 @@ def _extractors(
     return found, absent
 
 
-def _chunks(count: int) -> list[tuple[int, int]]:
-    """First and last number of each chunk."""
-    return [(start, min(start + CHUNK, count) - 1) for start in range(0, count, CHUNK)]
+def _chunks(kind: str, count: int) -> list[Case]:
+    """`count` videos in cases of CHUNK."""
+    numbers = [range(start, min(start + CHUNK, count)) for start in range(0, count, CHUNK)]
+    return [Case(f"{kind} {n.start}-{n.stop - 1}", params={"kind": kind, "numbers": n}) for n in numbers]
 
 
 def _grid_snr() -> NDArray:
