@@ -1,8 +1,9 @@
 """Golden vectors: every `.safetensors` below the golden roots, told apart by its own metadata; and the recipe of their weights.
 
-The roots are `tests/goldens`, and `--goldens DIR` (repeatable) with the large files; without it `../shared/goldens`, if that exists.
-A test of large files alone has the mark `large`, and is not collected where they are absent.  A new file of a known kind in any of these folders becomes a test case without a line of code: a test takes every setting (depths,
-windows, weights, sizes, limits) from the file's metadata, its shapes or the names of its tensors, and has none of its own.
+The roots are `tests/goldens`, and `--goldens DIR` (repeatable) with large files; by default `../shared/goldens`, if it exists.
+A test of large files alone has the mark `large`; it is not collected where they are absent.  A new file of a known kind in any of
+these folders becomes a test case without a line of code: a test takes every setting (depths, windows, weights, sizes, limits) from
+the file's metadata, its shapes or the names of its tensors, and has none of its own.
 """
 
 from __future__ import annotations

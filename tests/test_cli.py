@@ -185,7 +185,7 @@ def test_a_training_run_is_drawn_in_formats_that_there_are_and_once_it_was_valid
 def test_two_weights_for_one_vae_are_refused():
     import adapters
 
-    for ask in (adapters.available, lambda name, weights: adapters.load(name, weights=weights)):
+    for ask in (adapters.resolve, lambda name, weights: adapters.load(name, weights=weights)):
         with pytest.raises(ValueError, match=r"wfvae:a\.ckpt names its weights already; leave weights=b\.ckpt out"):
             ask("wfvae:a.ckpt", "b.ckpt")
 

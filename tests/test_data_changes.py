@@ -108,7 +108,9 @@ def test_the_time_of_a_file_is_in_cache_keys_and_not_in_the_record(data: str, tm
 
     def state() -> tuple[dict[str, str], list[str], str]:
         source = build(data, "clips", num_frames=16)
-        key = Subject(adapters.load("pool/4x8x8"), "", source, PLAN, tmp_path, torch.device("cpu")).key
+        key = Subject(
+            adapters.load("pool/4x8x8"), "", ["adapters.pool"], source, PLAN, tmp_path, torch.device("cpu")
+        ).key
         return source.identity, [clip.stamp for clip in source], key
 
     identity, stamps, key = state()
@@ -136,7 +138,9 @@ def test_other_frames_of_the_same_files_are_other_data(tmp_path: Path) -> None:
         Path(str(start)).mkdir()
         Path(f"{start}/pin.csv").write_text(f"file,start,sha256\na.mkv,{start},{digest}\n")
         source = build("folder", "clips", manifest=f"{start}/pin.csv")
-        keys.append(Subject(adapters.load("pool/4x8x8"), "", source, PLAN, tmp_path, torch.device("cpu")).key)
+        keys.append(
+            Subject(adapters.load("pool/4x8x8"), "", ["adapters.pool"], source, PLAN, tmp_path, torch.device("cpu")).key
+        )
     first, late = psnr("folder", manifest="0/pin.csv"), psnr("folder", manifest="8/pin.csv")
     assert late == psnr("folder", store="fresh", manifest="8/pin.csv") != first
     assert keys[0] != keys[1]

@@ -200,7 +200,7 @@ def test_clips_of_one_recording_are_held_out_together(ucf: Path) -> None:
             ["tier=smoke", "data=ucf101", f"root={ucf}", "device=cpu", "vaes=[pool/4x8x8]"], suite="diffusability"
         )
     )
-    subject = suite.open("pool/4x8x8")
+    subject = suite.open(adapters.resolve("pool/4x8x8"))
     learned = {window.scene for window in subject.learned.windows}
     measured = {window.scene for window in subject.grid.windows}
     assert measured

@@ -227,12 +227,12 @@ def test_a_biased_covariance_divides_by_n(words: list[str], value: float, monkey
     assert suite("tier=smoke", *words).summarize(statistics)["fvd16"].value == pytest.approx(value)
 
 
-@pytest.mark.parametrize("what", ["weights_digest", "config_digest"])
+@pytest.mark.parametrize("what", ["weights", "config_sha256"])
 def test_other_weights_or_another_config_have_latents_of_their_own(what: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    before = suite("tier=0").open("pool/4x8x8").key
-    assert suite("tier=0").open("pool/4x8x8").key == before
-    monkeypatch.setattr(adapters, what, lambda name, override: "other")
-    assert suite("tier=0").open("pool/4x8x8").key != before
+    before = suite("tier=0").open(adapters.resolve("pool/4x8x8")).key
+    assert suite("tier=0").open(adapters.resolve("pool/4x8x8")).key == before
+    monkeypatch.setattr(adapters.ResolvedVAE, what, "other")
+    assert suite("tier=0").open(adapters.resolve("pool/4x8x8")).key != before
 
 
 def test_a_window_that_is_loaded_again_shows_the_same_frames(ucf: Path) -> None:

@@ -91,12 +91,14 @@ def test_a_run_and_a_plot_leave_a_clone_unchanged():
 def test_the_second_run_measures_nothing_and_says_the_same(monkeypatch: pytest.MonkeyPatch):
     assert run("vaes=[pool/4x8x8]") == 0
     first = record()
-    monkeypatch.setattr("adapters.load", lambda *_, **__: pytest.fail("a VAE was loaded though all is in the store"))
+    monkeypatch.setattr(
+        "adapters.ResolvedVAE.load", lambda *_, **__: pytest.fail("a VAE was loaded though all is in the store")
+    )
     assert run("vaes=[pool/4x8x8]") == 0
     assert record().scores == first.scores
 
 
-@pytest.mark.parametrize("change", ["size=24", "num_frames=4", "metrics=[psnr]", "dtype=bfloat16"])
+@pytest.mark.parametrize("change", ["size=24", "num_frames=4", "dtype=bfloat16"])
 def test_what_can_change_a_number_changes_the_store(change: str):
     assert run("vaes=[pool/4x8x8]", "clips=1") == 0
     assert run("vaes=[pool/4x8x8]", "clips=1", change) == 0
@@ -115,11 +117,31 @@ def test_another_device_starts_a_new_store_and_the_same_one_does_not(monkeypatch
 
 def test_an_edit_of_the_code_that_makes_a_number_starts_a_new_store(monkeypatch: pytest.MonkeyPatch):
     assert run("vaes=[pool/4x8x8]", "clips=1") == 0
-    monkeypatch.setattr(runner, "code_digest", lambda family: "another")
+    monkeypatch.setattr(runner, "code", lambda modules: "another")
     assert run("vaes=[pool/4x8x8]", "clips=1") == 0
     assert len(stores()) == 2
+
+
+def test_an_added_metric_alone_is_measured(monkeypatch: pytest.MonkeyPatch):
+    from vaebench.metrics.psnr import PSNR
+
+    assert run("vaes=[pool/4x8x8]", "metrics=[psnr]") == 0
+    monkeypatch.setattr(PSNR, "measure", lambda *_: pytest.fail("psnr was measured before"))
+    assert run("vaes=[pool/4x8x8]", "metrics=[psnr,psnr_pooled]") == 0
+    assert len(stores()) == 1
+
+
+def test_with_stored_latents_a_new_metric_needs_no_encoder(monkeypatch: pytest.MonkeyPatch):
+    from adapters.pool import Pool
+
+    assert run("vaes=[pool/4x8x8]", "metrics=[psnr]", "keep_latents=true") == 0
+    monkeypatch.setattr(Pool, "encode", lambda *_: pytest.fail("the latents are stored"))
+    assert run("vaes=[pool/4x8x8]", "metrics=[psnr,flicker]", "keep_latents=true") == 0
+    kept = records.read(Path("runs/results/reconstruction/bundle-5x32-psnr+flicker/pool-4x8x8.json")).scores
     monkeypatch.undo()
-    assert runner.code_digest("pool") != runner.code_digest("dct")
+    assert run("vaes=[pool/4x8x8]", "runs=fresh", "results=fresh") == 0
+    fresh = records.read(Path("fresh/reconstruction/bundle-5x32-psnr+flicker/pool-4x8x8.json")).scores
+    assert kept == fresh
 
 
 def test_a_damaged_case_is_measured_again():

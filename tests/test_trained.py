@@ -25,7 +25,7 @@ PLAN = Plan(
 
 def subject(plan: Plan, runs: Path, device: str = "cpu") -> Subject:
     source = build("synthetic", num_frames=16)
-    return Subject(adapters.load("pool/4x8x8"), "none", source, plan, runs, torch.device(device))
+    return Subject(adapters.load("pool/4x8x8"), "none", ["adapters.pool"], source, plan, runs, torch.device(device))
 
 
 @pytest.mark.parametrize(

@@ -148,27 +148,35 @@ def evaluation(
     parameter = next((p for part in parts for p in part.parameters()), None)
     if config.device == "auto" and parameter is not None:
         config = replace(config, device=str(parameter.device))
-    without_tf32()
     source = list_clips(plugins.find("data", config.data).build(config) if isinstance(data, str) else data, config.data)
-    chosen: Suite[Any] = plugins.find("suites", suite).build(config)
-    cases = list(chosen.cases(source, candidate.spec))
-    subject = chosen.open(candidate)
+    return run(plugins.find("suites", suite).build(config), candidate, source)
+
+
+def run(suite: Suite[Any], candidate: Candidate, source: VideoSource) -> Evaluation:
+    """Measure every case of a suite on one VAE, in this process.
+
+    Raises:
+        ValueError: no case could be measured (with the first reason)
+    """
+    without_tf32()
+    cases = list(suite.cases(source, candidate.spec))
+    subject = suite.open(candidate)
     statistics: dict[str, Statistics] = {}
     failed: list[Failure] = []
     first: Exception | None = None
     with Prefetch() as prefetch:
         for case in prefetch.decoded(cases):
             try:
-                statistics[case.id] = chosen.measure(subject, case)
+                statistics[case.id] = suite.measure(subject, case)
             except Exception as error:  # noqa: PERF203 (one case fails, the others go on)
-                if config.fail_fast:
+                if suite.config.fail_fast:
                     raise
                 first = first or error
                 failed.append(Failure(case.id, case.clip.file if case.clip else "", explain(error)))
     if not statistics:
         raise ValueError(f"no case could be measured: {failed[0].reason if failed else 'there is none'}") from first
-    record = record_of(chosen, candidate, source, config, cases, statistics, failed)
-    return Evaluation(record, chosen.per_case(statistics), chosen.pictures(statistics))
+    record = record_of(suite, candidate, source, suite.config, cases, statistics, failed)
+    return Evaluation(record, suite.per_case(statistics), suite.pictures(statistics))
 
 
 def _config(suite: str, data: str | VideoSource, given: Mapping[str, Any]) -> RunConfig:
