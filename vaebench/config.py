@@ -30,6 +30,8 @@ class RunConfig:
     data: str = "bundle"  # data source; see `vaebench list data`
     root: str = ""  # folder of the data source, for sources that read one
     manifest: str = ""  # CSV with the ids, start frames and sha256 of the clips to read from root
+    # decoder of video files: "pyav"; "decord", for pinned files in which its frames equal PyAV's; "auto" is PyAV, right for all
+    reader: str = "auto"
     num_frames: int = 33  # frames per clip, at the clip's own frame rate
     size: int = 256  # short side after resizing and side of the center crop, in pixels
     clips: int | None = None  # evaluate only the first N clips (debugging; noted in the record)
@@ -48,6 +50,7 @@ class RunConfig:
 
 
 CHOICES = {
+    "reader": ("auto", "pyav", "decord"),
     "posterior": ("mode", "sample"),
     "dtype": ("float32", "bfloat16", "float16"),
 }

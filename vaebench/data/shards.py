@@ -69,6 +69,7 @@ class Shards:
 def build(config: RunConfig) -> Shards:
     """OSError for a folder that cannot be read, ValueError for one without shards."""
     root = file_source.need_root(config, LAYOUT)
+    file_source.refuse_decord(config, "nothing pins the bytes of a shard")
     if config.manifest:
         raise ValueError("data=shards reads every video of its shards; a manifest pins files, with data=folder")
     shards = sorted(manifest.walk(root, (".tar",)))
