@@ -485,6 +485,55 @@ def test_verify_never_passes_a_file_that_is_missing_or_has_no_checksum(
     assert "net: not verified: no checksum is published" in capsys.readouterr().out
 
 
+# --- fetch=true of a run ---------------------------------------------------------------------------------------------
+
+
+def test_a_run_fetches_what_it_lacks_only_when_asked(
+    site: str, shelf: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setitem(
+        registry.FILES, "alexnet", dataclasses.replace(registry.FILES["alexnet"], url=f"{site}/net.pth", sha256=SHA)
+    )
+    words = ["run", "vaes=dct/4", "clips=1", "num_frames=5", "size=32", "results=R", "runs=S", "--format", "json"]
+    assert cli.main([*words, "metrics=psnr,lpips"]) == 0
+    assert cli.main([*words, "metrics=psnr", "fetch=true"]) == 0  # which reads no weights
+    assert not shelf.exists()
+    assert "fetch" not in json.loads(next(Path("R").rglob("*.json")).read_text())["config"]
+    capsys.readouterr()
+    assert cli.main([*words, "metrics=psnr,lpips", "fetch=true"]) == 2  # what the test serves is no network
+    assert left_in(shelf) == [registry.FILES["alexnet"].file]
+    out, err = capsys.readouterr()
+    assert out == ""  # no path between the lines of a table
+    assert "alexnet: 1.3 MB, licence BSD-3-Clause (torchvision)" in err
+    assert "cannot be read as weights" in err
+
+
+def test_a_run_does_not_start_without_what_it_should_fetch(
+    site: str, shelf: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    enter(monkeypatch, f"{site}/missing", used_by="lpips")
+    assert cli.main(["run", "vaes=dct/4", "metrics=psnr,lpips", "fetch=true", "results=R", "runs=S"]) == 2
+    assert "1 of 1 weight files could not be fetched, so nothing was run" in capsys.readouterr().err
+    assert not Path("R").exists()
+
+
+def test_a_run_fetches_the_vaes_that_it_names(
+    hub: Hub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    words = ["run", "vaes=wan/2.1", "metrics=psnr", "fetch=true", "results=R", "runs=S"]
+    assert cli.main(words) == 2
+    assert "failed: wan/2.1: " in capsys.readouterr().err
+    assert any("/resolve/" in request and "HEAD" in request for request in hub.requests)
+
+
+def test_a_suite_that_reads_no_weights_fetches_none(capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main(["run", "--suite", "efficiency", "vaes=wan/2.1", "fetch=true"]) == 2
+    assert "the efficiency suite reads no weight files; leave fetch=true out" in capsys.readouterr().err
+
+
 # --- where the weights of a VAE are ----------------------------------------------------------------------------------
 
 

@@ -43,6 +43,7 @@ class RunConfig:
     seed: int = 0  # random seed for posterior sampling and the diffusability suite
     shard: str = "auto"  # "i/n" (i from 0): run every n-th case; "auto" reads RANK and WORLD_SIZE
     weights: str = ""  # file or folder with the weights of the VAE, if a single VAE is evaluated
+    fetch: bool = False  # first download the missing weights of the metrics, and of the VAEs that are named
     fail_fast: bool = False  # stop at the first failure and show its traceback
     results: str = "runs/results"  # output folder for records; `vaebench plot` reads the same default
     runs: str = "runs"  # cache folder for finished cases
@@ -59,7 +60,7 @@ SCALARS = {str: "text", int: "a whole number", float: "a number", bool: "true or
 BOOLEANS = {"true": True, "yes": True, "on": True, "1": True, "false": False, "no": False, "off": False, "0": False}
 # an item of a list: 'quoted', "quoted", or the text up to the next comma
 ITEM = re.compile(r"""\s*(?:'(?P<single>[^']*)'|"(?P<double>[^"]*)"|(?P<plain>[^,'"\s][^,]*?))\s*(?:,|$)""")
-OUTPUT = ("results", "runs")  # folders: they belong to a run and not to its record
+OUTPUT = ("results", "runs", "fetch")  # they belong to a run and not to its record
 T = TypeVar("T")
 
 

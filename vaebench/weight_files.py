@@ -7,10 +7,12 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Sequence
-from typing import NamedTuple
+from functools import partial
+from typing import NamedTuple, TextIO
 
 import adapters
-from vaebench import weights
+from vaebench import plugins, weights
+from vaebench.config import RunConfig
 from vaebench.listing import columns
 from vaebench.weights import fetch as downloads
 from vaebench.weights import verify as checks
@@ -80,13 +82,13 @@ def _can_be_fetched(file: File) -> bool:
     return entry is None or bool(entry.checksum)
 
 
-def fetch(files: Sequence[File]) -> int:
-    """Print size and licence of each file to stderr, then download and verify them.  Prints the path of each to stdout.
+def fetch(files: Sequence[File], out: TextIO) -> int:
+    """Print size and licence of each file to stderr, then download and verify them.  Prints the path of each to `out`.
 
     A file that cannot be downloaded is listed, and the others are.  Returns how many could not be downloaded or verified.
     """
     stated = [file for file in files if _listed(file, _state)]
-    fetched = [file for file in stated if _listed(file, _fetch)]
+    fetched = [file for file in stated if _listed(file, partial(_fetch, out))]
     return len(files) - len(fetched)
 
 
@@ -104,8 +106,8 @@ def _state(file: File) -> None:
     print(f"{file.name}: {_stated(file)}", file=sys.stderr)
 
 
-def _fetch(file: File) -> None:
-    print(downloads.fetch(file.source, file.sha256), flush=True)
+def _fetch(out: TextIO, file: File) -> None:
+    print(downloads.fetch(file.source, file.sha256), file=out, flush=True)
 
 
 def _stated(file: File) -> str:
@@ -120,7 +122,7 @@ def fetch_command(names: Sequence[str], all_metrics: bool) -> int:
     if bool(names) == all_metrics:
         raise ValueError("weights fetch takes names, or --all-metrics; `vaebench weights` lists them")
     if names:
-        return int(fetch([named(name) for name in names]) > 0)
+        return int(fetch([named(name) for name in names], sys.stdout) > 0)
     files = metric_files()
     for file in files:
         if not _can_be_fetched(file) and not weights.here(file.source):
@@ -128,7 +130,31 @@ def fetch_command(names: Sequence[str], all_metrics: bool) -> int:
                 f"{file.name}: not fetched: no checksum is published; download {weights.FILES[file.source].url} yourself",
                 file=sys.stderr,
             )
-    return int(fetch([file for file in files if _can_be_fetched(file)]) > 0)
+    return int(fetch([file for file in files if _can_be_fetched(file)], sys.stdout) > 0)
+
+
+def fetch_for_run(config: RunConfig) -> None:
+    """`fetch=true`: download what a run lacks, the files of its metrics and of the VAEs that it names.
+
+    A file without a published checksum is not downloaded; its scores are absent, with the reason.
+
+    Raises:
+        ConnectionError: a file could not be downloaded
+        ValueError: the suite reads no weight files
+    """
+    suite = plugins.find("suites", config.suite)
+    if not hasattr(suite, "weight_files"):
+        raise ValueError(f"the {config.suite} suite reads no weight files; leave fetch=true out")
+    files = [named(name) for name in suite.weight_files(config)]
+    if not config.weights:
+        sources = {adapters.find(name).source for name in config.vaes or []}
+        files += [file for file in vae_files() if file.source in sources]
+    missing = [file for file in files if _can_be_fetched(file) and not weights.here(file.source)]
+    if failed := fetch(missing, sys.stderr):
+        raise ConnectionError(
+            f"{failed} of {len(missing)} weight files could not be fetched, so nothing was run; "
+            "leave fetch=true out to run without them"
+        )
 
 
 def verify_command(names: Sequence[str]) -> int:

@@ -201,6 +201,7 @@ UNUSED = (
     "root",
     "manifest",
     "reader",
+    "fetch",
     "clips",
     "protocol",
     "posterior",

@@ -5,7 +5,7 @@ Nothing is downloaded unless the user asks: `vaebench weights fetch NAME`, or `v
 """
 
 from vaebench.weights.locate import Unavailable, find, folders, here, path
-from vaebench.weights.registry import FILES, PACKAGE, RANDOM, HubFile, WeightFile, entry_of
+from vaebench.weights.registry import FILES, PACKAGE, RANDOM, HubFile, WeightFile, entry_of, used_by
 from vaebench.weights.verify import digest, verified
 
 __all__ = [
@@ -21,5 +21,6 @@ __all__ = [
     "folders",
     "here",
     "path",
+    "used_by",
     "verified",
 ]

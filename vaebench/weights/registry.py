@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 from vaebench.plugins import did_you_mean
@@ -102,6 +103,12 @@ class HubFile:
         if kind != "hf" or not (repo and revision and path):
             raise ValueError(f"a source of weights reads hf:org/repo@revision:path, got {source!r}")
         return cls(repo, revision, path)
+
+
+def used_by(metrics: Iterable[str]) -> list[str]:
+    """Names of the files that any of these metrics reads."""
+    chosen = set(metrics)
+    return [name for name, entry in FILES.items() if chosen & set(entry.used_by.split(", "))]
 
 
 def entry_of(name: str) -> WeightFile:
