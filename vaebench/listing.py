@@ -7,7 +7,7 @@ import importlib.util
 from pathlib import Path
 
 import adapters
-from vaebench import plugins
+from vaebench import plugins, weights
 from vaebench.training.recipes import descriptions
 from vaebench.vae import VAESpec
 
@@ -49,8 +49,14 @@ def adapters_markdown() -> str:
     rows = [[*HEADER, "weights"], ["---"] * (len(HEADER) + 1)]
     for name in adapters.names():
         spec = adapters.find(name)
-        rows.append([*_facts(spec), f"`{spec.source}`" if spec.source else "none needed"])
+        rows.append([*_facts(spec), _origin(spec)])
     return "".join(f"| {' | '.join(row)} |\n" for row in rows)
+
+
+def _origin(spec: VAESpec) -> str:
+    if spec.source.startswith(weights.UNRELEASED):
+        return "never released"
+    return f"`{spec.source}`" if spec.source else "none needed"
 
 
 def modules_table(kind: str) -> str:

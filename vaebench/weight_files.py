@@ -38,7 +38,7 @@ def vae_files() -> list[File]:
     return [
         File(name, spec.source, "VAE", spec.license or "not stated", spec.sha256)
         for name, spec in specs.items()
-        if spec.source and not spec.source.startswith(weights.PACKAGE)
+        if spec.source and not spec.source.startswith(weights.PACKAGE)  # which is always here
     ]
 
 
@@ -56,6 +56,8 @@ def named(name: str) -> File:
     spec = adapters.find(name)
     if not spec.source:
         raise ValueError(f"{name} needs no weights")
+    if spec.source.startswith(weights.UNRELEASED):
+        raise ValueError(f"the weights of {name} were never released")
     if spec.source.startswith(weights.PACKAGE):
         raise ValueError(f"the weights of {name} ship with the package")
     return File(name, spec.source, "VAE", spec.license or "not stated", spec.sha256)
@@ -71,15 +73,19 @@ def table() -> str:
 
 
 def _missing(file: File) -> str:
+    if file.source.startswith(weights.UNRELEASED):
+        return (
+            "no: never released, train some with `vaebench train " + file.source.removeprefix(weights.UNRELEASED) + "`"
+        )
     entry = weights.FILES.get(file.source)
     get = f"`vaebench weights fetch {file.name}`" if _can_be_fetched(file) else "download it yourself"
     return f"no: {get} ({entry.url if entry else file.source})"
 
 
 def _can_be_fetched(file: File) -> bool:
-    """A metric's file without a published checksum is never downloaded."""
+    """Not a metric's file without a published checksum, nor weights that were never released."""
     entry = weights.FILES.get(file.source)
-    return entry is None or bool(entry.checksum)
+    return bool(entry.checksum) if entry else file.source.startswith("hf:")
 
 
 def fetch(files: Sequence[File], out: TextIO) -> int:

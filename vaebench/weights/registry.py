@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from vaebench.plugins import did_you_mean
 
 PACKAGE = "package:"  # package:module:path is a file that ships with an installed package
+UNRELEASED = "unreleased:"  # unreleased:RECIPE is a network whose authors published no weights; `vaebench train RECIPE` makes some
 RANDOM = "random"  # in the place of a path: the released configuration with random weights, for what measures cost
 
 
