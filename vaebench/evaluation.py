@@ -182,7 +182,7 @@ def _config(suite: str, data: str | VideoSource, given: Mapping[str, Any]) -> Ru
     """The settings of a run, checked as those of the command line are."""
     name = data if isinstance(data, str) else str(data.identity.get("name", "clips"))
     known = {setting.name for setting in fields(RunConfig)} - {"suite", "data", "options"}
-    if own := known & {"vaes", "weights", "shard", "results", "runs"} & given.keys():
+    if own := known & {"vaes", "weights", "shard", "results", "runs", "fetch"} & given.keys():
         raise ValueError(f"{', '.join(sorted(own))}: settings of `vaebench run`, not of evaluate()")
     run = {key: value for key, value in given.items() if key in known}
     options = {key: value for key, value in given.items() if key not in known}

@@ -21,7 +21,18 @@ from typing import Any
 
 OURS = ("vaebench", "adapters", "wfvae")
 # modules of ours that find, read, name and write things: no pixel and no score passes through them
-NEUTRAL = ("config", "durable", "files", "fingerprint", "pickled", "plugins", "records", "store", "typed", "weights")
+NEUTRAL = (
+    "config",
+    "files",
+    "fingerprint",
+    "pickled",
+    "plugins",
+    "records",
+    "state_dicts",
+    "store",
+    "typed",
+    "weights",
+)
 WITHOUT_NUMBERS = tuple(f"vaebench.{name}" for name in NEUTRAL)
 
 
