@@ -165,9 +165,9 @@ def resolve(name: str, weights: str = "") -> ResolvedVAE:
         vaebench.weights.Unavailable: the user checkpoint of `family:path` does not exist
     """
     module, variant, checkpoint = _parts(name)
-    spec, untrained = _spec(name, module, variant, checkpoint)
     if weights and checkpoint:
         raise ValueError(f"{name} names its weights already; leave weights={weights} out")
+    spec, untrained = _spec(name, module, variant, checkpoint)
     if weights and (untrained or not spec.source):
         raise ValueError(f"{name} reads no weights; leave weights={weights} out")
     return ResolvedVAE(name, spec, module, checkpoint, weights, untrained)

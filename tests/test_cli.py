@@ -140,7 +140,7 @@ def test_recipes_are_listed_with_their_descriptions(capsys: pytest.CaptureFixtur
         (["run", "vaes=[pool/4x8x8]", "weights=here.pt"], "pool/4x8x8 reads no weights; leave weights=here.pt out"),
         (["run", "vaes=[cogvideox/tiny]", "weights=here.pt"], "cogvideox/tiny reads no weights"),
         (["run", "vaes=[wfvae/tiny]", "weights=nowhere.ckpt"], "not ready: wfvae/tiny: nowhere.ckpt is not here"),
-        (["run", "vaes=[pool/4x8x8]", "num_frames=1", "metrics=[flicker]"], "none of the metrics can be taken here"),
+        (["run", "vaes=[pool/4x8x8]", "num_frames=1", "metrics=[flicker]"], "none of the metrics can be computed here"),
         (["run", "shard=3"], "should read i/n"),
         (["run", "vaes=[pool/4x8x8]", "data=folder", "root=nowhere"], "nowhere"),
         (["run", "--config", "nowhere.yaml"], "nowhere.yaml"),

@@ -47,7 +47,9 @@ def test_the_examples_run_as_files_of_the_user(tmp_path: Path) -> None:
         tmp_path,
     )
     assert "keeps the contract" in done.stderr
-    by_metric, *by_suite = sorted(records.read_all(tmp_path / "runs" / "results"), key=lambda record: record.suite != "reconstruction")
+    by_metric, *by_suite = sorted(
+        records.read_all(tmp_path / "runs" / "results"), key=lambda record: record.suite != "reconstruction"
+    )
     assert by_metric.name == "halves/2"
     assert by_metric.scores["./worst.py"].value < by_metric.scores["psnr"].value
     assert {record.name for record in by_suite} == {"halves/2", "pool/1x8x8"}
@@ -86,7 +88,9 @@ def test_the_python_example_prints_a_score_and_a_table() -> None:
     assert "wfvae/tiny" in done.stdout
 
 
-@pytest.mark.parametrize("line", re.findall(r"^vaebench (run|train|plot|list|check|weights|manifest)\b(.*)$", README, re.M))
+@pytest.mark.parametrize(
+    "line", re.findall(r"^vaebench (run|train|plot|list|check|weights|manifest)\b(.*)$", README, re.M)
+)
 def test_every_setting_that_the_readme_shows_exists(line: tuple[str, str]) -> None:
     """Words of the form key=value in README's commands parse."""
     from vaebench.config import parse_run

@@ -18,7 +18,7 @@ def score(value: float | None, note: str = "") -> dict[str, Any]:
 
 def old(suite: str, scores: dict[str, Any], absent: dict[str, str] | None = None) -> dict[str, Any]:
     made = record(suite, "setting", "toy/a", {})
-    data = {**vars(made), "schema": 1, "scores": scores, "absent": absent or {}}
+    data = {**vars(made), "schema": 1, "suite_version": 1, "scores": scores, "absent": absent or {}}
     del data["columns"]
     return data
 

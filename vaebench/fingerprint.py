@@ -22,18 +22,21 @@ from typing import Any
 OURS = ("vaebench", "adapters", "wfvae")
 # modules of ours that find, read, name and write things: no pixel and no score passes through them
 NEUTRAL = (
-    "config",
-    "files",
-    "fingerprint",
-    "pickled",
-    "plugins",
-    "records",
-    "state_dicts",
-    "store",
-    "typed",
-    "weights",
+    *(
+        "config",
+        "files",
+        "fingerprint",
+        "options",
+        "pickled",
+        "plugins",
+        "records",
+        "schema1",
+        "settings",
+        "state_dicts",
+    ),
+    *("store", "typed", "weights.fetch", "weights.locate", "weights.verify"),
 )
-WITHOUT_NUMBERS = tuple(f"vaebench.{name}" for name in NEUTRAL)
+WITHOUT_NUMBERS = frozenset(f"vaebench.{name}" for name in NEUTRAL)
 
 
 def fingerprint(facts: Mapping[str, Any]) -> str:
@@ -81,7 +84,7 @@ def _reachable(modules: Iterable[ModuleType | str]) -> dict[str, Path]:
         package = name.partition(".")[0]
         for target in _parsed(file, file.stat().st_mtime_ns)[1]:
             inside = target.partition(".")[0] in (package, *OURS)
-            if inside and not target.startswith(WITHOUT_NUMBERS) and (source := _file(target)):
+            if inside and target not in WITHOUT_NUMBERS and (source := _file(target)):
                 waiting.append((target, source))
     return found
 
