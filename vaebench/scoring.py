@@ -9,13 +9,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vaebench import plugins
+from vaebench.metric import Metric
 from vaebench.results import Score, interval
 from vaebench.weights import Unavailable
 
 if TYPE_CHECKING:
     import torch
 
-    from vaebench.metric import Metric
     from vaebench.suite import Statistics
 
 
@@ -32,9 +32,11 @@ def build_metrics(
         except Unavailable as reason:
             absent[name] = str(reason)
             continue
-        least = getattr(metric, "min_frames", 1)
-        if num_frames < least:
-            absent[name] = f"needs clips of at least {least} frames, these have {num_frames}"
+        if not isinstance(metric, Metric):
+            found_type = type(metric).__name__
+            raise ValueError(f"{module.__name__}.build returned a {found_type}, not a vaebench.metric.Metric")
+        if num_frames < metric.min_frames:
+            absent[name] = f"needs clips of at least {metric.min_frames} frames, these have {num_frames}"
         else:
             found[name] = metric
     return found, absent
@@ -52,9 +54,7 @@ def score(metric: Metric, stacked: NDArray) -> Score:
     except ValueError as reason:  # too few clips for this metric to mean anything: said, not guessed
         return Score(None, metric.unit, metric.better, len(stacked), note=str(reason))
     stderr, low, high = interval(stacked) if metric.per_clip else (None, None, None)
-    return Score(
-        value, metric.unit, metric.better, len(stacked), stderr, low, high, note=_caution(metric, len(stacked))
-    )
+    return Score(value, metric.unit, metric.better, len(stacked), stderr, low, high, note=metric.caution(len(stacked)))
 
 
 def change(metric: Metric, before: NDArray, after: NDArray) -> Score:
@@ -65,11 +65,4 @@ def change(metric: Metric, before: NDArray, after: NDArray) -> Score:
     except ValueError as reason:
         return Score(None, metric.unit, metric.better, n, note=str(reason))
     stderr, low, high = interval(after - before) if metric.per_clip else (None, None, None)
-    note = _caution(metric, n)
-    return Score(value, metric.unit, metric.better, n, stderr, low, high, signed=True, note=note)
-
-
-def _caution(metric: Metric, n: int) -> str:
-    """What a reader of this metric over `n` clips must know; "" where nothing."""
-    caution = getattr(metric, "caution", None)
-    return caution(n) if caution else ""
+    return Score(value, metric.unit, metric.better, n, stderr, low, high, signed=True, note=metric.caution(n))

@@ -10,6 +10,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from vaebench.features.validation import check, mean_over_clips
+from vaebench.metric import Metric
 from vaebench.results import Better
 
 if TYPE_CHECKING:
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
     from vaebench.video import Video
 
 
-class Flicker:
+class Flicker(Metric):
     unit = "levels"  # of 255
     better: Better = "lower"
     version = 1

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from vaebench.features.frechet import frechet
 from vaebench.features.i3d_torchscript import MIN_FRAMES, Extractor, extractor
+from vaebench.metric import Metric
 from vaebench.results import Better
 
 if TYPE_CHECKING:
@@ -23,7 +24,7 @@ if TYPE_CHECKING:
 FEW = 256  # below it the bias is of the size of what is measured
 
 
-class FVD:
+class FVD(Metric):
     unit = ""
     better: Better = "lower"
     version = 1

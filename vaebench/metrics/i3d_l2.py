@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from vaebench.features.i3d_torchscript import MIN_FRAMES, Extractor, extractor
 from vaebench.features.validation import mean_over_clips
+from vaebench.metric import Metric
 from vaebench.results import Better
 
 if TYPE_CHECKING:
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
     from vaebench.video import Video
 
 
-class I3DL2:
+class I3DL2(Metric):
     unit = ""
     better: Better = "lower"
     version = 1

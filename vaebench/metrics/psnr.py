@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 import torch
 
 from vaebench.features.validation import check, mean_over_clips
+from vaebench.metric import Metric
 from vaebench.results import Better
 
 if TYPE_CHECKING:
@@ -28,7 +29,7 @@ def decibels(mse: Tensor) -> Tensor:
     return -10 * torch.log10(mse.double().clamp_min(MSE_FLOOR))
 
 
-class PSNR:
+class PSNR(Metric):
     unit = "dB"
     better: Better = "higher"
     version = 1

@@ -9,6 +9,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from vaebench.features.validation import check, mean_over_clips
+from vaebench.metric import Metric
 from vaebench.metrics.psnr import decibels
 from vaebench.results import Better
 
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
     from vaebench.video import Video
 
 
-class PooledPSNR:
+class PooledPSNR(Metric):
     unit = "dB"
     better: Better = "higher"
     version = 1

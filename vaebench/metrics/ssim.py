@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 import torch
 
 from vaebench.features.validation import check, mean_over_clips
+from vaebench.metric import Metric
 from vaebench.results import Better
 
 if TYPE_CHECKING:
@@ -30,7 +31,7 @@ C1, C2 = 0.01**2, 0.03**2
 BLOCK = 32  # outputs of one band: larger multiplies more zeros, smaller calls more often
 
 
-class SSIM:
+class SSIM(Metric):
     unit = ""
     better: Better = "higher"
     version = 1
