@@ -21,6 +21,7 @@ from torch import Tensor
 
 from vaebench import weights
 from vaebench.features import c3d, i3d, i3d_torchscript, inception_score, videomae
+from vaebench.features import frechet as frechet_module
 from vaebench.features.frechet import bootstrap, frechet, noise_floor
 from vaebench.features.mmd import kvd
 from vaebench.features.validation import full_precision
@@ -28,6 +29,7 @@ from vaebench.generation.latte.diffusion import linear, respaced
 from vaebench.generation.latte.model import Latte
 from vaebench.generation.latte.sample import Guided, sample
 from vaebench.results import FEWEST, Score
+from vaebench.store import Store
 from vaebench.vae import VideoVAE
 from vaebench.video import to_score, to_stored
 
@@ -175,16 +177,19 @@ def write_video(file: Path, videos: Sequence[Video]) -> None:
     part.replace(file)
 
 
-def distances(name: str, real: NDArray, rebuilt: NDArray, fake: NDArray, *, ddof: int) -> dict[str, Score]:
+def distances(
+    name: str, real: NDArray, rebuilt: NDArray, fake: NDArray, *, ddof: int, store: Store | None = None
+) -> dict[str, Score]:
     """FVD16 and KVD16 of features (n, d), (n, d), (m, d): fakes against reals, and against the VAE's reconstructions of them.
 
     The second says how easy the latent space is to generate in, whatever the VAE loses; `rfvd16` is that loss.
+    Standard errors take minutes at 2,048 videos: those in `store` are not computed again.
     """
     tail = "" if name == "i3d" else f"_{name}"
     scores: dict[str, Score] = {}
     pairs = {"fvd16": (real, fake, False), "fvd16_vs_rebuilt": (rebuilt, fake, False), "rfvd16": (real, rebuilt, True)}
     for score, (a, b, paired) in pairs.items():
-        scores |= {f"{key}{tail}": value for key, value in _fvd(score, a, b, ddof, paired=paired).items()}
+        scores |= {f"{key}{tail}": value for key, value in _fvd(score, a, b, ddof, paired, store).items()}
     for score, (a, b) in {"kvd16": (real, fake), "kvd16_vs_rebuilt": (rebuilt, fake)}.items():
         enough = min(len(a), len(b)) > 1
         note = "unbiased: near 0, of either sign, for equal distributions" if enough else "needs 2 videos a side"
@@ -192,7 +197,20 @@ def distances(name: str, real: NDArray, rebuilt: NDArray, fake: NDArray, *, ddof
     return scores
 
 
-def _fvd(score: str, a: NDArray, b: NDArray, ddof: int, *, paired: bool) -> dict[str, Score]:
+def standard_error(a: NDArray, b: NDArray, ddof: int, *, paired: bool, store: Store | None) -> float:
+    """Of the Fréchet distance, from resampled sets; read from `store` if the same code has computed it of the same features."""
+    code = Path(str(frechet_module.__file__)).read_bytes()
+    facts = repr((a.shape, str(a.dtype), b.shape, str(b.dtype), ddof, paired, np.__version__)).encode()
+    digest = hashlib.blake2b(code + facts + a.tobytes() + b.tobytes(), digest_size=16).hexdigest()
+    if store is not None and (known := store.get(digest)) is not None:
+        return float(known["stderr"])
+    stderr = bootstrap(a, b, paired=paired, ddof=ddof).std(ddof=1)
+    if store is not None:
+        store.put(digest, {"stderr": np.float64(stderr)})
+    return float(stderr)
+
+
+def _fvd(score: str, a: NDArray, b: NDArray, ddof: int, paired: bool, store: Store | None) -> dict[str, Score]:
     """The distance with its 95 % interval (normal, standard error from resampled sets), its noise floor, and what is above it.
 
     `paired`: row i of both sets is one clip.  A distance is not negative, so the interval ends at 0.
@@ -203,7 +221,7 @@ def _fvd(score: str, a: NDArray, b: NDArray, ddof: int, *, paired: bool) -> dict
     value, floor = frechet(a, b, ddof=ddof), noise_floor(a, b)
     stderr = half = None
     if n >= FEWEST:
-        stderr = float(bootstrap(a, b, paired=paired, ddof=ddof).std(ddof=1))
+        stderr = standard_error(a, b, ddof, paired=paired, store=store)
         half = 1.96 * stderr
     few = f"; of {n} videos it is mostly bias" if n < FEW else ""
     few += "; these two sets are paired, so its own floor is lower" if paired else ""
