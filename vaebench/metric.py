@@ -11,6 +11,8 @@ from abc import ABC, abstractmethod
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    import torch
+    import torchmetrics
     from numpy.typing import NDArray
     from torch import Tensor
 
@@ -59,3 +61,22 @@ class Metric(ABC):
     def caution(self, n: int) -> str:
         """What a reader must know of the score of `n` clips; "" (the default) where nothing."""
         return ""
+
+
+def torchmetric(name: str, device: torch.device | str = "cpu") -> torchmetrics.Metric:
+    """The metric `name` of `vaebench list metrics` as a `torchmetrics.Metric`, to log from a trainer.
+
+    `update(preds, target)` takes float (B, 3, T, H, W) in 0..1, `compute()` gives the benchmark's score of all clips of all
+    processes.  Call `update` per batch, not the metric itself, where one batch is too small for a score (FVD).
+
+    Args:
+        name: "psnr", "fvd", ...
+        device: where the metric's network runs; clips are moved there
+
+    Raises:
+        ValueError: unknown name
+        vaebench.weights.Unavailable: a file of weights is missing; the message says how to fetch it
+    """
+    from vaebench.torchmetric import TorchMetric  # torchmetrics takes a second to import
+
+    return TorchMetric(name, device)
