@@ -135,30 +135,36 @@ def test_no_clip_and_too_few_clips_have_no_score() -> None:
         metric.compute()
 
 
-def _process(rank: int, folder: str, shares: list[list[int]]) -> None:
-    """One of two processes with its share of the clips; writes the scores that it sees."""
+SHARES = {"uneven": ([0, 2, 4], [1, 3]), "one has none": ([0, 1, 2, 3, 4], [])}  # clips of each of two processes
+SHARED = ("psnr", "ssim", "fvd", "i3d_l2")
+
+
+def _process(rank: int, folder: str) -> None:
+    """One of two processes, with each of its shares in turn; writes the scores that it sees."""
     torch.set_num_threads(1)
-    torch.distributed.init_process_group("gloo", f"file://{folder}/meet", rank=rank, world_size=len(shares))
+    torch.distributed.init_process_group("gloo", f"file://{folder}/meet", rank=rank, world_size=2)
     reference, reconstruction = clips()
     scores = {}
     with pytest.MonkeyPatch.context() as monkeypatch:
         with_small_i3d(monkeypatch)
-        for name in ("psnr", "ssim", "fvd", "i3d_l2"):
-            metric = torchmetric(name)
-            for i in shares[rank]:
-                metric.update(reconstruction[i : i + 1], reference[i : i + 1])
-            scores[name] = float(metric.compute())
-            own = [part.shape[0] for part in getattr(metric, f"{name}_statistics")]
-            assert sum(own) == len(shares[rank])  # restored after the synchronisation
+        for case, shares in SHARES.items():
+            for name in SHARED:
+                metric = torchmetric(name)
+                for i in shares[rank]:
+                    metric.update(reconstruction[i : i + 1], reference[i : i + 1])
+                scores[f"{case} {name}"] = float(metric.compute())
+                own = [len(part) for part in getattr(metric, f"{name}_statistics")]
+                assert sum(own) == len(shares[rank])  # as before the synchronisation
     np.savez(f"{folder}/{rank}.npz", **scores)
     torch.distributed.destroy_process_group()
 
 
-@pytest.mark.parametrize("shares", [[[0, 2, 4], [1, 3]], [[0, 1, 2, 3, 4], []]], ids=["uneven", "one has none"])
-def test_two_processes_have_the_score_of_all_clips(tmp_path: Path, shares: list[list[int]]) -> None:
-    torch.multiprocessing.start_processes(_process, (str(tmp_path), shares), nprocs=2, start_method="spawn")
+def test_two_processes_have_the_score_of_all_clips(tmp_path: Path) -> None:
+    torch.multiprocessing.start_processes(_process, (str(tmp_path),), nprocs=2, start_method="spawn")
     reference, reconstruction = clips()
     for rank in range(2):
         scores = np.load(tmp_path / f"{rank}.npz")
-        for name in ("psnr", "ssim", "fvd", "i3d_l2"):
-            assert scores[name] == pytest.approx(ours(name, reference, reconstruction), rel=1e-10), (rank, name)
+        assert len(scores.files) == len(SHARES) * len(SHARED)
+        for key in scores.files:
+            name = key.rpartition(" ")[2]
+            assert scores[key] == pytest.approx(ours(name, reference, reconstruction), rel=1e-10), (rank, key)

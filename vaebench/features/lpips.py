@@ -28,6 +28,8 @@ SMALLEST = {"alex": 31, "vgg": 16}  # pixels that the poolings of the backbone l
 
 
 class LPIPS(Metric):
+    """Args: the network of the lpips package, and the shortest side in pixels that it takes."""
+
     unit = ""
     better: Better = "lower"
     version = 1

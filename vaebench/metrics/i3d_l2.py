@@ -23,6 +23,15 @@ if TYPE_CHECKING:
 
 
 class I3DL2(Metric):
+    """Args: the extractor of I3D features.
+
+    >>> import torch
+    >>> from types import SimpleNamespace
+    >>> i3d = SimpleNamespace(pair=lambda a, b: torch.tensor([[[1.0, 2.0, 3.0], [1.0, 4.0, 0.0]]]))  # for the network
+    >>> float(I3DL2(i3d).measure(None, None))  # 2^2 + 3^2
+    13.0
+    """
+
     unit = ""
     better: Better = "lower"
     version = 1

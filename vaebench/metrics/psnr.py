@@ -30,6 +30,16 @@ def decibels(mse: Tensor) -> Tensor:
 
 
 class PSNR(Metric):
+    """
+    >>> reference = torch.full((1, 3, 5, 8, 8), 100 / 255)
+    >>> metric = PSNR()
+    >>> statistics = metric.measure(reference, reference + 4 / 255)  # every value is off by 4 of 255
+    >>> round(metric.reduce(statistics.numpy()), 2)
+    36.09
+    >>> round(metric.reduce(metric.measure(reference, reference).numpy()), 2)
+    58.92
+    """
+
     unit = "dB"
     better: Better = "higher"
     version = 1

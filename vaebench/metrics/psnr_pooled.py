@@ -22,6 +22,17 @@ if TYPE_CHECKING:
 
 
 class PooledPSNR(Metric):
+    """
+    >>> import torch
+    >>> from vaebench.metrics.psnr import PSNR
+    >>> reference = torch.full((1, 3, 2, 8, 8), 100 / 255)
+    >>> reconstruction = reference + torch.tensor([2, 8]).view(1, 1, 2, 1, 1) / 255  # off by 2 of 255, then by 8
+    >>> round(float(PooledPSNR().measure(reference, reconstruction)), 2)
+    32.82
+    >>> round(float(PSNR().measure(reference, reconstruction)), 2)
+    36.09
+    """
+
     unit = "dB"
     better: Better = "higher"
     version = 1

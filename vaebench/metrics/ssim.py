@@ -32,6 +32,15 @@ BLOCK = 16  # outputs of one band: larger multiplies more zeros, smaller calls m
 
 
 class SSIM(Metric):
+    """
+    >>> x = torch.arange(32) / 255
+    >>> reference = (x + x[:, None]).expand(1, 3, 2, 32, 32)  # a ramp of 0 to 62 levels
+    >>> round(float(SSIM().measure(reference, reference + 10 / 255)), 3)  # brighter by 10
+    0.954
+    >>> round(float(SSIM().measure(reference, reference)), 3)
+    1.0
+    """
+
     unit = ""
     better: Better = "higher"
     version = 1
