@@ -25,12 +25,12 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-ROOT = Path(__file__).resolve().parents[2]
-sys.path.insert(0, str(ROOT))
+sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
 from tests.benchmarks.metrics import clip
 from vaebench import machine
 
+ROOT = Path(__file__).resolve().parents[2]
 SETS = ((256, 400), (2048, 400), (256, 1408), (2048, 1408))  # rows, features: I3D's and VideoMAE's
 
 
