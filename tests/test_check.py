@@ -66,7 +66,7 @@ def _verdicts(monkeypatch: pytest.MonkeyPatch, fault: str) -> dict[str, check.Ve
     real = plugins.find
     monkeypatch.setattr(plugins, "find", lambda kind, name: module if name == "planted" else real(kind, name))
     config = check.CheckConfig(num_frames=33, size=16)
-    return {verdict.test: verdict for verdict in check.verdicts("planted/a", config)}
+    return {verdict.test: verdict for verdict in check.verdicts(adapters.resolve("planted/a"), config)}
 
 
 FAULTS = {
@@ -134,14 +134,14 @@ def test_a_verdict_is_given_as_soon_as_it_is_known(monkeypatch: pytest.MonkeyPat
         return True, ""
 
     monkeypatch.setattr(check, "TESTS", (first, second))
-    found = check.verdicts("pool/4x8x8", check.CheckConfig(num_frames=4, size=16))
+    found = check.verdicts(adapters.resolve("pool/4x8x8"), check.CheckConfig(num_frames=4, size=16))
     assert next(found).test == "first"
     assert ran == ["first"]
 
 
 def test_a_wrong_claim_of_causality_is_found_both_ways():
     pool = adapters.load("pool/4x8x8")
-    subject = check.Subject("pool/4x8x8", pool, pattern(16, 16), check.CheckConfig(), "none")
+    subject = check.Subject(adapters.resolve("pool/4x8x8"), pool, pattern(16, 16), check.CheckConfig())
     assert check.causality(subject)[0] is True
     pool.spec = replace(pool.spec, causal=True)
     assert check.causality(subject)[0] is False
@@ -149,7 +149,7 @@ def test_a_wrong_claim_of_causality_is_found_both_ways():
 
 def test_a_changed_weight_moves_the_canary(monkeypatch: pytest.MonkeyPatch, tmp_path):
     pool = adapters.load("pool/4x8x8")
-    subject = check.Subject("pool/4x8x8", pool, pattern(16, 16), check.CheckConfig(), "none")
+    subject = check.Subject(adapters.resolve("pool/4x8x8"), pool, pattern(16, 16), check.CheckConfig())
     assert check.canary(subject)[0] in (True, None)
     latent, frames = modes.probes(subject)
     file = tmp_path / "canaries.json"

@@ -15,7 +15,7 @@ from accelerate.state import AcceleratorState, GradientState, PartialState
 from PIL import Image
 
 import adapters
-from vaebench import cli, plugins, results, runner
+from vaebench import cli, plugins, records, runner
 from vaebench.config import RunConfig, parse_run
 from vaebench.generation import latent_cache, latte_run, sampling
 from vaebench.generation.latte.train import checkpoints
@@ -49,10 +49,10 @@ def run(*words: str) -> int:
     return cli.main(["run", "--suite", "diffusability", "tier=smoke", "device=cpu", *words])
 
 
-def record(setting: str = "smoke-test-bundle-32px", name: str = "pool-4x8x8") -> results.Record:
+def record(setting: str = "smoke-test-bundle-32px", name: str = "pool-4x8x8") -> records.Record:
     """`setting`: a pattern, as a folder of videos is named with what tells it from others of its name."""
     (file,) = Path("runs/results/diffusability").glob(f"{setting}/{name}.json")
-    return results.read(file)
+    return records.read(file)
 
 
 @pytest.mark.usefixtures("small")
@@ -116,7 +116,7 @@ def test_an_interrupted_training_goes_on_from_its_checkpoint_to_the_same_numbers
     assert [file.stem for folder in Path("runs").glob("latte-*") for file in checkpoints(folder)] == ["0000002"]
     runner.run(parse_run(words, suite="diffusability"))
     assert steps == [1, 2, 3, 3, 4]
-    whole = results.read(Path("whole/diffusability/smoke-test-bundle-32px/pool-4x8x8.json"))
+    whole = records.read(Path("whole/diffusability/smoke-test-bundle-32px/pool-4x8x8.json"))
     assert record().extra["denoising_loss"] == whole.extra["denoising_loss"]
 
 
@@ -128,7 +128,7 @@ def test_shards_make_the_record_of_one_run_and_the_first_one_trains(capsys: pyte
     assert run("vaes=[pool/4x8x8]", "shard=0/2") == 1  # the other's cases had failed: nothing was trained yet
     assert "run shard=0/n first" in capsys.readouterr().err
     assert run("vaes=[pool/4x8x8]", "shard=1/2") == 0
-    one = results.read(Path("one/diffusability/smoke-test-bundle-32px/pool-4x8x8.json"))
+    one = records.read(Path("one/diffusability/smoke-test-bundle-32px/pool-4x8x8.json"))
     assert record().scores == one.scores
 
 
@@ -200,7 +200,7 @@ def test_clips_of_one_recording_are_held_out_together(ucf: Path) -> None:
             ["tier=smoke", "data=ucf101", f"root={ucf}", "device=cpu", "vaes=[pool/4x8x8]"], suite="diffusability"
         )
     )
-    subject = suite.open("pool/4x8x8")
+    subject = suite.open(adapters.resolve("pool/4x8x8"))
     learned = {window.scene for window in subject.learned.windows}
     measured = {window.scene for window in subject.grid.windows}
     assert measured

@@ -16,7 +16,7 @@ import adapters
 from tests.sources import build as source
 from tests.sources import cut
 from tests.videos import write
-from vaebench import cli, results
+from vaebench import cli, records
 from vaebench.config import parse_run
 from vaebench.features import inception_score
 from vaebench.generation import sampling
@@ -85,7 +85,7 @@ def test_the_record_says_how_latents_were_standardised(words: list[str], scale: 
     words = ["tier=0", "size=32", "clips=2", "windows=1", "device=cpu", "vaes=[pool/4x8x8]", *words]
     assert cli.main(["run", "--suite", "diffusability", *words]) == 0
     (file,) = Path("runs/results/diffusability").rglob("pool-4x8x8.json")
-    found = results.read(file)
+    found = records.read(file)
     latents = found.extra["latents"]
     assert len(latents["shift"]) == 3
     assert latents["scale"] == scale if scale else len(set(latents["scale"])) == 1 != latents["scale"][0]
@@ -98,7 +98,7 @@ def test_windows_that_are_left_out_are_counted_where_the_user_looks(
     assert cli.main(["run", "--suite", "diffusability", *words]) == 0
     assert "2 windows that could not be read are left out" in capsys.readouterr().err
     (file,) = Path("runs/results/diffusability").rglob("pool-4x8x8.json")
-    assert [line[:11] for line in results.read(file).extra["latents"]["left_out"]] == ["07/07_2 0: ", "07/07_2 1: "]
+    assert [line[:11] for line in records.read(file).extra["latents"]["left_out"]] == ["07/07_2 0: ", "07/07_2 1: "]
     assert str(sky) not in file.read_text().replace(json.dumps(str(sky)), "")  # but for the setting that was given
 
 
@@ -227,12 +227,12 @@ def test_a_biased_covariance_divides_by_n(words: list[str], value: float, monkey
     assert suite("tier=smoke", *words).summarize(statistics)["fvd16"].value == pytest.approx(value)
 
 
-@pytest.mark.parametrize("what", ["weights_digest", "config_digest"])
+@pytest.mark.parametrize("what", ["weights", "config_sha256"])
 def test_other_weights_or_another_config_have_latents_of_their_own(what: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    before = suite("tier=0").open("pool/4x8x8").key
-    assert suite("tier=0").open("pool/4x8x8").key == before
-    monkeypatch.setattr(adapters, what, lambda name, override: "other")
-    assert suite("tier=0").open("pool/4x8x8").key != before
+    before = suite("tier=0").open(adapters.resolve("pool/4x8x8")).key
+    assert suite("tier=0").open(adapters.resolve("pool/4x8x8")).key == before
+    monkeypatch.setattr(adapters.ResolvedVAE, what, "other")
+    assert suite("tier=0").open(adapters.resolve("pool/4x8x8")).key != before
 
 
 def test_a_window_that_is_loaded_again_shows_the_same_frames(ucf: Path) -> None:

@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 
 from tests.records import write_toy_records
-from vaebench import cli, results
+from vaebench import cli, records
 
 RECORD = "reconstruction/clips-33x256/toy-a-one.json"
 COST = "efficiency/toy-device/toy-a-one.json"
@@ -95,7 +95,7 @@ def root(tmp_path: Path) -> Path:
         (RECORD, put("config/num_frames", "33"), 'config.num_frames should be a whole number, not "33"'),
         (RECORD, put("extra", 5), "extra should be an object {...}, not 5"),
         (RECORD, put("suite_version", "1"), 'suite_version should be a whole number, not "1"'),
-        (RECORD, put("schema", 99), "its schema is 99, this version reads 1"),
+        (RECORD, put("schema", 99), "its schema is 99, this version reads 1 and 2"),
         (RECORD, drop("fingerprint"), "fingerprint is missing"),
         (RECORD, put("comment", "mine"), "comment is not a field of a record"),
         (RECORD, put("suite", "../../x"), "suite should be the name of a folder, not '../../x'"),
@@ -106,8 +106,13 @@ def root(tmp_path: Path) -> Path:
         (RECORD, put("suite", "efficiency"), "efficiency/clips-33x256/toy-a-one.json (fields suite, setting and vae.name)"),
         (RECORD, put("vae/name", "../../../x"), "clips-33x256/x-"),
         (COST, put("scores/encode_s@float32 33x256/value", -1.0), "scores.encode_s@float32 33x256.value should not be neg"),
-        (COST, rename("scores/encode_s@float32 33x256", "encode_s@float32"), "scores.encode_s@float32 should end in a case"),
-        (COST, rename("scores/encode_s@float32 33x256", "encode_s@a 1xb"), "scores.encode_s@a 1xb should end in a case"),
+        (COST, rename("scores/encode_s@float32 33x256", "encode_s@float32"), "scores.encode_s@float32 should be called 'encode_s@"),
+        (COST, put("scores/encode_s@float32 33x256/condition/frames", "33"), "condition.frames should be a whole number, not"),
+        (COST, put("scores/encode_s@float32 33x256/condition/frames", 33.0), "condition.frames should be a string or a whole numb"),
+        (COST, put("scores/encode_s@float32 33x256/status", "out of memory"), "has the value 0.5 and the status 'out of memory'"),
+        (RECORD, put("scores/psnr/status", "lost"), "scores.psnr.status should be one of ok, out of memory, too few clips"),
+        (RECORD, put("scores/psnr/value", None), "psnr has the value None and the status 'ok'"),
+        (RECORD, drop("scores/psnr/metric"), "scores.psnr.metric is missing"),
         (BLOCKWISE, put("extra", {}), "extra.profiles is missing"),
         (BLOCKWISE, put("extra/profiles", []), "extra.profiles should be an object {...}, not []"),
         (BLOCKWISE, drop("extra/profiles/streamed"), "extra.profiles.streamed is missing"),
@@ -206,8 +211,8 @@ def test_no_name_in_a_record_leads_out_of_the_output_folder(root: Path, capsys: 
     assert cli.main(["plot", "--results", str(root), "--only", "subbands", "--format", "svg"]) == 0
     (file,) = (Path(line) for line in capsys.readouterr().out.splitlines())
     assert file.resolve().parent == root / "plots"
-    record = results.read(root / RECORD)
+    record = records.read(root / RECORD)
     for suite, setting, name in (("..", "..", ".."), ("../x", "/etc", "a/../../b"), ("a\\b", ".", "~")):
-        place = results.record_path(root, suite, setting, name)
+        place = records.record_path(root, suite, setting, name)
         assert place.resolve().parent.parent.parent == root.resolve()
-    assert results.read_clips(root, record)
+    assert records.read_clips(root, record)

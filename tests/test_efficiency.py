@@ -10,11 +10,13 @@ import numpy as np
 import pytest
 import torch
 
-from vaebench import cli, results
+import adapters
+from vaebench import cli, records
 from vaebench.config import parse_run
 from vaebench.machine import peak_memory
 from vaebench.profiling import worker
-from vaebench.suite import Case, efficiency
+from vaebench.suite import Case
+from vaebench.suites import efficiency
 from vaebench.vae import Posterior, VAESpec
 
 CPU = torch.device("cpu")
@@ -29,9 +31,9 @@ def suite(*words: str) -> efficiency.Efficiency:
     return efficiency.build(parse_run(["device=cpu", "max_seconds=0.3", *words], suite="efficiency"))
 
 
-def record(name: str) -> results.Record:
+def record(name: str) -> records.Record:
     (file,) = Path("runs/results/efficiency").rglob(f"{name}.json")
-    return results.read(file)
+    return records.read(file)
 
 
 def job(**flags: bool) -> worker.Job:
@@ -40,6 +42,9 @@ def job(**flags: bool) -> worker.Job:
         name="toy/a", device="cpu", dtype="float32", mode="whole", num_frames=5, size=16, error=0.5, max_seconds=60.0,
         memory_gib=0.0, threads=1, **{**some, **flags},
     )  # fmt: skip
+
+
+UNUSED = adapters.resolve("pool/4x8x8")  # where `prepare` is replaced
 
 
 class Clock:
@@ -112,9 +117,9 @@ class Toy:
 def test_the_cold_call_is_the_first_one_of_each_half(monkeypatch: pytest.MonkeyPatch):
     clock = Clock(monkeypatch)
     vae = Toy(clock.work(8.0, 0.5), clock.work(4.0, 0.25))
-    monkeypatch.setattr(worker, "prepare", lambda job: (vae, torch.rand(1, 3, 5, 16, 16), CPU))
+    monkeypatch.setattr(worker, "prepare", lambda job, candidate: (vae, torch.rand(1, 3, 5, 16, 16), CPU))
     monkeypatch.setattr(worker, "ceilings", lambda device, dtype: {})
-    found = worker.measure_time(job())
+    found = worker.measure_time(job(), UNUSED)
     assert (found["encode_cold_s"], found["decode_cold_s"]) == (8.0, 4.0)
     assert (set(found["encode_s"]), set(found["decode_s"])) == ({0.5}, {0.25})
 
@@ -131,11 +136,11 @@ def test_time_and_memory_are_both_those_of_the_compiled_network(compiled: bool, 
         return call
 
     monkeypatch.setattr(torch, "compile", compile)
-    monkeypatch.setattr(worker, "prepare", lambda job: (Toy(), torch.rand(1, 3, 5, 16, 16), CPU))
+    monkeypatch.setattr(worker, "prepare", lambda job, candidate: (Toy(), torch.rand(1, 3, 5, 16, 16), CPU))
     monkeypatch.setattr(worker, "ceilings", lambda device, dtype: {})
     for measure in (worker.measure_time, worker.measure_memory):
         calls.clear()
-        measure(job(compile=compiled))
+        measure(job(compile=compiled), UNUSED)
         assert bool(calls) == compiled
 
 
@@ -181,9 +186,9 @@ def test_the_floating_point_operations_are_those_of_the_convolutions(monkeypatch
         def decode(self, latent):
             return back(latent)
 
-    monkeypatch.setattr(worker, "prepare", lambda job: (OneByOne(), torch.rand(1, 3, 5, 16, 16), CPU))
+    monkeypatch.setattr(worker, "prepare", lambda job, candidate: (OneByOne(), torch.rand(1, 3, 5, 16, 16), CPU))
     with torch.inference_mode():
-        found = worker.measure_memory(job())
+        found = worker.measure_memory(job(), UNUSED)
     assert found["encode_flop"] == found["decode_flop"] == 2 * 3 * 8 * 5 * 16 * 16
     assert found["parameters"] == 48
 
@@ -199,7 +204,7 @@ def test_each_case_is_measured_and_recorded_with_units(capsys: pytest.CaptureFix
     assert scores[f"encode_s@{case}"].n >= worker.FEWEST_LATE
     assert scores[f"encode_s@{case}"].note == ""
     assert scores[f"encode_clips_per_s@{case}"].value == pytest.approx(1 / scores[f"encode_s@{case}"].value)
-    assert "NVML" in found.absent["encode_joules, decode_joules"]
+    assert all("NVML" in found.absent[f"{half}_joules"] for half in ("encode", "decode"))
     assert scores[f"decode_peak_bytes@{case}"].value > 9 * 32 * 32 * 3 * 4  # at least the video it returns
     assert scores[f"encode_frames_per_s@{case}"].value == pytest.approx(9 / scores[f"encode_s@{case}"].value)
     assert scores[f"encode_flop@{case}"].value > 1e6
@@ -221,8 +226,8 @@ def test_out_of_memory_is_a_result_with_its_size(capsys: pytest.CaptureFixture[s
     ]
     assert cli.main(["run", "--suite", "efficiency", *words]) == 0
     score = record("cogvideox-tiny").scores["encode_s@float32 33x512"]
-    assert score.value is None
-    assert "out of memory (33x512x512 float32)" in score.note
+    assert (score.value, score.status) == (None, "out of memory")
+    assert "(33x512x512 float32)" in score.note
     assert "OOM" in capsys.readouterr().out
 
 
@@ -247,7 +252,7 @@ def test_a_worker_that_dies_is_a_failure_and_the_next_model_runs(
 
 def test_a_case_is_named_as_asked_and_runs_the_next_legal_shape(monkeypatch: pytest.MonkeyPatch):
     made = suite("frames=[33]", "sizes=[60]")
-    vae = made.open("cogvideox/2b")
+    vae = made.open(adapters.resolve("cogvideox/2b"))
     (case,) = made.cases(None, vae.spec)
     assert case.id == "float32 33x60"  # one name for all families, so that one chart holds them
     jobs: list[worker.Job] = []
@@ -306,7 +311,7 @@ def test_energy_is_absent_with_a_reason_where_the_package_is_missing(monkeypatch
 
 def test_the_search_finds_the_largest_legal_length_that_fits(monkeypatch: pytest.MonkeyPatch):
     made = suite("largest=true", "frames=[5]", "sizes=[64]")
-    vae = made.open("cogvideox/2b")
+    vae = made.open(adapters.resolve("cogvideox/2b"))
     asked: list[int] = []
 
     def spawn(self, job, what):
@@ -314,22 +319,22 @@ def test_the_search_finds_the_largest_legal_length_that_fits(monkeypatch: pytest
         return {"out_of_memory": ""} if job.num_frames > 100 else {}
 
     monkeypatch.setattr(efficiency.Efficiency, "_spawn", spawn)
-    found = made.measure(vae, Case("float32 largest 64"))
+    found = made.measure(vae, Case("float32 largest 64", params={"dtype": "float32", "size": 64}))
     assert found["largest"] == 97  # 8k+1
-    assert made.summarize({"float32 largest 64": found})["largest_frames@float32 largest 64"].note == ""
+    assert made.summarize({"float32 largest 64": found})["largest_frames@float32 64 px"].note == ""
     assert all(vae.spec.frames.allows(frames) for frames in asked)
     assert len(asked) < 15
 
 
 def test_only_a_search_that_met_its_limit_says_so(monkeypatch: pytest.MonkeyPatch):
     made = suite("largest=true", "frames=[5]", "sizes=[64]")
-    vae = made.open("cogvideox/2b")
+    vae = made.open(adapters.resolve("cogvideox/2b"))
 
-    def largest(memory: int) -> results.Score:
+    def largest(memory: int) -> records.Score:
         fits = lambda self, job, what: {"out_of_memory": ""} if job.num_frames > memory else {}  # noqa: E731
         monkeypatch.setattr(efficiency.Efficiency, "_spawn", fits)
-        kept = made.measure(vae, Case("float32 largest 64"))
-        return made.summarize({"float32 largest 64": kept})["largest_frames@float32 largest 64"]
+        kept = made.measure(vae, Case("float32 largest 64", params={"dtype": "float32", "size": 64}))
+        return made.summarize({"float32 largest 64": kept})["largest_frames@float32 64 px"]
 
     assert (largest(900).value, largest(900).note) == (897, "")
     assert largest(10**6).value == 1017  # the last of 8k+1 below 1024
@@ -352,7 +357,7 @@ def test_the_setting_names_device_threads_and_every_flag():
 
 def test_the_cases_are_the_grid_that_was_asked_for():
     made = suite("frames=[5,17]", "sizes=[64]", "dtypes=[float32,bfloat16]")
-    spec = made.open("cogvideox/2b").spec
+    spec = made.open(adapters.resolve("cogvideox/2b")).spec
     ids = [case.id for case in made.cases(None, spec)]
     assert ids == ["float32 5x64", "float32 17x64", "bfloat16 5x64", "bfloat16 17x64"]
 
@@ -422,12 +427,13 @@ def test_the_peak_of_a_half_is_what_it_takes_above_the_weights(monkeypatch: pyte
             torch.ones(4 * mib)
             return latent
 
-    monkeypatch.setattr(worker, "prepare", lambda job: (Heavy(), torch.rand(1, 3, 5, 16, 16), CPU))
+    monkeypatch.setattr(worker, "prepare", lambda job, candidate: (Heavy(), torch.rand(1, 3, 5, 16, 16), CPU))
     with torch.inference_mode():
-        memory = worker.measure_memory(job())
+        memory = worker.measure_memory(job(), UNUSED)
     times = {"encode_s": np.array([0.1]), "decode_s": np.array([0.1]), "matmul_flop_per_s": np.array(1e9)}
     shape = {"frames": 5, "size": 16, "asked_frames": 5, "asked_size": 16}
-    scores = efficiency._scores({**{name: np.asarray(value) for name, value in {**memory, **shape}.items()}, **times})
+    stored = {**{name: np.asarray(value) for name, value in {**memory, **shape}.items()}, **times}
+    scores = {score.metric: score for score in efficiency._scores(stored)}
     assert scores["encode_peak_bytes"].value == pytest.approx(32 * mib, rel=0.05)
     assert scores["decode_peak_bytes"].value == pytest.approx(16 * mib, rel=0.05)
     for half in ("encode", "decode"):

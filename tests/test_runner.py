@@ -18,9 +18,10 @@ import pytest
 import torch
 
 import adapters
-from vaebench import __version__, cli, results, runner
+from vaebench import __version__, cli, records, runner
 from vaebench.config import RunConfig, parse_run
 from vaebench.data import bundle
+from vaebench.prefetch import Prefetch
 from vaebench.video import Clip
 
 ROOT = Path(__file__).parent.parent
@@ -38,10 +39,10 @@ def run(*words: str) -> int:
     return cli.main(["run", *SMALL, *words])
 
 
-def record(setting: str = "bundle-5x32", name: str = "pool-4x8x8", metrics: str = "psnr+flicker") -> results.Record:
+def record(setting: str = "bundle-5x32", name: str = "pool-4x8x8", metrics: str = "psnr+flicker") -> records.Record:
     """The record of this VAE in the one folder of that setting; a folder of one's own has a digest in its name."""
     files = Path("runs/results/reconstruction").glob(f"{setting}-{metrics}/{name}.json")
-    return results.read(max(files, key=lambda file: file.stat().st_mtime_ns))  # of the folder as it is now
+    return records.read(max(files, key=lambda file: file.stat().st_mtime_ns))  # of the folder as it is now
 
 
 def stores() -> list[Path]:
@@ -91,12 +92,14 @@ def test_a_run_and_a_plot_leave_a_clone_unchanged():
 def test_the_second_run_measures_nothing_and_says_the_same(monkeypatch: pytest.MonkeyPatch):
     assert run("vaes=[pool/4x8x8]") == 0
     first = record()
-    monkeypatch.setattr("adapters.load", lambda *_, **__: pytest.fail("a VAE was loaded though all is in the store"))
+    monkeypatch.setattr(
+        "adapters.ResolvedVAE.load", lambda *_, **__: pytest.fail("a VAE was loaded though all is in the store")
+    )
     assert run("vaes=[pool/4x8x8]") == 0
     assert record().scores == first.scores
 
 
-@pytest.mark.parametrize("change", ["size=24", "num_frames=4", "metrics=[psnr]", "dtype=bfloat16"])
+@pytest.mark.parametrize("change", ["size=24", "num_frames=4", "dtype=bfloat16"])
 def test_what_can_change_a_number_changes_the_store(change: str):
     assert run("vaes=[pool/4x8x8]", "clips=1") == 0
     assert run("vaes=[pool/4x8x8]", "clips=1", change) == 0
@@ -115,11 +118,31 @@ def test_another_device_starts_a_new_store_and_the_same_one_does_not(monkeypatch
 
 def test_an_edit_of_the_code_that_makes_a_number_starts_a_new_store(monkeypatch: pytest.MonkeyPatch):
     assert run("vaes=[pool/4x8x8]", "clips=1") == 0
-    monkeypatch.setattr(runner, "code_digest", lambda family: "another")
+    monkeypatch.setattr(runner, "code", lambda modules: "another")
     assert run("vaes=[pool/4x8x8]", "clips=1") == 0
     assert len(stores()) == 2
+
+
+def test_an_added_metric_alone_is_measured(monkeypatch: pytest.MonkeyPatch):
+    from vaebench.metrics.psnr import PSNR
+
+    assert run("vaes=[pool/4x8x8]", "metrics=[psnr]") == 0
+    monkeypatch.setattr(PSNR, "measure", lambda *_: pytest.fail("psnr was measured before"))
+    assert run("vaes=[pool/4x8x8]", "metrics=[psnr,psnr_pooled]") == 0
+    assert len(stores()) == 1
+
+
+def test_with_stored_latents_a_new_metric_needs_no_encoder(monkeypatch: pytest.MonkeyPatch):
+    from adapters.pool import Pool
+
+    assert run("vaes=[pool/4x8x8]", "metrics=[psnr]", "keep_latents=true") == 0
+    monkeypatch.setattr(Pool, "encode", lambda *_: pytest.fail("the latents are stored"))
+    assert run("vaes=[pool/4x8x8]", "metrics=[psnr,flicker]", "keep_latents=true") == 0
+    kept = records.read(Path("runs/results/reconstruction/bundle-5x32-psnr+flicker/pool-4x8x8.json")).scores
     monkeypatch.undo()
-    assert runner.code_digest("pool") != runner.code_digest("dct")
+    assert run("vaes=[pool/4x8x8]", "runs=fresh", "results=fresh") == 0
+    fresh = records.read(Path("fresh/reconstruction/bundle-5x32-psnr+flicker/pool-4x8x8.json")).scores
+    assert kept == fresh
 
 
 def test_a_damaged_case_is_measured_again():
@@ -175,12 +198,12 @@ def test_checkpoints_whose_paths_end_alike_have_records_of_their_own(by: str):
         place = checkpoint(folder, **change)
         words = [f"vaes=[wfvae:{place}]"] if by == "name" else ["vaes=[wfvae/tiny]", f"weights={place}"]
         assert run(*words, "clips=1") == 0
-    records = [results.read(file) for file in Path("runs/results").rglob("wfvae-*.json")]
-    assert len(records) == 3
-    assert len({(found.vae["weights"], found.vae["config_sha256"]) for found in records}) == 3
+    written = [records.read(file) for file in Path("runs/results").rglob("wfvae-*.json")]
+    assert len(written) == 3
+    assert len({(found.vae["weights"], found.vae["config_sha256"]) for found in written}) == 3
     expected = r"wfvae/run-out-[0-9a-f]{6}" if by == "name" else r"wfvae/tiny \(run-out-[0-9a-f]{6}\)"
-    assert all(re.fullmatch(expected, found.name) for found in records)
-    assert len({results.read_clips(Path("runs/results"), found)["bundle/" + CLIP]["psnr"] for found in records}) == 2
+    assert all(re.fullmatch(expected, found.name) for found in written)
+    assert len({records.read_clips(Path("runs/results"), found)["bundle/" + CLIP]["psnr"] for found in written}) == 2
 
 
 def test_a_record_of_other_weights_is_never_replaced(capsys: pytest.CaptureFixture[str]):
@@ -234,14 +257,14 @@ def test_weights_of_ones_own_take_no_place_of_the_release():
     assert run("vaes=[wfvae/tiny]", "clips=1") == 0
     assert run("vaes=[wfvae/tiny]", f"weights={ROOT}/wfvae/weights/tiny.safetensors", "clips=1") == 0
     folder = Path("runs/results/reconstruction/bundle-5x32-first1-psnr+flicker")
-    records = {file.stem: results.read(file) for file in folder.glob("*.json")}
-    assert len(records) == 2
-    assert records.pop("wfvae-tiny").name == "wfvae/tiny"
-    ((stem, own),) = records.items()
+    written = {file.stem: records.read(file) for file in folder.glob("*.json")}
+    assert len(written) == 2
+    assert written.pop("wfvae-tiny").name == "wfvae/tiny"
+    ((stem, own),) = written.items()
     assert re.fullmatch(r"wfvae/tiny \(weights-tiny-[0-9a-f]{6}\)", own.name)
     assert stem == f"wfvae-tiny-{own.name[len('wfvae/tiny (') : -1]}"
-    records["wfvae-tiny"] = results.read(folder / "wfvae-tiny.json")
-    assert all(results.read_clips(Path("runs/results"), found) for found in records.values())
+    written["wfvae-tiny"] = records.read(folder / "wfvae-tiny.json")
+    assert all(records.read_clips(Path("runs/results"), found) for found in written.values())
 
 
 def test_a_try_with_fewer_metrics_takes_no_place_of_a_full_record():
@@ -472,14 +495,14 @@ def test_a_vae_that_breaks_does_not_stop_the_others(
 ):
     import adapters
 
-    real = adapters.load
+    real = adapters.ResolvedVAE.load
 
-    def load(name: str, **settings: object):
-        if name == "dct/4":
+    def load(self, *words: str, **settings: object):
+        if self.name == "dct/4":
             raise RuntimeError("no such network")
-        return real(name, **settings)
+        return real(self, *words, **settings)
 
-    monkeypatch.setattr(adapters, "load", load)
+    monkeypatch.setattr(adapters.ResolvedVAE, "load", load)
     assert run("vaes=[dct/4,pool/4x8x8]") == 1
     assert "failed: dct/4: RuntimeError: no such network" in capsys.readouterr().err
     assert record().scores["psnr"].n == 8
@@ -547,7 +570,7 @@ def test_a_record_without_clips_tells_of_no_padding(monkeypatch: pytest.MonkeyPa
     monkeypatch.setattr(Efficiency, "_spawn", lambda *_: {"out_of_memory": "planted"})
     assert cli.main(["run", "--suite", "efficiency", "vaes=[pool/4x8x8]", "device=cpu"]) == 0
     (file,) = Path("runs/results/efficiency").rglob("pool-4x8x8.json")
-    assert "padded_to" not in results.read(file).data
+    assert "padded_to" not in records.read(file).data
     assert run("vaes=[pool/4x8x8]", "clips=1") == 0
     assert record("bundle-5x32-first1").data["padded_to"] == "8 frames, size a multiple of 8"
 
@@ -595,7 +618,7 @@ def test_a_record_runs_again_from_its_own_file_and_is_not_replaced():
     before = file.read_bytes()
     shutil.rmtree("runs")
     assert cli.main(["run", "--config", str(file)]) == 0
-    assert record("bundle-5x32-first2").scores == results.read(file).scores
+    assert record("bundle-5x32-first2").scores == records.read(file).scores
     assert file.read_bytes() == before
     assert not Path("elsewhere").exists()
 
@@ -646,7 +669,7 @@ def test_clips_are_decoded_ahead_of_the_device(monkeypatch: pytest.MonkeyPatch):
 
     decoding = threading.Event()
     seen: list[str] = []
-    real = runner._Ahead._load
+    real = Prefetch._load
 
     def load(self, case):
         frames = real(self, case)
@@ -655,7 +678,7 @@ def test_clips_are_decoded_ahead_of_the_device(monkeypatch: pytest.MonkeyPatch):
             decoding.set()
         return frames
 
-    monkeypatch.setattr(runner._Ahead, "_load", load)
+    monkeypatch.setattr(Prefetch, "_load", load)
     measure = Reconstruction.measure
 
     def patient(self, vae, case):
@@ -670,8 +693,8 @@ def test_clips_are_decoded_ahead_of_the_device(monkeypatch: pytest.MonkeyPatch):
 def test_decoding_ahead_leaves_the_cores_to_the_model(monkeypatch: pytest.MonkeyPatch):
     """A decoding thread computes alone; the model, and threads born after the run, keep the number that was set."""
     seen: list[int] = []
-    real = runner._Ahead._load
-    monkeypatch.setattr(runner._Ahead, "_load", lambda *it: (seen.append(torch.get_num_threads()), real(*it))[1])
+    real = Prefetch._load
+    monkeypatch.setattr(Prefetch, "_load", lambda *it: (seen.append(torch.get_num_threads()), real(*it))[1])
     before = torch.get_num_threads()
     torch.set_num_threads(2)
     try:

@@ -16,6 +16,7 @@ from torch import Tensor
 from tests.test_metrics import grid, pair, video
 from vaebench import metrics, plugins
 from vaebench.features.i3d_torchscript import Extractor
+from vaebench.fingerprint import code
 from vaebench.metrics import fvd, i3d_l2, torchmetric
 
 PIXELS = ["psnr", "psnr_pooled", "ssim", "flicker"]
@@ -168,3 +169,9 @@ def test_two_processes_have_the_score_of_all_clips(tmp_path: Path) -> None:
         for key in scores.files:
             name = key.rpartition(" ")[2]
             assert scores[key] == pytest.approx(ours(name, reference, reconstruction), rel=1e-10), (rank, key)
+
+
+def test_cached_statistics_do_not_depend_on_the_wrapper() -> None:
+    parts = code([plugins.find("metrics", "psnr")])
+    assert "torch" in parts
+    assert "torchmetrics" not in parts

@@ -12,6 +12,7 @@ from dataclasses import asdict
 from pathlib import Path
 from types import SimpleNamespace
 
+import numpy as np
 import pytest
 import torch
 from PIL import Image
@@ -21,9 +22,10 @@ from vaebench import cli, plugins
 from vaebench.config import RunConfig
 from vaebench.training import plot
 from vaebench.training import run as training
-from vaebench.training.log import RunLog, strip
+from vaebench.training.log import RunLog
 from vaebench.training.recipes import RECIPES, read_recipe, recipes
 from vaebench.training.run import parse, train
+from vaebench.training.validation import sheet
 from vaebench.video import to_model, to_score
 from wfvae import WFVAE, WFVAEConfig, load, state
 from wfvae.start import close_flow
@@ -362,22 +364,22 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.mark.parametrize("place", ["", "checkpoints", "checkpoints/best"])
 def test_a_run_is_named_by_its_best_checkpoint(finished: Path, place: str, monkeypatch: pytest.MonkeyPatch) -> None:
     best = f"wfvae:{state.checkpoint_folder(finished, 2)}"
-    assert adapters.label(f"wfvae:{finished / place}") == adapters.label(best)
+    assert adapters.resolve(f"wfvae:{finished / place}").label == adapters.resolve(best).label
     assert adapters.find(f"wfvae:{finished / place}") == adapters.find(best)
-    assert adapters.weights_digest(f"wfvae:{finished / place}") == adapters.weights_digest(best)
+    assert adapters.resolve(f"wfvae:{finished / place}").weights == adapters.resolve(best).weights
     monkeypatch.chdir(finished.parent)
-    assert adapters.label(f"wfvae:{Path(finished.name, place)}") == adapters.label(best)
-    assert "step-00000002" in adapters.label(best)
+    assert adapters.resolve(f"wfvae:{Path(finished.name, place)}").label == adapters.resolve(best).label
+    assert "step-00000002" in adapters.resolve(best).label
 
 
 def test_a_run_whose_best_checkpoint_is_unknown_or_lost_is_named_by_its_newest(finished: Path, tmp_path: Path) -> None:
     run = tmp_path / "run"
     for step in (2, 4):
         shutil.copytree(state.checkpoint_folder(finished, step), state.checkpoint_folder(run, step))
-    newest = adapters.label(f"wfvae:{state.checkpoint_folder(run, 4)}")
-    assert adapters.label(f"wfvae:{run}") == newest
+    newest = adapters.resolve(f"wfvae:{state.checkpoint_folder(run, 4)}").label
+    assert adapters.resolve(f"wfvae:{run}").label == newest
     (run / "checkpoints" / "best").write_text("step-00000001\n")
-    assert adapters.label(f"wfvae:{run}") == newest
+    assert adapters.resolve(f"wfvae:{run}").label == newest
 
 
 def test_a_run_without_a_checkpoint_says_so(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -398,7 +400,7 @@ def test_a_training_ends_with_its_checkpoint_and_the_command_that_evaluates_it(
     assert program == "vaebench"
     monkeypatch.chdir(tmp_path)
     assert cli.main([*words, "num_frames=5", "size=32", "clips=1", "metrics=psnr", "device=cpu"]) == 0
-    assert adapters.label(f"wfvae:{finished}") in capsys.readouterr().out
+    assert adapters.resolve(f"wfvae:{finished}").label in capsys.readouterr().out
 
 
 def test_tensorboard_shows_the_samples_of_each_validation(finished: Path) -> None:
@@ -458,12 +460,13 @@ def test_a_run_killed_while_it_writes_its_only_checkpoint_anew_keeps_it(
     assert state.read(folder) == {"step": 4}
 
 
-def test_a_strip_shows_references_above_reconstructions() -> None:
-    reference, reconstruction = torch.zeros(1, 3, 9, 4, 6), torch.ones(1, 3, 9, 4, 6)
-    image = strip(reference, reconstruction)
-    assert image.shape == (3, 8, 24)
+def test_a_sheet_shows_references_above_reconstructions() -> None:
+    clip = np.zeros((2, 3, 4, 6, 3), np.uint8)
+    clip[1] = 255
+    image = sheet([clip, clip])
+    assert image.shape == (3, 16, 18)
     assert not image[:, :4].any()
-    assert image[:, 4:].all()
+    assert image[:, 4:8].all()
 
 
 def test_recipes_are_found_beside_the_package() -> None:

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
     from torch import Tensor
 
-    from vaebench.results import Better
+    from vaebench.records import Better
     from vaebench.video import Video
 
 

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from matplotlib.axis import Axis
     from matplotlib.figure import Figure
 
-    from vaebench.results import Record
+    from vaebench.records import Record
 
 # Okabe and Ito's eight, told apart by colour-blind eyes; markers repeat the distinction for print in grey
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000", "#999933")

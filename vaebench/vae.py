@@ -54,11 +54,12 @@ class FrameRule:
 class VAESpec:
     """What is known of a VAE before any weight is read.
 
-    `source` is "hf:org/repo@commit:path/to/file" of the released weights, or "" where none are needed.
-    `modes` are the ways this family can be run: "whole" (one pass over the whole video), "native" (what the released code
-    does by default), "tiled", "streamed", ...  `reference_mode` is the one that it was released to be used in: "whole" where
-    the authors' own code runs a video in one pass by default, "native" where it always works in tiles or chunks.  Suites use
-    it by default.
+    `source` is "hf:org/repo@commit:path/to/file" of the released weights, "unreleased:RECIPE" where nobody published any, or ""
+    where none are needed.
+    `modes` are the ways this family can be run: "whole" (one pass over the whole video), "native" (what the authors' code does
+    by default), "diffusers" (what that library does by default, where it is something else), "tiled", "streamed", ...
+    `reference_mode` is the one that it was released to be used in: "whole" where the authors' own code runs a video in one pass
+    by default, "native" where it always works in tiles or chunks.  Suites use it by default.
     The normalised latent, which a diffusion model sees, is `(z - shift) * scale`, per channel where a tuple.
     """
 
@@ -173,6 +174,23 @@ class StreamingVAE(VideoVAE, Protocol):
     def decode_stream(self, pieces: Iterable[Latent]) -> Iterator[Video]: ...
 
 
+def networks(vae: object) -> list[torch.nn.Module]:
+    """The torch modules that a VAE consists of: itself, or those among its attributes, also in lists and dictionaries.
+
+    Parameters are counted, weights shared and memory formats changed through this list; it is empty for a VAE without weights.
+    """
+    import torch
+
+    if isinstance(vae, torch.nn.Module):
+        return [vae]
+    attributes = list(vars(vae).values()) if hasattr(vae, "__dict__") else []
+    for value in list(attributes):
+        attributes += list(value.values()) if isinstance(value, dict) else []
+        attributes += list(value) if isinstance(value, list | tuple) else []
+    unique = {id(value): value for value in attributes if isinstance(value, torch.nn.Module)}
+    return list(unique.values())
+
+
 def pad(video: Video, spec: VAESpec) -> Video:
     """(B, C, T, H, W) -> a new tensor of the smallest legal size: the last frame, bottom row and right column are repeated."""
     import torch.nn.functional as F
@@ -204,9 +222,22 @@ def check_reconstruction(vae: VideoVAE, video: Video, reconstruction: Video) -> 
             "correct the adapter's decode or the spec's frame rule"
         )
     if not reconstruction.isfinite().all():
-        hint = f" ({vae.spec.note})" if vae.spec.note else ""
-        raise ValueError(f"{vae.spec.name}: the reconstruction has NaN or infinite pixels; try dtype=float32{hint}")
+        raise ValueError(f"{vae.spec.name}: the reconstruction has NaN or infinite pixels; {_remedy(vae)}")
     return reconstruction
+
+
+def _remedy(vae: VideoVAE) -> str:
+    """What to do about non-finite pixels: replace damaged weights, or else take a wider dtype if there is one."""
+    import torch
+
+    model = getattr(vae, "model", None)
+    state = model.state_dict() if isinstance(model, torch.nn.Module) else {}
+    damaged = [key for key, value in state.items() if value.is_floating_point() and not value.isfinite().all()]
+    if damaged:
+        return f"{len(damaged)} tensors of its weights are NaN or infinite ({damaged[0]}): replace the file of weights"
+    if getattr(vae, "dtype", None) == torch.float32:
+        return "it ran in float32 with finite weights: check that these weights belong to this VAE"
+    return "try dtype=float32" + (f" ({vae.spec.note})" if vae.spec.note else "")
 
 
 def reconstruct(
@@ -217,10 +248,20 @@ def reconstruct(
     A clip that does not fit the VAE is padded first and cropped back, so every VAE is scored on the same frames.  The adapter
     gets copies: whatever it writes into its arguments, neither `video` nor the returned latent changes.
     """
-    _, _, frames, height, width = video.shape
     padded = pad(video, vae.spec)
     q = vae.encode(padded)
     given = check_latent(vae, padded, q.mode() if posterior == "mode" else q.sample(generator))
     latent = given.clone()
-    reconstruction = check_reconstruction(vae, padded, vae.decode(given))
-    return reconstruction[:, :, :frames, :height, :width], latent
+    return _decoded(vae, video, padded, given), latent
+
+
+def decode_as(vae: VideoVAE, video: Video, latent: Latent) -> Video:
+    """Decode a stored latent of `video` (B, 3, T, H, W), as `reconstruct` does, with both checks."""
+    padded = pad(video, vae.spec)
+    return _decoded(vae, video, padded, check_latent(vae, padded, latent.clone()))
+
+
+def _decoded(vae: VideoVAE, video: Video, padded: Video, latent: Latent) -> Video:
+    _, _, frames, height, width = video.shape
+    reconstruction = check_reconstruction(vae, padded, vae.decode(latent))
+    return reconstruction[:, :, :frames, :height, :width]

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from vaebench.check.subject import Answer, Subject, distance
-from vaebench.vae import LOSSLESS_TOLERANCE, VideoVAE, check_latent, check_reconstruction, reconstruct
+from vaebench.vae import LOSSLESS_TOLERANCE, check_latent, check_reconstruction, networks, reconstruct
 
 
 def weights_checksum(subject: Subject) -> Answer:
@@ -41,19 +41,11 @@ def dtype_and_device(subject: Subject) -> Answer:
 
 def parameters(subject: Subject) -> Answer:
     """The spec's number of parameters is that of the networks which the adapter holds."""
-    stated, networks = subject.vae.spec.parameters, _networks(subject.vae)
-    if not networks:
+    stated, modules = subject.vae.spec.parameters, networks(subject.vae)
+    if not modules:
         return None, "the adapter holds no torch module" + (f"; the spec says {stated:,}" if stated else "")
-    counted = sum({id(p): p.numel() for network in networks for p in network.parameters()}.values())
+    counted = sum({id(p): p.numel() for network in modules for p in network.parameters()}.values())
     return counted == stated, f"the networks have {counted:,}, the spec says {stated:,}"
-
-
-def _networks(vae: VideoVAE) -> list[nn.Module]:
-    """Modules among the adapter's attributes, or in lists and dictionaries there."""
-    held = [vae, *vars(vae).values()]
-    for value in list(held):
-        held += list(value.values()) if isinstance(value, dict) else value if isinstance(value, list | tuple) else []
-    return [value for value in held if isinstance(value, nn.Module)]
 
 
 def inputs_unchanged(subject: Subject) -> Answer:

@@ -8,7 +8,6 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-import adapters
 from vaebench.check.subject import Answer, Subject, distance, pattern
 from vaebench.vae import LOSSLESS_TOLERANCE
 
@@ -24,13 +23,7 @@ def block_wise_against_whole(subject: Subject) -> Answer:
     whole = subject.decode(whole_latent)
     said, passed = [], True
     for mode in spec.modes[1:]:
-        vae = adapters.load(
-            subject.name,
-            weights=subject.config.weights,
-            device=subject.video.device,
-            dtype=getattr(torch, subject.config.dtype),
-            mode=mode,
-        )
+        vae = subject.make(mode)
         latent = vae.encode(subject.video.clone()).mode()
         same_shape = latent.shape == whole_latent.shape
         differences = [distance(whole_latent, latent)] if same_shape else []
@@ -45,7 +38,7 @@ def block_wise_against_whole(subject: Subject) -> Answer:
 
 def canary(subject: Subject) -> Answer:
     """Some values of the latent and of the frames, where they were recorded for these very weights."""
-    recorded = json.loads(CANARIES.read_text()).get(subject.name)
+    recorded = json.loads(CANARIES.read_text()).get(subject.candidate.name)
     if recorded is None:
         return None, "nothing recorded"
     if subject.config.dtype != "float32":

@@ -7,33 +7,31 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-import adapters
+from vaebench.config import CheckConfig
 from vaebench.machine import pick_device
+from vaebench.suite import Candidate
 from vaebench.vae import VideoVAE
 
 Answer = tuple[bool | None, str]  # passed, or None where the test does not apply; and what was found
 
 
 @dataclass(frozen=True)
-class CheckConfig:
-    """Settings of `vaebench check`."""
-
-    num_frames: int = 33  # frames of the test clip; long enough for several chunks
-    size: int = 64  # height and width of the test clip in pixels; larger finds spatial tiles
-    device: str = "auto"
-    dtype: str = "float32"
-    weights: str = ""  # file or folder of weights
-
-
-@dataclass(frozen=True)
 class Subject:
     """The VAE under test, how it was made, and a legal clip for it."""
 
-    name: str
+    candidate: Candidate
     vae: VideoVAE
     video: Tensor  # float32 (1, 3, T, H, W) in -1..1
     config: CheckConfig
-    weights: str  # sha256, "random" or "none"
+
+    @property
+    def weights(self) -> str:
+        """sha256, "random" or "none"."""
+        return self.candidate.weights
+
+    def make(self, mode: str) -> VideoVAE:
+        """The VAE in another mode, on the same device and in the same dtype."""
+        return self.candidate.load(mode, device=self.video.device, dtype=getattr(torch, self.config.dtype))
 
     def encode(self, video: Tensor) -> Tensor:
         """The mean of the posterior.  Of a copy: an adapter that writes into its input spoils no other test."""
@@ -48,15 +46,13 @@ class Subject:
         return video.to(self.video.device)
 
 
-def load(name: str, config: CheckConfig) -> Subject:
-    spec = adapters.find(name)
+def subject_of(candidate: Candidate, config: CheckConfig) -> Subject:
+    spec = candidate.spec
     device = pick_device(config.device)
-    vae = adapters.load(
-        name, weights=config.weights, device=device, dtype=getattr(torch, config.dtype), mode=spec.modes[0]
-    )
+    vae = candidate.load(spec.modes[0], device=device, dtype=getattr(torch, config.dtype))
     size = -(-config.size // spec.size_multiple) * spec.size_multiple
     video = pattern(spec.fit(config.num_frames), size).to(device)
-    return Subject(name, vae, video, config, adapters.weights_digest(name, config.weights))
+    return Subject(candidate, vae, video, config)
 
 
 def pattern(num_frames: int, size: int) -> Tensor:

@@ -16,7 +16,7 @@ from vaebench import weights
 from vaebench.features.validation import check, full_precision, mean_over_clips
 from vaebench.metric import Metric
 from vaebench.pickled import load_tensors
-from vaebench.results import Better
+from vaebench.records import Better
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

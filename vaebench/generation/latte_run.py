@@ -6,21 +6,23 @@ stopped loses at most what came after its last checkpoint, and a finished traini
 
 from __future__ import annotations
 
-import hashlib
-import inspect
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from functools import cached_property
 from pathlib import Path
+from types import ModuleType
 from typing import TYPE_CHECKING
 
 import torch
 from tqdm import tqdm
 
-from vaebench import results
+from vaebench.fingerprint import code, fingerprint
 from vaebench.generation import latent_cache
+from vaebench.generation import windows as windows_module
 from vaebench.generation.latent_cache import Cache
+from vaebench.generation.latte import model as model_module
+from vaebench.generation.latte import train as train_module
 from vaebench.generation.latte.model import Latte, LatteConfig, load
 from vaebench.generation.latte.train import TrainConfig, newest, train
 from vaebench.generation.windows import Window, windows
@@ -61,6 +63,7 @@ class Subject:
 
     vae: VideoVAE
     digest: str  # of the VAE's weights, and of the config beside them that it is built from
+    code: Sequence[ModuleType | str]  # the modules of the VAE and of the source
     source: VideoSource
     plan: Plan
     runs: Path
@@ -96,12 +99,12 @@ class Subject:
         plan = asdict(self.plan)
         some = ("mode", "dtype", "frames", "size", "interval", "resize", "windows", "flips", "classes", "clips", "seed")
         facts = {name: plan[name] for name in some}
-        return results.fingerprint(
+        return fingerprint(
             {
                 "vae": [asdict(self.spec), self.digest],
                 "data": [self.source.identity, [clip.stamp for clip in self.source]],
                 "windows": facts,
-                "code": code_digest(self.vae),
+                "code": code([*self.code, windows_module, latent_cache]),
             }
         )
 
@@ -155,9 +158,10 @@ class Subject:
             "held_out": sorted(self.held_out),
             "latte": asdict(self.latte),
             "train": {**asdict(self.plan.train), "checkpoint_every": None, "micro_batch": None},
+            "code": code([model_module, train_module]),
             "device": self.device.type,  # a GPU trains in bf16, a processor in float32
         }
-        return self.runs / f"latte-{results.fingerprint(facts)}"
+        return self.runs / f"latte-{fingerprint(facts)}"
 
     def _finished(self) -> Path | None:
         last = newest(self.folder)
@@ -210,28 +214,3 @@ class Subject:
                     bar.set_postfix(mse=f"{report.mse.item():.4f}")
                 if main and report.step % config.checkpoint_every == 0 and report.step < config.steps:
                     look(report.ema, folder / f"samples-{report.step:07d}")
-
-
-def code_digest(vae: VideoVAE) -> str:
-    """sha256 of the source that latents and models come from: ours, and the module of a VAE from somebody else's package.
-
-    An edit anywhere there starts new folders; nothing that an older version encoded or trained is taken for this one's.
-    """
-    here = Path(__file__).parents[1]
-    files = [
-        here / "vae.py",
-        here / "video.py",
-        Path(inspect.getfile(type(vae))),
-    ]
-    for folder in (
-        here / "data",
-        here / "video_io",
-        here / "generation",
-        here.parent / "adapters",
-        here.parent / "wfvae",
-    ):
-        files += sorted(folder.rglob("*.py"))
-    digest = hashlib.sha256()
-    for file in files:
-        digest.update(file.read_bytes())
-    return digest.hexdigest()

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from vaebench.features.validation import check, mean_over_clips
 from vaebench.metric import Metric
-from vaebench.results import Better
+from vaebench.records import Better
 
 if TYPE_CHECKING:
     import torch

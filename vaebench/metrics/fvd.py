@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from vaebench.features.frechet import frechet
 from vaebench.features.i3d_torchscript import MIN_FRAMES, Extractor, extractor
 from vaebench.metric import Metric
-from vaebench.results import Better
+from vaebench.records import Better
 
 if TYPE_CHECKING:
     import torch

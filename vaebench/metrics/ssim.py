@@ -17,7 +17,7 @@ import torch
 
 from vaebench.features.validation import check, mean_over_clips
 from vaebench.metric import Metric
-from vaebench.results import Better
+from vaebench.records import Better
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

@@ -13,8 +13,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from vaebench import plot_style, tables
-from vaebench import results as records
+from vaebench import plot_style, records, tables
 from vaebench.files import file_name, write_atomically
 from vaebench.plugins import did_you_mean
 

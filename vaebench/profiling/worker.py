@@ -20,7 +20,8 @@ from torch import Tensor
 
 import adapters
 from vaebench.machine import peak_memory, return_freed_memory, stopwatch, synchronize
-from vaebench.vae import VideoVAE
+from vaebench.suite import Candidate
+from vaebench.vae import VideoVAE, networks
 
 WARM_CALLS = 3  # at least, and until two in a row differ by less than 5 %
 MOST_WARM_CALLS = 8
@@ -47,11 +48,11 @@ class Job:
     channels_last: bool
 
 
-def main(what: str, job: Job) -> dict[str, Any]:
-    """What was measured; {"out_of_memory": ...} if it did not fit."""
+def measure(what: str, job: Job, candidate: Candidate) -> dict[str, Any]:
+    """The "time" or the "memory" of a VAE; {"out_of_memory": ...} if it does not fit."""
     try:
         with torch.inference_mode():
-            return measure_time(job) if what == "time" else measure_memory(job)
+            return measure_time(job, candidate) if what == "time" else measure_memory(job, candidate)
     except (MemoryError, RuntimeError) as error:
         if is_out_of_memory(error):
             return {"out_of_memory": f"{job.num_frames}x{job.size}x{job.size} {job.dtype}"}
@@ -69,16 +70,15 @@ def is_out_of_memory(error: BaseException) -> bool:
     return isinstance(error, torch.cuda.OutOfMemoryError | MemoryError) or any(words in said for words in known)
 
 
-def prepare(job: Job) -> tuple[VideoVAE, Tensor, torch.device]:
+def prepare(job: Job, candidate: Candidate) -> tuple[VideoVAE, Tensor, torch.device]:
     """Set the flags and load: the VAE and a video (1, 3, T, H, W) in -1..1 on its device."""
     torch.set_num_threads(job.threads)
     torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = job.tf32
     torch.backends.cudnn.benchmark = job.cudnn_benchmark
     device = torch.device(job.device)
     limit_memory(job.memory_gib, device)
-    weights = "" if job.name.endswith("/tiny") or not adapters.find(job.name).source else "random"
     torch.manual_seed(0)
-    vae = adapters.load(job.name, weights=weights, device=device, dtype=getattr(torch, job.dtype), mode=job.mode)
+    vae = candidate.load(job.mode, device=device, dtype=getattr(torch, job.dtype), random_weights=True)
     if job.channels_last:
         to_channels_last(vae)
     # noise, not zeros: sparse or constant input changes a device's power and clocks
@@ -99,15 +99,18 @@ def limit_memory(gib: float, device: torch.device) -> None:
     resource.setrlimit(resource.RLIMIT_DATA, (int(gib * 2**30),) * 2)
 
 
-def networks(vae: VideoVAE) -> list[torch.nn.Module]:
-    """The networks of a VAE: itself where it is one, otherwise its attributes that are."""
-    if isinstance(vae, torch.nn.Module):
-        return [vae]
-    return [value for value in vars(vae).values() if isinstance(value, torch.nn.Module)]
-
-
 def to_channels_last(vae: VideoVAE) -> None:
-    for network in networks(vae):
+    """Store the weights of convolutions in channels-last memory format.
+
+    Raises:
+        ValueError: the VAE has no torch module, so the setting would change nothing
+    """
+    modules = networks(vae)
+    if not modules:
+        raise ValueError(
+            f"{vae.spec.name} has no torch module, so channels_last=true would change nothing; leave it out"
+        )
+    for network in modules:
         for parameter in network.parameters():
             if parameter.dim() in (4, 5):
                 form = torch.channels_last if parameter.dim() == 4 else torch.channels_last_3d
@@ -120,8 +123,8 @@ def halves(vae: VideoVAE, job: Job) -> tuple[Callable[[Tensor], Tensor], Callabl
     return (torch.compile(encode), torch.compile(vae.decode)) if job.compile else (encode, vae.decode)
 
 
-def measure_time(job: Job) -> dict[str, Any]:
-    vae, video, device = prepare(job)
+def measure_time(job: Job, candidate: Candidate) -> dict[str, Any]:
+    vae, video, device = prepare(job, candidate)
     encode, decode = halves(vae, job)
     video_before = video.clone()
     found = timed("encode", partial(encode, video), device, job)  # from its first call, which is the cold one
@@ -228,7 +231,7 @@ def best(call: Callable[[], Any], device: torch.device) -> float:
     return shortest
 
 
-def measure_memory(job: Job) -> dict[str, Any]:
+def measure_memory(job: Job, candidate: Candidate) -> dict[str, Any]:
     """High-water marks of one encode and one decode, in all and above what was there before; and FLOPs, and parameters.
 
     FLOPs are those of the network as it is written: what `torch.compile` fuses shows no operations to the counter.
@@ -236,7 +239,7 @@ def measure_memory(job: Job) -> dict[str, Any]:
     from torch.utils.flop_counter import FlopCounterMode
 
     return_freed_memory()
-    vae, video, device = prepare(job)
+    vae, video, device = prepare(job, candidate)
     found: dict[str, Any] = {"parameters": sum(p.numel() for network in networks(vae) for p in network.parameters())}
     encode, decode = halves(vae, job)
     latent = encode(video)  # the first call also loads kernels and fills caches, which stay
@@ -260,4 +263,5 @@ def measure_memory(job: Job) -> dict[str, Any]:
 
 
 if __name__ == "__main__":
-    print(json.dumps(main(sys.argv[1], Job(**json.loads(sys.argv[2])))))
+    asked = Job(**json.loads(sys.argv[2]))
+    print(json.dumps(measure(sys.argv[1], asked, adapters.resolve(asked.name))))

@@ -12,8 +12,8 @@ the setting's name.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field, fields, replace
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, dataclass, fields, replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -21,66 +21,32 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
-import adapters
 from vaebench import plugins, weights
-from vaebench.config import RunConfig, options
+from vaebench.config import RunConfig
 from vaebench.generation import latent_statistics, sampling
 from vaebench.generation.latte.diffusion import linear
 from vaebench.generation.latte.model import SIZES, Latte
-from vaebench.generation.latte.sample import Guided
 from vaebench.generation.latte.train import TrainConfig, denoising_loss, grid_steps
 from vaebench.generation.latte_run import Plan, Subject
 from vaebench.generation.sampling import FILES, INCEPTION, Sampling, to_frames
 from vaebench.generation.windows import windows
 from vaebench.machine import pick_device, rank_and_world
-from vaebench.results import Score, interval
+from vaebench.options import DiffusabilityOptions as Options
+from vaebench.records import Score, by_key, interval
+from vaebench.settings import build as build_settings
 from vaebench.store import Store
-from vaebench.suite import Case, Demand
-from vaebench.vae import VAESpec, VideoVAE, reconstruct
+from vaebench.suite import Case, Suite
+from vaebench.vae import VAESpec, reconstruct
 from vaebench.video import to_model
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from vaebench.data import VideoSource
-    from vaebench.suite import Statistics
+    from vaebench.suite import Candidate, Statistics
 
 CHUNK = 32  # reals or samples of one case
 SHOWN = 8  # samples of the record's picture and of the video beside the checkpoints
-
-
-@dataclass(frozen=True)
-class Options:
-    tier: str = "1"  # preset: 0 (latent statistics only), 1 (Latte-B), 2 (Latte-L, as published) or smoke (toy network)
-    steps: int = 0  # training steps; 0 = set by the tier
-    batch: int = 0  # clips per training step; 0 = set by the tier
-    micro_batch: int = 0  # clips per forward pass (less memory); 0 = the whole batch
-    samples: int = 0  # number of generated videos, and of real clips to compare with; 0 = set by the tier
-    windows: int = 0  # windows per video; 0 = set by the tier
-    clip_frames: int = 0  # frames per window; 0 = the shortest valid length from 16 on (17 for causal 4x VAEs)
-    interval: int = 3  # stride between the frames of a window, in source frames
-    guidance: float = 0.0  # classifier-free guidance scale of a conditional model; 1 = no guidance, 0 = set by the tier
-    guided_channels: str = "all"  # latent channels to guide: "all", or "official-first-4" as in the official code
-    scaling: str = "measured"  # latent normalization: "measured" on the training latents, or "published" shift and scale of the VAE
-    features: list[str] = field(default_factory=lambda: ["i3d"])  # for FVD and KVD: i3d, i3d_videogpt, videomae_ssv2
-    real_selection: str = "random"  # real clips to compare with: "random", or "first2048" as StyleGAN-V
-    real_stride: int = 0  # frame stride of real clips; 0 = same as training, 1 = StyleGAN-V's tool
-    covariance: str = "unbiased"  # "unbiased" (divides by n - 1), or "biased" (divides by n, as StyleGAN-V and cd-fvd)
-    frame_codec: str = "none"  # "none", or "jpeg75": real and generated frames pass through JPEG
-    frame_resize: str = "antialiased"  # resizing for training: "antialiased", or "latte" as in Latte's loaders
-    real_resize: str = "learned"  # resizing of real clips: "learned", latte-tool, styleganv-tool or cdfvd
-
-
-CHOICES = {
-    "tier": ("0", "1", "2", "smoke"),
-    "guided_channels": ("all", "official-first-4"),
-    "scaling": ("measured", "published"),
-    "real_selection": ("random", "first2048"),
-    "covariance": ("unbiased", "biased"),
-    "frame_codec": ("none", "jpeg75"),
-    "frame_resize": ("antialiased", "latte"),
-    "real_resize": ("learned", "latte-tool", "styleganv-tool", "cdfvd"),
-}
 
 
 @dataclass(frozen=True)
@@ -120,17 +86,19 @@ TIERS = {
 }
 
 
-class Diffusability:
+class Diffusability(Suite[Subject]):
     name = "diffusability"
-    version = 1
-    needs_weights = True
 
     def __init__(self, config: RunConfig, chosen: Options) -> None:
-        self.config, self.chosen = config, chosen
+        super().__init__(config)
+        self.chosen = chosen
         self.tier = _adjusted(TIERS[chosen.tier], config, chosen)
         self.size = self.tier.size or config.size
         self.device = pick_device(config.device)
         self.extractors, self.absent = _extractors(config, chosen, self.tier, self.device)
+        tails = [sampling.tail(name) for name in dict.fromkeys(chosen.features)]
+        self.columns = ["denoising_loss", "gaussian_loss", *(f"{score}{tail}" for tail in tails for score in HEADLINES)]
+        self.columns += [*INCEPTION, "effective_rank", "dead_channels", "slope_space", "slope_time"]
         self.identity = {
             **asdict(chosen),
             **{key: getattr(config, key) for key in ("clips", "mode", "dtype", "seed")},
@@ -139,9 +107,6 @@ class Diffusability:
             "files": {file: weights.digest(weights.path(file)) for name in self.extractors for file in FILES[name]},
         }
 
-    def default_vaes(self, names: Sequence[str]) -> list[str]:
-        return list(names)
-
     def setting(self, source: VideoSource) -> str:
         chosen, config = self.chosen, self.config
         parts = [self.tier.label, source.identity["name"], f"{self.size}px"]
@@ -149,23 +114,23 @@ class Diffusability:
         default = Options()
         parts += [
             f"{key.replace('_', '-')}-{getattr(chosen, key)}"
-            for key in (*INTEGERS, "guidance", "guided_channels", "scaling", *CHOICES, "real_stride")
-            if key not in ("tier", "micro_batch") and getattr(chosen, key) != getattr(default, key)
+            for key in (*INTEGERS, "guidance", "guided_channels", "scaling", *SWITCHES, "real_stride")
+            if getattr(chosen, key) != getattr(default, key)
         ]
         parts += [f"features-{'+'.join(chosen.features) or 'none'}"] if chosen.features != default.features else []
         parts += [choice for choice in (config.dtype, config.mode) if choice]
         parts += [f"seed{config.seed}"] if config.seed else []
         return "-".join(dict.fromkeys(parts))
 
-    def open(self, name: str) -> Subject:
+    def open(self, candidate: Candidate) -> Subject:
         config = self.config
-        dtype = getattr(torch, config.dtype or "float32")
-        vae = adapters.load(name, weights=config.weights, device=self.device, dtype=dtype, mode=config.mode)
+        vae = candidate.load(config.mode, device=self.device, dtype=getattr(torch, config.dtype or "float32"))
         plan = self._plan(vae.spec)
-        digest = f"{adapters.weights_digest(name, config.weights)} {adapters.config_digest(name, config.weights)}"
+        digest = f"{candidate.weights} {candidate.config_sha256}"
+        code = [*candidate.code, plugins.find("data", config.data)]
         index = config.shard.partition("/")[0]
         may_train = config.shard == "auto" or index == "0"
-        return Subject(vae, digest, self._source(plan), plan, Path(config.runs), self.device, may_train)
+        return Subject(vae, digest, code, self._source(plan), plan, Path(config.runs), self.device, may_train)
 
     def _plan(self, spec: VAESpec) -> Plan:
         chosen, tier = self.chosen, self.tier
@@ -202,30 +167,28 @@ class Diffusability:
 
     def cases(self, source: VideoSource, spec: VAESpec) -> Iterable[Case]:
         if self.tier.shape is None:
-            return [Case("latents")]
+            return [Case("latents", params={"kind": "latents"})]
         videos = sum(1 for _ in source)
         reals = min(self.tier.samples, self.config.clips or videos, videos) if self.extractors else 0
         # those that need the model come first: the processes train together, and none may keep the others waiting
-        learned = [Case("denoising"), *(Case(f"samples {a}-{b}") for a, b in _chunks(self.tier.samples))]
+        learned = [Case("denoising", params={"kind": "denoising"}), *_chunks("samples", self.tier.samples)]
         world = rank_and_world()[1] if self.config.shard == "auto" else 1
         if world > len(learned):  # a process without one of them would not take part
             raise ValueError(
                 f"{len(learned)} cases need the trained model, so {world} processes cannot train it together; "
                 f"start at most {len(learned)}, or raise samples"
             )
-        return [Case("latents"), *learned, *(Case(f"reals {a}-{b}") for a, b in _chunks(reals))]
+        return [Case("latents", params={"kind": "latents"}), *learned, *_chunks("reals", reals)]
 
-    def measure(self, vae: VideoVAE, case: Case) -> Statistics:
-        assert isinstance(vae, Subject)
-        kind, _, numbers = case.id.partition(" ")
+    def measure(self, vae: Subject, case: Case) -> Statistics:
+        kind = case.params["kind"]
         if kind == "latents":
             return self._latents(vae)
         if kind == "denoising":
             errors = denoising_loss(self._trained(vae), vae.grid, range(len(vae.grid)), seed=self.config.seed)
             scenes = np.unique([window.scene for window in vae.grid.windows], return_inverse=True)[1]
             return {"errors": errors.numpy(), "scenes": scenes, "held_out": np.array(len(vae.held_out))}
-        first, last = (int(number) for number in numbers.split("-"))
-        return (self._reals if kind == "reals" else self._samples)(vae, range(first, last + 1))
+        return (self._reals if kind == "reals" else self._samples)(vae, case.params["numbers"])
 
     def _latents(self, subject: Subject) -> Statistics:
         cache = subject.cache
@@ -253,7 +216,6 @@ class Diffusability:
 
     def _generated(self, subject: Subject, model: Latte, numbers: range) -> list[torch.Tensor]:
         assert subject.cache.scaling is not None
-        channels: Guided = "all" if self.chosen.guided_channels == "all" else "official-first-4"
         return sampling.generate(
             model,
             subject.vae,
@@ -261,7 +223,7 @@ class Diffusability:
             numbers,
             self.tier.sampling,
             seed=self.config.seed,
-            channels=channels,
+            channels=self.chosen.guided_channels,
         )
 
     @torch.inference_mode()
@@ -336,13 +298,8 @@ class Diffusability:
             "a linear denoiser reaches: latent spaces differ in how much there is to know; the interval is over "
             f"{len(np.unique(scenes))} scenes, as windows of one scene are not independent"
         )
-        return Score(float(by_window.mean()), "", "lower", len(by_window), stderr, low, high, note=note)
-
-    def per_case(self, statistics: Mapping[str, Statistics]) -> dict[str, dict[str, float]]:
-        return {}
-
-    def demands(self, spec: VAESpec, statistics: Mapping[str, Statistics]) -> list[Demand]:
-        return []
+        mean, n = float(by_window.mean()), len(by_window)
+        return Score(mean, "", "lower", n, stderr, low, high, note=note, metric="denoising_loss")
 
     def pictures(self, statistics: Mapping[str, Statistics]) -> dict[str, NDArray]:
         """The first samples, four frames each: a row a sample."""
@@ -358,6 +315,8 @@ class Diffusability:
 
 
 INTEGERS = ("steps", "batch", "samples", "windows", "clip_frames", "interval")
+HEADLINES = ("fvd16", "fvd16_floor", "fvd16_vs_rebuilt", "kvd16")  # distances that a printed table shows
+SWITCHES = ("real_selection", "covariance", "frame_codec", "frame_resize", "real_resize")  # of the published protocols
 DISTANCES = ("fvd16", "fvd16_vs_rebuilt", "rfvd16", "kvd16", "kvd16_vs_rebuilt")
 OF_LATENTS = ("tier", "windows", "clip_frames", "interval", "scaling", "frame_resize")  # what tier 0 reads
 
@@ -387,7 +346,7 @@ def _extractors(
     if tier.shape is None:
         return found, absent
     for name in dict.fromkeys(chosen.features):
-        tail = "" if name == "i3d" else f"_{name}"
+        tail = sampling.tail(name)
         try:
             found[name] = sampling.extractor(name, device)
         except weights.Unavailable as reason:
@@ -403,9 +362,10 @@ def _extractors(
     return found, absent
 
 
-def _chunks(count: int) -> list[tuple[int, int]]:
-    """First and last number of each chunk."""
-    return [(start, min(start + CHUNK, count) - 1) for start in range(0, count, CHUNK)]
+def _chunks(kind: str, count: int) -> list[Case]:
+    """`count` videos in cases of CHUNK."""
+    numbers = [range(start, min(start + CHUNK, count)) for start in range(0, count, CHUNK)]
+    return [Case(f"{kind} {n.start}-{n.stop - 1}", params={"kind": kind, "numbers": n}) for n in numbers]
 
 
 def _grid_snr() -> NDArray:
@@ -440,16 +400,25 @@ def _of_latents(kept: Statistics) -> dict[str, Score]:
         said.append(
             f"{lost} windows that could not be read are left out; `extra.latents.left_out` of the record says why"
         )
-    kl = Score(float(kept["kl"]), "nats", "neither", n) if "kl" in kept else None
-    return {
-        "gaussian_loss": Score(float(kept["linear_loss"].mean()), "", "neither", n, note="; ".join(said)),
-        "effective_rank": Score(float(kept["effective_rank"]), "", "neither", n),
-        "std_spread": Score(_spread(std), "", "neither", n, note="largest over smallest deviation of a channel"),
-        "dead_channels": Score(float((std < latent_statistics.DEAD * std.max()).sum()), "", "lower", n),
-        "kl": kl or Score(None, "nats", "neither", n, note="the VAE gives no posterior variance"),
-        "slope_space": Score(space, "", "neither", n, note="" if space is not None else "needs 3 frequencies"),
-        "slope_time": Score(time, "", "neither", n, note="" if time is not None else "needs 3 frequencies"),
-    }
+    noise = float(kept["linear_loss"].mean())
+    dead = float((std < latent_statistics.DEAD * std.max()).sum())
+    spread = _spread(std)
+    return by_key(
+        [
+            Score(noise, "", "neither", n, note="; ".join(said), metric="gaussian_loss"),
+            Score(float(kept["effective_rank"]), "", "neither", n, metric="effective_rank"),
+            Score(spread, "", "neither", n, note="largest over smallest deviation of a channel", metric="std_spread",
+                  status="undefined" if spread is None else "ok"),
+            Score(dead, "", "lower", n, metric="dead_channels"),
+            Score(None, "nats", "neither", n, note="the VAE gives no posterior variance", metric="kl", status="unavailable")
+            if "kl" not in kept else Score(float(kept["kl"]), "nats", "neither", n, metric="kl"),
+            *(
+                Score(slope, "", "neither", n, metric=name) if slope is not None
+                else Score(None, "", "neither", n, note="needs 3 frequencies", metric=name, status="undefined")
+                for name, slope in (("slope_space", space), ("slope_time", time))
+            ),
+        ]
+    )  # fmt: skip
 
 
 def _spread(std: NDArray) -> float | None:
@@ -458,10 +427,7 @@ def _spread(std: NDArray) -> float | None:
 
 def build(config: RunConfig) -> Diffusability:
     """ValueError for a choice that does not exist, or a setting that this suite decides by itself."""
-    chosen = options(Options, config.options)
-    for key, allowed in CHOICES.items():
-        if getattr(chosen, key) not in allowed:
-            raise ValueError(f"{key}={getattr(chosen, key)!r} is not one of {', '.join(allowed)}")
+    chosen = build_settings(Options, config.options)
     networks = [name for name in FILES if name != "c3d_ucf101"]
     if unknown := set(chosen.features) - set(networks):
         raise ValueError(f"no features {', '.join(sorted(unknown))} (there are: {', '.join(networks)})")

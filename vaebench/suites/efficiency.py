@@ -17,63 +17,49 @@ import re
 import subprocess
 import sys
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
 
 import adapters
-from vaebench.config import RunConfig, options
+from vaebench.config import RunConfig
 from vaebench.machine import device_name, pick_device
+from vaebench.options import EfficiencyOptions as Options
+from vaebench.profiling import worker
 from vaebench.profiling.worker import Job, no_energy
-from vaebench.results import Better, Score
-from vaebench.suite import Case, Demand
-from vaebench.vae import Posterior, VAESpec, VideoVAE
+from vaebench.records import Better, Score, by_key
+from vaebench.settings import build as build_settings
+from vaebench.suite import Candidate, Case, Suite
+from vaebench.vae import VAESpec
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from vaebench.data import VideoSource
     from vaebench.suite import Statistics
-    from vaebench.video import Latent, Video
 
 GPU_GRID = ([33], [256, 512, 768])  # frames, sizes: the WF-VAE paper's Figure 4
 CPU_GRID = ([5], [64])  # what a processor does in minutes for every family: small, and its setting says so
 LIMIT = 1024  # frames: where the search for the largest video ends
 
 
-@dataclass(frozen=True)
-class Options:
-    frames: list[int] = field(default_factory=list)  # frames (or next valid length); default: 33 on a GPU, 5 on a CPU
-    sizes: list[int] = field(default_factory=list)  # pixels; default: 256, 512, 768 on a GPU, 64 on a CPU
-    dtypes: list[str] = field(default_factory=list)  # dtypes to measure; default: the dtype of the run
-    error: float = 0.02  # repeat until the 95 % interval of the mean time is within this fraction of the mean
-    max_seconds: float = 10.0  # stop repeating after this many seconds, per encode and per decode (at least 3 repeats)
-    tf32: bool = False  # allow TF32 in float32 matrix products and convolutions
-    cudnn_benchmark: bool = False  # let cuDNN benchmark its algorithms first: often faster, often more memory
-    compile: bool = False  # compile encode and decode with torch.compile; compilation counts as warm-up
-    channels_last: bool = False  # store the weights in channels-last memory format
-    largest: bool = False  # also search the largest number of frames that fits into memory, at each size
-    memory_gib: float = 0.0  # limit the memory of the device, in GiB; 0 = no limit
-    timeout_s: float = 900.0  # abort a measurement after this many seconds
-
-
-class Efficiency:
+class Efficiency(Suite[Candidate]):
     name = "efficiency"
-    version = 2
     needs_weights = False
 
     def __init__(self, config: RunConfig, chosen: Options) -> None:
         _refuse(config, chosen)
-        self.config, self.chosen = config, chosen
+        super().__init__(config)
+        self.chosen = chosen
         self.device = pick_device(config.device)
         frames, sizes = GPU_GRID if self.device.type == "cuda" else CPU_GRID
         self.frames, self.sizes = chosen.frames or frames, chosen.sizes or sizes
         self.dtypes = chosen.dtypes or [config.dtype or "float32"]
-        if unknown := set(self.dtypes) - {"float32", "bfloat16", "float16"}:
-            raise ValueError(f"dtypes has {', '.join(sorted(unknown))}; there are float32, bfloat16, float16")
-        self.absent = {"encode_joules, decode_joules": why} if (why := no_energy(self.device)) else {}
+        self.absent = {f"{half}_joules": why for half in HALVES} if (why := no_energy(self.device)) else {}
+        self.columns = [f"{half}_{what}" for half in HALVES for what in ("s", "frames_per_s", "peak_bytes")]
+        self.columns.append("largest_frames")
         self.identity = {**asdict(chosen), "mode": config.mode, "threads": torch.get_num_threads()}
 
     def default_vaes(self, names: Sequence[str]) -> list[str]:
@@ -92,32 +78,38 @@ class Efficiency:
         budget = [f"{self.chosen.memory_gib:g}gib"] if self.chosen.memory_gib else []
         return "-".join([device, *threads, *mode, *budget, *flags])
 
-    def open(self, name: str) -> VideoVAE:
-        return Unloaded(name, adapters.find(name))
+    def open(self, candidate: Candidate) -> Candidate:
+        """The candidate itself: the workers load it, this process never does."""
+        return candidate
 
     def cases(self, source: VideoSource, spec: VAESpec) -> Iterable[Case]:
-        grid = [f"{d} {f}x{s}" for d in self.dtypes for f in self.frames for s in self.sizes]
+        grid = {
+            f"{d} {f}x{s}": {"dtype": d, "frames": f, "size": s}
+            for d in self.dtypes
+            for f in self.frames
+            for s in self.sizes
+        }
         if self.chosen.largest:
-            grid += [f"{d} largest {s}" for d in self.dtypes for s in self.sizes]
-        return [Case(case) for case in dict.fromkeys(grid)]
+            grid |= {f"{d} largest {s}": {"dtype": d, "size": s} for d in self.dtypes for s in self.sizes}
+        return [Case(name, params=params) for name, params in grid.items()]
 
-    def measure(self, vae: VideoVAE, case: Case) -> Statistics:
-        assert isinstance(vae, Unloaded)
-        dtype, *shape = case.id.split()
-        if shape[0] == "largest":
-            return self._largest(vae, dtype, int(shape[1]))
-        frames, size = map(int, shape[0].split("x"))
+    def measure(self, vae: Candidate, case: Case) -> Statistics:
+        dtype, size = case.params["dtype"], case.params["size"]
+        asked = {f"asked_{name}": np.asarray(value) for name, value in case.params.items()}
+        if "frames" not in case.params:
+            return {**asked, **self._largest(vae, dtype, size)}
+        frames = case.params["frames"]
         job = self._job(vae, dtype, frames, size)
-        memory = self._spawn(job, "memory")
+        memory = self._measured(vae, job, "memory")
         if "out_of_memory" in memory:
-            return {"out_of_memory": np.str_(memory["out_of_memory"])}
-        time = self._spawn(job, "time")
+            return {**asked, "out_of_memory": np.str_(memory["out_of_memory"])}
+        time = self._measured(vae, job, "time")
         if "out_of_memory" in time:  # timing repeats may need a little more than one call does
-            return {"out_of_memory": np.str_(time["out_of_memory"])}
-        shape_run = {"frames": job.num_frames, "size": job.size, "asked_frames": frames, "asked_size": size}
-        return {name: np.asarray(value) for name, value in {**shape_run, **memory, **time}.items()}
+            return {**asked, "out_of_memory": np.str_(time["out_of_memory"])}
+        shape_run = {"frames": job.num_frames, "size": job.size}
+        return asked | {name: np.asarray(value) for name, value in {**shape_run, **memory, **time}.items()}
 
-    def _job(self, vae: Unloaded, dtype: str, frames: int, size: int) -> Job:
+    def _job(self, vae: Candidate, dtype: str, frames: int, size: int) -> Job:
         multiple = vae.spec.size_multiple
         flags = {name: getattr(self.chosen, name) for name in ("tf32", "cudnn_benchmark", "compile", "channels_last")}
         return Job(
@@ -126,6 +118,10 @@ class Efficiency:
             size=-(-size // multiple) * multiple, error=self.chosen.error, max_seconds=self.chosen.max_seconds,
             memory_gib=self.chosen.memory_gib, threads=torch.get_num_threads(), **flags,
         )  # fmt: skip
+
+    def _measured(self, vae: Candidate, job: Job, what: str) -> dict[str, Any]:
+        """One measurement, in a process of its own unless the VAE is an object, which exists in this process alone."""
+        return self._spawn(job, what) if vae.name else worker.measure(what, job, vae)
 
     def _spawn(self, job: Job, what: str) -> dict[str, Any]:
         """One measurement in a process of its own; ValueError with its last words if it dies of anything but memory."""
@@ -146,11 +142,11 @@ class Efficiency:
         answer: dict[str, Any] = json.loads(lines[-1])
         return answer
 
-    def _largest(self, vae: Unloaded, dtype: str, size: int) -> Statistics:
+    def _largest(self, vae: Candidate, dtype: str, size: int) -> Statistics:
         """The largest legal number of frames, up to LIMIT, that encodes and decodes: doubling, then halving the gap."""
 
         def fits(frames: int) -> bool:
-            return "out_of_memory" not in self._spawn(self._job(vae, dtype, frames, size), "memory")
+            return "out_of_memory" not in self._measured(vae, self._job(vae, dtype, frames, size), "memory")
 
         spec = vae.spec
         beyond = spec.fit(LIMIT + 1)  # counts as too large, untried
@@ -164,24 +160,7 @@ class Efficiency:
         return {"largest": np.int64(good), "ended_by_limit": np.bool_(bad == beyond)}
 
     def summarize(self, statistics: Mapping[str, Statistics]) -> dict[str, Score]:
-        scores: dict[str, Score] = {}
-        for case, kept in statistics.items():
-            if "largest" in kept:
-                count = int(kept["largest"])
-                note = f"all that was tried fits; the search ends at {LIMIT} frames" if kept["ended_by_limit"] else ""
-                scores[f"largest_frames@{case}"] = Score(float(count), "frames", "higher", 1, note=note)
-            else:
-                scores |= {f"{name}@{case}": score for name, score in _scores(kept).items()}
-        return scores
-
-    def demands(self, spec: VAESpec, statistics: Mapping[str, Statistics]) -> list[Demand]:
-        return []
-
-    def per_case(self, statistics: Mapping[str, Statistics]) -> dict[str, dict[str, float]]:
-        return {}
-
-    def pictures(self, statistics: Mapping[str, Statistics]) -> dict[str, NDArray]:
-        return {}
+        return by_key(score for kept in statistics.values() for score in _scores(kept))
 
     def extra(self, statistics: Mapping[str, Statistics]) -> dict[str, Any]:
         """Percentiles of the times, the first (cold) call, and the device's own ceilings, for each case."""
@@ -190,20 +169,6 @@ class Efficiency:
             | {f"{half}_s_percentiles": _percentiles(kept[f"{half}_s"]) for half in HALVES if f"{half}_s" in kept}
             for case, kept in statistics.items()
         }
-
-
-@dataclass(frozen=True)
-class Unloaded:
-    """A VAE's name and spec; the workers load it, this process never does."""
-
-    name: str
-    spec: VAESpec
-
-    def encode(self, video: Video) -> Posterior:
-        raise AssertionError("the efficiency suite runs VAEs in processes of their own")
-
-    def decode(self, latent: Latent) -> Video:
-        raise AssertionError("the efficiency suite runs VAEs in processes of their own")
 
 
 HALVES = ("encode", "decode")
@@ -229,17 +194,28 @@ def _refuse(config: RunConfig, chosen: Options) -> None:
             raise ValueError(f"{name} are 1 or more, got {getattr(chosen, name)}")
 
 
-def _scores(kept: Statistics) -> dict[str, Score]:
+def _scores(kept: Statistics) -> list[Score]:
+    """The scores of one case."""
+    condition: dict[str, str | int] = {
+        name: kept[f"asked_{name}"].item() for name in ("dtype", "frames", "size") if f"asked_{name}" in kept
+    }
+    if "largest" in kept:
+        note = f"all that was tried fits; the search ends at {LIMIT} frames" if kept["ended_by_limit"] else ""
+        count = float(kept["largest"])
+        return [Score(count, "frames", "higher", 1, note=note, metric="largest_frames", condition=condition)]
     if "out_of_memory" in kept:
         why = f"out of memory ({kept['out_of_memory']})"
-        return {f"{half}_s": Score(None, "s", "lower", 0, note=why) for half in HALVES}
+        return [
+            Score(None, "s", "lower", 0, note=why, metric=f"{half}_s", condition=condition, status="out of memory")
+            for half in HALVES
+        ]
     frames = int(kept["frames"])
-    scores: dict[str, Score] = {}
+    scores: list[Score] = []
     run, asked = ("x".join(str(int(kept[f"{which}{side}"])) for side in ("frames", "size")) for which in ("", "asked_"))
     note = f"{asked} is run as {run}, the next legal shape" if run != asked else ""
 
-    def add(name: str, value: float, unit: str, better: Better, n: int = 1, **more: float | str | None) -> None:
-        scores[name] = Score(float(value), unit, better, n, **more)  # type: ignore[arg-type]
+    def add(name: str, value: float, unit: str, better: Better, n: int = 1, **more: Any) -> None:
+        scores.append(Score(float(value), unit, better, n, metric=name, condition=condition, **more))
 
     for half in HALVES:
         times = kept[f"{half}_s"].astype(np.float64)
@@ -278,4 +254,4 @@ def _plain(value: NDArray) -> Any:
 
 
 def build(config: RunConfig) -> Efficiency:
-    return Efficiency(config, options(Options, config.options))
+    return Efficiency(config, build_settings(Options, config.options))

@@ -158,13 +158,6 @@ def _wandb(folder: Path, settings: Mapping[str, Any], project: str) -> list[Writ
     return [Writer(write, board.finish)]
 
 
-def strip(reference: Tensor, reconstruction: Tensor, count: int = 4) -> Tensor:
-    """(1, 3, T, H, W) in 0..1, twice -> (3, 2H, count * W): frames spread over the clip, references above."""
-    frames = torch.linspace(0, reference.shape[2] - 1, count).round().long()
-    rows = [video[0, :, frames].permute(0, 2, 1, 3).flatten(2) for video in (reference, reconstruction)]
-    return torch.cat(rows, dim=1)
-
-
 def save_image(image: Tensor, file: Path) -> None:
     """(3, H, W) in 0..1 -> a PNG."""
     from PIL import Image

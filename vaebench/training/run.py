@@ -15,13 +15,12 @@ A recipe is a YAML file of `TrainConfig`; with `base: NAME` it only says what it
 from __future__ import annotations
 
 import json
-import math
 import os
 import shlex
-from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass, field, replace
+from collections.abc import Callable
+from dataclasses import asdict, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import torch
 import yaml
@@ -29,21 +28,16 @@ from torch import Tensor
 
 import adapters
 from adapters import wfvae
-from vaebench import config as settings
-from vaebench import plugins, weights
+from vaebench import weights
 from vaebench.features import lpips
-from vaebench.metric import Metric
-from vaebench.training.clips import TrainingClips, TrainingData
-from vaebench.training.log import RunLog, strip
-from vaebench.training.recipes import read_recipe
-from vaebench.video import to_model, to_score
+from vaebench.training.clips import TrainingClips
+from vaebench.training.config import TrainConfig, parse
+from vaebench.training.log import RunLog
+from vaebench.training.validation import validator
 from wfvae import WFVAE, state
 from wfvae import trainer as wf
 from wfvae.config import WFVAEConfig
-from wfvae.losses import LossConfig
 from wfvae.processes import launched, locked
-from wfvae.regularizers import LCRConfig, LMRConfig
-from wfvae.schedule import TrainerConfig
 from wfvae.start import carry_wavelets, close_flow
 
 # Settings that a run may change when it goes on: where it lies, how long it trains, and what is kept and shown of it.  With
@@ -54,57 +48,6 @@ FREE = (
     "device",
     *(f"trainer.{name}" for name in ("steps", "workers", "save_every", "validate_every", "keep")),
 )
-
-
-@dataclass(frozen=True)
-class Validation:
-    """On what the weights are judged while they train; `metrics` are the benchmark's, the first chooses the best."""
-
-    data: str = "bundle"  # source of clips, as in `vaebench run`; "" = no validation
-    root: str = ""  # folder of the clips, for sources that need one
-    manifest: str = ""  # CSV that pins the clips of validation.root, as `vaebench manifest` writes
-    clips: int = 0  # validate on the first N clips only; 0 = all
-    num_frames: int = 17  # frames per clip
-    size: int = 256  # height and width of the clips in pixels
-    metrics: list[str] = field(
-        default_factory=lambda: ["psnr"]
-    )  # metrics of `vaebench list metrics`; the first chooses the best
-    samples: int = 4  # number of clips to show in samples/ and TensorBoard
-
-
-@dataclass(frozen=True)
-class TrainConfig:
-    """Everything that decides a run."""
-
-    run: str = "runs/train"  # folder of the run (runs/train/RECIPE)
-    description: str = ""  # what the recipe trains, for `vaebench list recipes`
-    model: WFVAEConfig = field(default_factory=WFVAEConfig)
-    loss: LossConfig = field(default_factory=LossConfig)
-    lcr: LCRConfig = field(default_factory=LCRConfig)
-    lmr: LMRConfig = field(default_factory=LMRConfig)
-    trainer: TrainerConfig = field(default_factory=TrainerConfig)
-    data: TrainingData = field(default_factory=TrainingData)
-    validation: Validation = field(default_factory=Validation)
-    # initial weights; wavelets: the strongest wavelet coefficients pass through the network unchanged, for short trainings
-    initial: Literal["random", "wavelets"] = "random"
-    without_flow: list[int] = field(default_factory=list)  # ablation: close the energy flow at these levels (1, 2)
-    # weights to start from: a run, a checkpoint of it, a released folder or file, or a built-in model such as wfvae/tiny
-    start_from: str = ""
-    refresh_discriminator: bool = False  # with start_from: begin with a new discriminator
-    device: Literal["auto", "cpu"] = "auto"  # auto = a GPU where there is one
-    wandb: str = ""  # Weights & Biases project to log to; "" = none
-
-
-def parse(recipe: str, overrides: Sequence[str]) -> TrainConfig:
-    """The settings of a recipe, with the `key=value` words over them.
-
-    Raises:
-        ValueError: unknown recipe or setting, invalid value
-    """
-    given = read_recipe(recipe)
-    given.setdefault("run", f"runs/train/{Path(recipe).stem}")
-    given = settings.merge(given, settings.from_words(overrides))
-    return settings.options(TrainConfig, given)
 
 
 def train(recipe: str, overrides: list[str]) -> int:
@@ -138,7 +81,9 @@ def _run(config: TrainConfig) -> int:
         start = TrainingClips(plain, index, config.trainer.seed + 1)
         carry_wavelets(model, [start[i].video[None] for i in range(64)])
     close_flow(model, config.without_flow)
-    hooks = wf.Hooks(log.step, log.failed, _validator(config, log) if config.validation.data else None)
+    r = config.model.temporal_compression
+    validate = validator(config.validation, r, log) if config.validation.data else None
+    hooks = wf.Hooks(log.step, log.failed, validate)
     trainer = wf.Trainer(
         model,
         clips,
@@ -253,47 +198,3 @@ def _perceptual(config: TrainConfig) -> Callable[[Tensor, Tensor], Tensor] | Non
         return found
 
     return distance
-
-
-def _validator(config: TrainConfig, log: RunLog) -> Callable[[int, WFVAE], dict[str, float]]:
-    """Scores of the posterior's mode on whole clips in -1..1, by the benchmark's own metric modules."""
-    given = config.validation
-    source_config = settings.RunConfig(
-        data=given.data,
-        root=given.root,
-        manifest=given.manifest,
-        num_frames=given.num_frames,
-        size=given.size,
-    )
-    source = plugins.find("data", given.data).build(source_config)
-    clips = list(source)[: given.clips or None]
-    if not clips or not given.metrics:
-        raise ValueError("validation needs at least one clip and one metric; validation.data= (empty) does without")
-    r = config.model.temporal_compression
-    if given.num_frames % r != 1 or given.size % 8:
-        raise ValueError(
-            f"validation takes 1 + {r}k frames and a size that is a multiple of 8, "
-            f"got validation.num_frames={given.num_frames} and validation.size={given.size}"
-        )
-    metrics: dict[str, Metric] = {name: plugins.find("metrics", name).build("cpu") for name in given.metrics}
-
-    def validate(step: int, model: WFVAE) -> dict[str, float]:
-        where = next(model.parameters()).device
-        statistics: dict[str, list[Tensor]] = {name: [] for name in metrics}
-        strips = []
-        for i, clip in enumerate(clips):
-            video = to_model(clip.load())[None]
-            reference = to_score(video)  # before the model runs: on a CPU it is given this very tensor
-            reconstruction = to_score(model.decode(model.encode(video.to(where)).mode()).cpu())
-            for name, metric in metrics.items():
-                statistics[name].append(metric.measure(reference, reconstruction))
-            if i < given.samples:
-                strips.append(strip(reference, reconstruction))
-        scores = {name: metrics[name].reduce(torch.cat(found).numpy()) for name, found in statistics.items()}
-        if strips:
-            log.samples(step, torch.cat(strips, dim=1))
-        log.scores(step, scores)
-        signed = [-scores[name] if metrics[name].better == "lower" else scores[name] for name in scores]
-        return {"score": signed[0], **scores} if not math.isnan(signed[0]) else scores
-
-    return validate

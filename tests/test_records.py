@@ -10,8 +10,8 @@ import pytest
 from PIL import Image
 
 from tests.benchmarks import coverage
-from vaebench import results, tables
-from vaebench.results import Failure, Record, Score
+from vaebench import records, tables
+from vaebench.records import Failure, Record, Score, by_key
 
 RECORD = Record(
     suite="reconstruction",
@@ -21,7 +21,8 @@ RECORD = Record(
     data={"name": "bundle"},
     config={"suite": "reconstruction"},
     setting="bundle-33x256",
-    scores={"psnr": Score(23.456, "dB", "higher", 8, 1.0, 21.5, 25.5), "ssim": Score(0.71234, "", "higher", 8)},
+    scores={"psnr": Score(23.456, "dB", "higher", 8, 1.0, 21.5, 25.5, metric="psnr"),
+            "ssim": Score(0.71234, "", "higher", 8, metric="ssim")},
     absent={"lpips": "weights are not here"},
     failed=[Failure("bundle/x", "x.mp4", "cut short")],
     machine={},
@@ -32,36 +33,36 @@ RECORD = Record(
 
 def test_a_record_and_its_clips_come_back_as_written(tmp_path: Path):
     clips = {"bundle/x": {"psnr": 20.5}, "bundle/y": {"psnr": 1 / 3}}
-    file = results.write(RECORD, tmp_path, clips)
+    file = records.write(RECORD, tmp_path, clips)
     assert file == tmp_path / "reconstruction" / "bundle-33x256" / "pool-4x8x8.json"
-    assert results.read(file) == RECORD
-    assert list(results.read_all(tmp_path)) == [RECORD]
-    assert list(results.read_all(tmp_path, "efficiency")) == []
-    assert results.read_clips(tmp_path, RECORD) == clips
+    assert records.read(file) == RECORD
+    assert list(records.read_all(tmp_path)) == [RECORD]
+    assert list(records.read_all(tmp_path, "efficiency")) == []
+    assert records.read_clips(tmp_path, RECORD) == clips
 
 
 def test_a_score_that_is_no_number_is_named_and_nothing_is_written(tmp_path: Path):
     for value in (float("nan"), float("inf")):
-        broken = replace(RECORD, scores={**RECORD.scores, "fvd": Score(value, "", "lower", 8)})
+        broken = replace(RECORD, scores={**RECORD.scores, "fvd": Score(value, "", "lower", 8, metric="fvd")})
         with pytest.raises(ValueError, match="fvd of pool/4x8x8 came out as NaN or infinite"):
-            results.write(broken, tmp_path, {"bundle/x": {"psnr": 20.5}})
+            records.write(broken, tmp_path, {"bundle/x": {"psnr": 20.5}})
     assert list(tmp_path.iterdir()) == []
 
 
 def test_a_full_disk_leaves_the_clips_of_the_record_that_stands(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     clips = {"bundle/x": {"psnr": 20.5}}
-    results.write(RECORD, tmp_path, clips)
+    records.write(RECORD, tmp_path, clips)
     monkeypatch.setattr("os.fsync", lambda _: (_ for _ in ()).throw(OSError(28, "No space left on device")))
     with pytest.raises(OSError, match="No space left"):
-        results.write(RECORD, tmp_path, {"bundle/x": {"psnr": 1.0}})
-    assert results.read_clips(tmp_path, RECORD) == clips
-    assert results.read(results.record_path(tmp_path, "reconstruction", "bundle-33x256", "pool/4x8x8")) == RECORD
+        records.write(RECORD, tmp_path, {"bundle/x": {"psnr": 1.0}})
+    assert records.read_clips(tmp_path, RECORD) == clips
+    assert records.read(records.record_path(tmp_path, "reconstruction", "bundle-33x256", "pool/4x8x8")) == RECORD
 
 
 def test_clips_of_an_earlier_run_do_not_outlive_it(tmp_path: Path):
-    results.write(RECORD, tmp_path, {"bundle/x": {"psnr": 20.5}})
-    results.write(RECORD, tmp_path, {})
-    assert results.read_clips(tmp_path, RECORD) == {}
+    records.write(RECORD, tmp_path, {"bundle/x": {"psnr": 20.5}})
+    records.write(RECORD, tmp_path, {})
+    assert records.read_clips(tmp_path, RECORD) == {}
 
 
 def sheets(*cases: str, grey: int = 0) -> dict[str, np.ndarray]:
@@ -71,13 +72,13 @@ def sheets(*cases: str, grey: int = 0) -> dict[str, np.ndarray]:
 def test_pictures_of_another_run_are_never_missing_while_one_is_written(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
-    folder = results.pictures_folder(tmp_path, RECORD)
-    results.write_pictures(tmp_path, RECORD, sheets("a", "b", "c"))
+    folder = records.pictures_folder(tmp_path, RECORD)
+    records.write_pictures(tmp_path, RECORD, sheets("a", "b", "c"))
     seen: list[list[str]] = []
     real = os.fsync
     monkeypatch.setattr(os, "fsync", lambda f: (seen.append(sorted(p.name for p in folder.glob("*.png"))), real(f)))
-    results.write_pictures(tmp_path, RECORD, sheets("a", grey=9))
-    results.write_pictures(tmp_path, RECORD, {})
+    records.write_pictures(tmp_path, RECORD, sheets("a", grey=9))
+    records.write_pictures(tmp_path, RECORD, {})
     assert seen == [["a.png", "b.png", "c.png"]]
     assert [np.asarray(Image.open(folder / f"{case}.png")).max() for case in "abc"] == [9, 0, 0]
     assert len(list(folder.iterdir())) == 3
@@ -89,7 +90,7 @@ def test_runs_that_finish_at_once_all_write_their_pictures(tmp_path: Path):
     def finish(grey: int) -> None:
         try:
             for _ in range(20):
-                results.write_pictures(tmp_path, RECORD, sheets("a", "b", "c", grey=grey))
+                records.write_pictures(tmp_path, RECORD, sheets("a", "b", "c", grey=grey))
         except BaseException as error:
             errors.append(error)
 
@@ -99,7 +100,7 @@ def test_runs_that_finish_at_once_all_write_their_pictures(tmp_path: Path):
     for thread in threads:
         thread.join()
     assert errors == []
-    assert sorted(file.name for file in results.pictures_folder(tmp_path, RECORD).iterdir()) == [
+    assert sorted(file.name for file in records.pictures_folder(tmp_path, RECORD).iterdir()) == [
         "a.png",
         "b.png",
         "c.png",
@@ -107,7 +108,7 @@ def test_runs_that_finish_at_once_all_write_their_pictures(tmp_path: Path):
 
 
 def test_a_record_of_something_else_is_not_replaced(tmp_path: Path):
-    file = results.write(RECORD, tmp_path, {"bundle/x": {"psnr": 20.5}})
+    file = records.write(RECORD, tmp_path, {"bundle/x": {"psnr": 20.5}})
     before = file.read_bytes()
     for change, field in (
         ({"vae": {**RECORD.vae, "weights": "1" * 64}}, "vae.weights is 'none', this run's is '1111"),
@@ -115,48 +116,48 @@ def test_a_record_of_something_else_is_not_replaced(tmp_path: Path):
         ({"data": {"name": "other"}}, "data.name is 'bundle', this run's is 'other'"),
     ):
         with pytest.raises(ValueError, match=f"{re.escape(str(file))} holds another result: its {field}"):
-            results.write(replace(RECORD, **change), tmp_path, {})  # type: ignore[arg-type]
+            records.write(replace(RECORD, **change), tmp_path, {})  # type: ignore[arg-type]
         assert file.read_bytes() == before
         assert file.with_suffix(".clips.csv").is_file()
     file.write_text("{")
     with pytest.raises(ValueError, match=r"is not a record of vaebench: .*; move or delete it, or choose another"):
-        results.write(RECORD, tmp_path, {})
+        records.write(RECORD, tmp_path, {})
     assert file.read_text() == "{"
 
 
 def test_pictures_of_another_record_are_not_taken_over(tmp_path: Path):
-    file = results.write(RECORD, tmp_path, {})
-    results.write_pictures(tmp_path, RECORD, sheets("a"))
+    file = records.write(RECORD, tmp_path, {})
+    records.write_pictures(tmp_path, RECORD, sheets("a"))
     other = replace(RECORD, vae={**RECORD.vae, "weights": "1" * 64})
     with pytest.raises(ValueError, match=r"move or delete it and its \.frames, or choose another"):
-        results.write(other, tmp_path, {})
+        records.write(other, tmp_path, {})
     file.unlink()
     with pytest.raises(
         ValueError, match=r"pool-4x8x8\.frames holds pictures of a record that is gone: move or delete it"
     ):
-        results.write(other, tmp_path, {})
+        records.write(other, tmp_path, {})
     assert not file.exists()
 
 
 def test_a_record_in_the_place_of_another_is_named(tmp_path: Path):
-    file = results.write(RECORD, tmp_path, {})
+    file = records.write(RECORD, tmp_path, {})
     copy = tmp_path / "reconstruction" / "bundle-33x256-copy" / file.name
     copy.parent.mkdir()
     file.rename(copy)
     with pytest.raises(ValueError, match=rf"{re.escape(str(copy))} says that it belongs at {re.escape(str(file))}"):
-        list(results.read_all(tmp_path))
+        list(records.read_all(tmp_path))
 
 
 @pytest.mark.parametrize(
     ("score", "said"),
     [
-        (Score(4e-4, "", "higher", 8, 1e-4, 2e-4, 6e-4, signed=True), "+4.0e-04 ±2.0e-04"),
-        (Score(-4e-4, "", "higher", 8, signed=True), "-4.0e-04"),
-        (Score(0.25, "", "higher", 8, 0.1, 0.2, 0.3, signed=True), "+0.2500 ±0.0500"),
-        (Score(0.0, "", "higher", 8, 0.0, 0.0, 0.0, signed=True), "0.0000 ±0.0000"),
-        (Score(31.4, "dB", "higher", 2, 1.0), "31.40"),
-        (Score(12.0, "", "lower", 8, 10.0, 0.0, 31.6), "12.00 (0 to 31.60)"),
-        (Score(None, "s", "lower", 0, note="out of memory (33x512)"), "OOM"),
+        (Score(4e-4, "", "higher", 8, 1e-4, 2e-4, 6e-4, signed=True, metric="psnr"), "+4.0e-04 ±2.0e-04"),
+        (Score(-4e-4, "", "higher", 8, signed=True, metric="psnr"), "-4.0e-04"),
+        (Score(0.25, "", "higher", 8, 0.1, 0.2, 0.3, signed=True, metric="psnr"), "+0.2500 ±0.0500"),
+        (Score(0.0, "", "higher", 8, 0.0, 0.0, 0.0, signed=True, metric="psnr"), "0.0000 ±0.0000"),
+        (Score(31.4, "dB", "higher", 2, 1.0, metric="psnr"), "31.40"),
+        (Score(12.0, "", "lower", 8, 10.0, 0.0, 31.6, metric="psnr"), "12.00 (0 to 31.60)"),
+        (Score(None, "s", "lower", 0, metric="encode_s", status="out of memory"), "OOM"),
         (None, "—"),
     ],
 )
@@ -169,26 +170,26 @@ def test_a_file_that_is_no_record_is_named(tmp_path: Path, text: str):
     file = tmp_path / "bad.json"
     file.write_text(text)
     with pytest.raises(ValueError, match=r"bad\.json is not a record"):
-        results.read(file)
+        records.read(file)
 
 
 def test_the_fingerprint_ignores_the_order_of_keys_and_nothing_else():
     facts = {"a": 1, "b": {"c": [1, 2]}}
-    assert results.fingerprint(facts) == results.fingerprint({"b": {"c": [1, 2]}, "a": 1})
-    assert results.fingerprint(facts) != results.fingerprint({"a": 1, "b": {"c": [2, 1]}})
+    assert records.fingerprint(facts) == records.fingerprint({"b": {"c": [1, 2]}, "a": 1})
+    assert records.fingerprint(facts) != records.fingerprint({"a": 1, "b": {"c": [2, 1]}})
 
 
 def test_the_interval_of_a_mean_is_students_by_hand():
     # mean 2.5, deviation sqrt(5/3), standard error sqrt(5/3)/2; t(0.975, 3 degrees of freedom) = 3.182446 (any table)
-    stderr, low, high = results.interval(np.array([1.0, 2.0, 3.0, 4.0]))
+    stderr, low, high = records.interval(np.array([1.0, 2.0, 3.0, 4.0]))
     assert stderr == pytest.approx(0.6454972)
     assert (low, high) == pytest.approx((2.5 - 3.182446 * 0.6454972, 2.5 + 3.182446 * 0.6454972))
 
 
 def test_two_clips_have_a_standard_error_and_no_interval_and_one_has_neither():
-    assert results.interval(np.array([1.0, 3.0])) == (1.0, None, None)
-    assert results.interval(np.array([1.0])) == (None, None, None)
-    assert results.interval(np.array([1.0, 3.0, 5.0]))[1:] == pytest.approx(
+    assert records.interval(np.array([1.0, 3.0])) == (1.0, None, None)
+    assert records.interval(np.array([1.0])) == (None, None, None)
+    assert records.interval(np.array([1.0, 3.0, 5.0]))[1:] == pytest.approx(
         (3 - 4.968275, 3 + 4.968275)
     )  # t(2) = 4.302653
 
@@ -222,24 +223,27 @@ def test_every_format_shows_value_interval_and_count(form: str):
 
 def test_the_best_row_stands_first_and_the_untrained_are_marked():
     better = replace(RECORD, vae={**RECORD.vae, "name": "toy/tiny", "weights": "random"},
-                     scores={"psnr": Score(30.0, "dB", "higher", 8)})  # fmt: skip
-    _, rows = tables.tabulate([RECORD, better])
-    assert [row[0] for row in rows] == ["toy/tiny (untrained)", "pool/4x8x8"]
-    assert rows[0][-2] == "—"
+                     scores={"psnr": Score(30.0, "dB", "higher", 8, metric="psnr")})  # fmt: skip
+    table = tables.tabulate([RECORD, better])
+    assert list(table["VAE"]) == ["toy/tiny (untrained)", "pool/4x8x8"]
+    assert table["lpips"][0] == "—"
     assert any("random weights" in note for note in tables.notes([better]))
 
 
 def test_a_score_that_could_not_be_had_has_a_column_of_dashes():
     lacking = replace(RECORD, absent={"lpips": "no weights", "fvd": "no weights"})
-    header, rows = tables.tabulate([lacking])
-    assert header[-3:] == ["lpips", "fvd", "n"]
-    assert rows[0][-3:-1] == ["—", "—"]
+    table = tables.tabulate([lacking])
+    assert list(table.columns[-3:]) == ["lpips", "fvd", "n"]
+    assert list(table.iloc[0, -3:-1]) == ["—", "—"]
 
 
 def test_a_caution_is_said_once_with_its_scores_and_names_its_vaes_where_it_is_not_about_all():
-    def costs(name: str, **notes: str) -> results.Record:
-        scores = {f"{score}@float32 5x64": Score(1.0, "s", "lower", 8, note=note) for score, note in notes.items()}
-        return replace(RECORD, vae={**RECORD.vae, "name": name}, scores=scores)
+    def costs(name: str, **notes: str) -> records.Record:
+        case = {"dtype": "float32", "frames": 5, "size": 64}
+        scores = [
+            Score(1.0, "s", "lower", 8, note=note, metric=metric, condition=case) for metric, note in notes.items()
+        ]
+        return replace(RECORD, vae={**RECORD.vae, "name": name}, scores=by_key(scores))
 
     rounded, all_of_them = "5x64 is run as 8x64, the next legal shape", "measured once"
     one = costs("toy/one", encode_s=rounded, decode_s=rounded, load_s=all_of_them)

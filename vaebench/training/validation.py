@@ -1,0 +1,86 @@
+"""Validation during training: the reconstruction suite on the posterior's mode, by `vaebench.evaluation`."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+
+from vaebench import evaluation, plugins
+from vaebench.config import complete
+from vaebench.data import list_clips
+from vaebench.training.config import Validation
+from vaebench.vae import FrameRule, Posterior, VAESpec
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+    from torch import Tensor
+
+    from vaebench.training.log import RunLog
+    from vaebench.video import Latent, Video
+    from wfvae import WFVAE
+
+
+class InTraining:
+    """The model of a training run as a VAE of the benchmark."""
+
+    def __init__(self, model: WFVAE, name: str) -> None:
+        self.model = model
+        compression, channels = model.config.temporal_compression, model.config.latent_channels
+        self.spec = VAESpec("wfvae", name, compression, 8, channels, causal=True, frames=FrameRule(compression, 1),
+                            size_multiple=8)  # fmt: skip
+
+    def encode(self, video: Video) -> Posterior:
+        return Posterior(self.model.encode(video).mean.float())
+
+    def decode(self, latent: Latent) -> Video:
+        return self.model.decode(latent).float()
+
+
+def validator(given: Validation, temporal_compression: int, log: RunLog) -> Callable[[int, WFVAE], dict[str, float]]:
+    """A function `validate(step, model)` that scores the model, writes the scores and samples to the log, and returns the scores.
+
+    "score" is the first metric with its sign set so that higher is better; it is missing if that metric is NaN.
+
+    Raises:
+        ValueError: no clip, no metric, or a length or size that WF-VAE does not take
+    """
+    r = temporal_compression
+    if given.num_frames % r != 1 or given.size % 8:
+        raise ValueError(
+            f"validation takes 1 + {r}k frames and a size that is a multiple of 8, "
+            f"got validation.num_frames={given.num_frames} and validation.size={given.size}"
+        )
+    options = {"metrics": given.metrics, "keep": given.samples}
+    config = complete(
+        {"data": given.data, "root": given.root, "manifest": given.manifest, "num_frames": given.num_frames,
+         "size": given.size, "clips": given.clips or None, "options": options}
+    )  # fmt: skip
+    source = list_clips(plugins.find("data", given.data).build(config), given.data)
+    if not given.metrics:
+        raise ValueError("validation needs at least one metric; validation.data= (empty) does without validation")
+
+    def validate(step: int, model: WFVAE) -> dict[str, float]:
+        device = next(model.parameters()).device
+        suite = plugins.find("suites", "reconstruction").build(replace(config, device=str(device)))
+        result = evaluation.run(suite, evaluation.InMemory.of(InTraining(model, f"step-{step}")), source)
+        if result.pictures:
+            log.samples(step, sheet(result.pictures.values()))
+        found = {name: score for name, score in result.record.scores.items() if score.value is not None}
+        scores = {name: float(score.value or 0) for name, score in found.items()}
+        log.scores(step, scores)
+        first = given.metrics[0]
+        signed = -scores[first] if found[first].better == "lower" else scores[first]
+        return scores if math.isnan(signed) else {"score": signed, **scores}
+
+    return validate
+
+
+def sheet(clips: Iterable[NDArray]) -> Tensor:
+    """uint8 (2, n, H, W, 3) a clip -> (3, clips * 2H, n * W) in 0..1: frames side by side, references above."""
+    rows = [np.concatenate(list(frames), axis=1) for clip in clips for frames in clip]
+    return torch.from_numpy(np.concatenate(rows)).permute(2, 0, 1).float() / 255
