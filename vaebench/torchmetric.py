@@ -41,7 +41,7 @@ class TorchMetric(torchmetrics.Metric):
         return f"{self.name}_statistics"
 
     @property
-    def higher_is_better(self) -> bool | None:  # type: ignore[override]
+    def higher_is_better(self) -> bool | None:
         return {"higher": True, "lower": False, "neither": None}[self.metric.better]
 
     def update(self, preds: Video, target: Video) -> None:

@@ -59,7 +59,9 @@ def _gaussian(features: NDArray[np.float64], ddof: int) -> _Gaussian:
 def _reduced(gaussian: _Gaussian) -> _Gaussian:
     """With a root of at most d rows: an orthogonal factor on the left changes no singular value."""
     mean, root = gaussian
-    return _Gaussian(mean, np.linalg.qr(root, mode="r") if len(root) > root.shape[1] else root)
+    if len(root) > root.shape[1]:
+        root = np.asarray(np.linalg.qr(root, mode="r"))
+    return _Gaussian(mean, root)
 
 
 def _distance(a: _Gaussian, b: _Gaussian) -> float:
