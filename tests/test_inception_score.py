@@ -75,6 +75,7 @@ def test_what_is_no_set_of_probabilities_is_refused(p: np.ndarray, message: str)
         is_styleganv_10split(p)
 
 
+@pytest.mark.large
 @pytest.mark.parametrize("golden", goldens(lambda m: m.get("kind") == "mmd"), ids=str)
 def test_kernel_distances_are_the_official_ones(golden: Golden) -> None:
     tensors, expected = golden.tensors(), numbers(golden)

@@ -23,12 +23,12 @@ OURS = ("vaebench", "adapters", "wfvae")
 # modules of ours that find, read, name and write things: no pixel and no score passes through them
 NEUTRAL = (
     "config",
-    "durable",
     "files",
     "fingerprint",
     "pickled",
     "plugins",
     "records",
+    "state_dicts",
     "store",
     "torchmetric",
     "typed",

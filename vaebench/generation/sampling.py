@@ -24,6 +24,7 @@ from vaebench.features import c3d, i3d, i3d_torchscript, inception_score, videom
 from vaebench.features.frechet import bootstrap, frechet, noise_floor
 from vaebench.features.mmd import kvd
 from vaebench.features.validation import full_precision
+from vaebench.files import draft
 from vaebench.fingerprint import code, fingerprint
 from vaebench.generation.latte.diffusion import linear, respaced
 from vaebench.generation.latte.model import Latte
@@ -166,15 +167,13 @@ def write_video(file: Path, videos: Sequence[Video]) -> None:
     sheet = sheet.reshape(rows, columns, *frames.shape[1:]).transpose(2, 0, 3, 1, 4, 5)
     sheet = sheet.reshape(length, rows * height, columns * width, 3)
     sheet = sheet[:, : rows * height // 2 * 2, : columns * width // 2 * 2]  # colour is stored at half size
-    part = file.with_suffix(".part")
-    with av.open(os.fspath(part), "w", format="mp4") as container:
+    with draft(file) as part, av.open(os.fspath(part), "w", format="mp4") as container:
         stream = container.add_stream("libx264", rate=8, options={"crf": "12"})
         stream.height, stream.width = sheet.shape[1:3]
         stream.pix_fmt = "yuv420p"
         for pixels in sheet:
             container.mux(stream.encode(av.VideoFrame.from_ndarray(np.ascontiguousarray(pixels), format="rgb24")))
         container.mux(stream.encode(None))
-    part.replace(file)
 
 
 def distances(

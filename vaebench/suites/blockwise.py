@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
+from vaebench import weights
 from vaebench.config import RunConfig
 from vaebench.inference.differences import differences
 from vaebench.inference.modes import Modes
@@ -226,6 +227,12 @@ def _claims(spec: VAESpec, label: str) -> bool:
 
 def _plain(values: NDArray) -> list[float]:
     return [float(value) for value in values]
+
+
+def weight_files(config: RunConfig) -> list[str]:
+    """Names of the weight files that the metrics of a run read."""
+    chosen = build_settings(Options, config.options)
+    return weights.used_by(chosen.metrics)
 
 
 def build(config: RunConfig) -> Blockwise:

@@ -425,6 +425,13 @@ def _spread(std: NDArray) -> float | None:
     return float(std.max() / std.min()) if std.min() > 0 else None
 
 
+def weight_files(config: RunConfig) -> list[str]:
+    """Names of the weight files that the networks of a run read."""
+    chosen = build_settings(Options, config.options)
+    networks = [*chosen.features, *(["c3d_ucf101"] if config.data == "ucf101" else [])]
+    return [] if chosen.tier == "0" else [file for name in networks for file in FILES.get(name, ())]
+
+
 def build(config: RunConfig) -> Diffusability:
     """ValueError for a choice that does not exist, or a setting that this suite decides by itself."""
     chosen = build_settings(Options, config.options)

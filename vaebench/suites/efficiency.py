@@ -173,7 +173,20 @@ class Efficiency(Suite[Candidate]):
 
 HALVES = ("encode", "decode")
 # of a run's settings, those that cost does not depend on, or that this suite has lists for
-UNUSED = ("num_frames", "size", "data", "root", "manifest", "clips", "protocol", "posterior", "seed", "weights")
+UNUSED = (
+    "num_frames",
+    "size",
+    "data",
+    "root",
+    "manifest",
+    "reader",
+    "fetch",
+    "clips",
+    "protocol",
+    "posterior",
+    "seed",
+    "weights",
+)
 
 
 def _refuse(config: RunConfig, chosen: Options) -> None:

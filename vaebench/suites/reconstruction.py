@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from vaebench import protocol
+from vaebench import protocol, weights
 from vaebench.config import RunConfig
 from vaebench.machine import pick_device
 from vaebench.options import ReconstructionOptions as Options
@@ -116,6 +116,12 @@ def _some_frames(seen: Video, got: Video) -> NDArray:
     some = sorted({0, frames // 2, frames - 1})
     both = torch.cat([seen, got])[:, :, some].mul(255).round().byte()
     return both.permute(0, 2, 3, 4, 1).cpu().numpy()
+
+
+def weight_files(config: RunConfig) -> list[str]:
+    """Names of the weight files that the metrics of a run read."""
+    chosen = build_settings(Options, config.options)
+    return weights.used_by(chosen.metrics or protocol.load(config.protocol).metrics)
 
 
 def build(config: RunConfig) -> Reconstruction:
