@@ -13,6 +13,8 @@ from vaebench.config import parse_run
 from vaebench.evaluation import evaluate
 from vaebench.inference.differences import differences
 from vaebench.inference.modes import share_weights
+from vaebench.metrics.fvd import FVD
+from vaebench.scoring import change
 from vaebench.suites import blockwise
 from vaebench.vae import Posterior, VAESpec, networks
 
@@ -248,11 +250,7 @@ def test_a_ratio_of_cost_is_the_mean_of_the_clips_ratios_with_their_interval():
 
 
 def test_the_interval_of_a_change_is_that_of_the_paired_differences():
-    from types import SimpleNamespace
-
-    from vaebench.scoring import change
-
-    psnr = SimpleNamespace(unit="dB", better="higher", per_clip=True, reduce=np.mean)
+    psnr = plugins.find("metrics", "psnr").build("cpu")
     # differences -1, -2, -3 on clips that lie 20 dB apart: mean -2, deviation 1, t(0.975, 2) = 4.302653
     found = change("psnr", psnr, before=np.array([20.0, 30.0, 40.0]), after=np.array([19.0, 28.0, 37.0]))
     half = 4.302653 / 3**0.5
@@ -327,12 +325,9 @@ def test_what_the_suite_cannot_do_is_refused(words: str, said: str, capsys: pyte
 
 
 def test_a_change_keeps_its_metrics_caution():
-    from types import SimpleNamespace
-
-    from vaebench.scoring import change
-
-    toy = SimpleNamespace(unit="", better="lower", per_clip=False, reduce=np.mean, caution=lambda n: f"only {n} clips")
-    assert change("toy", toy, np.zeros(3), np.ones(3)).note == "only 3 clips"
+    fvd = FVD(i3d=None)  # reduction needs no network
+    features = np.random.default_rng(0).standard_normal((3, 2, 4))
+    assert change("fvd", fvd, features, features).note == fvd.caution(3) != ""
 
 
 def test_the_table_has_a_row_for_every_mode():

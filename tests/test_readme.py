@@ -51,7 +51,7 @@ def test_the_examples_run_as_files_of_the_user(tmp_path: Path) -> None:
         records.read_all(tmp_path / "runs" / "results"), key=lambda record: record.suite != "reconstruction"
     )
     assert by_metric.name == "halves/2"
-    assert by_metric.scores["./worst.py"].value < by_metric.scores["psnr"].value
+    assert by_metric.scores["worst"].value < by_metric.scores["psnr"].value
     assert {record.name for record in by_suite} == {"halves/2", "pool/1x8x8"}
     assert all(0 < record.scores["largest"].value <= 1 for record in by_suite)
 

@@ -22,19 +22,9 @@ from typing import Any
 OURS = ("vaebench", "adapters", "wfvae")
 # modules of ours that find, read, name and write things: no pixel and no score passes through them
 NEUTRAL = (
-    *(
-        "config",
-        "files",
-        "fingerprint",
-        "options",
-        "pickled",
-        "plugins",
-        "records",
-        "schema1",
-        "settings",
-        "state_dicts",
-    ),
-    *("store", "typed", "weights.fetch", "weights.locate", "weights.verify"),
+    *("config", "files", "fingerprint", "options", "pickled", "plugins", "records", "schema1"),
+    *("settings", "state_dicts", "store", "torchmetric", "typed"),
+    *("weights.fetch", "weights.locate", "weights.verify"),
 )
 WITHOUT_NUMBERS = frozenset(f"vaebench.{name}" for name in NEUTRAL)
 

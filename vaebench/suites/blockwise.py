@@ -22,7 +22,7 @@ from vaebench.inference.modes import Modes
 from vaebench.machine import peak_memory, pick_device, return_freed_memory, stopwatch
 from vaebench.options import BlockwiseOptions as Options
 from vaebench.records import Score, by_key, interval
-from vaebench.scoring import build_metrics, change, metric_digest, score, stack
+from vaebench.scoring import build_metrics, change, metric_digests, score, stack
 from vaebench.settings import build as build_settings
 from vaebench.suite import Case, Demand, Suite, clip_cases, video_setting
 from vaebench.vae import LOSSLESS_TOLERANCE, VAESpec
@@ -60,7 +60,7 @@ class Blockwise(Suite[Modes]):
         self.lengths = list(dict.fromkeys(chosen.lengths)) or [config.num_frames]
         self.metrics, self.absent = build_metrics(chosen.metrics, self.device, max(self.lengths))
         self.identity = {
-            "metrics": {name: metric_digest(name, metric) for name, metric in self.metrics.items()},
+            "metrics": metric_digests(chosen.metrics, self.metrics),
             **{key: getattr(config, key) for key in ("num_frames", "size")},
             "mode": "whole",  # with which the others are compared
             "dtype": self.dtype,
@@ -113,13 +113,14 @@ class Blockwise(Suite[Modes]):
         seen, got = to_score(reference), to_score(reconstruction)
         kept: dict[str, Any] = {}
         for name, metric in self.metrics.items():
-            if seen.shape[2] < getattr(metric, "min_frames", 1):
+            if seen.shape[2] < metric.min_frames:
                 continue
-            if by_frame := getattr(metric, "by_frame", None):
-                kept[f"{name}_by_frame"] = by_frame(seen, got)[0].cpu().numpy()
-                kept[name] = kept[f"{name}_by_frame"].mean()
-            else:
+            curve = metric.by_frame(seen, got)
+            if curve is None:
                 kept[name] = metric.measure(seen, got)[0].cpu().numpy()
+            else:
+                kept[f"{name}_by_frame"] = curve[0].cpu().numpy()
+                kept[name] = kept[f"{name}_by_frame"].mean()
         cost = {"seconds": np.float64(elapsed.seconds)}
         cost["bytes"] = np.float64(peak.above_bytes if self.memory_is_known else "nan")
         return reconstruction, latent, {f"{name}@{label}": value for name, value in {**kept, **cost}.items()}
@@ -193,7 +194,8 @@ class Blockwise(Suite[Modes]):
 
     def _by_frame(self, longest: Mapping[str, Statistics], label: str) -> dict[str, list[float]]:
         """Mean over clips of the metrics that score single frames, or the steps between them."""
-        own = [name for name, metric in self.metrics.items() if hasattr(metric, "by_frame")]
+        first = next(iter(longest.values()))
+        own = [name for name in self.metrics if f"{name}_by_frame@{label}" in first]
         return {name: _plain(stack(longest, f"{name}_by_frame@{label}").mean(axis=0)) for name in own}
 
     def _by_length(self, statistics: Mapping[str, Statistics]) -> dict[str, Any]:

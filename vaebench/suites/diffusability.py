@@ -34,6 +34,7 @@ from vaebench.machine import pick_device, rank_and_world
 from vaebench.options import DiffusabilityOptions as Options
 from vaebench.records import Score, by_key, interval
 from vaebench.settings import build as build_settings
+from vaebench.store import Store
 from vaebench.suite import Case, Suite
 from vaebench.vae import VAESpec, reconstruct
 from vaebench.video import to_model
@@ -276,12 +277,13 @@ class Diffusability(Suite[Subject]):
         if "denoising" in statistics:
             scores["denoising_loss"] = self._denoising(**statistics["denoising"])
         ddof = 0 if self.chosen.covariance == "biased" else 1
+        store = Store(Path(self.config.runs) / "standard_errors")
         for name in self.extractors:
             sets = {kind: _joined(statistics, f"{kind} {name}") for kind in ("real", "rebuilt", "fake")}
             if name == "c3d_ucf101":
                 scores |= sampling.inception_scores(sets["fake"], sets["real"]) if len(sets["fake"]) else {}
             elif all(len(rows) for rows in sets.values()):
-                scores |= sampling.distances(name, sets["real"], sets["rebuilt"], sets["fake"], ddof=ddof)
+                scores |= sampling.distances(name, sets["real"], sets["rebuilt"], sets["fake"], ddof=ddof, store=store)
         return scores | (_of_latents(statistics["latents"]) if "latents" in statistics else {})
 
     def _denoising(self, errors: NDArray, scenes: NDArray, held_out: NDArray) -> Score:

@@ -13,7 +13,7 @@ from vaebench import protocol, weights
 from vaebench.config import RunConfig
 from vaebench.machine import pick_device
 from vaebench.options import ReconstructionOptions as Options
-from vaebench.scoring import build_metrics, metric_digest, score, stack
+from vaebench.scoring import build_metrics, metric_digests, score, stack
 from vaebench.settings import build as build_settings
 from vaebench.suite import Case, Suite, clip_cases, video_setting
 from vaebench.vae import VAESpec, VideoVAE, decode_as, reconstruct
@@ -47,7 +47,8 @@ class Reconstruction(Suite[VideoVAE]):
             reasons = "; ".join(f"{name}: {reason}" for name, reason in self.absent.items())
             raise ValueError(f"none of the metrics can be computed here: {reasons}")
         # a stored statistic belongs to the code and the weights of its metric: those of other versions are ignored
-        self.keys = {name: f"{name}.{metric_digest(name, metric)}" for name, metric in self.metrics.items()}
+        digests = metric_digests(self.chosen, self.metrics)
+        self.keys = {name: f"{name}.{digest}" for name, digest in digests.items()}
         self.identity = {
             "protocol": [self.protocol.name, self.protocol.rounding, self.protocol.codec],
             **{key: getattr(config, key) for key in ("num_frames", "size", "mode")},
@@ -57,7 +58,7 @@ class Reconstruction(Suite[VideoVAE]):
 
     def setting(self, source: VideoSource) -> str:
         # another choice of metrics has another setting, so that a try never replaces a full record
-        own = [] if self.chosen == list(self.protocol.metrics) else ["+".join(self.chosen)]
+        own = [] if self.chosen == list(self.protocol.metrics) else ["+".join(map(plugins.label, self.chosen))]
         return "-".join([video_setting(self.config, source), *own])
 
     def open(self, candidate: Candidate) -> VideoVAE:
