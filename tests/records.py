@@ -8,7 +8,7 @@ import numpy as np
 from vaebench import records
 from vaebench.records import Record, Score, by_key
 
-LABELS = ("streamed", "naive-16")
+LABELS = ("streamed", "independent-16")
 UNTRAINED = "toy-d/tiny"
 
 

@@ -27,7 +27,7 @@ def old(suite: str, scores: dict[str, Any], absent: dict[str, str] | None = None
     ("suite", "key", "metric", "condition", "new_key"),
     [
         ("reconstruction", "psnr", "psnr", {}, "psnr"),
-        ("blockwise", "psnr@naive-16", "psnr", {"mode": "naive-16"}, "psnr@naive-16"),
+        ("blockwise", "psnr@independent-16", "psnr", {"mode": "independent-16"}, "psnr@independent-16"),
         (
             "efficiency",
             "encode_s@float32 5x64",

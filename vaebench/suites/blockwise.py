@@ -1,4 +1,4 @@
-"""What block-wise inference costs: each VAE whole against streamed, tiled or cut in pieces, on the same clips.
+"""What block-wise inference costs: each VAE whole against streamed, tiled or cut in chunks, on the same clips.
 
 The scores are changes against the whole, with signs, as in the WF-VAE paper's Table 5 (arXiv 2411.17459), and what that table
 cannot show: how far pixels and latents move at worst, where (over frames, rows and columns: the seams), and what is saved.
@@ -47,7 +47,7 @@ class Blockwise(Suite[Modes]):
                 "the blockwise suite decodes the posterior's mode and scores as the default protocol does; "
                 "leave protocol and posterior out"
             )
-        for name in ("lengths", "pieces", "naive"):
+        for name in ("lengths", "chunks", "independent"):
             if any(frames < 1 for frames in getattr(chosen, name)):
                 raise ValueError(f"{name} counts frames, from 1 up, got {getattr(chosen, name)}")
         if any(length > config.num_frames for length in chosen.lengths):
@@ -64,12 +64,12 @@ class Blockwise(Suite[Modes]):
             **{key: getattr(config, key) for key in ("num_frames", "size")},
             "mode": "whole",  # with which the others are compared
             "dtype": self.dtype,
-            **{key: getattr(chosen, key) for key in ("lengths", "pieces", "naive")},
+            **{key: getattr(chosen, key) for key in ("lengths", "chunks", "independent")},
         }
 
     def setting(self, source: VideoSource) -> str:
         """Choices of one's own stand apart, so that a try never takes the place of a full record."""
-        lists = {name: getattr(self.chosen, name) for name in ("metrics", "lengths", "pieces", "naive")}
+        lists = {name: getattr(self.chosen, name) for name in ("metrics", "lengths", "chunks", "independent")}
         own = [
             f"{'' if name == 'metrics' else name}{'+'.join(map(str, given)) or '-none'}"
             for name, given in lists.items()
@@ -80,7 +80,7 @@ class Blockwise(Suite[Modes]):
     def open(self, candidate: Candidate) -> Modes:
         dtype = getattr(torch, self.dtype)
         load = partial(candidate.load, device=self.device, dtype=dtype)
-        return Modes(load, self.chosen.pieces, self.chosen.naive)
+        return Modes(load, self.chosen.chunks, self.chosen.independent)
 
     def cases(self, source: VideoSource, spec: VAESpec) -> Iterable[Case]:
         if self.chosen.require and not spec.lossless_modes:
@@ -222,7 +222,7 @@ def _mean(group: list[Statistics], name: str) -> float | None:
 
 
 def _claims(spec: VAESpec, label: str) -> bool:
-    return label in spec.lossless_modes or (label.startswith("pieces-") and "streamed" in spec.lossless_modes)
+    return label in spec.lossless_modes or (label.startswith("chunks-") and "streamed" in spec.lossless_modes)
 
 
 def _plain(values: NDArray) -> list[float]:
