@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from vaebench import plugins, protocol
+from vaebench import plugins, protocol, weights
 from vaebench.config import RunConfig
 from vaebench.machine import pick_device
 from vaebench.options import ReconstructionOptions as Options
