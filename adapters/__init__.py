@@ -92,7 +92,7 @@ def available(name: str, override: str = "") -> str:
         if hasattr(module, "requires"):  # a package or a version that the family cannot do without
             module.requires(spec)
         if spec.source:  # of one's own: `find` has found it
-            weights.find(spec.source, override)
+            weights.find_all(spec.source, override)
     except (weights.Unavailable, ImportError) as reason:
         return str(reason)
     return ""
@@ -101,37 +101,39 @@ def available(name: str, override: str = "") -> str:
 def weights_digest(name: str, override: str = "") -> str:
     """sha256 of the weights that `load` would read; "random" for an untrained one, "none" where there are no weights.
 
-    Of weights in shards, it is the sha256 of the shards' names and digests.
+    Of weights in several files, it is the sha256 of their names and digests.
 
     `weights.Unavailable` if the file is not here.
     """
     if _is_untrained(name):
         return "random"
-    file = _weights_file(name, override)
-    if not file:
+    files = _weights_files(name, override)
+    if not files:
         return "none"
     from wfvae.shards import files_of
 
-    parts = files_of(file)
-    if parts == [file]:
-        return weights.digest(file)
+    parts = [part for file in files for part in files_of(file)]
+    if parts == files and len(files) == 1:
+        return weights.digest(files[0])
     lines = "".join(f"{weights.digest(part)}  {part.name}\n" for part in parts)
     return hashlib.sha256(lines.encode()).hexdigest()
 
 
 def config_digest(name: str, override: str = "") -> str:
     """sha256 of the config.json beside the weights that `load` would read, from which it builds the network; "" without one."""
-    file = None if _is_untrained(name) else _weights_file(name, override)
-    beside = file.with_name("config.json") if file else None
+    if _is_untrained(name) or find(name).source.startswith("github:"):  # whose files lie in a folder with others
+        return ""
+    files = _weights_files(name, override)
+    beside = files[0].with_name("config.json") if files else None
     return weights.digest(beside) if beside and beside.is_file() else ""
 
 
-def _weights_file(name: str, override: str) -> Path | None:
+def _weights_files(name: str, override: str) -> list[Path]:
     _, path = _split_path(name)
     if path:
-        return weights.find("", path)
+        return [weights.find("", path)]
     source = find(name).source
-    return weights.find(source, override) if source else None
+    return weights.find_all(source, override) if source else []
 
 
 def _refuse_idle(name: str, override: str) -> None:

@@ -88,7 +88,7 @@ def weights_table() -> str:
         spec = adapters.find(name)
         if spec.source:
             try:
-                here = str(weights.find(spec.source))
+                here = ", ".join(map(str, weights.find_all(spec.source)))
             except weights.Unavailable:
                 here = f"no: `vaebench weights fetch {name}` ({spec.source})"
             rows.append([name, "VAE", spec.license, here])
@@ -97,7 +97,7 @@ def weights_table() -> str:
 
 def weights_name(name: str) -> str:
     """What `weights.fetch` takes: the name of a metric's file, or the source of a VAE named family/variant."""
-    if name in weights.FILES or name.startswith("hf:"):
+    if name in weights.FILES or name.startswith(("hf:", "github:")):
         return name
     if "/" in name:
         source = adapters.find(name).source

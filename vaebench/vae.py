@@ -54,7 +54,8 @@ class FrameRule:
 class VAESpec:
     """What is known of a VAE before any weight is read.
 
-    `source` is "hf:org/repo@commit:path/to/file" of the released weights, or "" where none are needed.
+    `source` is "hf:org/repo@commit:path/to/file" of the released weights, `github:...` as in `vaebench.github`, or "" where none
+    are needed.
     `modes` are the ways this family can be run: "whole" (one pass over the whole video), "native" (what the released code
     does by default), "tiled", "streamed", ...  `reference_mode` is the one that it was released to be used in: "whole" where
     the authors' own code runs a video in one pass by default, "native" where it always works in tiles or chunks.  Suites use

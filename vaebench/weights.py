@@ -4,7 +4,7 @@ Nothing is downloaded behind a user's back: a missing file raises `Unavailable`,
 `vaebench weights fetch NAME` gets it.  Places are looked through in this order:
 
     a path the user gave (`weights=PATH`)
-    $VAEBENCH_WEIGHTS/<file>, $VAEBENCH_WEIGHTS/<org>--<repo>/<path in the repository>
+    $VAEBENCH_WEIGHTS/<file> (not for files of the Hugging Face hub), $VAEBENCH_WEIGHTS/<org>--<repo>/<path in the repository>
     ~/.cache/vaebench/weights, the same two
     for a metric's file, torch's own cache; for a VAE, the Hugging Face cache, at the pinned revision
 """
@@ -25,6 +25,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
 
+from vaebench import github
+from vaebench.github import GitHubFile
 from vaebench.plugins import did_you_mean
 
 PACKAGE = "package:"  # package:module:path is a file that ships with an installed package
@@ -157,7 +159,7 @@ def path(name: str) -> Path:
 def find(source: str, override: str = "") -> Path:
     """The weights file of a VAE, `source` as in `VAESpec.source`; `override` is a file, or a folder that holds it.
 
-    With source "", a checkpoint of one's own: `override` is the file, or a folder with one file of weights.  Unavailable, with
+    Of a source of one file; `find_all` takes any.  With source "", a checkpoint of one's own: `override` is the file, or a folder with one file of weights.  Unavailable, with
     the ways to get it, if it is nowhere on this machine.
     """
     if override and not source:
@@ -179,6 +181,44 @@ def find(source: str, override: str = "") -> Path:
         f"{hub.repo}/{hub.path} is not here: run `vaebench weights fetch {source}`, "
         f"or pass weights=PATH, or put it below $VAEBENCH_WEIGHTS/{hub.repo.replace('/', '--')}/"
     )
+
+
+def find_all(source: str, override: str = "") -> list[Path]:
+    """All weights files of a VAE, as `find`; `override` is a folder that holds them, or one file with all tensors.
+
+    Of weights in shards, one file stands for all (`wfvae.shards.files_of`).
+    """
+    if not source.startswith(github.KIND):
+        return [find(source, override)]
+    place = Path(override).expanduser()
+    if override and place.is_file():
+        return [place]
+    places = [place] if override else folders()
+    return [_below_any(places, file, source) for file in github.parse(source)]
+
+
+def _below_any(places: list[Path], file: GitHubFile, source: str) -> Path:
+    for place in places:
+        for candidate in (place / file.repo.replace("/", "--") / file.path, place / file.path):
+            if candidate.is_file():
+                return candidate
+    raise Unavailable(
+        f"{file.path} of github.com/{file.repo} is not here: run `vaebench weights fetch {source}`, "
+        f"or pass weights=FOLDER, or put it into $VAEBENCH_WEIGHTS"
+    )
+
+
+def released(source: str, override: str = "") -> list[Path]:
+    """`find_all`; ValueError for a file on GitHub of another version, where the user did not choose it by `override`."""
+    files = find_all(source, override)
+    if source.startswith(github.KIND) and not override:
+        for entry, file in zip(github.parse(source), files, strict=True):
+            if _checksum(file, entry.checksum) != entry.checksum:
+                raise ValueError(
+                    f"{file} is not {entry.path} at commit {entry.commit[:7]} of github.com/{entry.repo}: delete it and run "
+                    "`vaebench weights fetch`, or pass weights=FOLDER to run this version"
+                )
+    return files
 
 
 def _shipped(source: str) -> Path:
@@ -290,6 +330,8 @@ def fetch(name: str) -> Path:
     """
     if name.startswith("hf:"):
         return _fetch_from_hub(HubFile.parse(name))
+    if name.startswith(github.KIND):
+        return _fetch_from_github(name)
     entry = _entry(name)
     with contextlib.suppress(Unavailable):
         return verified(name)
@@ -298,7 +340,24 @@ def fetch(name: str) -> Path:
             f"{entry.file} has no published checksum, so it is not fetched unseen: "
             f"download {entry.url} and put it into {folders()[0]}"
         )
-    target = folders()[0] / entry.file
+    return _save(entry, name, folders()[0] / entry.file)
+
+
+def _fetch_from_github(source: str) -> Path:
+    """Every file that is not here yet, into the first of `folders()`; the one file, or the folder that holds all."""
+    files = github.parse(source)
+    for file in files:
+        try:
+            _below_any(folders(), file, source)
+        except Unavailable:
+            entry = WeightFile(file.path, file.url, "", "", "", git_blob=file.blob)
+            _save(entry, file.path, folders()[0] / file.repo.replace("/", "--") / file.path)
+    places = released(source)
+    return places[0] if len(places) == 1 else places[0].parent
+
+
+def _save(entry: WeightFile, name: str, target: Path) -> Path:
+    """Download to `target`, which appears when the bytes are known to be right, or not at all."""
     target.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.NamedTemporaryFile(dir=target.parent, suffix=".part", delete=False) as part:
         try:
