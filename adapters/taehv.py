@@ -119,8 +119,8 @@ VARIANTS = {
         frames_per_piece=17,
         source=SOURCE.format("taeh3", "8c459d15868be182ca52f95c82410767e06ef510"),
         parameters=11_348_964,
-        note="17 frames are encoded at a time, causally; the decoder never starts afresh; no posterior; the latent is the normalised "
-        "one of MiniMax-H3",
+        note="17 frames are encoded at a time, causally; the decoder never starts afresh; no posterior; the latent is the "
+        "normalised one of MiniMax-H3",
     ),
     "taeltx_2": LTX2,
     "taeltx2_3": replace(
@@ -208,10 +208,12 @@ def tiny(
 ) -> TinyVideoVAE:
     """A narrow network with random weights, of the same frames and latents as a variant with the base or super decoder."""
     from adapters._nets.taehv import TAEHV
+    from adapters._nets.taesd import enlarge_weights
 
     base = VARIANTS[variant]
     check_mode(base, mode)
     model, spec = untrained(lambda: TAEHV(replace(config_of(variant), width=8)), base)
+    enlarge_weights(model)
     return TinyVideoVAE(spec, model, device, dtype, mode)
 
 

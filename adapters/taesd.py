@@ -71,8 +71,8 @@ VARIANTS = {
         latent_channels=32,
         source=_source("taef2", "8d738aba02f7ba9d156712489322dc5c43d5db1c", "f4da1ec48cb805b5ee8deb22cfad03f48fe52f64"),
         parameters=2_677_027,
-        note="frame by frame, without a posterior; the latent is FLUX.2's after the batch norm of its 2x2-packed channels; a group norm "
-        "spans the frame, so results depend on its size and tiles are not exact; bfloat16 loses up to 0.8 dB, float16 0.04 dB",
+        note="frame by frame, without a posterior; the latent is FLUX.2's after the batch norm of its 2x2-packed channels; a group "
+        "norm spans the frame: results depend on its size, and tiles are not exact; bfloat16 loses up to 0.8 dB, float16 0.04 dB",
     ),
     "sana": replace(
         SD,
@@ -152,7 +152,7 @@ def tiny(
     variant: str = "sd",
 ) -> OwnVAE:
     """A narrow network with random weights, of the first form or (variant "flux2", "sana") of another."""
-    from adapters._nets.taesd import TAESD
+    from adapters._nets.taesd import TAESD, enlarge_weights
 
     base, released = VARIANTS[variant], config_of(variant)
     check_mode(base, mode)
@@ -164,6 +164,7 @@ def tiny(
         pool=released.pool // 8,
     )
     model, spec = untrained(lambda: TAESD(narrow), base)
+    enlarge_weights(model)
     return _vae(spec, model, device, dtype)
 
 

@@ -1,4 +1,4 @@
-"""TAESD and TAEHV against the official code: outputs, keys, shapes, parameters; any cut of a stream; the real weights of FLUX.2's."""
+"""TAESD and TAEHV against the official code: outputs, keys, shapes, parameters; any cut of a stream; real weights."""
 
 from __future__ import annotations
 
@@ -63,9 +63,9 @@ def test_outputs_are_those_of_the_official_code(golden: Golden, dtype: torch.dty
     atol = 1e-6 if dtype == torch.float64 else 1e-4
     pixels = stored["pixels"].to(dtype) / 255
     torch.testing.assert_close(net.encode(pixels), stored["latent"], rtol=0, atol=atol)
-    for given, name in (("latent", "rec"), ("z", "dec")):
+    for source, name in (("latent", "rec"), ("z", "dec")):
         if name in stored:
-            torch.testing.assert_close(net.decode(stored[given]), stored[name], rtol=0, atol=atol)
+            torch.testing.assert_close(net.decode(stored[source]), stored[name], rtol=0, atol=atol)
     if hasattr(net, "decode_stream"):  # TAEHV by the frames of one latent, which is the same
         torch.testing.assert_close(net.encode(pixels, piece=1), stored["latent"], rtol=0, atol=atol)
         if "dec" in stored:

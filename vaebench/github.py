@@ -1,7 +1,7 @@
 """Weights in a GitHub repository: `github:owner/repo@commit:path#id`, several files of one network joined by "+".
 
-The commit pins a version, since files change under the same name; `id` is the file's object id in git (sha1 of "blob <length>\\0" and
-its bytes), so that a copy can be told from another version.
+The commit pins a version, since files change under the same name; `id` is the file's object id in git (sha1 of "blob <length>\\0"
+and its bytes), so that a copy can be told from another version.
 """
 
 from __future__ import annotations

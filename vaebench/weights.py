@@ -159,8 +159,8 @@ def path(name: str) -> Path:
 def find(source: str, override: str = "") -> Path:
     """The weights file of a VAE, `source` as in `VAESpec.source`; `override` is a file, or a folder that holds it.
 
-    Of a source of one file; `find_all` takes any.  With source "", a checkpoint of one's own: `override` is the file, or a folder with one file of weights.  Unavailable, with
-    the ways to get it, if it is nowhere on this machine.
+    Of a source of one file; `find_all` takes any.  With source "", a checkpoint of one's own: `override` is the file, or a
+    folder with one file of weights.  Unavailable, with the ways to get it, if it is nowhere on this machine.
     """
     if override and not source:
         return _only(Path(override).expanduser())
@@ -194,18 +194,21 @@ def find_all(source: str, override: str = "") -> list[Path]:
     if override and place.is_file():
         return [place]
     places = [place] if override else folders()
-    return [_below_any(places, file, source) for file in github.parse(source)]
+    return [_on_github(places, file, source) for file in github.parse(source)]
 
 
-def _below_any(places: list[Path], file: GitHubFile, source: str) -> Path:
-    for place in places:
-        for candidate in (place / file.repo.replace("/", "--") / file.path, place / file.path):
-            if candidate.is_file():
-                return candidate
+def _on_github(places: list[Path], file: GitHubFile, source: str) -> Path:
+    if here := _among(places, file):
+        return here
     raise Unavailable(
         f"{file.path} of github.com/{file.repo} is not here: run `vaebench weights fetch {source}`, "
         f"or pass weights=FOLDER, or put it into $VAEBENCH_WEIGHTS"
     )
+
+
+def _among(places: list[Path], file: GitHubFile) -> Path | None:
+    candidates = (folder for place in places for folder in (place / file.repo.replace("/", "--"), place))
+    return next((folder / file.path for folder in candidates if (folder / file.path).is_file()), None)
 
 
 def released(source: str, override: str = "") -> list[Path]:
@@ -347,9 +350,7 @@ def _fetch_from_github(source: str) -> Path:
     """Every file that is not here yet, into the first of `folders()`; the one file, or the folder that holds all."""
     files = github.parse(source)
     for file in files:
-        try:
-            _below_any(folders(), file, source)
-        except Unavailable:
+        if not _among(folders(), file):
             entry = WeightFile(file.path, file.url, "", "", "", git_blob=file.blob)
             _save(entry, file.path, folders()[0] / file.repo.replace("/", "--") / file.path)
     places = released(source)

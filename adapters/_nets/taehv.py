@@ -3,13 +3,13 @@
     encoder: pixel unshuffle -> convolution -> (pool time, stride 2, blocks) three times -> latent
     decoder: 3 tanh(z / 3) -> (blocks, enlarge, grow time, convolution) three times -> pixel shuffle
 
-Time is mixed by three layers only: `Pool` stacks neighbouring frames on channels, `Grow` takes them apart again, and a block sees
-the frame before through its own input (zeros before the first).  Those inputs, one frame per block, are all that a stream must carry,
-so a video may be cut anywhere.  The encoder looks ahead within a group of r frames, the decoder never.
+Time is mixed by three layers only: `Pool` stacks neighbouring frames on channels, `Grow` takes them apart again, and a block also
+reads its own input of the frame before (zeros before the first).  Those inputs, one frame per block, are all that a stream must
+carry, so a video may be cut anywhere.  The encoder looks ahead within a group of r frames, the decoder never.
 
-Everything is one flat sequence, and the index of a layer is its key in the released files.  Inside, tensors are (B, T, C, H, W), so that
-folding time into the batch copies nothing.  Pixels are 0..1, not clamped.  Facts: github.com/madebyollin/taehv at 1f14a56, the wide
-decoder at 32ac014.
+Everything is one flat sequence, and the index of a layer is its key in the released files.  Inside, tensors are (B, T, C, H, W): to
+fold time into the batch copies nothing.  Pixels are 0..1, not clamped.  Facts: github.com/madebyollin/taehv at 1f14a56, the
+wide decoder at 32ac014.
 """
 
 from __future__ import annotations

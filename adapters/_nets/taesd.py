@@ -3,13 +3,14 @@
     encoder: convolution -> (stride 2, blocks of residual convolutions) for every halving -> latent
     decoder: 3 tanh(z / 3) -> (blocks, nearest x2, convolution) for every doubling -> pixels
 
-Everything is one flat sequence, and the index of a layer is its key in the released files.  Frames never see each other.  Pixels are
-0..1, not clamped; the latent is the parent's normalised one.  Facts: github.com/madebyollin/taesd at 5cccb12.
+Everything is one flat sequence, and the index of a layer is its key in the released files.  Frames never see each other.  Pixels
+are 0..1, not clamped; the latent is the parent's normalised one.  Facts: github.com/madebyollin/taesd at 5cccb12.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import pairwise
 
 import torch
 from torch import Tensor, nn
@@ -83,10 +84,18 @@ def encoder(config: TAESDConfig) -> nn.Sequential:
 def decoder(config: TAESDConfig) -> nn.Sequential:
     widths = config.widths
     layers: list[nn.Module] = [Clamp(), conv3(config.latent_channels, widths[0]), nn.ReLU()]
-    for level, (width, narrower) in enumerate(zip(widths, widths[1:], strict=False)):
+    for level, (width, narrower) in enumerate(pairwise(widths)):
         layers += [Block(width, config.pool if level == 0 else 0) for _ in range(3)]
         layers += [nn.Upsample(scale_factor=2), conv3(width, narrower, bias=False)]
     return nn.Sequential(*layers, Block(widths[-1]), conv3(widths[-1], 3))
+
+
+def enlarge_weights(model: nn.Module) -> None:
+    """Gives PyTorch's random weights unit gain: without norms, their own third of it would leave nothing but biases."""
+    with torch.no_grad():
+        for parameter in model.parameters():
+            if parameter.dim() > 1:
+                parameter.mul_(3**0.5)
 
 
 class TAESD(nn.Module):
