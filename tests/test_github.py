@@ -85,7 +85,7 @@ def test_other_bytes_are_neither_kept_nor_taken_for_the_release(site, shelf: Pat
 def test_a_variant_on_github_is_fetched_by_its_name():
     source = taesd.VARIANTS["flux2"].source
     assert listing.weights_name("taesd/flux2") == listing.weights_name(source) == source
-    assert f"run `vaebench weights fetch {source}`" in adapters.available("taesd/flux2")
+    assert f"run `vaebench weights fetch {source}`" in adapters.resolve("taesd/flux2").unavailable
 
 
 def test_taesd_reads_its_two_files_or_one_with_both_networks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
@@ -97,10 +97,10 @@ def test_taesd_reads_its_two_files_or_one_with_both_networks(tmp_path: Path, mon
     for half, state in zip(("encoder", "decoder"), halves, strict=True):
         torch.save(state, tmp_path / f"taesd_{half}.pth")
     assert torch.equal(adapters.load("taesd/sd", weights=str(tmp_path)).encode(video).mode(), expected)
-    digest = adapters.weights_digest("taesd/sd", str(tmp_path))
+    digest = adapters.resolve("taesd/sd", str(tmp_path)).weights
     assert digest != weights.digest(tmp_path / "taesd_encoder.pth")
     torch.save({key: value + 1 for key, value in halves[1].items()}, tmp_path / "taesd_decoder.pth")
-    assert adapters.weights_digest("taesd/sd", str(tmp_path)) != digest  # of both files
+    assert adapters.resolve("taesd/sd", str(tmp_path)).weights != digest  # of both files
     one = tmp_path / "one"
     one.mkdir()
     torch.save(model.state_dict(), one / "mine.pth")
