@@ -1,6 +1,7 @@
 """Every VAE by name: `load("wan/2.1")`, `load("wfvae:path/to/checkpoint")`, `load("cogvideox/tiny")`, `load("./halves.py")`.
 
 A name is `family/variant`, `family:path` for a user checkpoint, or `file.py` (`file.py/variant`) for an adapter in a file.
+`wan/2.1+taehv/taew2_1` encodes with one VAE and decodes with another (`_cross.py`).
 `family/tiny` (`family/tiny-random` where `tiny` is a trained VAE) is a small network with random weights for tests: its scores
 mean nothing, so it runs only where it is named.
 """
@@ -158,12 +159,20 @@ class ResolvedVAE:
 
 
 def resolve(name: str, weights: str = "") -> ResolvedVAE:
-    """The VAE called `name`; `weights` is a file or folder that takes the place of the released weights.
+    """The VAE called `name`, or the cross `encoder+decoder` of two.
+
+    `weights` is a file or folder that takes the place of the released weights.
 
     Raises:
         ValueError: unknown family or variant (with the nearest name), or `weights` for a VAE that would not read them
         vaebench.weights.Unavailable: the user checkpoint of `family:path` does not exist
     """
+    if halves := _halves(name):
+        from adapters import _cross
+
+        if weights:
+            raise ValueError(f"{name} is two VAEs; leave weights={weights} out, or name a checkpoint as family:path")
+        return _cross.resolve(*map(resolve, halves))
     module, variant, checkpoint = _parts(name)
     spec, untrained = _spec(name, module, variant, checkpoint)
     if weights and checkpoint:
@@ -188,6 +197,15 @@ def load(
 ) -> VideoVAE:
     """The VAE called `name`, ready to run; errors as `resolve` and `ResolvedVAE.load`."""
     return resolve(name, weights).load(mode, device=device, dtype=dtype)
+
+
+def _halves(name: str) -> tuple[str, str] | None:
+    """The two VAEs of `encoder+decoder`; None for any other name, also for a path that contains a +."""
+    for plus in (match.start() for match in re.finditer(r"\+", name)):
+        encoder, decoder = name[:plus], name[plus + 1 :]
+        if encoder and re.split("[/:]", decoder)[0] in plugins.names("adapters"):
+            return encoder, decoder
+    return None
 
 
 def _parts(name: str) -> tuple[ModuleType, str, str]:

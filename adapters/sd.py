@@ -32,6 +32,7 @@ FT_MSE = VAESpec(
     modes=("whole", "native", "sliced", "tiled"),
     lossless_modes=("native", "sliced"),
     source="hf:stabilityai/sd-vae-ft-mse@31f26fdeee1355a5c34592e401dd41e45d25a493:diffusion_pytorch_model.safetensors",
+    latent_space="sd",
     license="MIT",
     reference="arXiv 2112.10752",
     parameters=83_653_863,

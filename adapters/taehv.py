@@ -39,6 +39,7 @@ W21 = VAESpec(
     lossless_modes=("streamed",),
     clamps=True,
     source=SOURCE.format("taew2_1", "d6ffa27358914606153bbb790bd1da1c5cf822fd"),
+    latent_space="wan-2.1",
     license="MIT",
     reference="github.com/madebyollin/taehv@1f14a56",
     parameters=11_315_539,
@@ -47,6 +48,7 @@ W21 = VAESpec(
 HV15 = replace(
     W21,
     variant="taehv1_5",
+    latent_space="hunyuanvideo-1.5",
     spatial_compression=16,
     latent_channels=32,
     size_multiple=16,
@@ -57,6 +59,7 @@ HV15 = replace(
 W22 = replace(
     HV15,
     variant="taew2_2",
+    latent_space="wan-2.2",
     latent_channels=48,
     source=SOURCE.format("taew2_2", "4b51ee2578346051cb091d6280213927b9403d61"),
     parameters=11_418_108,
@@ -65,6 +68,7 @@ W22 = replace(
 LTX2 = replace(
     W21,
     variant="taeltx_2",
+    latent_space="ltx-2",
     temporal_compression=8,
     spatial_compression=32,
     latent_channels=128,
@@ -79,12 +83,14 @@ VARIANTS = {
     "taehv": replace(
         W21,
         variant="taehv",
+        latent_space="hunyuanvideo",
         source=SOURCE.format("taehv", "e1409542548a72fe9259cc6dc92f0504555616c4"),
         note=f"{AHEAD.format(3)}; the latent is the normalised one of HunyuanVideo",
     ),
     "taecvx": replace(
         W21,
         variant="taecvx",
+        latent_space="cogvideox",
         frames=FrameRule(8, 1),
         source=SOURCE.format("taecvx", "faf18249d011f1188d28ac3dbcca7d91316baef2"),
         note=f"{AHEAD.format(3)}; the latent is CogVideoX's, not normalised (its author is not sure of that); an even number of "
@@ -93,6 +99,7 @@ VARIANTS = {
     "taeos1_3": replace(
         W21,
         variant="taeos1_3",
+        latent_space="open-sora-1.3",
         source=SOURCE.format("taeos1_3", "932cae63cf7c1f0cbfb37a35cce233e154dd044b"),
         note=f"{AHEAD.format(3)}; the latent is the normalised one of Open-Sora 1.3, not 1.2",
     ),
@@ -113,6 +120,7 @@ VARIANTS = {
     "taeh3": replace(
         HV15,
         variant="taeh3",
+        latent_space="minimax-h3",
         latent_channels=24,
         causal=True,
         frames=FrameRule(17, 5),
@@ -126,12 +134,14 @@ VARIANTS = {
     "taeltx2_3": replace(
         LTX2,
         variant="taeltx2_3",
+        latent_space="ltx-2.3",
         source=SOURCE.format("taeltx2_3", "d1b7ab9b7e106aed3b1ca907dc3ec02ef8e61005"),
         note=f"{AHEAD.format(7)}; the latent is the normalised one of LTX-2.3",
     ),
     "taeltx2_3_wide": replace(
         LTX2,
         variant="taeltx2_3_wide",
+        latent_space="ltx-2.3",
         source=WIDE.format("1da8954033693369aa34de1840dc0fad00fe7d46"),
         reference="github.com/madebyollin/taehv@32ac014",
         parameters=30_173_104,

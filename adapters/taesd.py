@@ -35,6 +35,7 @@ SD = VAESpec(
     causal=True,
     size_multiple=8,
     source=_source("taesd", "65f85afc58480128926e52086fbf0fdc61c2c9b5", "5915a429fc08eba4adf62bf74f96705b8b0d5c1f"),
+    latent_space="sd",
     license="MIT",
     reference="github.com/madebyollin/taesd@5cccb12",
     parameters=2_445_063,
@@ -43,6 +44,7 @@ SD = VAESpec(
 SD3 = replace(
     SD,
     variant="sd3",
+    latent_space="sd3",
     latent_channels=16,
     source=_source("taesd3", "9678667c0e3e4b648a36daaa8094b1732ae4fb67", "7943be72a9151d0b330c5d8a4fbb885d889b60a1"),
     parameters=2_458_899,
@@ -53,6 +55,7 @@ VARIANTS = {
     "sdxl": replace(
         SD,
         variant="sdxl",
+        latent_space="sdxl",
         source=_source(
             "taesdxl", "56dfb7ed13ac774bc28dcd981f072f26eb7c5e99", "477bc7e9604f418029508e72ac8719bb9d048291"
         ),
@@ -62,12 +65,14 @@ VARIANTS = {
     "flux1": replace(
         SD3,
         variant="flux1",
+        latent_space="flux.1",
         source=_source("taef1", "d8ee13fa3a1ff9a92643669d718e4b0827daafa5", "b772c9c4e6d3b79d06b277be59296389591783d3"),
         note="frame by frame, without a posterior; the latent is the normalised one of FLUX.1",
     ),
     "flux2": replace(
         SD,
         variant="flux2",
+        latent_space="flux.2",
         latent_channels=32,
         source=_source("taef2", "8d738aba02f7ba9d156712489322dc5c43d5db1c", "f4da1ec48cb805b5ee8deb22cfad03f48fe52f64"),
         parameters=2_677_027,
@@ -77,6 +82,7 @@ VARIANTS = {
     "sana": replace(
         SD,
         variant="sana",
+        latent_space="dc-ae-f32c32-sana-1.0",
         spatial_compression=32,
         latent_channels=32,
         size_multiple=32,

@@ -82,6 +82,7 @@ class VAESpec:
     shift: float | tuple[float, ...] = 0.0
     frames_per_piece: int = 0  # the encoder starts afresh after so many frames; 0: never
     lossless_modes: tuple[str, ...] = ()  # modes that claim to give exactly what "whole" gives
+    latent_space: str = ""  # a name shared with other VAEs that read and write the same latents (`adapters/_cross.py`)
     clamps: bool = False  # decode clamps pixels to -1..1, as its release does
     note: str = ""  # hazards that a user must know: precision, silent padding, ...
 
