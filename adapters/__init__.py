@@ -73,9 +73,9 @@ class ResolvedVAE:
             return "random"
         if not self.files:
             return "none"
-        from wfvae.shards import files_of
+        from adapters._layouts.reading import files_of
 
-        parts = [part for file in self.files for part in files_of(file)]
+        parts = list(dict.fromkeys(part for file in self.files for part in files_of(file)))
         if len(self.files) == 1 and parts == self.files:
             return places.digest(parts[0])
         lines = "".join(f"{places.digest(part)}  {part.name}\n" for part in parts)
@@ -84,10 +84,15 @@ class ResolvedVAE:
     @cached_property
     def config_sha256(self) -> str:
         """sha256 of the config.json beside the weights, from which the network is built; "" without one."""
-        if self.spec.source.startswith(GITHUB):  # their files may lie in a folder with those of other families
+        if not self.files or self.spec.source.startswith(GITHUB):  # whose files may lie in a folder with other families
             return ""
-        beside = self.files[0].with_name("config.json") if self.files else None
-        return places.digest(beside) if beside and beside.is_file() else ""
+        beside = self.files[0].with_name("config.json")
+        if not beside.is_file():
+            return ""
+        family = getattr(self.module, "FAMILY", None)
+        if family and not family.reads_config(self.files[0]):  # that of another class, such as the transformer's
+            return ""
+        return places.digest(beside)
 
     @cached_property
     def label(self) -> str:

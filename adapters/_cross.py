@@ -43,16 +43,19 @@ def raw(latent: Latent, spec: VAESpec) -> Latent:
     return latent
 
 
-def normalise_packed(latent: Latent, mean: Tensor, variance: Tensor, eps: float = 1e-4) -> Latent:
-    """FLUX.2: a batch norm over the 4 c channels of 2x2 packed pixels: (B, c, t, h, w), h and w even -> the same shape.
+def normalise_flux2(latent: Latent, spec: VAESpec) -> Latent:
+    """FLUX.2: its VAE gives 2x2 patches as 128 channels, of which the statistics are; taesd/flux2 reads 32 channels of pixels."""
+    from adapters.flux2 import channels_as_patches
 
-    `mean` and `variance` (4 c,) are the running statistics of the parent.
-    """
-    import torch.nn.functional as F
+    normalised = normalise(latent, spec)
+    return channels_as_patches(normalised) if spec.latent_channels == 128 else normalised
 
-    packed = F.pixel_unshuffle(latent.transpose(1, 2), 2)  # (B, t, 4 c, h/2, w/2)
-    mean, variance = mean.view(-1, 1, 1), variance.view(-1, 1, 1)
-    return F.pixel_shuffle((packed - mean) / (variance + eps).sqrt(), 2).transpose(1, 2)
+
+def denormalise_flux2(latent: Latent, spec: VAESpec) -> Latent:
+    """The inverse."""
+    from adapters.flux2 import patches_as_channels
+
+    return denormalise(patches_as_channels(latent) if spec.latent_channels == 128 else latent, spec)
 
 
 def _by_channel(values: float | tuple[float, ...], like: Latent) -> Tensor:
@@ -63,6 +66,7 @@ def _by_channel(values: float | tuple[float, ...], like: Latent) -> Tensor:
 NORMALISED, RAW = (normalise, denormalise), (raw, raw)
 FORMS: dict[str, tuple[Form, Form]] = {
     "cogvideox": RAW,  # taecvx reads latents as the parent gives them; its author is not sure
+    "flux.2": (normalise_flux2, denormalise_flux2),
 }  # all others: NORMALISED
 
 
@@ -165,7 +169,7 @@ def resolve(encoder: ResolvedVAE, decoder: ResolvedVAE) -> ResolvedCross:
     if not a.latent_space or a.latent_space != b.latent_space:
         said = [f"{spec.name}: {spec.latent_space or 'none known'}" for spec in (a, b)]
         raise ValueError(f"{name}: the two do not share a latent space ({', '.join(said)})")
-    if (a.compression, a.latent_channels) != (b.compression, b.latent_channels):
+    if a.latent_space not in FORMS and (a.compression, a.latent_channels) != (b.compression, b.latent_channels):
         said = [f"{spec.compression}, {spec.latent_channels} channels" for spec in (a, b)]
         raise ValueError(f"{name}: the latents have different shapes ({'; '.join(said)})")
     spec = replace(

@@ -184,7 +184,7 @@ def load(
     (file,) = places.released(spec.source, weights)
     state = read_state(file)
     variant = spec.variant if spec.source else _variant_of(state)
-    return TinyVideoVAE(spec, filled(lambda: TAEHV(config_of(variant)), state, file), device, dtype, mode)
+    return TinyVideoVAE(spec, filled(lambda: TAEHV(config_of(variant)), state, file, spec.name), device, dtype, mode)
 
 
 def spec_of(path: str) -> VAESpec:

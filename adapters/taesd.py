@@ -7,7 +7,7 @@ released code gives pixels that are not clamped.
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from adapters._own import OwnVAE, check_mode, filled, of_ones_own, untrained
 from vaebench import weights as places
@@ -113,32 +113,24 @@ def load(
     dtype: torch.dtype | None = None,
     mode: str = "whole",
 ) -> OwnVAE:
-    """The two released files, strictly; or one file whose keys begin with `encoder.` and `decoder.`."""
+    """The two released files, strictly; or one file of both, whose keys begin with `encoder.` and `decoder.`."""
+    from adapters._layouts.reading import read_vae
     from adapters._nets.taesd import TAESD
 
     check_mode(spec, mode)
     if weights == places.RANDOM:
         return _vae(spec, TAESD(config_of(spec.variant)), device, dtype)
-    files = places.released(spec.source, weights)
-    state = _read(files)
+    file = places.released(spec.source, weights)[0]
+    state = read_vae(file)  # with the other half, which lies beside it
     variant = spec.variant if spec.source else _variant_of(state)
-    return _vae(spec, filled(lambda: TAESD(config_of(variant)), state, files[0]), device, dtype)
+    return _vae(spec, filled(lambda: TAESD(config_of(variant)), state, file, spec.name), device, dtype)
 
 
 def spec_of(path: str) -> VAESpec:
-    """The spec of a user checkpoint, one file with both networks: of the variant whose tensors it has."""
-    return of_ones_own(VARIANTS[_variant_of(_read([places.find("", path)]))], path)
+    """The spec of a user checkpoint: of the variant whose tensors it has."""
+    from adapters._layouts.reading import read_vae
 
-
-def _read(files: list[Any]) -> dict[str, Tensor]:
-    from adapters._nets.checkpoint import read_state
-
-    if len(files) == 1:
-        return read_state(files[0])
-    encoder, decoder = map(read_state, files)
-    return {f"encoder.{key}": value for key, value in encoder.items()} | {
-        f"decoder.{key}": value for key, value in decoder.items()
-    }
+    return of_ones_own(VARIANTS[_variant_of(read_vae(places.find("", path)))], path)
 
 
 def _variant_of(state: dict[str, Tensor]) -> str:

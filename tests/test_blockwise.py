@@ -88,7 +88,9 @@ def test_a_mode_that_keeps_its_promise_passes(capsys: pytest.CaptureFixture[str]
     assert scores["psnr@streamed"].value == 0
     out, err = capsys.readouterr()
     assert "blurred/a · streamed" in out
-    assert "blurred/a: lossless (streamed): largest difference 0.0e+00 <= 2e-05 over 6 cases" in err.splitlines()
+    assert (
+        "./blurred0_0.0.py: lossless (streamed): largest difference 0.0e+00 <= 2e-05 over 6 cases" in err.splitlines()
+    )
     assert run(vae, "lengths=[1,5,13]") == 0
     assert "lossless" not in capsys.readouterr().err  # nothing was required
 
@@ -100,7 +102,9 @@ def test_a_mode_that_breaks_its_promise_is_named_with_case_and_size_and_the_exit
     assert run(vae, "require=lossless", "lengths=[5,13]") == 1
     said = capsys.readouterr().err
     assert re.search(
-        r"^failed: blurred/a: not lossless: largest difference \S+ > 2e-05 over 4 cases \(pixels .*@13\)$", said, re.M
+        r"^failed: \./blurred8_0\.0\.py: not lossless: largest difference \S+ > 2e-05 over 4 cases \(pixels .*@13\)$",
+        said,
+        re.M,
     )
     assert "@5" not in said  # shorter than the piece: nothing was lost there
     assert run(vae, "lengths=[5,13]") == 0  # and without the demand it is a result

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 import adapters
-from adapters import _cross, taehv, taesd
+from adapters import _cross, flux2, taehv, taesd
 from tests.goldens_io import Golden, goldens
 from tests.test_nets_tae import network
 from vaebench import cli, records
@@ -28,9 +28,14 @@ def test_a_latent_of_the_parent_is_decoded_as_the_official_code_decodes_it(golde
     tiny = golden.json("case")["tiny"]
     stored = golden.tensors(torch.float64)
     if "bn_mean" in stored:
-        latent = _cross.normalise_packed(
-            stored["z_raw"], stored["bn_mean"], stored["bn_var"], golden.json("case")["eps"]
+        deviation = (stored["bn_var"] + golden.json("case")["eps"]).sqrt()
+        spec = replace(
+            adapters.find("flux2/dev"), shift=tuple(stored["bn_mean"].tolist()), scale=tuple((1 / deviation).tolist())
         )
+        given = flux2.patches_as_channels(stored["z_raw"])
+        latent = _cross.normalise_flux2(given, spec)
+        torch.testing.assert_close(_cross.denormalise_flux2(latent, spec), given, rtol=0, atol=1e-12)
+        assert adapters.find("taesd/flux2").latent_space == spec.latent_space
     else:
         spec = VAESpec("a", "b", 4, 8, stored["z_raw"].shape[1], causal=True)
         spec = replace(spec, scale=tuple(stored["scale"].tolist()), shift=tuple(stored["shift"].tolist()))
@@ -81,6 +86,26 @@ def test_two_vaes_without_a_common_latent_space_are_refused():
         adapters.resolve("wan/2.1+taehv/taew2_1", "x")
     with pytest.raises(ValueError, match="taehv has no variant 'taew2_9'"):
         adapters.resolve("wan/2.1+taehv/taew2_9")
+
+
+def test_every_parent_and_its_child_make_a_cross():
+    pairs = [
+        ("sd/ft-mse", "taesd/sd"), ("sd/xl", "taesd/sdxl"), ("sd/3", "taesd/sd3"), ("flux/1", "taesd/flux1"),
+        ("flux2/dev", "taesd/flux2"), ("dcae/f32c32-sana", "taesd/sana"), ("hunyuanvideo/1.0", "taehv/taehv"),
+        ("hunyuanvideo15/1.5", "taehv/taehv1_5_super"), ("wan/2.2", "taehv/taew2_2"), ("ltx2/2.0", "taehv/taeltx_2"),
+    ]  # fmt: skip
+    for parent, child in pairs:
+        for name in (f"{parent}+{child}", f"{child}+{parent}"):
+            assert adapters.find(name).name == name
+    with pytest.raises(ValueError, match="share a latent space"):
+        adapters.resolve("sd/xl+taesd/sd")
+
+
+def test_flux2_gives_taesd_its_latent_in_patches():
+    cross = adapters.resolve("flux2/dev+taesd/flux2")
+    vae = _cross.CrossVAE(cross.spec, adapters.load("flux2/tiny"), taesd.tiny(variant="flux2"))
+    video = torch.rand(1, 3, 2, 32, 48, generator=torch.Generator().manual_seed(0)) * 2 - 1
+    assert vae.decode(vae.encode(video).mode()).shape == video.shape
 
 
 def test_a_path_with_a_plus_is_a_path(tmp_path: Path):

@@ -19,11 +19,12 @@ from tqdm import tqdm
 import adapters
 from adapters import ResolvedVAE
 from vaebench import plugins, records
-from vaebench.config import RunConfig, check_options, options_of
+from vaebench.config import RunConfig, check_options
 from vaebench.data import list_clips
 from vaebench.evaluation import explain, record_of, vae_of
 from vaebench.fingerprint import code, fingerprint, versions
 from vaebench.machine import device_name, pick_device, rank_and_world, without_tf32
+from vaebench.options import options_of
 from vaebench.plugins import did_you_mean
 from vaebench.prefetch import Prefetch
 from vaebench.records import Failure, Record

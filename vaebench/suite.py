@@ -1,8 +1,8 @@
 """A suite is three verbs: list the cases, measure one, summarize all.
 
 One module `vaebench/suites/<name>.py` with `build(config) -> Suite` and, if the suite has options of its own, `Options`: a
-frozen dataclass whose fields can be set on the command line.  The runner does everything between: resume, progress, failures,
-records.
+frozen dataclass of `vaebench.settings.setting` fields, which `vaebench run --help` lists.  The runner does everything between:
+resume, progress, failures, records.
 """
 
 from __future__ import annotations

@@ -26,15 +26,19 @@ from pathlib import Path
 from typing import IO
 
 from vaebench import github
-from vaebench.github import GitHubFile
 from vaebench.plugins import did_you_mean
 
 PACKAGE = "package:"  # package:module:path is a file that ships with an installed package
+UNRELEASED = "unreleased:"  # unreleased:RECIPE is a network whose authors published no weights; `vaebench train RECIPE` makes some
 RANDOM = "random"  # in the place of a path: the released configuration with random weights, for what measures cost
 
 
 SUFFIXES = (".safetensors", ".ckpt", ".pt", ".pth", ".bin")
 LATER_SHARD = re.compile(r"-(?!0*1-)\d+-of-\d+\.\w+$")  # as in name-00002-of-00003.safetensors
+
+
+HALVES = ("encoder", "decoder")  # of a VAE, in two files that differ in this word
+HALF = re.compile(r"(?<![A-Za-z])(encoder|decoder)(?![A-Za-z])")
 
 
 class Unavailable(FileNotFoundError):
@@ -166,9 +170,16 @@ def find(source: str, override: str = "") -> Path:
         return _only(Path(override).expanduser())
     if source.startswith(PACKAGE):
         return _only(Path(override).expanduser()) if override else _shipped(source)
+    if source.startswith(UNRELEASED):
+        if override:
+            return _only(Path(override).expanduser())
+        recipe = source.removeprefix(UNRELEASED)
+        raise Unavailable(
+            f"its weights were never released: train some with `vaebench train {recipe}`, or pass weights=PATH"
+        )
     hub = HubFile.parse(source)
     if override:
-        return _below(Path(override).expanduser(), hub)
+        return _given(Path(override).expanduser(), hub)
     for folder in folders():
         with contextlib.suppress(Unavailable):
             return _below(folder / hub.repo.replace("/", "--"), hub)
@@ -193,22 +204,15 @@ def find_all(source: str, override: str = "") -> list[Path]:
     place = Path(override).expanduser()
     if override and place.is_file():
         return [place]
-    places = [place] if override else folders()
-    return [_on_github(places, file, source) for file in github.parse(source)]
-
-
-def _on_github(places: list[Path], file: GitHubFile, source: str) -> Path:
-    if here := _among(places, file):
-        return here
+    entries = github.parse(source)
+    for parent in [place] if override else folders():
+        for folder in (parent / entries[0].repo.replace("/", "--"), parent):
+            if all((folder / entry.path).is_file() for entry in entries):
+                return [folder / entry.path for entry in entries]
     raise Unavailable(
-        f"{file.path} of github.com/{file.repo} is not here: run `vaebench weights fetch {source}`, "
-        f"or pass weights=FOLDER, or put it into $VAEBENCH_WEIGHTS"
+        f"{' and '.join(entry.path for entry in entries)} of github.com/{entries[0].repo}: not here; "
+        f"run `vaebench weights fetch {source}`, or pass weights=FOLDER, or put into $VAEBENCH_WEIGHTS"
     )
-
-
-def _among(places: list[Path], file: GitHubFile) -> Path | None:
-    candidates = (folder for place in places for folder in (place / file.repo.replace("/", "--"), place))
-    return next((folder / file.path for folder in candidates if (folder / file.path).is_file()), None)
 
 
 def released(source: str, override: str = "") -> list[Path]:
@@ -222,6 +226,19 @@ def released(source: str, override: str = "") -> list[Path]:
                     "`vaebench weights fetch`, or pass weights=FOLDER to run this version"
                 )
     return files
+
+
+def halves_of(file: Path) -> list[Path]:
+    """encoder.X and decoder.X of one folder, where `file` is either and both are there; else `file` alone."""
+    half = half_of(file)
+    halves = [file.with_name(file.stem.replace(half, other) + file.suffix) for other in HALVES] if half else []
+    return halves if halves and all(part.is_file() for part in halves) else [file]
+
+
+def half_of(file: Path) -> str:
+    """ "encoder" or "decoder" for a file whose name says that it is that half, such as decoder.safetensors; else ""."""
+    halves = HALF.findall(file.stem.replace("_", " "))
+    return halves[0] if len(halves) == 1 else ""
 
 
 def _shipped(source: str) -> Path:
@@ -238,7 +255,7 @@ def _shipped(source: str) -> Path:
 def _only(place: Path) -> Path:
     """`place` itself, or the one file of weights in this folder (the one of the Hub's usual name, where there are several).
 
-    For weights in shards it is their index, or without an index the first shard.
+    For weights in shards it is their index, or without an index the first shard; for an encoder and a decoder, the encoder.
     """
     if place.is_file():
         return place
@@ -247,10 +264,24 @@ def _only(place: Path) -> Path:
     found = sorted(file for file in place.iterdir() if file.suffix in SUFFIXES)
     usual = [file for file in found if file.name == "diffusion_pytorch_model.safetensors"]
     found = sorted(place.glob("*.index.json")) or [file for file in found if not LATER_SHARD.search(file.name)]
+    if len(found) == 2 and halves_of(found[0]) == found[::-1]:
+        return found[1]  # the encoder, after the decoder in the alphabet
     if len(usual or found) != 1:
         names = ", ".join(file.name for file in found) or f"no {', '.join(SUFFIXES)}"
         raise Unavailable(f"{place} should hold one file of weights, it holds {names}; give the file itself")
     return (usual or found)[0]
+
+
+def _given(place: Path, hub: HubFile) -> Path:
+    """The release's file in a place of the user's, or the one file of weights there, whatever its name."""
+    try:
+        return _below(place, hub)
+    except Unavailable:
+        if not place.is_dir():
+            raise
+        with contextlib.suppress(Unavailable):
+            return _only(place)
+        raise
 
 
 def _below(place: Path, hub: HubFile) -> Path:
@@ -347,14 +378,17 @@ def fetch(name: str) -> Path:
 
 
 def _fetch_from_github(source: str) -> Path:
-    """Every file that is not here yet, into the first of `folders()`; the one file, or the folder that holds all."""
-    files = github.parse(source)
-    for file in files:
-        if not _among(folders(), file):
-            entry = WeightFile(file.path, file.url, "", "", "", git_blob=file.blob)
-            _save(entry, file.path, folders()[0] / file.repo.replace("/", "--") / file.path)
-    places = released(source)
-    return places[0] if len(places) == 1 else places[0].parent
+    """All files, unless they are here, into the first of `folders()`; the one file, or the folder that holds all."""
+    with contextlib.suppress(Unavailable):
+        return _one_or_folder(released(source))
+    for file in github.parse(source):
+        entry = WeightFile(file.path, file.url, "", "", "", git_blob=file.blob)
+        _save(entry, file.path, folders()[0] / file.repo.replace("/", "--") / file.path)
+    return _one_or_folder(released(source))
+
+
+def _one_or_folder(files: list[Path]) -> Path:
+    return files[0] if len(files) == 1 else files[0].parent
 
 
 def _save(entry: WeightFile, name: str, target: Path) -> Path:

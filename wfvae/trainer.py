@@ -32,10 +32,11 @@ from wfvae.batches import Batch, Clips, batches
 from wfvae.checkpoint import CONFIG, load, read_config
 from wfvae.config import WFVAEConfig
 from wfvae.discriminator import PatchDiscriminator3D
-from wfvae.losses import LossConfig, Perceptual, adaptive_weight, discriminator_loss, generator_loss
+from wfvae.losses import Perceptual, adaptive_weight, discriminator_loss, generator_loss
 from wfvae.model import WFVAE, Posterior, Reconstruction
+from wfvae.objective import LCRConfig, LMRConfig, LossConfig
 from wfvae.processes import check_processes
-from wfvae.regularizers import LatentMask, LCRConfig, LMRConfig, local_correlation_loss
+from wfvae.regularizers import LatentMask, local_correlation_loss
 from wfvae.schedule import TrainerConfig, learning_rate
 
 Values = dict[str, float]

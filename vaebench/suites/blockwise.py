@@ -8,19 +8,21 @@ Each way is warmed up before it is timed, once for every shape of clip.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
 
-from vaebench.config import RunConfig, options
+from vaebench.config import RunConfig
 from vaebench.inference.differences import differences
 from vaebench.inference.modes import Modes
 from vaebench.machine import peak_memory, pick_device, return_freed_memory, stopwatch
+from vaebench.options import BlockwiseOptions as Options
 from vaebench.records import Score, interval
 from vaebench.scoring import build_metrics, change, metric_digest, score, stack
+from vaebench.settings import build as build_settings
 from vaebench.suite import Case, Demand, Suite, clip_cases, video_setting
 from vaebench.vae import LOSSLESS_TOLERANCE, VAESpec
 from vaebench.video import to_model, to_score
@@ -33,21 +35,10 @@ if TYPE_CHECKING:
     from vaebench.video import Latent, Video
 
 
-@dataclass(frozen=True)
-class Options:
-    metrics: list[str] = field(default_factory=lambda: ["psnr", "ssim", "lpips", "fvd"])  # see `vaebench list metrics`
-    lengths: list[int] = field(default_factory=list)  # clip lengths to evaluate, in frames; default: num_frames only
-    pieces: list[int] = field(default_factory=list)  # also stream in chunks of N frames, if the VAE can stream
-    naive: list[int] = field(default_factory=lambda: [16])  # also independent chunks of N frames (or the next valid N)
-    require: str = ""  # "lossless": exit with code 1 if a mode that claims to be lossless is not
-
-
 class Blockwise(Suite[Modes]):
     name = "blockwise"
 
     def __init__(self, config: RunConfig, chosen: Options) -> None:
-        if chosen.require not in ("", "lossless"):
-            raise ValueError(f"require={chosen.require!r} is not 'lossless'")
         if config.mode not in ("", "whole"):
             raise ValueError("the blockwise suite runs every mode of a VAE against its whole; leave mode out")
         if config.protocol != "default" or config.posterior:
@@ -233,4 +224,4 @@ def _plain(values: NDArray) -> list[float]:
 
 
 def build(config: RunConfig) -> Blockwise:
-    return Blockwise(config, options(Options, config.options))
+    return Blockwise(config, build_settings(Options, config.options))

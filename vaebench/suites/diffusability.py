@@ -13,7 +13,7 @@ the setting's name.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import asdict, dataclass, field, fields, replace
+from dataclasses import asdict, dataclass, fields, replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -22,17 +22,18 @@ import numpy as np
 import torch
 
 from vaebench import plugins, weights
-from vaebench.config import RunConfig, options
+from vaebench.config import RunConfig
 from vaebench.generation import latent_statistics, sampling
 from vaebench.generation.latte.diffusion import linear
 from vaebench.generation.latte.model import SIZES, Latte
-from vaebench.generation.latte.sample import Guided
 from vaebench.generation.latte.train import TrainConfig, denoising_loss, grid_steps
 from vaebench.generation.latte_run import Plan, Subject
 from vaebench.generation.sampling import FILES, INCEPTION, Sampling, to_frames
 from vaebench.generation.windows import windows
 from vaebench.machine import pick_device, rank_and_world
+from vaebench.options import DiffusabilityOptions as Options
 from vaebench.records import Score, interval
+from vaebench.settings import build as build_settings
 from vaebench.suite import Case, Suite
 from vaebench.vae import VAESpec, reconstruct
 from vaebench.video import to_model
@@ -45,40 +46,6 @@ if TYPE_CHECKING:
 
 CHUNK = 32  # reals or samples of one case
 SHOWN = 8  # samples of the record's picture and of the video beside the checkpoints
-
-
-@dataclass(frozen=True)
-class Options:
-    tier: str = "1"  # preset: 0 (latent statistics only), 1 (Latte-B), 2 (Latte-L, as published) or smoke (toy network)
-    steps: int = 0  # training steps; 0 = set by the tier
-    batch: int = 0  # clips per training step; 0 = set by the tier
-    micro_batch: int = 0  # clips per forward pass (less memory); 0 = the whole batch
-    samples: int = 0  # number of generated videos, and of real clips to compare with; 0 = set by the tier
-    windows: int = 0  # windows per video; 0 = set by the tier
-    clip_frames: int = 0  # frames per window; 0 = the shortest valid length from 16 on (17 for causal 4x VAEs)
-    interval: int = 3  # stride between the frames of a window, in source frames
-    guidance: float = 0.0  # classifier-free guidance scale of a conditional model; 1 = no guidance, 0 = set by the tier
-    guided_channels: str = "all"  # latent channels to guide: "all", or "official-first-4" as in the official code
-    scaling: str = "measured"  # latent normalization: "measured" on the training latents, or "published" shift and scale of the VAE
-    features: list[str] = field(default_factory=lambda: ["i3d"])  # for FVD and KVD: i3d, i3d_videogpt, videomae_ssv2
-    real_selection: str = "random"  # real clips to compare with: "random", or "first2048" as StyleGAN-V
-    real_stride: int = 0  # frame stride of real clips; 0 = same as training, 1 = StyleGAN-V's tool
-    covariance: str = "unbiased"  # "unbiased" (divides by n - 1), or "biased" (divides by n, as StyleGAN-V and cd-fvd)
-    frame_codec: str = "none"  # "none", or "jpeg75": real and generated frames pass through JPEG
-    frame_resize: str = "antialiased"  # resizing for training: "antialiased", or "latte" as in Latte's loaders
-    real_resize: str = "learned"  # resizing of real clips: "learned", latte-tool, styleganv-tool or cdfvd
-
-
-CHOICES = {
-    "tier": ("0", "1", "2", "smoke"),
-    "guided_channels": ("all", "official-first-4"),
-    "scaling": ("measured", "published"),
-    "real_selection": ("random", "first2048"),
-    "covariance": ("unbiased", "biased"),
-    "frame_codec": ("none", "jpeg75"),
-    "frame_resize": ("antialiased", "latte"),
-    "real_resize": ("learned", "latte-tool", "styleganv-tool", "cdfvd"),
-}
 
 
 @dataclass(frozen=True)
@@ -143,8 +110,8 @@ class Diffusability(Suite[Subject]):
         default = Options()
         parts += [
             f"{key.replace('_', '-')}-{getattr(chosen, key)}"
-            for key in (*INTEGERS, "guidance", "guided_channels", "scaling", *CHOICES, "real_stride")
-            if key not in ("tier", "micro_batch") and getattr(chosen, key) != getattr(default, key)
+            for key in (*INTEGERS, "guidance", "guided_channels", "scaling", *SWITCHES, "real_stride")
+            if getattr(chosen, key) != getattr(default, key)
         ]
         parts += [f"features-{'+'.join(chosen.features) or 'none'}"] if chosen.features != default.features else []
         parts += [choice for choice in (config.dtype, config.mode) if choice]
@@ -245,7 +212,6 @@ class Diffusability(Suite[Subject]):
 
     def _generated(self, subject: Subject, model: Latte, numbers: range) -> list[torch.Tensor]:
         assert subject.cache.scaling is not None
-        channels: Guided = "all" if self.chosen.guided_channels == "all" else "official-first-4"
         return sampling.generate(
             model,
             subject.vae,
@@ -253,7 +219,7 @@ class Diffusability(Suite[Subject]):
             numbers,
             self.tier.sampling,
             seed=self.config.seed,
-            channels=channels,
+            channels=self.chosen.guided_channels,
         )
 
     @torch.inference_mode()
@@ -343,6 +309,7 @@ class Diffusability(Suite[Subject]):
 
 
 INTEGERS = ("steps", "batch", "samples", "windows", "clip_frames", "interval")
+SWITCHES = ("real_selection", "covariance", "frame_codec", "frame_resize", "real_resize")  # of the published protocols
 DISTANCES = ("fvd16", "fvd16_vs_rebuilt", "rfvd16", "kvd16", "kvd16_vs_rebuilt")
 OF_LATENTS = ("tier", "windows", "clip_frames", "interval", "scaling", "frame_resize")  # what tier 0 reads
 
@@ -444,10 +411,7 @@ def _spread(std: NDArray) -> float | None:
 
 def build(config: RunConfig) -> Diffusability:
     """ValueError for a choice that does not exist, or a setting that this suite decides by itself."""
-    chosen = options(Options, config.options)
-    for key, allowed in CHOICES.items():
-        if getattr(chosen, key) not in allowed:
-            raise ValueError(f"{key}={getattr(chosen, key)!r} is not one of {', '.join(allowed)}")
+    chosen = build_settings(Options, config.options)
     networks = [name for name in FILES if name != "c3d_ucf101"]
     if unknown := set(chosen.features) - set(networks):
         raise ValueError(f"no features {', '.join(sorted(unknown))} (there are: {', '.join(networks)})")

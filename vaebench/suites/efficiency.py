@@ -17,18 +17,20 @@ import re
 import subprocess
 import sys
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
 
 import adapters
-from vaebench.config import RunConfig, options
+from vaebench.config import RunConfig
 from vaebench.machine import device_name, pick_device
+from vaebench.options import EfficiencyOptions as Options
 from vaebench.profiling import worker
 from vaebench.profiling.worker import Job, no_energy
 from vaebench.records import Better, Score
+from vaebench.settings import build as build_settings
 from vaebench.suite import Candidate, Case, Suite
 from vaebench.vae import VAESpec
 
@@ -43,22 +45,6 @@ CPU_GRID = ([5], [64])  # what a processor does in minutes for every family: sma
 LIMIT = 1024  # frames: where the search for the largest video ends
 
 
-@dataclass(frozen=True)
-class Options:
-    frames: list[int] = field(default_factory=list)  # frames (or next valid length); default: 33 on a GPU, 5 on a CPU
-    sizes: list[int] = field(default_factory=list)  # pixels; default: 256, 512, 768 on a GPU, 64 on a CPU
-    dtypes: list[str] = field(default_factory=list)  # dtypes to measure; default: the dtype of the run
-    error: float = 0.02  # repeat until the 95 % interval of the mean time is within this fraction of the mean
-    max_seconds: float = 10.0  # stop repeating after this many seconds, per encode and per decode (at least 3 repeats)
-    tf32: bool = False  # allow TF32 in float32 matrix products and convolutions
-    cudnn_benchmark: bool = False  # let cuDNN benchmark its algorithms first: often faster, often more memory
-    compile: bool = False  # compile encode and decode with torch.compile; compilation counts as warm-up
-    channels_last: bool = False  # store the weights in channels-last memory format
-    largest: bool = False  # also search the largest number of frames that fits into memory, at each size
-    memory_gib: float = 0.0  # limit the memory of the device, in GiB; 0 = no limit
-    timeout_s: float = 900.0  # abort a measurement after this many seconds
-
-
 class Efficiency(Suite[Candidate]):
     name = "efficiency"
     needs_weights = False
@@ -71,8 +57,6 @@ class Efficiency(Suite[Candidate]):
         frames, sizes = GPU_GRID if self.device.type == "cuda" else CPU_GRID
         self.frames, self.sizes = chosen.frames or frames, chosen.sizes or sizes
         self.dtypes = chosen.dtypes or [config.dtype or "float32"]
-        if unknown := set(self.dtypes) - {"float32", "bfloat16", "float16"}:
-            raise ValueError(f"dtypes has {', '.join(sorted(unknown))}; there are float32, bfloat16, float16")
         self.absent = {"encode_joules, decode_joules": why} if (why := no_energy(self.device)) else {}
         self.identity = {**asdict(chosen), "mode": config.mode, "threads": torch.get_num_threads()}
 
@@ -292,4 +276,4 @@ def _plain(value: NDArray) -> Any:
 
 
 def build(config: RunConfig) -> Efficiency:
-    return Efficiency(config, options(Options, config.options))
+    return Efficiency(config, build_settings(Options, config.options))

@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import zlib
 from collections.abc import Collection, Iterable, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import torch
 
 from vaebench import protocol
-from vaebench.config import RunConfig, options
+from vaebench.config import RunConfig
 from vaebench.machine import pick_device
+from vaebench.options import ReconstructionOptions as Options
 from vaebench.scoring import build_metrics, change, metric_digest, score, stack
+from vaebench.settings import build as build_settings
 from vaebench.suite import Case, Suite, clip_cases, video_setting
 from vaebench.vae import VAESpec, VideoVAE, decode_as, reconstruct
 from vaebench.video import to_model
@@ -24,13 +26,6 @@ if TYPE_CHECKING:
     from vaebench.records import Score
     from vaebench.suite import Candidate, Statistics
     from vaebench.video import Latent, Video
-
-
-@dataclass(frozen=True)
-class Options:
-    metrics: list[str] = field(default_factory=list)  # see `vaebench list metrics`; default: those of the protocol
-    keep: int = 0  # save the first, middle and last frame of the first N clips as PNG
-    keep_latents: bool = False  # store the latents, so that a metric that is added later needs no encoder pass
 
 
 class Reconstruction(Suite[VideoVAE]):
@@ -137,4 +132,4 @@ def _some_frames(seen: Video, got: Video) -> NDArray:
 
 
 def build(config: RunConfig) -> Reconstruction:
-    return Reconstruction(config, options(Options, config.options))
+    return Reconstruction(config, build_settings(Options, config.options))
