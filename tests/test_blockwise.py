@@ -254,7 +254,7 @@ def test_the_interval_of_a_change_is_that_of_the_paired_differences():
 
     psnr = SimpleNamespace(unit="dB", better="higher", per_clip=True, reduce=np.mean)
     # differences -1, -2, -3 on clips that lie 20 dB apart: mean -2, deviation 1, t(0.975, 2) = 4.302653
-    found = change(psnr, before=np.array([20.0, 30.0, 40.0]), after=np.array([19.0, 28.0, 37.0]))
+    found = change("psnr", psnr, before=np.array([20.0, 30.0, 40.0]), after=np.array([19.0, 28.0, 37.0]))
     half = 4.302653 / 3**0.5
     assert (found.value, found.stderr) == pytest.approx((-2.0, 1 / 3**0.5))
     assert (found.low, found.high) == pytest.approx((-2 - half, -2 + half))
@@ -332,13 +332,13 @@ def test_a_change_keeps_its_metrics_caution():
     from vaebench.scoring import change
 
     toy = SimpleNamespace(unit="", better="lower", per_clip=False, reduce=np.mean, caution=lambda n: f"only {n} clips")
-    assert change(toy, np.zeros(3), np.ones(3)).note == "only 3 clips"
+    assert change("toy", toy, np.zeros(3), np.ones(3)).note == "only 3 clips"
 
 
 def test_the_table_has_a_row_for_every_mode():
     assert run("vaes=[pool/4x8x8]", "naive=[4,8]") == 0
-    _, rows = tables.tabulate([record("pool-4x8x8")])
-    assert [row[0] for row in rows] == [f"pool/4x8x8 · {label}" for label in ("whole", "naive-4", "naive-8")]
+    table = tables.tabulate([record("pool-4x8x8")])
+    assert list(table["VAE"]) == [f"pool/4x8x8 · {label}" for label in ("whole", "naive-4", "naive-8")]
 
 
 def test_a_posterior_of_another_shape_has_no_latent_difference():

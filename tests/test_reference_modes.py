@@ -72,8 +72,7 @@ def test_a_run_uses_the_reference_mode_and_the_table_and_the_record_name_it(caps
     assert record.setting == "synthetic-4x16-first2-psnr"
     assert (record.mode, record.vae["mode"]) == ("native", "native")
     assert record.scores["psnr"].value > 58  # without the shift of the other modes
-    (row,) = [line for line in tables.render([record], "csv").splitlines() if "tiler/a" in line]
-    assert row.endswith(",native")
+    assert list(tables.frame([record])["mode"]) == ["native"]
 
 
 @pytest.mark.usefixtures("tiler")

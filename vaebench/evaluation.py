@@ -221,6 +221,7 @@ def record_of(
         fingerprint=fingerprint,
         created=datetime.now(timezone.utc).isoformat(timespec="seconds"),
         extra=suite.extra(statistics),
+        columns=list(suite.columns),
     )
 
 

@@ -107,12 +107,15 @@ class Reconstruction(Suite[VideoVAE]):
         return reconstruct(vae, reference, posterior=self.posterior, generator=generator)
 
     def summarize(self, statistics: Mapping[str, Statistics]) -> dict[str, Score]:
-        scores = {name: score(metric, stack(statistics, self.keys[name])) for name, metric in self.metrics.items()}
+        scores = {
+            name: score(name, metric, stack(statistics, self.keys[name])) for name, metric in self.metrics.items()
+        }
         for name, metric in self.metrics.items():
             key = self.keys[name]
             if all(f"own {key}" in kept for kept in statistics.values()):
                 before, after = stack(statistics, f"own {key}"), stack(statistics, key)
-                scores[f"{name}_vs_own_decoder"] = change(metric, before, after)
+                versus = f"{name}_vs_own_decoder"
+                scores[versus] = change(versus, metric, before, after)
         return scores
 
     def per_case(self, statistics: Mapping[str, Statistics]) -> dict[str, dict[str, float]]:
