@@ -24,7 +24,7 @@ OURS = ("vaebench", "adapters", "wfvae")
 NEUTRAL = (
     *("config", "files", "fingerprint", "options", "pickled", "plugins", "records", "schema1"),
     *("settings", "state_dicts", "store", "torchmetric", "typed"),
-    *("weights.fetch", "weights.locate", "weights.verify"),
+    *("weights.fetch", "weights.github", "weights.locate", "weights.verify"),
 )
 WITHOUT_NUMBERS = frozenset(f"vaebench.{name}" for name in NEUTRAL)
 

@@ -48,7 +48,7 @@ def named(name: str) -> File:
     Raises:
         ValueError: unknown name, or a VAE that needs no download
     """
-    if name.startswith("hf:"):
+    if name.startswith(("hf:", "github:")):
         return File(name, name, "VAE", "see its repository")
     if "/" not in name:
         entry = weights.entry_of(name)
@@ -85,7 +85,7 @@ def _missing(file: File) -> str:
 def _can_be_fetched(file: File) -> bool:
     """Not a metric's file without a published checksum, nor weights that were never released."""
     entry = weights.FILES.get(file.source)
-    return bool(entry.checksum) if entry else file.source.startswith("hf:")
+    return bool(entry.checksum) if entry else file.source.startswith(("hf:", "github:"))
 
 
 def fetch(files: Sequence[File], out: TextIO) -> int:
@@ -188,8 +188,12 @@ def _verdict(file: File) -> tuple[bool, str]:
     try:
         published = checks.published(file.source, place, file.sha256)
         fault = checks.difference(place, published)
+        if file.source.startswith("github:"):  # of one file or two, each pinned by the source
+            checks.released(file.source)
     except OSError as reason:
         return False, f"not verified: {reason}"
+    except ValueError as reason:
+        return False, f"damaged or another file: {reason}"
     if fault:
         return (
             False,

@@ -13,7 +13,7 @@ from vaebench import plugins, protocol, weights
 from vaebench.config import RunConfig
 from vaebench.machine import pick_device
 from vaebench.options import ReconstructionOptions as Options
-from vaebench.scoring import build_metrics, metric_digests, score, stack
+from vaebench.scoring import build_metrics, change, metric_digests, score, stack
 from vaebench.settings import build as build_settings
 from vaebench.suite import Case, Suite, clip_cases, video_setting
 from vaebench.vae import VAESpec, VideoVAE, decode_as, reconstruct
@@ -85,6 +85,13 @@ class Reconstruction(Suite[VideoVAE]):
             for name, metric in self.metrics.items()
             if self.keys[name] not in case.stored
         }
+        if own := getattr(vae, "own", None):  # a cross of two VAEs is compared with the decoder of the one that encodes
+            got_by_own = self.protocol.to_score(decode_as(own, reference, latent))
+            statistics |= {
+                f"own {self.keys[name]}": metric.measure(seen, got_by_own)[0].cpu().numpy()
+                for name, metric in self.metrics.items()
+                if self.keys[name] not in case.stored
+            }
         if case.params["keep"]:
             statistics["frames"] = _some_frames(seen, got)
         if self.keep_latents:
@@ -101,7 +108,16 @@ class Reconstruction(Suite[VideoVAE]):
         return reconstruct(vae, reference, posterior=self.posterior, generator=generator)
 
     def summarize(self, statistics: Mapping[str, Statistics]) -> dict[str, Score]:
-        return {name: score(name, metric, stack(statistics, self.keys[name])) for name, metric in self.metrics.items()}
+        scores = {
+            name: score(name, metric, stack(statistics, self.keys[name])) for name, metric in self.metrics.items()
+        }
+        for name, metric in self.metrics.items():
+            key = self.keys[name]
+            if all(f"own {key}" in kept for kept in statistics.values()):
+                before, after = stack(statistics, f"own {key}"), stack(statistics, key)
+                versus = f"{name}_vs_own_decoder"
+                scores[versus] = change(versus, metric, before, after)
+        return scores
 
     def per_case(self, statistics: Mapping[str, Statistics]) -> dict[str, dict[str, float]]:
         own = [name for name, metric in self.metrics.items() if metric.per_clip]

@@ -6,9 +6,11 @@ Metric files come from the URLs of `registry.FILES` (through pooch), those of VA
 from __future__ import annotations
 
 import errno
+from collections.abc import Sequence
 from pathlib import Path
 
 from vaebench.files import draft
+from vaebench.weights import github
 from vaebench.weights.locate import folders, here
 from vaebench.weights.registry import HubFile, WeightFile, entry_of
 from vaebench.weights.verify import (
@@ -32,10 +34,18 @@ def size(name: str) -> int | None:
     """
     if name.startswith("hf:"):
         return on_hub(HubFile.parse(name)).size
+    if name.startswith(github.KIND):
+        sizes = [_size_at([file.url]) for file in github.parse(name)]
+        return None if None in sizes else sum(size or 0 for size in sizes)
+    entry = entry_of(name)
+    return _size_at([entry.url, *entry.mirrors])
+
+
+def _size_at(urls: Sequence[str]) -> int | None:
+    """Bytes of a file at the first URL that states them."""
     import requests
 
-    entry = entry_of(name)
-    for url in (entry.url, *entry.mirrors):
+    for url in urls:
         try:
             answer = requests.head(url, allow_redirects=True, timeout=TIMEOUT)
         except OSError:  # the download will say why
@@ -55,12 +65,26 @@ def fetch(name: str, sha256: str = "") -> Path:
         ValueError: another file is in its place, or `name` is unknown
         OSError: the file cannot be written
     """
-    if not name.startswith("hf:"):
+    if not name.startswith(("hf:", github.KIND)):
         entry_of(name)
     if file := here(name):
         verify(name, file, sha256)
         return file
-    return _fetch_from_hub(name, sha256) if name.startswith("hf:") else _fetch_from_urls(name)
+    if name.startswith("hf:"):
+        return _fetch_from_hub(name, sha256)
+    return _fetch_from_github(name) if name.startswith(github.KIND) else _fetch_from_urls(name)
+
+
+def _fetch_from_github(source: str) -> Path:
+    """All files of a network; the one file, or the folder that holds all."""
+    files = []
+    for file in github.parse(source):
+        target = folders()[0] / file.repo.replace("/", "--") / file.path
+        target.parent.mkdir(parents=True, exist_ok=True)
+        with draft(target) as part:
+            _download(WeightFile(file.path, file.url, "", "", "", git_blob=file.blob), file.path, part)
+        files.append(target)
+    return files[0] if len(files) == 1 else files[0].parent
 
 
 def _fetch_from_urls(name: str) -> Path:

@@ -16,6 +16,7 @@ import os
 import re
 from pathlib import Path
 
+from vaebench.weights import github
 from vaebench.weights.registry import PACKAGE, UNRELEASED, HubFile, entry_of
 
 SUFFIXES = (".safetensors", ".ckpt", ".pt", ".pth", ".bin")
@@ -54,8 +55,8 @@ def path(name: str) -> Path:
 def find(source: str, override: str = "") -> Path:
     """The weights file of a VAE, `source` as in `VAESpec.source`; `override` is a file, or a folder that holds it.
 
-    With source "", a checkpoint of one's own: `override` is the file, or a folder with one file of weights.  Unavailable, with
-    the ways to get it, if it is nowhere on this machine.
+    A source of one file; `find_all` takes any.  With source "", a user checkpoint: `override` is the file, or a folder with one
+    file of weights.  Raises Unavailable, with the ways to get it, if it is nowhere on this machine.
     """
     if override and not source:
         return _only(Path(override).expanduser())
@@ -82,6 +83,27 @@ def find(source: str, override: str = "") -> Path:
     raise Unavailable(
         f"{hub.repo}/{hub.path} is not here: run `vaebench weights fetch {source}`, "
         f"or pass weights=PATH, or put it below $VAEBENCH_WEIGHTS/{hub.repo.replace('/', '--')}/"
+    )
+
+
+def find_all(source: str, override: str = "") -> list[Path]:
+    """All weights files of a VAE, as `find`; `override` is a folder that holds them, or one file with all tensors.
+
+    Of weights in shards, one file stands for all (`wfvae.shards.files_of`).
+    """
+    if not source.startswith(github.KIND):
+        return [find(source, override)]
+    place = Path(override).expanduser()
+    if override and place.is_file():
+        return [place]
+    entries = github.parse(source)
+    for parent in [place] if override else folders():
+        for folder in (parent / entries[0].repo.replace("/", "--"), parent):
+            if all((folder / entry.path).is_file() for entry in entries):
+                return [folder / entry.path for entry in entries]
+    raise Unavailable(
+        f"{' and '.join(entry.path for entry in entries)} of github.com/{entries[0].repo}: not here; "
+        f"run `vaebench weights fetch {source}`, or pass weights=FOLDER, or put into $VAEBENCH_WEIGHTS"
     )
 
 
@@ -152,5 +174,5 @@ def _below(place: Path, hub: HubFile) -> Path:
 def here(name: str) -> Path | None:
     """The file of a metric (its name) or of a VAE (its source) on this machine; None where it is missing."""
     with contextlib.suppress(Unavailable):
-        return find(name) if ":" in name else path(name)
+        return find_all(name)[0] if ":" in name else path(name)
     return None

@@ -16,7 +16,8 @@ from pathlib import Path
 from typing import IO
 
 from vaebench.files import write_atomically
-from vaebench.weights.locate import path
+from vaebench.weights import github
+from vaebench.weights.locate import find_all, path
 from vaebench.weights.registry import HubFile, entry_of
 
 
@@ -93,6 +94,8 @@ def published(name: str, file: Path | None = None, sha256: str = "") -> Publishe
     Raises:
         OSError: the Hub has to be asked, and cannot be reached or has no such file
     """
+    if name.startswith(github.KIND):
+        return Published(github.parse(name)[0].checksum)
     if not name.startswith("hf:"):
         return Published(entry_of(name).checksum)
     if sha256:
@@ -145,10 +148,31 @@ def verify(name: str, file: Path, sha256: str = "") -> None:
         ValueError: it is another file, or a damaged one
         OSError: the file cannot be read, or the Hub has to be asked and cannot be reached
     """
+    if name.startswith(github.KIND):
+        released(name)
+        return
     if fault := difference(file, published(name, file, sha256)):
         raise ValueError(
             f"{file} is not the {name} it should be: {fault}; delete it and run `vaebench weights fetch {name}`"
         )
+
+
+def released(source: str, override: str = "") -> list[Path]:
+    """`find_all`, verified where the source pins the bytes of its files and the user did not choose others by `override`.
+
+    Raises:
+        Unavailable: a file is not on this machine
+        ValueError: a file on GitHub of another version
+    """
+    files = find_all(source, override)
+    if source.startswith(github.KIND) and not override:
+        for entry, file in zip(github.parse(source), files, strict=True):
+            if difference(file, Published(entry.checksum)):
+                raise ValueError(
+                    f"{file} is not {entry.path} at commit {entry.commit[:7]} of github.com/{entry.repo}: delete it and run "
+                    f"`vaebench weights fetch {source}`, or pass weights=FOLDER to run this version"
+                )
+    return files
 
 
 def verified(name: str) -> Path:
