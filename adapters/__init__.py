@@ -15,7 +15,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from adapters._own import of_ones_own, variant_of
+from adapters._local import spec_of_checkpoint, variant_of
 from vaebench import plugins
 from vaebench import weights as places
 from vaebench.vae import VAESpec, VideoVAE
@@ -244,7 +244,7 @@ def _spec(name: str, module: ModuleType, variant: str, checkpoint: str) -> tuple
                 f"{first.family} has no weights, so it takes no checkpoint; name a variant ({', '.join(variants)})"
             )
         places.find("", checkpoint)
-        return of_ones_own(first, checkpoint), False
+        return spec_of_checkpoint(first, checkpoint), False
     if variant in UNTRAINED and variant not in variants:
         spec: VAESpec = module.tiny().spec
         reference_mode = next(iter(variants.values())).reference_mode

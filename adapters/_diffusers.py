@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from adapters._layouts import Layout, State, convert
-from adapters._own import check_legal, of_ones_own, read_json
+from adapters._local import check_legal, read_json, spec_of_checkpoint
 from vaebench import weights as places
 from vaebench.vae import Posterior, VAESpec
 
@@ -163,7 +163,7 @@ class Family:
 
         file = places.find("", path)
         state, _ = self._converted(read_vae(file), file)
-        return of_ones_own(self.variants[self._nearest(_shapes(state))], path)
+        return spec_of_checkpoint(self.variants[self._nearest(_shapes(state))], path)
 
     @property
     def name(self) -> str:

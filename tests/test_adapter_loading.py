@@ -131,7 +131,7 @@ def test_a_checkpoint_of_ones_own_is_recognised_by_its_tensors(tmp_path):
     file = publish(tmp_path, family, "2.2", with_config=False).rename(tmp_path / "mine.safetensors")
     spec = family.spec_of(str(file))
     assert (spec.variant, spec.latent_channels, spec.spatial_compression) == (f"{tmp_path.name}-mine", 48, 16)
-    assert (spec.source, spec.sha256, spec.reference) == ("", "", "a checkpoint of one's own")
+    assert (spec.source, spec.sha256, spec.reference) == ("", "", "user checkpoint")
     vae = family.load(spec, weights=str(file))
     assert vae.variant == "2.2"
     assert vae.encode(torch.zeros(1, 3, 5, 32, 32)).mode().shape == (1, 48, 2, 2, 2)

@@ -80,11 +80,11 @@ class VAESpec:
     parameters: int = 0  # trainable, encoder and decoder; 0 where there are none
     scale: float | tuple[float, ...] = 1.0
     shift: float | tuple[float, ...] = 0.0
-    frames_per_piece: int = 0  # the encoder starts afresh after so many frames; 0: never
+    frames_per_chunk: int = 0  # the encoder restarts after this number of frames; 0: never
     lossless_modes: tuple[str, ...] = ()  # modes that claim to give exactly what "whole" gives
     latent_space: str = ""  # a name shared with other VAEs that read and write the same latents (`adapters/_cross.py`)
     clamps: bool = False  # decode clamps pixels to -1..1, as its release does
-    note: str = ""  # hazards that a user must know: precision, silent padding, ...
+    note: str = ""  # what a user must know: precision, silent padding, ...
 
     def __post_init__(self) -> None:
         if not self.reference_mode:
@@ -112,10 +112,10 @@ class VAESpec:
         return self.frames.fit(num_frames)
 
     def latent_frames(self, num_frames: int) -> int:
-        piece = self.frames_per_piece or num_frames
-        full, rest = divmod(num_frames, piece)
-        per_piece = math.ceil(piece / self.temporal_compression)
-        return full * per_piece + math.ceil(rest / self.temporal_compression)
+        chunk = self.frames_per_chunk or num_frames
+        full, rest = divmod(num_frames, chunk)
+        per_chunk = math.ceil(chunk / self.temporal_compression)
+        return full * per_chunk + math.ceil(rest / self.temporal_compression)
 
     def latent_shape(self, video: torch.Size | tuple[int, ...]) -> tuple[int, ...]:
         """(B, C, T, H, W) of a video of legal length and size -> (B, c, t, h, w) of its latent."""

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any, Literal
 
@@ -37,6 +37,15 @@ IN_TIME = (True, False, True)  # per level of the encoder, high resolution first
 
 
 @dataclass(frozen=True)
+class Blocks:
+    """Block-wise inference as the released code does it by default; None does not divide that axis."""
+
+    frames: int | None = 16  # of a chunk, besides the one before them, which it shares with the previous chunk
+    tile: int | None = 576  # pixels, height and width
+    overlap: float = 0.2222  # of a tile, cross-faded
+
+
+@dataclass(frozen=True)
 class CVVAEConfig:
     """The defaults are the released SD 2.1 form; `SD3` is the other one."""
 
@@ -44,6 +53,7 @@ class CVVAEConfig:
     latent_channels: int = 4
     num_blocks: int = 2  # residual blocks per level of the encoder; the decoder has one more
     sd3: bool = False  # replicated edges, norm eps 1e-6, no attention over time
+    blocks: Blocks = field(default_factory=Blocks)  # of the released block-wise inference
 
     @property
     def eps(self) -> float:
@@ -55,15 +65,6 @@ class CVVAEConfig:
 
 
 SD3 = CVVAEConfig(latent_channels=16, sd3=True)
-
-
-@dataclass(frozen=True)
-class Blocks:
-    """Block-wise inference as the released code does it unless told otherwise; None for a whole axis."""
-
-    frames: int | None = 16  # a piece is so many frames and one before them, its overlap with the last piece
-    tile: int | None = 576  # pixels, height and width
-    overlap: float = 0.2222  # of a tile, cross-faded
 
 
 # words of the released config.json that name this network; the class upstream can build others from other words
@@ -84,8 +85,8 @@ RELEASED = {
 }
 
 
-def read_config(released: Mapping[str, Any]) -> tuple[CVVAEConfig, Blocks]:
-    """The config.json beside the weights -> network and blocks; ValueError if it describes another network."""
+def read_config(released: Mapping[str, Any]) -> CVVAEConfig:
+    """The config.json beside the weights -> our config; ValueError if it describes another network."""
     other = {key: released[key] for key, word in RELEASED.items() if released.get(key, word) != word}
     sd3 = "block_out_channels" in released or "out_channels" in released
     if sd3:
@@ -109,7 +110,7 @@ def read_config(released: Mapping[str, Any]) -> tuple[CVVAEConfig, Blocks]:
         released.get("tile_spatial_size", default.tile),
         released.get("tile_overlap_ratio", default.overlap),
     )
-    return config, blocks
+    return replace(config, blocks=blocks)
 
 
 def group_norm(config: CVVAEConfig, channels: int) -> nn.GroupNorm:

@@ -140,7 +140,7 @@ class TemporalVAE(nn.Module):
 
 
 class OpenSoraVAE(nn.Module):
-    """Both halves.  `piece` is the number of frames the temporal half takes at once: 17 as released, None for all.
+    """Both halves.  `chunk` is the number of frames the temporal half takes at once: 17 as released, None for all.
 
     Latents are those of the temporal half; a diffusion model sees (z - shift) / scale, per channel.
     """
@@ -174,7 +174,7 @@ class OpenSoraVAE(nn.Module):
         kl = self.kl
         return torch.cat([kl.quant_conv(kl.encoder(frames)) for frames in frames_of(x).split(FRAMES_AT_ONCE)])
 
-    def encode(self, x: Tensor, piece: int | None, noise: Tensor | None = None) -> Tensor:
+    def encode(self, x: Tensor, chunk: int | None, noise: Tensor | None = None) -> Tensor:
         """(B, 3, T, H, W) in -1..1 -> moments (B, 2 c, t, h, w) of the temporal half.
 
         The released code draws from the frames' posterior too; here it is the mean, or a draw with `noise`
@@ -184,14 +184,14 @@ class OpenSoraVAE(nn.Module):
         if noise is not None:
             mean = mean + (0.5 * logvar.clamp(-30, 20)).exp() * noise
         frames = video_of(mean * SPATIAL_FACTOR, x.shape[0])
-        return torch.cat([self.temporal_vae.encode(part) for part in frames.split(piece or x.shape[2], dim=2)], dim=2)
+        return torch.cat([self.temporal_vae.encode(part) for part in frames.split(chunk or x.shape[2], dim=2)], dim=2)
 
-    def decode(self, z: Tensor, num_frames: int, piece: int | None) -> Tensor:
+    def decode(self, z: Tensor, num_frames: int, chunk: int | None) -> Tensor:
         """(B, c, t, h, w) -> (B, 3, num_frames, H, W)."""
-        piece = piece or num_frames
+        chunk = chunk or num_frames
         parts = []
-        for i, part in enumerate(z.split(-(-piece // TEMPORAL), dim=2)):
-            parts.append(self.temporal_vae.decode(part, min(piece, num_frames - i * piece)))
+        for i, part in enumerate(z.split(-(-chunk // TEMPORAL), dim=2)):
+            parts.append(self.temporal_vae.decode(part, min(chunk, num_frames - i * chunk)))
         frames = frames_of(torch.cat(parts, dim=2) / SPATIAL_FACTOR)
         kl = self.kl
         pixels = [kl.decoder(kl.post_quant_conv(some)) for some in frames.split(FRAMES_AT_ONCE)]

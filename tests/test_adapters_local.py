@@ -14,8 +14,8 @@ from safetensors.torch import save_file
 
 import adapters
 from adapters import cvvae, odvae, opensora, ssvae
+from adapters._local import OwnVAE
 from adapters._nets.cvvae import published_name
-from adapters._own import OwnVAE
 from tests.goldens_io import draw
 from vaebench import weights
 from vaebench.vae import reconstruct
@@ -49,12 +49,12 @@ def test_as_many_frames_come_back_as_went_in(family, frames, mode):
 @pytest.mark.parametrize("frames", [1, 17, 21, 33, 37, 49, 65, 69, 101])
 @pytest.mark.parametrize("piece", [0, 17])
 def test_a_latent_of_open_sora_tells_how_many_frames_to_decode(frames, piece):
-    spec = opensora.replace(opensora.V12, frames_per_piece=piece)
+    spec = opensora.replace(opensora.V12, frames_per_chunk=piece)
     assert opensora.num_frames(spec, spec.latent_frames(frames)) == frames
 
 
 def test_a_latent_that_no_legal_video_has_is_refused():
-    spec = opensora.replace(opensora.V12, frames_per_piece=17)
+    spec = opensora.replace(opensora.V12, frames_per_chunk=17)
     with pytest.raises(ValueError, match="no video of 4k\\+1 frames has a latent of 10"):
         opensora.num_frames(spec, 10)
 
@@ -108,7 +108,7 @@ def test_checkpoints_of_ones_own_are_told_apart_and_never_taken_for_the_release(
     assert adapters.resolve(names[0]).label != same
     (tmp_path / "run a" / "config.json").unlink()
     spec = adapters.find(names[0])
-    assert (spec.source, spec.sha256, spec.reference) == ("", "", "a checkpoint of one's own")
+    assert (spec.source, spec.sha256, spec.reference) == ("", "", "user checkpoint")
     assert adapters.resolve(names[0]).unavailable == ""
     assert adapters.resolve(names[0]).weights == weights.digest(tmp_path / "run a" / "last.ckpt")
     with pytest.raises(
@@ -269,6 +269,14 @@ def test_a_released_file_of_open_sora_loads_and_must_have_the_latent_normalisati
     write(state, file)
     with pytest.raises(ValueError, match=r"has scale \[7\.6.*expected \[3\.85"):
         opensora.load(opensora.V12, weights=str(file))
+
+
+@pytest.mark.parametrize("variant", ["sd2.1", "sd3"])
+def test_a_user_checkpoint_of_cv_vae_is_recognised_by_its_tensors(tmp_path, variant):
+    shapes = cvvae.OWN.expected_shapes(variant)
+    torch.save({key: torch.zeros(shapes[key]) for key in shapes if key.endswith(".bias")}, tmp_path / "mine.ckpt")
+    spec = adapters.find(f"cvvae:{tmp_path / 'mine.ckpt'}")
+    assert (spec.latent_channels, spec.source) == (cvvae.VARIANTS[variant].latent_channels, "")
 
 
 @pytest.mark.parametrize("name", ["model.safetensors", "model.bin"])
