@@ -63,13 +63,13 @@ class ResolvedVAE:
     def weights(self) -> str:
         """sha256 of the weights; "random" for an untrained VAE, "none" for a VAE without weights.
 
-        Of weights in shards, the sha256 of the shards' names and digests.
+        Of weights in several files, the sha256 of their names and digests.
         """
         if self.untrained:
             return "random"
         if not self.file:
             return "none"
-        from wfvae.shards import files_of
+        from adapters._layouts.reading import files_of
 
         parts = files_of(self.file)
         if parts == [self.file]:
@@ -81,7 +81,12 @@ class ResolvedVAE:
     def config_sha256(self) -> str:
         """sha256 of the config.json beside the weights, from which the network is built; "" without one."""
         beside = self.file.with_name("config.json") if self.file else None
-        return places.digest(beside) if beside and beside.is_file() else ""
+        if not (self.file and beside and beside.is_file()):
+            return ""
+        family = getattr(self.module, "FAMILY", None)
+        if family and not family.reads_config(self.file):  # that of another class, such as the transformer's
+            return ""
+        return places.digest(beside)
 
     @cached_property
     def label(self) -> str:

@@ -112,17 +112,28 @@ def check_described(spec: VAESpec, file: Path, latent_channels: int) -> None:
 
 
 def filled(
-    build: Callable[[], Network], state: Mapping[str, Any], file: Path, published: Callable[[str], str] = str
+    build: Callable[[], Network], state: Mapping[str, Any], file: Path, name: str, published: Callable[[str], str] = str
 ) -> Network:
-    """A network with the tensors of a file, strictly; its own first weights are never drawn.  ValueError naming `file`."""
+    """A network with the tensors of a file, strictly; its own first weights are never drawn.
+
+    Raises ValueError naming `file`, and the network whose weights it looks like if that is not `name`.
+    """
     import torch
 
-    from adapters._nets.checkpoint import load_strict
+    from adapters._layouts.recognise import fill
 
     with torch.device("meta"):
         model = build()
-    load_strict(model, state, str(file), published)
+    fill(model, state, file, name=name, published=published)
     return model
+
+
+def shapes_of(build: Callable[[], nn.Module]) -> dict[str, tuple[int, ...]]:
+    """The shape of every tensor of a network, without its weights."""
+    import torch
+
+    with torch.device("meta"):
+        return {key: tuple(value.shape) for key, value in build().state_dict().items()}
 
 
 def of_ones_own(base: VAESpec, path: str, **known: Any) -> VAESpec:

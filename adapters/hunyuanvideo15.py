@@ -6,6 +6,7 @@ Tencent Hunyuan, HunyuanVideo 1.5, arXiv 2511.18870.
 from __future__ import annotations
 
 from adapters._diffusers import Family, tile
+from adapters._layouts import hunyuanvideo15 as hunyuanvideo15_layouts
 from vaebench.vae import FrameRule, VAESpec
 
 VARIANTS = {
@@ -32,6 +33,7 @@ VARIANTS = {
 FAMILY = Family(
     cls="AutoencoderKLHunyuanVideo15",
     variants=VARIANTS,
+    layouts=hunyuanvideo15_layouts.LAYOUTS,
     configs={},
     small={"block_out_channels": (16, 16, 16, 32, 64), "layers_per_block": 1},
     diffusers="0.36",

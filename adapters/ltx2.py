@@ -9,6 +9,7 @@ from dataclasses import replace
 from typing import Any
 
 from adapters._diffusers import Family
+from adapters._layouts import ltx as ltx_layouts
 from vaebench.vae import FrameRule, VAESpec
 
 VARIANTS = {
@@ -45,6 +46,7 @@ def _describe(model: Any, spec: VAESpec) -> VAESpec:
 FAMILY = Family(
     cls="AutoencoderKLLTX2Video",
     variants=VARIANTS,
+    layouts=ltx_layouts.LAYOUTS2,
     configs={
         "2.0": {"decoder_causal": False, "spatial_compression_ratio": 32, "temporal_compression_ratio": 8},
     },

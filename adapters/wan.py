@@ -13,6 +13,7 @@ from types import MethodType
 from typing import TYPE_CHECKING, Any
 
 from adapters._diffusers import DiffusersVAE, Family, batch_as_frames, frames_as_batch, moments, sample
+from adapters._layouts import wan as wan_layouts
 from vaebench.vae import FrameRule, VAESpec
 
 if TYPE_CHECKING:
@@ -145,6 +146,7 @@ def _decode(vae: DiffusersVAE, latent: Tensor) -> Tensor:
 FAMILY = Family(
     cls="AutoencoderKLWan",
     variants=VARIANTS,
+    layouts=wan_layouts.LAYOUTS,
     configs={"2.2": CONFIG22},
     small={"base_dim": 8, "num_res_blocks": 1},
     small_for={"2.2": {"decoder_base_dim": 8}},

@@ -88,7 +88,9 @@ def test_a_mode_that_keeps_its_promise_passes(capsys: pytest.CaptureFixture[str]
     assert scores["psnr@streamed"].value == 0
     out, err = capsys.readouterr()
     assert "blurred/a · streamed" in out
-    assert "blurred/a: lossless (streamed): largest difference 0.0e+00 <= 2e-05 over 6 cases" in err.splitlines()
+    assert (
+        "./blurred0_0.0.py: lossless (streamed): largest difference 0.0e+00 <= 2e-05 over 6 cases" in err.splitlines()
+    )
     assert run(vae, "lengths=[1,5,13]") == 0
     assert "lossless" not in capsys.readouterr().err  # nothing was required
 
@@ -100,7 +102,9 @@ def test_a_mode_that_breaks_its_promise_is_named_with_case_and_size_and_the_exit
     assert run(vae, "require=lossless", "lengths=[5,13]") == 1
     said = capsys.readouterr().err
     assert re.search(
-        r"^failed: blurred/a: not lossless: largest difference \S+ > 2e-05 over 4 cases \(pixels .*@13\)$", said, re.M
+        r"^failed: \./blurred8_0\.0\.py: not lossless: largest difference \S+ > 2e-05 over 4 cases \(pixels .*@13\)$",
+        said,
+        re.M,
     )
     assert "@5" not in said  # shorter than the piece: nothing was lost there
     assert run(vae, "lengths=[5,13]") == 0  # and without the demand it is a result
@@ -250,7 +254,7 @@ def test_the_interval_of_a_change_is_that_of_the_paired_differences():
 
     psnr = SimpleNamespace(unit="dB", better="higher", per_clip=True, reduce=np.mean)
     # differences -1, -2, -3 on clips that lie 20 dB apart: mean -2, deviation 1, t(0.975, 2) = 4.302653
-    found = change(psnr, before=np.array([20.0, 30.0, 40.0]), after=np.array([19.0, 28.0, 37.0]))
+    found = change("psnr", psnr, before=np.array([20.0, 30.0, 40.0]), after=np.array([19.0, 28.0, 37.0]))
     half = 4.302653 / 3**0.5
     assert (found.value, found.stderr) == pytest.approx((-2.0, 1 / 3**0.5))
     assert (found.low, found.high) == pytest.approx((-2 - half, -2 + half))
@@ -328,13 +332,13 @@ def test_a_change_keeps_its_metrics_caution():
     from vaebench.scoring import change
 
     toy = SimpleNamespace(unit="", better="lower", per_clip=False, reduce=np.mean, caution=lambda n: f"only {n} clips")
-    assert change(toy, np.zeros(3), np.ones(3)).note == "only 3 clips"
+    assert change("toy", toy, np.zeros(3), np.ones(3)).note == "only 3 clips"
 
 
 def test_the_table_has_a_row_for_every_mode():
     assert run("vaes=[pool/4x8x8]", "naive=[4,8]") == 0
-    _, rows = tables.tabulate([record("pool-4x8x8")])
-    assert [row[0] for row in rows] == [f"pool/4x8x8 · {label}" for label in ("whole", "naive-4", "naive-8")]
+    table = tables.tabulate([record("pool-4x8x8")])
+    assert list(table["VAE"]) == [f"pool/4x8x8 · {label}" for label in ("whole", "naive-4", "naive-8")]
 
 
 def test_a_posterior_of_another_shape_has_no_latent_difference():

@@ -232,7 +232,7 @@ SMALL = ["num_frames=5", "size=32", "metrics=psnr", "results=R", "runs=S"]
     [
         ("ascii", ["reconstruction - bundle-5x32-first1-psnr", "psnr dB ^", "-----  ---------"]),
         ("cp1252", ["reconstruction · bundle-5x32-first1-psnr", "psnr dB ^", "-----  ---------"]),
-        ("utf-8", ["reconstruction · bundle-5x32-first1-psnr", "psnr dB ↑", "─────  ─────────"]),
+        ("utf-8", ["reconstruction · bundle-5x32-first1-psnr", "psnr dB ↑", "-----  ---------"]),
     ],
 )
 def test_a_table_is_printed_in_every_encoding(encoding: str, expected: list[str], tmp_path: Path):

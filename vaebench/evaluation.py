@@ -52,7 +52,7 @@ class InMemory:
         Raises:
             TypeError: neither a VAE with `spec`, `encode` and `decode`, nor a function that returns one
         """
-        if all(hasattr(vae, name) for name in ("spec", "encode", "decode")):
+        if not isinstance(vae, type) and all(hasattr(vae, name) for name in ("spec", "encode", "decode")):
             vae = cast(VideoVAE, vae)
             spec = replace(vae.spec, modes=("whole",), reference_mode="whole", lossless_modes=())
             return cls(spec, lambda mode: vae, vae)
@@ -221,6 +221,7 @@ def record_of(
         fingerprint=fingerprint,
         created=datetime.now(timezone.utc).isoformat(timespec="seconds"),
         extra=suite.extra(statistics),
+        columns=list(suite.columns),
     )
 
 

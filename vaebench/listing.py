@@ -49,8 +49,14 @@ def adapters_markdown() -> str:
     rows = [[*HEADER, "weights"], ["---"] * (len(HEADER) + 1)]
     for name in adapters.names():
         spec = adapters.find(name)
-        rows.append([*_facts(spec), f"`{spec.source}`" if spec.source else "none needed"])
+        rows.append([*_facts(spec), _origin(spec)])
     return "".join(f"| {' | '.join(row)} |\n" for row in rows)
+
+
+def _origin(spec: VAESpec) -> str:
+    if spec.source.startswith(weights.UNRELEASED):
+        return "never released"
+    return f"`{spec.source}`" if spec.source else "none needed"
 
 
 def modules_table(kind: str) -> str:
@@ -89,8 +95,9 @@ def weights_table() -> str:
         if spec.source:
             try:
                 here = str(weights.find(spec.source))
-            except weights.Unavailable:
-                here = f"no: `vaebench weights fetch {name}` ({spec.source})"
+            except weights.Unavailable as reason:
+                fetch = f"`vaebench weights fetch {name}` ({spec.source})"
+                here = f"no: {reason if spec.source.startswith(weights.UNRELEASED) else fetch}"
             rows.append([name, "VAE", spec.license, here])
     return _columns(rows)
 
@@ -103,6 +110,8 @@ def weights_name(name: str) -> str:
         source = adapters.find(name).source
         if not source:
             raise ValueError(f"{name} needs no weights")
+        if source.startswith(weights.UNRELEASED):
+            raise ValueError(f"the weights of {name} were never released")
         if source.startswith(weights.PACKAGE):
             raise ValueError(f"the weights of {name} ship with the package")
         return source

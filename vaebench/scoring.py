@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypedDict
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,6 +18,11 @@ if TYPE_CHECKING:
 
     from vaebench.metric import Metric
     from vaebench.suite import Statistics
+
+
+class _About(TypedDict):
+    metric: str
+    condition: Mapping[str, str | int]
 
 
 def build_metrics(
@@ -51,28 +56,35 @@ def stack(statistics: Mapping[str, Statistics], name: str) -> NDArray:
     return np.stack([kept[name] for kept in statistics.values()])
 
 
-def score(metric: Metric, stacked: NDArray) -> Score:
+def score(name: str, metric: Metric, stacked: NDArray, condition: Mapping[str, str | int] | None = None) -> Score:
     """The score of a metric over clips, with its interval where clips have scores of their own."""
+    about: _About = {"metric": name, "condition": condition or {}}
     try:
         value = metric.reduce(stacked)
     except ValueError as reason:  # too few clips for this metric to mean anything: said, not guessed
-        return Score(None, metric.unit, metric.better, len(stacked), note=str(reason))
+        return Score(None, metric.unit, metric.better, len(stacked), note=str(reason), status="too few clips", **about)
     stderr, low, high = interval(stacked) if metric.per_clip else (None, None, None)
-    return Score(
-        value, metric.unit, metric.better, len(stacked), stderr, low, high, note=_caution(metric, len(stacked))
-    )
+    note = _caution(metric, len(stacked))
+    return Score(value, metric.unit, metric.better, len(stacked), stderr, low, high, note=note, **about)
 
 
-def change(metric: Metric, before: NDArray, after: NDArray) -> Score:
+def change(
+    name: str,
+    metric: Metric,
+    before: NDArray,
+    after: NDArray,
+    condition: Mapping[str, str | int] | None = None,
+) -> Score:
     """`after` minus `before` with its sign; the interval is Student's of the paired differences."""
+    about: _About = {"metric": name, "condition": condition or {}}
     n = len(before)
     try:
         value = metric.reduce(after) - metric.reduce(before)
     except ValueError as reason:
-        return Score(None, metric.unit, metric.better, n, note=str(reason))
+        return Score(None, metric.unit, metric.better, n, note=str(reason), status="too few clips", **about)
     stderr, low, high = interval(after - before) if metric.per_clip else (None, None, None)
     note = _caution(metric, n)
-    return Score(value, metric.unit, metric.better, n, stderr, low, high, signed=True, note=note)
+    return Score(value, metric.unit, metric.better, n, stderr, low, high, signed=True, note=note, **about)
 
 
 def _caution(metric: Metric, n: int) -> str:

@@ -104,7 +104,8 @@ class Suite(ABC, Generic[Subject]):
         self.config = config
         # everything of the suite that can change a number, besides its code: options, protocol
         self.identity: dict[str, Any] = {}
-        self.absent: dict[str, str] = {}  # scores that cannot be computed here -> why
+        self.absent: dict[str, str] = {}  # metrics that cannot be computed here -> why
+        self.columns: list[str] = []  # metrics that a printed table shows; empty: all
 
     @abstractmethod
     def cases(self, source: VideoSource, spec: VAESpec) -> Iterable[Case]:

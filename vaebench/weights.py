@@ -28,11 +28,16 @@ from typing import IO
 from vaebench.plugins import did_you_mean
 
 PACKAGE = "package:"  # package:module:path is a file that ships with an installed package
+UNRELEASED = "unreleased:"  # unreleased:RECIPE is a network whose authors published no weights; `vaebench train RECIPE` makes some
 RANDOM = "random"  # in the place of a path: the released configuration with random weights, for what measures cost
 
 
 SUFFIXES = (".safetensors", ".ckpt", ".pt", ".pth", ".bin")
 LATER_SHARD = re.compile(r"-(?!0*1-)\d+-of-\d+\.\w+$")  # as in name-00002-of-00003.safetensors
+
+
+HALVES = ("encoder", "decoder")  # of a VAE, in two files that differ in this word
+HALF = re.compile(r"(?<![A-Za-z])(encoder|decoder)(?![A-Za-z])")
 
 
 class Unavailable(FileNotFoundError):
@@ -164,9 +169,16 @@ def find(source: str, override: str = "") -> Path:
         return _only(Path(override).expanduser())
     if source.startswith(PACKAGE):
         return _only(Path(override).expanduser()) if override else _shipped(source)
+    if source.startswith(UNRELEASED):
+        if override:
+            return _only(Path(override).expanduser())
+        recipe = source.removeprefix(UNRELEASED)
+        raise Unavailable(
+            f"its weights were never released: train some with `vaebench train {recipe}`, or pass weights=PATH"
+        )
     hub = HubFile.parse(source)
     if override:
-        return _below(Path(override).expanduser(), hub)
+        return _given(Path(override).expanduser(), hub)
     for folder in folders():
         with contextlib.suppress(Unavailable):
             return _below(folder / hub.repo.replace("/", "--"), hub)
@@ -179,6 +191,19 @@ def find(source: str, override: str = "") -> Path:
         f"{hub.repo}/{hub.path} is not here: run `vaebench weights fetch {source}`, "
         f"or pass weights=PATH, or put it below $VAEBENCH_WEIGHTS/{hub.repo.replace('/', '--')}/"
     )
+
+
+def halves_of(file: Path) -> list[Path]:
+    """encoder.X and decoder.X of one folder, where `file` is either and both are there; else `file` alone."""
+    half = half_of(file)
+    halves = [file.with_name(file.stem.replace(half, other) + file.suffix) for other in HALVES] if half else []
+    return halves if halves and all(part.is_file() for part in halves) else [file]
+
+
+def half_of(file: Path) -> str:
+    """ "encoder" or "decoder" for a file whose name says that it is that half, such as decoder.safetensors; else ""."""
+    halves = HALF.findall(file.stem.replace("_", " "))
+    return halves[0] if len(halves) == 1 else ""
 
 
 def _shipped(source: str) -> Path:
@@ -195,7 +220,7 @@ def _shipped(source: str) -> Path:
 def _only(place: Path) -> Path:
     """`place` itself, or the one file of weights in this folder (the one of the Hub's usual name, where there are several).
 
-    For weights in shards it is their index, or without an index the first shard.
+    For weights in shards it is their index, or without an index the first shard; for an encoder and a decoder, the encoder.
     """
     if place.is_file():
         return place
@@ -204,10 +229,24 @@ def _only(place: Path) -> Path:
     found = sorted(file for file in place.iterdir() if file.suffix in SUFFIXES)
     usual = [file for file in found if file.name == "diffusion_pytorch_model.safetensors"]
     found = sorted(place.glob("*.index.json")) or [file for file in found if not LATER_SHARD.search(file.name)]
+    if len(found) == 2 and halves_of(found[0]) == found[::-1]:
+        return found[1]  # the encoder, after the decoder in the alphabet
     if len(usual or found) != 1:
         names = ", ".join(file.name for file in found) or f"no {', '.join(SUFFIXES)}"
         raise Unavailable(f"{place} should hold one file of weights, it holds {names}; give the file itself")
     return (usual or found)[0]
+
+
+def _given(place: Path, hub: HubFile) -> Path:
+    """The release's file in a place of the user's, or the one file of weights there, whatever its name."""
+    try:
+        return _below(place, hub)
+    except Unavailable:
+        if not place.is_dir():
+            raise
+        with contextlib.suppress(Unavailable):
+            return _only(place)
+        raise
 
 
 def _below(place: Path, hub: HubFile) -> Path:

@@ -21,7 +21,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from vaebench.durable import draft, sweep
-from vaebench.generation.latte.train import Batch
+from vaebench.generation.latte.batch import Batch
 from vaebench.vae import VAESpec, VideoVAE, check_latent
 from vaebench.video import to_model
 

@@ -20,7 +20,7 @@ from vaebench.inference.differences import differences
 from vaebench.inference.modes import Modes
 from vaebench.machine import peak_memory, pick_device, return_freed_memory, stopwatch
 from vaebench.options import BlockwiseOptions as Options
-from vaebench.records import Score, interval
+from vaebench.records import Score, by_key, interval
 from vaebench.scoring import build_metrics, change, metric_digest, score, stack
 from vaebench.settings import build as build_settings
 from vaebench.suite import Case, Demand, Suite, clip_cases, video_setting
@@ -125,26 +125,29 @@ class Blockwise(Suite[Modes]):
 
     def summarize(self, statistics: Mapping[str, Statistics]) -> dict[str, Score]:
         longest = self._longest(statistics)
-        scores = {f"{name}@whole": score(m, stack(longest, f"{name}@whole")) for name, m in self.metrics.items()}
+        whole = {"mode": "whole"}
+        scores = [score(name, m, stack(longest, f"{name}@whole"), whole) for name, m in self.metrics.items()]
         for label in _labels(statistics):
+            condition = {"mode": label}
             for name, metric in self.metrics.items():
                 before, after = stack(longest, f"{name}@whole"), stack(longest, f"{name}@{label}")
-                scores[f"{name}@{label}"] = change(metric, before, after)
+                scores.append(change(name, metric, before, after, condition))
             for name in ("pixels_max", "pixels_rms", "latents_max", "latents_rms"):
                 everywhere = stack(statistics, f"{name}@{label}")
                 value = everywhere.max() if name.endswith("max") else np.sqrt(np.mean(everywhere**2))
                 if np.isfinite(value):
-                    scores[f"{name}@{label}"] = Score(float(value), "", "lower", len(statistics))
-            for name, unit in (("seconds", "time"), ("bytes", "memory")):
+                    n = len(statistics)
+                    scores.append(Score(float(value), "", "lower", n, metric=name, condition=condition))
+            for name, ratio_name in (("seconds", "time"), ("bytes", "memory")):
                 before, after = stack(longest, f"{name}@whole"), stack(longest, f"{name}@{label}")
                 if before.min() > 0:
                     ratio = after / before
                     stderr, low, high = interval(ratio)
                     note = "mean ratio to the whole, in one process, warm; the efficiency suite measures cost properly"
-                    scores[f"{unit}@{label}"] = Score(
-                        float(ratio.mean()), "ratio", "lower", len(ratio), stderr, low, high, note=note
-                    )
-        return scores
+                    mean, n = float(ratio.mean()), len(ratio)
+                    about: dict[str, Any] = {"note": note, "metric": ratio_name, "condition": condition}
+                    scores.append(Score(mean, "ratio", "lower", n, stderr, low, high, **about))
+        return by_key(scores)
 
     def _longest(self, statistics: Mapping[str, Statistics]) -> dict[str, Statistics]:
         """The cases of full length: quality is compared on these, losslessness on all."""

@@ -32,7 +32,7 @@ from vaebench.generation.sampling import FILES, INCEPTION, Sampling, to_frames
 from vaebench.generation.windows import windows
 from vaebench.machine import pick_device, rank_and_world
 from vaebench.options import DiffusabilityOptions as Options
-from vaebench.records import Score, interval
+from vaebench.records import Score, by_key, interval
 from vaebench.settings import build as build_settings
 from vaebench.suite import Case, Suite
 from vaebench.vae import VAESpec, reconstruct
@@ -95,6 +95,9 @@ class Diffusability(Suite[Subject]):
         self.size = self.tier.size or config.size
         self.device = pick_device(config.device)
         self.extractors, self.absent = _extractors(config, chosen, self.tier, self.device)
+        tails = [sampling.tail(name) for name in dict.fromkeys(chosen.features)]
+        self.columns = ["denoising_loss", "gaussian_loss", *(f"{score}{tail}" for tail in tails for score in HEADLINES)]
+        self.columns += [*INCEPTION, "effective_rank", "dead_channels", "slope_space", "slope_time"]
         self.identity = {
             **asdict(chosen),
             **{key: getattr(config, key) for key in ("clips", "mode", "dtype", "seed")},
@@ -293,7 +296,8 @@ class Diffusability(Suite[Subject]):
             "a linear denoiser reaches: latent spaces differ in how much there is to know; the interval is over "
             f"{len(np.unique(scenes))} scenes, as windows of one scene are not independent"
         )
-        return Score(float(by_window.mean()), "", "lower", len(by_window), stderr, low, high, note=note)
+        mean, n = float(by_window.mean()), len(by_window)
+        return Score(mean, "", "lower", n, stderr, low, high, note=note, metric="denoising_loss")
 
     def pictures(self, statistics: Mapping[str, Statistics]) -> dict[str, NDArray]:
         """The first samples, four frames each: a row a sample."""
@@ -309,6 +313,7 @@ class Diffusability(Suite[Subject]):
 
 
 INTEGERS = ("steps", "batch", "samples", "windows", "clip_frames", "interval")
+HEADLINES = ("fvd16", "fvd16_floor", "fvd16_vs_rebuilt", "kvd16")  # distances that a printed table shows
 SWITCHES = ("real_selection", "covariance", "frame_codec", "frame_resize", "real_resize")  # of the published protocols
 DISTANCES = ("fvd16", "fvd16_vs_rebuilt", "rfvd16", "kvd16", "kvd16_vs_rebuilt")
 OF_LATENTS = ("tier", "windows", "clip_frames", "interval", "scaling", "frame_resize")  # what tier 0 reads
@@ -339,7 +344,7 @@ def _extractors(
     if tier.shape is None:
         return found, absent
     for name in dict.fromkeys(chosen.features):
-        tail = "" if name == "i3d" else f"_{name}"
+        tail = sampling.tail(name)
         try:
             found[name] = sampling.extractor(name, device)
         except weights.Unavailable as reason:
@@ -393,16 +398,25 @@ def _of_latents(kept: Statistics) -> dict[str, Score]:
         said.append(
             f"{lost} windows that could not be read are left out; `extra.latents.left_out` of the record says why"
         )
-    kl = Score(float(kept["kl"]), "nats", "neither", n) if "kl" in kept else None
-    return {
-        "gaussian_loss": Score(float(kept["linear_loss"].mean()), "", "neither", n, note="; ".join(said)),
-        "effective_rank": Score(float(kept["effective_rank"]), "", "neither", n),
-        "std_spread": Score(_spread(std), "", "neither", n, note="largest over smallest deviation of a channel"),
-        "dead_channels": Score(float((std < latent_statistics.DEAD * std.max()).sum()), "", "lower", n),
-        "kl": kl or Score(None, "nats", "neither", n, note="the VAE gives no posterior variance"),
-        "slope_space": Score(space, "", "neither", n, note="" if space is not None else "needs 3 frequencies"),
-        "slope_time": Score(time, "", "neither", n, note="" if time is not None else "needs 3 frequencies"),
-    }
+    noise = float(kept["linear_loss"].mean())
+    dead = float((std < latent_statistics.DEAD * std.max()).sum())
+    spread = _spread(std)
+    return by_key(
+        [
+            Score(noise, "", "neither", n, note="; ".join(said), metric="gaussian_loss"),
+            Score(float(kept["effective_rank"]), "", "neither", n, metric="effective_rank"),
+            Score(spread, "", "neither", n, note="largest over smallest deviation of a channel", metric="std_spread",
+                  status="undefined" if spread is None else "ok"),
+            Score(dead, "", "lower", n, metric="dead_channels"),
+            Score(None, "nats", "neither", n, note="the VAE gives no posterior variance", metric="kl", status="unavailable")
+            if "kl" not in kept else Score(float(kept["kl"]), "nats", "neither", n, metric="kl"),
+            *(
+                Score(slope, "", "neither", n, metric=name) if slope is not None
+                else Score(None, "", "neither", n, note="needs 3 frequencies", metric=name, status="undefined")
+                for name, slope in (("slope_space", space), ("slope_time", time))
+            ),
+        ]
+    )  # fmt: skip
 
 
 def _spread(std: NDArray) -> float | None:

@@ -29,7 +29,7 @@ from vaebench.machine import device_name, pick_device
 from vaebench.options import EfficiencyOptions as Options
 from vaebench.profiling import worker
 from vaebench.profiling.worker import Job, no_energy
-from vaebench.records import Better, Score
+from vaebench.records import Better, Score, by_key
 from vaebench.settings import build as build_settings
 from vaebench.suite import Candidate, Case, Suite
 from vaebench.vae import VAESpec
@@ -57,7 +57,9 @@ class Efficiency(Suite[Candidate]):
         frames, sizes = GPU_GRID if self.device.type == "cuda" else CPU_GRID
         self.frames, self.sizes = chosen.frames or frames, chosen.sizes or sizes
         self.dtypes = chosen.dtypes or [config.dtype or "float32"]
-        self.absent = {"encode_joules, decode_joules": why} if (why := no_energy(self.device)) else {}
+        self.absent = {f"{half}_joules": why for half in HALVES} if (why := no_energy(self.device)) else {}
+        self.columns = [f"{half}_{what}" for half in HALVES for what in ("s", "frames_per_s", "peak_bytes")]
+        self.columns.append("largest_frames")
         self.identity = {**asdict(chosen), "mode": config.mode, "threads": torch.get_num_threads()}
 
     def default_vaes(self, names: Sequence[str]) -> list[str]:
@@ -93,18 +95,19 @@ class Efficiency(Suite[Candidate]):
 
     def measure(self, vae: Candidate, case: Case) -> Statistics:
         dtype, size = case.params["dtype"], case.params["size"]
+        asked = {f"asked_{name}": np.asarray(value) for name, value in case.params.items()}
         if "frames" not in case.params:
-            return self._largest(vae, dtype, size)
+            return {**asked, **self._largest(vae, dtype, size)}
         frames = case.params["frames"]
         job = self._job(vae, dtype, frames, size)
         memory = self._measured(vae, job, "memory")
         if "out_of_memory" in memory:
-            return {"out_of_memory": np.str_(memory["out_of_memory"])}
+            return {**asked, "out_of_memory": np.str_(memory["out_of_memory"])}
         time = self._measured(vae, job, "time")
         if "out_of_memory" in time:  # timing repeats may need a little more than one call does
-            return {"out_of_memory": np.str_(time["out_of_memory"])}
-        shape_run = {"frames": job.num_frames, "size": job.size, "asked_frames": frames, "asked_size": size}
-        return {name: np.asarray(value) for name, value in {**shape_run, **memory, **time}.items()}
+            return {**asked, "out_of_memory": np.str_(time["out_of_memory"])}
+        shape_run = {"frames": job.num_frames, "size": job.size}
+        return asked | {name: np.asarray(value) for name, value in {**shape_run, **memory, **time}.items()}
 
     def _job(self, vae: Candidate, dtype: str, frames: int, size: int) -> Job:
         multiple = vae.spec.size_multiple
@@ -157,15 +160,7 @@ class Efficiency(Suite[Candidate]):
         return {"largest": np.int64(good), "ended_by_limit": np.bool_(bad == beyond)}
 
     def summarize(self, statistics: Mapping[str, Statistics]) -> dict[str, Score]:
-        scores: dict[str, Score] = {}
-        for case, kept in statistics.items():
-            if "largest" in kept:
-                count = int(kept["largest"])
-                note = f"all that was tried fits; the search ends at {LIMIT} frames" if kept["ended_by_limit"] else ""
-                scores[f"largest_frames@{case}"] = Score(float(count), "frames", "higher", 1, note=note)
-            else:
-                scores |= {f"{name}@{case}": score for name, score in _scores(kept).items()}
-        return scores
+        return by_key(score for kept in statistics.values() for score in _scores(kept))
 
     def extra(self, statistics: Mapping[str, Statistics]) -> dict[str, Any]:
         """Percentiles of the times, the first (cold) call, and the device's own ceilings, for each case."""
@@ -199,17 +194,28 @@ def _refuse(config: RunConfig, chosen: Options) -> None:
             raise ValueError(f"{name} are 1 or more, got {getattr(chosen, name)}")
 
 
-def _scores(kept: Statistics) -> dict[str, Score]:
+def _scores(kept: Statistics) -> list[Score]:
+    """The scores of one case."""
+    condition: dict[str, str | int] = {
+        name: kept[f"asked_{name}"].item() for name in ("dtype", "frames", "size") if f"asked_{name}" in kept
+    }
+    if "largest" in kept:
+        note = f"all that was tried fits; the search ends at {LIMIT} frames" if kept["ended_by_limit"] else ""
+        count = float(kept["largest"])
+        return [Score(count, "frames", "higher", 1, note=note, metric="largest_frames", condition=condition)]
     if "out_of_memory" in kept:
         why = f"out of memory ({kept['out_of_memory']})"
-        return {f"{half}_s": Score(None, "s", "lower", 0, note=why) for half in HALVES}
+        return [
+            Score(None, "s", "lower", 0, note=why, metric=f"{half}_s", condition=condition, status="out of memory")
+            for half in HALVES
+        ]
     frames = int(kept["frames"])
-    scores: dict[str, Score] = {}
+    scores: list[Score] = []
     run, asked = ("x".join(str(int(kept[f"{which}{side}"])) for side in ("frames", "size")) for which in ("", "asked_"))
     note = f"{asked} is run as {run}, the next legal shape" if run != asked else ""
 
-    def add(name: str, value: float, unit: str, better: Better, n: int = 1, **more: float | str | None) -> None:
-        scores[name] = Score(float(value), unit, better, n, **more)  # type: ignore[arg-type]
+    def add(name: str, value: float, unit: str, better: Better, n: int = 1, **more: Any) -> None:
+        scores.append(Score(float(value), unit, better, n, metric=name, condition=condition, **more))
 
     for half in HALVES:
         times = kept[f"{half}_s"].astype(np.float64)

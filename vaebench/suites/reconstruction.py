@@ -100,7 +100,7 @@ class Reconstruction(Suite[VideoVAE]):
         return reconstruct(vae, reference, posterior=self.posterior, generator=generator)
 
     def summarize(self, statistics: Mapping[str, Statistics]) -> dict[str, Score]:
-        return {name: score(metric, stack(statistics, self.keys[name])) for name, metric in self.metrics.items()}
+        return {name: score(name, metric, stack(statistics, self.keys[name])) for name, metric in self.metrics.items()}
 
     def per_case(self, statistics: Mapping[str, Statistics]) -> dict[str, dict[str, float]]:
         own = [name for name, metric in self.metrics.items() if metric.per_clip]
