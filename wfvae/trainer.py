@@ -300,6 +300,7 @@ class Trainer:
                 fake_logits=logits,
                 last_layer=self.model.last_layer,
                 reduce=self._average,
+                scale=self.accelerator.scaler.get_scale() if self.accelerator.scaler else 1.0,
             )
         total, terms = found.total, found.terms
         if self.lcr.weight:

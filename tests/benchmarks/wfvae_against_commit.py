@@ -33,11 +33,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
-HERE = Path(__file__).resolve().parents[2]
-sys.path.insert(0, str(HERE))
+sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
 from vaebench import machine
 
+HERE = Path(__file__).resolve().parents[2]
 Work = Callable[[], list[Tensor]]
 WIDTHS = {"S": (128, 16), "L": (192, 16)}  # base channels, latent channels
 INFERENCE = {
