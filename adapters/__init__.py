@@ -1,147 +1,176 @@
-"""Every VAE by name: `load("wan/2.1")`, `load("wfvae:path/to/checkpoint")`, `load("cogvideox/tiny")`.
+"""Every VAE by name: `load("wan/2.1")`, `load("wfvae:path/to/checkpoint")`, `load("cogvideox/tiny")`, `load("./halves.py")`.
 
-A name is `family/variant`, or `family:path` for a checkpoint of one's own.  `family/tiny` (where that one is trained,
-`family/tiny-random`) is a small network with random weights: it proves the plumbing and its scores mean nothing, so it runs
-only where it is named.
+A name is `family/variant`, `family:path` for a user checkpoint, or `file.py` (`file.py/variant`) for an adapter in a file.
+`family/tiny` (`family/tiny-random` where `tiny` is a trained VAE) is a small network with random weights for tests: its scores
+mean nothing, so it runs only where it is named.
 """
 
 from __future__ import annotations
 
 import hashlib
-from dataclasses import replace
+import re
+from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from adapters._own import of_ones_own, variant_of
-from vaebench import plugins, weights
+from vaebench import plugins
+from vaebench import weights as places
 from vaebench.vae import VAESpec, VideoVAE
 
 if TYPE_CHECKING:
+    from types import ModuleType
+
     import torch
+
+UNTRAINED = ("tiny", "tiny-random")  # variants that every family has, unless it has a trained network of that name
+FILE = re.compile(r"(?P<file>[^:]*\.py)(?:/(?P<variant>[^/]+))?")  # an adapter in a file
 
 
 def names() -> list[str]:
-    """All `family/variant` names, the untrained `family/tiny` apart; no weight is read and torch is not imported."""
-    return [f"{family}/{variant}" for family in plugins.names("adapters") for variant in _variants(family)]
+    """All `family/variant` names without the untrained `family/tiny`; no weight is read and torch is not imported."""
+    return [
+        f"{family}/{variant}"
+        for family in plugins.names("adapters")
+        for variant in plugins.find("adapters", family).VARIANTS
+    ]
 
 
-def _variants(family: str) -> dict[str, VAESpec]:
-    variants: dict[str, VAESpec] = plugins.find("adapters", family).VARIANTS
-    return variants
+@dataclass(frozen=True)
+class ResolvedVAE:
+    """A VAE by its name: the spec, and on demand its weights, digests and label, each looked up once."""
+
+    name: str  # as it was asked for
+    spec: VAESpec
+    module: ModuleType  # the adapter
+    checkpoint: str = ""  # path of the user checkpoint of `family:path`
+    override: str = ""  # `weights=PATH` of the run
+    untrained: bool = False
+
+    @cached_property
+    def file(self) -> Path | None:
+        """The weights file, or the index of its shards; None where there are no weights.
+
+        Raises:
+            vaebench.weights.Unavailable: the file is not on this machine
+        """
+        if self.untrained or not (self.checkpoint or self.spec.source):
+            return None
+        return places.find("", self.checkpoint) if self.checkpoint else places.find(self.spec.source, self.override)
+
+    @cached_property
+    def weights(self) -> str:
+        """sha256 of the weights; "random" for an untrained VAE, "none" for a VAE without weights.
+
+        Of weights in shards, the sha256 of the shards' names and digests.
+        """
+        if self.untrained:
+            return "random"
+        if not self.file:
+            return "none"
+        from wfvae.shards import files_of
+
+        parts = files_of(self.file)
+        if parts == [self.file]:
+            return places.digest(self.file)
+        lines = "".join(f"{places.digest(part)}  {part.name}\n" for part in parts)
+        return hashlib.sha256(lines.encode()).hexdigest()
+
+    @cached_property
+    def config_sha256(self) -> str:
+        """sha256 of the config.json beside the weights, from which the network is built; "" without one."""
+        beside = self.file.with_name("config.json") if self.file else None
+        return places.digest(beside) if beside and beside.is_file() else ""
+
+    @cached_property
+    def label(self) -> str:
+        """The name in records and tables: "wan/2.1", "wan/ft-last-1a2b3c" for `wan:ft/last.ckpt`.
+
+        A user checkpoint is named after the end of its path and 6 hex digits of its content (weights and config.json), so that
+        two checkpoints never share a name.  `weights=ft/last.ckpt` gives "wan/2.1 (ft-last-1a2b3c)".
+        """
+        if self.untrained:
+            return self.name
+        if self.checkpoint:
+            return f"{self.spec.family}/{variant_of(self.checkpoint)}-{self._content_digits()}"
+        if self.override and self.spec.source:
+            return f"{self.spec.name} ({variant_of(self.override)}-{self._content_digits()})"
+        return self.spec.name
+
+    def _content_digits(self) -> str:
+        return hashlib.sha256(f"{self.weights} {self.config_sha256}".encode()).hexdigest()[:6]
+
+    @cached_property
+    def unavailable(self) -> str:
+        """How to get what is missing to run this VAE with its weights; "" if nothing is missing."""
+        if self.untrained:
+            return ""
+        try:
+            if hasattr(self.module, "requires"):  # a package, or a version of one
+                self.module.requires(self.spec)
+            _ = self.file
+        except (places.Unavailable, ImportError) as reason:
+            return str(reason)
+        return ""
+
+    @property
+    def code(self) -> list[ModuleType]:
+        """The adapter, for the fingerprint of cached results."""
+        return [self.module]
+
+    def load(
+        self,
+        mode: str = "",
+        *,
+        device: torch.device | str = "cpu",
+        dtype: torch.dtype | None = None,
+        random_weights: bool = False,
+    ) -> VideoVAE:
+        """The VAE, ready to run in one of its modes; the default is its reference mode.
+
+        `random_weights` builds the released configuration with random weights: what a VAE costs does not depend on them.
+
+        Raises:
+            ValueError: unknown mode, or a checkpoint that does not match (with the keys)
+            vaebench.weights.Unavailable: the weights are not on this machine
+        """
+        import torch
+
+        mode = mode or self.spec.reference_mode
+        if mode not in self.spec.modes:
+            raise ValueError(f"{self.spec.name} has no mode {mode!r} (it has: {', '.join(self.spec.modes)})")
+        settings: dict[str, Any] = {"device": device, "dtype": dtype or torch.float32, "mode": mode}
+        if self.untrained:
+            vae: VideoVAE = self.module.tiny(**settings)
+            if vae.spec.variant == "tiny":  # a transform keeps its own name: it has nothing to train
+                vae.spec = replace(vae.spec, variant=self.spec.variant)  # type: ignore[misc]
+            return vae
+        random = random_weights and bool(self.spec.source)
+        weights = places.RANDOM if random else self.checkpoint or self.override
+        loaded: VideoVAE = self.module.load(self.spec, weights=weights, **settings)
+        return loaded
+
+
+def resolve(name: str, weights: str = "") -> ResolvedVAE:
+    """The VAE called `name`; `weights` is a file or folder that takes the place of the released weights.
+
+    Raises:
+        ValueError: unknown family or variant (with the nearest name), or `weights` for a VAE that would not read them
+        vaebench.weights.Unavailable: the user checkpoint of `family:path` does not exist
+    """
+    module, variant, checkpoint = _parts(name)
+    spec, untrained = _spec(name, module, variant, checkpoint)
+    if weights and checkpoint:
+        raise ValueError(f"{name} names its weights already; leave weights={weights} out")
+    if weights and (untrained or not spec.source):
+        raise ValueError(f"{name} reads no weights; leave weights={weights} out")
+    return ResolvedVAE(name, spec, module, checkpoint, weights, untrained)
 
 
 def find(name: str) -> VAESpec:
-    """The spec of `family/variant` or `family:path`; ValueError with the nearest name if there is none."""
-    family, path = _split_path(name)
-    if path:
-        module = plugins.find("adapters", family)
-        if hasattr(module, "spec_of"):  # the family can tell its configuration from a checkpoint
-            spec: VAESpec = module.spec_of(path)
-            return spec
-        first = next(iter(_variants(family).values()))
-        if not first.source:
-            raise ValueError(
-                f"{family} has no weights, so none of one's own; name a variant ({', '.join(module.VARIANTS)})"
-            )
-        weights.find("", path)
-        return of_ones_own(first, path)
-    family, _, variant = name.partition("/")
-    variants = _variants(family)
-    if _is_untrained(name):
-        return replace(_tiny(name).spec, variant=name.partition("/")[2])
-    if not variant and len(variants) == 1:
-        variant = next(iter(variants))
-    if variant not in variants:
-        close = plugins.did_you_mean(variant, list(variants))
-        raise ValueError(f"{family} has no variant {variant!r}{close} (there are: {', '.join([*variants, 'tiny'])})")
-    return variants[variant]
-
-
-def label(name: str, override: str = "") -> str:
-    """The VAE's name in records and tables: "wan/2.1", "wan/ft-last-1a2b3c" for `wan:ft/last.ckpt`.
-
-    A user checkpoint is named after the end of its path and 6 hex digits of its content (weights and config.json), so that two
-    checkpoints never share a name.  `weights=ft/last.ckpt` gives "wan/2.1 (ft-last-1a2b3c)".
-
-    `weights.Unavailable` if the checkpoint is not on this machine.
-    """
-    family, path = _split_path(name)
-    if path:
-        return f"{family}/{variant_of(path)}-{_content_digits(name)}"
-    if _is_untrained(name):
-        return name
-    spec = find(name)
-    if not (override and spec.source):
-        return spec.name
-    return f"{spec.name} ({variant_of(override)}-{_content_digits(name, override)})"
-
-
-def _content_digits(name: str, override: str = "") -> str:
-    content = f"{weights_digest(name, override)} {config_digest(name, override)}"
-    return hashlib.sha256(content.encode()).hexdigest()[:6]
-
-
-def available(name: str, override: str = "") -> str:
-    """ "" where `name` can run here with real weights; otherwise how to get them.  ValueError for idle weights, as `load`."""
-    _refuse_idle(name, override)
-    if _is_untrained(name):
-        return ""
-    spec = find(name)
-    try:
-        module = plugins.find("adapters", spec.family)
-        if hasattr(module, "requires"):  # a package or a version that the family cannot do without
-            module.requires(spec)
-        if spec.source:  # of one's own: `find` has found it
-            weights.find(spec.source, override)
-    except (weights.Unavailable, ImportError) as reason:
-        return str(reason)
-    return ""
-
-
-def weights_digest(name: str, override: str = "") -> str:
-    """sha256 of the weights that `load` would read; "random" for an untrained one, "none" where there are no weights.
-
-    Of weights in shards, it is the sha256 of the shards' names and digests.
-
-    `weights.Unavailable` if the file is not here.
-    """
-    if _is_untrained(name):
-        return "random"
-    file = _weights_file(name, override)
-    if not file:
-        return "none"
-    from wfvae.shards import files_of
-
-    parts = files_of(file)
-    if parts == [file]:
-        return weights.digest(file)
-    lines = "".join(f"{weights.digest(part)}  {part.name}\n" for part in parts)
-    return hashlib.sha256(lines.encode()).hexdigest()
-
-
-def config_digest(name: str, override: str = "") -> str:
-    """sha256 of the config.json beside the weights that `load` would read, from which it builds the network; "" without one."""
-    file = None if _is_untrained(name) else _weights_file(name, override)
-    beside = file.with_name("config.json") if file else None
-    return weights.digest(beside) if beside and beside.is_file() else ""
-
-
-def _weights_file(name: str, override: str) -> Path | None:
-    _, path = _split_path(name)
-    if path:
-        return weights.find("", path)
-    source = find(name).source
-    return weights.find(source, override) if source else None
-
-
-def _refuse_idle(name: str, override: str) -> None:
-    """ValueError for weights that `name` would not read."""
-    if not override or override == weights.RANDOM:
-        return
-    if _split_path(name)[1]:
-        raise ValueError(f"{name} names its weights already; leave weights={override} out")
-    if _is_untrained(name) or not find(name).source:
-        raise ValueError(f"{name} reads no weights; leave weights={override} out")
+    """The spec of a VAE; errors as `resolve`."""
+    return resolve(name).spec
 
 
 def load(
@@ -152,49 +181,50 @@ def load(
     dtype: torch.dtype | None = None,
     mode: str = "",
 ) -> VideoVAE:
-    """The VAE called `name`, ready to run; `mode` is one of its spec's, and its reference mode where empty.
-
-    ValueError for an unknown name or mode, or weights that it would not read; `weights.Unavailable` (how to get them) for
-    weights that are not here, and ValueError listing the keys for a checkpoint that does not match.
-    """
-    import torch
-
-    _refuse_idle(name, weights)
-    dtype = dtype or torch.float32
-    family, path = _split_path(name)
-    module = plugins.find("adapters", family)
-    if _is_untrained(name):
-        reference_mode = next(iter(_variants(family).values())).reference_mode
-        return _tiny(name, device=device, dtype=dtype, mode=mode or reference_mode)
-    spec = find(name)
-    mode = mode or spec.reference_mode
-    if mode not in spec.modes:
-        raise ValueError(f"{spec.name} has no mode {mode!r} (it has: {', '.join(spec.modes)})")
-    vae: VideoVAE = module.load(spec, weights=path or weights, device=device, dtype=dtype, mode=mode)
-    return vae
+    """The VAE called `name`, ready to run; errors as `resolve` and `ResolvedVAE.load`."""
+    return resolve(name, weights).load(mode, device=device, dtype=dtype)
 
 
-def _tiny(name: str, **settings: Any) -> VideoVAE:
-    """The untrained network of a family, its spec under the name it was asked for by."""
-    family, _, variant = name.partition("/")
-    vae: VideoVAE = plugins.find("adapters", family).tiny(**settings)
-    if vae.spec.variant == "tiny":  # and not a transform, which has nothing to train
-        vae.spec = replace(vae.spec, variant=variant)  # type: ignore[misc]  # ours as long as nobody else has seen it
-    return vae
-
-
-def _is_untrained(name: str) -> bool:
-    """`family/tiny-random`; and `family/tiny`, unless the family has a trained network of that name."""
-    family, _, variant = name.partition("/")
-    return variant in ("tiny", "tiny-random") and variant not in _variants(family)
-
-
-def _split_path(name: str) -> tuple[str, str]:
-    """`family/variant` -> family and ""; `family:path` -> family and the path of the checkpoint itself."""
+def _parts(name: str) -> tuple[ModuleType, str, str]:
+    """The adapter's module, the variant, and the path of a user checkpoint; the last two are "" where not given."""
+    if file := FILE.fullmatch(name):
+        module = plugins.find("adapters", file["file"])
+        families = {spec.family for spec in module.VARIANTS.values()}
+        if taken := families & set(plugins.names("adapters")):
+            raise ValueError(f"{file['file']}: the family {taken.pop()!r} exists already; give yours another name")
+        return module, file["variant"] or "", ""
     family, colon, path = name.partition(":")
     if not colon:
-        return name.partition("/")[0], ""
-    if path:
-        resolve = getattr(plugins.find("adapters", family), "checkpoint_of", str)  # of a training run, which checkpoint
-        path = resolve(path)
-    return family, path
+        family, _, variant = name.partition("/")
+        return plugins.find("adapters", family), variant, ""
+    module = plugins.find("adapters", family)
+    if not path:
+        return module, "", ""
+    # a folder of a training run names one of its checkpoints
+    return module, "", str(getattr(module, "checkpoint_of", str)(path))
+
+
+def _spec(name: str, module: ModuleType, variant: str, checkpoint: str) -> tuple[VAESpec, bool]:
+    """The spec, and whether it is that of the untrained network of the family."""
+    variants: dict[str, VAESpec] = module.VARIANTS
+    if checkpoint:
+        if hasattr(module, "spec_of"):  # the family can tell its configuration from a checkpoint
+            return module.spec_of(checkpoint), False
+        first = next(iter(variants.values()))
+        if not first.source:
+            raise ValueError(
+                f"{first.family} has no weights, so it takes no checkpoint; name a variant ({', '.join(variants)})"
+            )
+        places.find("", checkpoint)
+        return of_ones_own(first, checkpoint), False
+    if variant in UNTRAINED and variant not in variants:
+        spec: VAESpec = module.tiny().spec
+        reference_mode = next(iter(variants.values())).reference_mode
+        return replace(spec, variant=variant, reference_mode=reference_mode), True
+    if not variant and len(variants) == 1:
+        variant = next(iter(variants))
+    if variant not in variants:
+        family = next(iter(variants.values())).family
+        close = plugins.did_you_mean(variant, list(variants))
+        raise ValueError(f"{family} has no variant {variant!r}{close} (there are: {', '.join([*variants, 'tiny'])})")
+    return variants[variant], False

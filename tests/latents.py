@@ -7,13 +7,13 @@ from typing import Any
 
 import torch
 
-from vaebench.suites import _latents
+from vaebench.generation import latent_cache
 
 
 def fake_cache(mean: torch.Tensor, std: torch.Tensor | None = None) -> Any:
     """A cache that holds these means (N, C, t, h, w) and, if it has any, these standard deviations."""
 
-    class Held(_latents.Cache):
+    class Held(latent_cache.Cache):
         def _slice(self, name: str, row: int) -> torch.Tensor:
             value = mean if name == "mean" else std
             assert value is not None

@@ -5,8 +5,8 @@ from pathlib import Path
 
 import numpy as np
 
-from vaebench import results
-from vaebench.results import Record, Score
+from vaebench import records
+from vaebench.records import Record, Score
 
 LABELS = ("streamed", "naive-16")
 UNTRAINED = "toy-d/tiny"
@@ -48,7 +48,7 @@ def write_toy_records(folder: Path) -> None:
         values = 28 + 2 * i + rng.normal(0, 2, 12)
         score = Score(float(values.mean()), "dB", "higher", 12, 0.5, float(values.mean() - 1), float(values.mean() + 1))
         made = record("reconstruction", "clips-33x256", name, {"psnr": score}, weights=weights)
-        results.write(made, folder, {f"clip{j}": {"psnr": float(v)} for j, v in enumerate(values)})
+        records.write(made, folder, {f"clip{j}": {"psnr": float(v)} for j, v in enumerate(values)})
         costs: dict[str, Score] = {}
         for frames, size in ((33, 256), (33, 512), (65, 256)):
             case = f"float32 {frames}x{size}"
@@ -60,7 +60,7 @@ def write_toy_records(folder: Path) -> None:
                 costs[f"{half}_s@{case}"] = Score(seconds, "s", "lower", 9)
                 costs[f"{half}_frames_per_s@{case}"] = Score(frames / seconds, "frames/s", "higher", 9)
                 costs[f"{half}_peak_bytes@{case}"] = Score((1 + i) * 2.0**30, "bytes", "lower", 1)
-        results.write(record("efficiency", "toy-device", name, costs), folder, {})
+        records.write(record("efficiency", "toy-device", name, costs), folder, {})
         changes = {"psnr@whole": Score(30.0, "dB", "higher", 8)}
         profiles: dict = {"whole": {"metrics": {"psnr": [30.0] * 33}}}
         curves: dict = {
@@ -74,7 +74,7 @@ def write_toy_records(folder: Path) -> None:
             profiles[label] = {"by_frame": [0.01 * (t % 16 == 0) for t in range(33)], "by_step": [0.01] * 32,
                                "by_row": [0.001] * 256, "by_column": [0.001] * 256, "metrics": {"psnr": [29.0] * 33}}  # fmt: skip
             curves[label] = {"psnr": [None, 29.5, 29.0], "bytes": [1e8, 1e8, 1e8]}
-        results.write(
+        records.write(
             record("blockwise", "clips-33x256", name, changes, {"profiles": profiles, "by_length": curves}, weights),
             folder,
             {},

@@ -9,7 +9,7 @@ from typing import Any
 
 from vaebench import plugins
 from vaebench.config import RunConfig
-from vaebench.data import _windows
+from vaebench.generation import windows
 
 SMALL = RunConfig(num_frames=5, size=32)
 
@@ -24,8 +24,6 @@ def ids(source: Iterable[Any]) -> list[str]:
     return [clip.id for clip in source]
 
 
-def cut(found: Any, **settings: Any) -> list[_windows.Window]:
+def cut(found: Any, **settings: Any) -> list[windows.Window]:
     """One window of each clip: 16 frames, every third one."""
-    return _windows.windows(
-        found, **{"frames": 16, "interval": 3, "per_clip": 1, "flips": False, "seed": 0, **settings}
-    )
+    return windows.windows(found, **{"frames": 16, "interval": 3, "per_clip": 1, "flips": False, "seed": 0, **settings})

@@ -10,11 +10,10 @@ import torch
 
 import adapters
 from tests.test_diffusability import small  # noqa: F401  # the suite's smallest tier
-from vaebench import cli, plugins, results, train
-from vaebench.config import RunConfig
-from vaebench.suites import _worker
+from vaebench import cli, plugins, records
+from vaebench.evaluation import InMemory, evaluate
+from vaebench.profiling import worker
 from vaebench.vae import Posterior, reconstruct
-from vaebench.video import to_model, to_score
 
 
 class Overwriting:
@@ -62,7 +61,7 @@ def _scores(suite: str, *words: str) -> dict[str, dict[str, float | None]]:
         folder = name.partition("/")[0]
         said = [f"vaes={name}", f"results={folder}", f"runs={folder}-runs", "device=cpu", *words]
         assert cli.main(["run", "--suite", suite, *said]) == 0
-        (record,) = results.read_all(Path(folder))
+        (record,) = records.read_all(Path(folder))
         found[folder] = {k: s.value for k, s in record.scores.items() if not k.startswith(("time@", "memory@"))}
     return found
 
@@ -107,36 +106,12 @@ def test_cost_is_not_measured_where_an_adapter_changes_its_input_from_call_to_ca
     vae = Overwriting()
     if half == "decode":
         vae.encode = vae.inner.encode
-    monkeypatch.setattr(adapters, "load", lambda *_, **__: vae)
-    job = _worker.Job("pool/4x8x8", "cpu", "float32", "whole", 4, 16, 0.5, 1.0, 0.0, 1, False, False, False, False)
+    job = worker.Job("pool/4x8x8", "cpu", "float32", "whole", 4, 16, 0.5, 1.0, 0.0, 1, False, False, False, False)
     with torch.inference_mode(), pytest.raises(ValueError, match=f"pool/4x8x8: {half} writes into its input"):
-        _worker.measure_time(job)
+        worker.measure_time(job, InMemory.of(vae))
 
 
-def test_validation_in_training_scores_against_the_clip_that_was_loaded(tmp_path: Path):
-    class Model(torch.nn.Module):
-        """Pooling as a model in training, which overwrites its input."""
-
-        def __init__(self) -> None:
-            super().__init__()
-            self.where = torch.nn.Parameter(torch.zeros(()))
-            self.vae = Overwriting()
-
-        def encode(self, video: torch.Tensor) -> Posterior:
-            frames = video.shape[2] - 1
-            return self.vae.encode(video[:, :, :frames])
-
-        def decode(self, latent: torch.Tensor) -> torch.Tensor:
-            video = self.vae.decode(latent)
-            return torch.cat([video, video[:, :, -1:]], dim=2)
-
-    given = train.Validation(data="synthetic", clips=1, num_frames=5, size=32, samples=0)
-    log = train.RunLog(tmp_path, 1, {})
-    score = train._validator(train.TrainConfig(validation=given), log)(1, Model())["psnr"]
-    (clip,) = list(plugins.find("data", "synthetic").build(RunConfig(num_frames=5, size=32)))[:1]
-    video = to_model(clip.load())[None]
-    expected = Model().decode(Model().encode(video.clone()).mean)
-    assert score == pytest.approx(
-        float(plugins.find("metrics", "psnr").build("cpu").measure(to_score(video), to_score(expected))[0].mean()),
-        abs=1e-4,
-    )
+def test_an_object_that_writes_into_its_arguments_is_scored_like_one_that_does_not():
+    given = {"data": "synthetic", "clips": 1, "num_frames": 8, "size": 32, "metrics": ["psnr"]}
+    expected = evaluate(adapters.load("pool/4x8x8"), **given).scores["psnr"]
+    assert evaluate(Overwriting(), **given).scores["psnr"] == expected

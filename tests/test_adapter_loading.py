@@ -152,14 +152,16 @@ def test_a_family_without_its_weights_says_how_to_get_them(tmp_path, monkeypatch
     monkeypatch.setenv("HOME", str(tmp_path))
     monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_CACHE", str(tmp_path))
     spec = next(iter(plugins.find("adapters", name).VARIANTS.values()))
-    assert f"vaebench weights fetch {spec.source}" in adapters.available(spec.name)
-    assert adapters.available(f"{name}/tiny") == ""
+    assert f"vaebench weights fetch {spec.source}" in adapters.resolve(spec.name).unavailable
+    assert adapters.resolve(f"{name}/tiny").unavailable == ""
     with pytest.raises(FileNotFoundError, match="vaebench weights fetch"):
         adapters.load(spec.name)
 
 
 def test_an_old_diffusers_is_named_with_the_version_to_install(monkeypatch):
     monkeypatch.setattr(_diffusers, "version", lambda _: "0.34.2")
-    assert adapters.available("wan/2.1").startswith("wan/2.1 needs diffusers >= 0.38: pip install 'diffusers>=0.38'")
+    assert adapters.resolve("wan/2.1").unavailable.startswith(
+        "wan/2.1 needs diffusers >= 0.38: pip install 'diffusers>=0.38'"
+    )
     with pytest.raises(FileNotFoundError, match=r"here: 0\.34\.2"):
         wan.tiny()

@@ -99,16 +99,18 @@ def test_checkpoints_of_ones_own_are_told_apart_and_never_taken_for_the_release(
         torch.save(model.state_dict(), tmp_path / run / "last.ckpt")
     names = [f"odvae:{tmp_path / 'run a' / 'last.ckpt'}", f"odvae:{tmp_path / 'run b' / 'last.ckpt'}"]
     assert [adapters.find(name).variant for name in names] == ["run_a-last", "run_b-last"]
-    same = adapters.label(names[0])
+    same = adapters.resolve(names[0]).label
     assert re.fullmatch(r"odvae/run_a-last-[0-9a-f]{6}", same)
-    assert adapters.label(names[1]) == same.replace("run_a", "run_b")  # the digits are of the content, which is equal
+    assert adapters.resolve(names[1]).label == same.replace(
+        "run_a", "run_b"
+    )  # the digits are of the content, which is equal
     (tmp_path / "run a" / "config.json").write_text("{}")  # the network is built from it
-    assert adapters.label(names[0]) != same
+    assert adapters.resolve(names[0]).label != same
     (tmp_path / "run a" / "config.json").unlink()
     spec = adapters.find(names[0])
     assert (spec.source, spec.sha256, spec.reference) == ("", "", "a checkpoint of one's own")
-    assert adapters.available(names[0]) == ""
-    assert adapters.weights_digest(names[0]) == weights.digest(tmp_path / "run a" / "last.ckpt")
+    assert adapters.resolve(names[0]).unavailable == ""
+    assert adapters.resolve(names[0]).weights == weights.digest(tmp_path / "run a" / "last.ckpt")
     with pytest.raises(
         ValueError, match=r"last\.ckpt does not fit ODVAE"
     ):  # it was read: a narrow one, without its config
@@ -152,41 +154,42 @@ def test_a_folder_of_ones_own_holds_one_file_of_weights(tmp_path):
         adapters.find(f"odvae:{tmp_path}")
     with pytest.raises(OSError, match="gone is not here"):
         adapters.find(f"odvae:{tmp_path}/gone")
-    with pytest.raises(ValueError, match="pool has no weights"):
+    with pytest.raises(ValueError, match="pool has no weights, so it takes no checkpoint"):
         adapters.find(f"pool:{tmp_path}")
 
 
 def test_a_label_names_the_end_of_the_path_and_the_content(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    assert adapters.label("wan/2.1") == "wan/2.1"
-    assert adapters.label("pool/4x8x8", "mine.safetensors") == "pool/4x8x8"
+    assert adapters.resolve("wan/2.1").label == "wan/2.1"
+    with pytest.raises(ValueError, match=r"pool/4x8x8 reads no weights; leave weights=mine\.safetensors out"):
+        adapters.resolve("pool/4x8x8", "mine.safetensors")
     # sha256 of "<sha256 of the file> <that of config.json, where there is one>"
     digits = hashlib.sha256(f"{hashlib.sha256(b'1').hexdigest()} ".encode()).hexdigest()[:6]
     Path("mine.safetensors").write_bytes(b"1")
-    assert adapters.label("mochi", "mine.safetensors") == f"mochi/1 ({tmp_path.name}-mine-{digits})"
+    assert adapters.resolve("mochi", "mine.safetensors").label == f"mochi/1 ({tmp_path.name}-mine-{digits})"
     Path("here").mkdir()
     Path("here/model.ckpt").write_bytes(b"1")
-    assert adapters.label("odvae:here/model.ckpt") == f"odvae/here-model-{digits}"
+    assert adapters.resolve("odvae:here/model.ckpt").label == f"odvae/here-model-{digits}"
     for run in ("a", "b"):  # where training puts every run's checkpoints, and the two ways to name one
         step = f"runs/{run}/checkpoints/step-00000200"
         Path(step).mkdir(parents=True)
         Path(f"{step}/diffusion_pytorch_model.safetensors").write_bytes(b"1")
         for name in (step, f"{step}/diffusion_pytorch_model.safetensors"):
-            assert adapters.label(f"odvae:{name}") == f"odvae/{run}-step-00000200-{digits}"
+            assert adapters.resolve(f"odvae:{name}").label == f"odvae/{run}-step-00000200-{digits}"
     with pytest.raises(weights.Unavailable, match="gone is not here"):
-        adapters.label("odvae:gone")
+        adapters.resolve("odvae:gone")
 
 
 def test_a_long_path_gives_a_name_of_bounded_length(tmp_path):
     place = tmp_path / ("y" * 200)
     place.mkdir()
     (place / ("z" * 200 + ".ckpt")).write_bytes(b"1")
-    assert len(adapters.label(f"odvae:{place}/{'z' * 200}.ckpt")) == len("odvae/") + 60 + len("-123456")
+    assert len(adapters.resolve(f"odvae:{place}/{'z' * 200}.ckpt").label) == len("odvae/") + 60 + len("-123456")
 
 
 def test_an_untrained_network_goes_by_the_name_it_was_asked_for():
     for name in ("odvae/tiny", "odvae/tiny-random", "wfvae/tiny-random"):
-        assert adapters.find(name).name == adapters.load(name).spec.name == adapters.label(name, "mine.ckpt") == name
+        assert adapters.find(name).name == adapters.load(name).spec.name == adapters.resolve(name).label == name
 
 
 @pytest.mark.parametrize("family", FAMILIES)

@@ -9,8 +9,8 @@ import torch.nn.functional as F
 
 import adapters
 from vaebench import check, plugins
-from vaebench.check import _modes
-from vaebench.check._subject import pattern
+from vaebench.check import modes
+from vaebench.check.subject import pattern
 from vaebench.vae import FrameRule, Posterior, VAESpec
 
 SPEC = VAESpec("planted", "a", 4, 2, 3, causal=True, frames=FrameRule(4, 1), size_multiple=2)
@@ -134,14 +134,14 @@ def test_a_verdict_is_given_as_soon_as_it_is_known(monkeypatch: pytest.MonkeyPat
         return True, ""
 
     monkeypatch.setattr(check, "TESTS", (first, second))
-    found = check.verdicts("pool/4x8x8", check.CheckConfig(num_frames=4, size=16))
+    found = check.verdicts(adapters.resolve("pool/4x8x8"), check.CheckConfig(num_frames=4, size=16))
     assert next(found).test == "first"
     assert ran == ["first"]
 
 
 def test_a_wrong_claim_of_causality_is_found_both_ways():
     pool = adapters.load("pool/4x8x8")
-    subject = check.Subject("pool/4x8x8", pool, pattern(16, 16), check.CheckConfig(), "none")
+    subject = check.Subject(adapters.resolve("pool/4x8x8"), pool, pattern(16, 16), check.CheckConfig())
     assert check.causality(subject)[0] is True
     pool.spec = replace(pool.spec, causal=True)
     assert check.causality(subject)[0] is False
@@ -149,12 +149,12 @@ def test_a_wrong_claim_of_causality_is_found_both_ways():
 
 def test_a_changed_weight_moves_the_canary(monkeypatch: pytest.MonkeyPatch, tmp_path):
     pool = adapters.load("pool/4x8x8")
-    subject = check.Subject("pool/4x8x8", pool, pattern(16, 16), check.CheckConfig(), "none")
+    subject = check.Subject(adapters.resolve("pool/4x8x8"), pool, pattern(16, 16), check.CheckConfig())
     assert check.canary(subject)[0] in (True, None)
-    latent, frames = _modes.probes(subject)
+    latent, frames = modes.probes(subject)
     file = tmp_path / "canaries.json"
     file.write_text(
         f'{{"pool/4x8x8": {{"weights": "none", "latent": {(latent * 1.01).tolist()}, "frames": {frames.tolist()}}}}}'
     )
-    monkeypatch.setattr(_modes, "CANARIES", file)
+    monkeypatch.setattr(modes, "CANARIES", file)
     assert check.canary(subject)[0] is False

@@ -12,7 +12,7 @@ import pytest
 
 from tests.videos import pictures, write
 from vaebench import cli, plugins
-from vaebench.recipes import descriptions
+from vaebench.training.recipes import descriptions
 
 ROOT = Path(__file__).parent.parent
 
@@ -78,7 +78,7 @@ def test_the_help_of_train_explains_every_setting_and_names_every_recipe(capsys:
     from dataclasses import fields, is_dataclass
     from typing import get_type_hints
 
-    from vaebench.train import TrainConfig
+    from vaebench.training.run import TrainConfig
 
     def names(kind: type, prefix: str = "") -> Iterator[str]:
         hints = get_type_hints(kind)
@@ -185,7 +185,7 @@ def test_a_training_run_is_drawn_in_formats_that_there_are_and_once_it_was_valid
 def test_two_weights_for_one_vae_are_refused():
     import adapters
 
-    for ask in (adapters.available, lambda name, weights: adapters.load(name, weights=weights)):
+    for ask in (adapters.resolve, lambda name, weights: adapters.load(name, weights=weights)):
         with pytest.raises(ValueError, match=r"wfvae:a\.ckpt names its weights already; leave weights=b\.ckpt out"):
             ask("wfvae:a.ckpt", "b.ckpt")
 

@@ -3,9 +3,9 @@ from pathlib import Path
 
 import pytest
 
-from vaebench import train
 from vaebench.check import CheckConfig
 from vaebench.config import RunConfig, options, parse, parse_run
+from vaebench.training import run
 
 
 def test_words_win_over_the_file_and_the_file_over_the_defaults(tmp_path: Path):
@@ -169,7 +169,7 @@ def test_a_string_setting_is_the_string_that_was_typed(text: str):
     assert parse_run([f"require={text}"], suite="blockwise").options == {"require": text}
     assert parse(CheckConfig, [f"weights={text}", f"device={text}"]) == CheckConfig(weights=text, device=text)
     words = ["data.synthetic=0", *(f"{name}={text}" for name in ("run", "data.root", "validation.manifest", "wandb"))]
-    trained = train.parse("smoke", words)
+    trained = run.parse("smoke", words)
     assert (trained.run, trained.data.root, trained.validation.manifest, trained.wandb) == (text,) * 4
 
 
@@ -181,7 +181,7 @@ def test_so_is_an_item_of_a_list(text: str):
         if word != "null":
             assert parse_run([f"vaes={word}"]).vaes == expected, word
         assert parse_run([f"metrics={word}"]).options == {"metrics": expected}
-        assert train.parse("smoke", [f"validation.metrics={word}"]).validation.metrics == expected
+        assert run.parse("smoke", [f"validation.metrics={word}"]).validation.metrics == expected
 
 
 def test_a_file_reads_a_string_as_it_stands_in_it(tmp_path: Path):
@@ -196,7 +196,7 @@ def test_a_file_reads_a_string_as_it_stands_in_it(tmp_path: Path):
     file.write_text(
         "base: smoke\ndata: {root: 0012, index: 1e3, synthetic: 0}\nmodel: {scale: [1, 2.5e-1], temporal_compression: 8}\n"
     )
-    config = train.parse(str(file), ["lcr.window=1,2,3", "trainer.workers=2", "loss.kl=1e-9"])
+    config = run.parse(str(file), ["lcr.window=1,2,3", "trainer.workers=2", "loss.kl=1e-9"])
     assert (config.data.root, config.data.index) == ("0012", "1e3")
     assert (config.model.scale, config.model.temporal_compression) == ((1.0, 0.25), 8)
     assert (config.lcr.window, config.trainer.workers, config.loss.kl) == ((1, 2, 3), 2, 1e-9)
@@ -219,7 +219,7 @@ def test_an_empty_file_is_refused_and_does_not_start_the_default_benchmark(tmp_p
     file = tmp_path / "run.yaml"
     for content in ("", "# size: 64\n", "{}\n", "---\n"):
         file.write_text(content)
-        for read in (lambda: parse_run([], file=str(file)), lambda: train.parse(str(file), [])):
+        for read in (lambda: parse_run([], file=str(file)), lambda: run.parse(str(file), [])):
             with pytest.raises(ValueError, match=r"run\.yaml is empty: it should hold key: value lines"):
                 read()
     with pytest.raises(ValueError, match="--config names no file"):

@@ -13,7 +13,8 @@ import torch
 from tests.sources import build, ids
 from tests.videos import pictures, write
 from vaebench import plugins
-from vaebench.data import _files, _manifest, synthetic
+from vaebench.data import synthetic
+from vaebench.video_io import file_source, manifest
 
 
 def test_only_sources_are_listed_by_name() -> None:
@@ -84,7 +85,7 @@ def test_every_type_that_the_decoder_reads_is_listed_in_any_case(tmp_path: Path)
     shutil.copy(tmp_path / "mp4.mp4", tmp_path / "a.MOV")
     (tmp_path / "m4v.m4v").rename(tmp_path / "m4v.M4V")
     known = {extension for some in written.values() for extension in some} | {"gif", "qt", "divx"}
-    assert {f".{extension}" for extension in known} == set(_manifest.EXTENSIONS) - {
+    assert {f".{extension}" for extension in known} == set(manifest.EXTENSIONS) - {
         ".dv",
         ".ogv",
     }  # no encoder for them
@@ -241,18 +242,18 @@ def test_the_identity_changes_with_the_clips(tree: Path, change: str) -> None:
 
 def test_a_long_file_is_known_by_its_ends(tmp_path: Path) -> None:
     file = tmp_path / "a.mp4"
-    content = bytearray(4 * _files.ENDS)
+    content = bytearray(4 * file_source.ENDS)
     marks = {}
-    for at in (0, _files.ENDS - 1, len(content) // 2, len(content) - _files.ENDS, len(content) - 1):
+    for at in (0, file_source.ENDS - 1, len(content) // 2, len(content) - file_source.ENDS, len(content) - 1):
         content[at] ^= 1
         file.write_bytes(content)
-        marks[at] = _files.ends(file)
+        marks[at] = file_source.ends(file)
         content[at] ^= 1
     file.write_bytes(content)
-    assert [at for at, mark in marks.items() if mark == _files.ends(file)] == [
+    assert [at for at, mark in marks.items() if mark == file_source.ends(file)] == [
         len(content) // 2
     ]  # a manifest sees that too
-    assert _files.ends(tmp_path / "gone.mp4") == "missing"
+    assert file_source.ends(tmp_path / "gone.mp4") == "missing"
 
 
 # --- synthetic --------------------------------------------------------------------------------------------------------------

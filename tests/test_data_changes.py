@@ -16,9 +16,9 @@ import adapters
 from tests.sources import build
 from tests.test_trained import PLAN
 from tests.videos import pictures, write
-from vaebench import cli, results
-from vaebench.data import _manifest
-from vaebench.suites._trained import Subject
+from vaebench import cli, records
+from vaebench.generation.latte_run import Subject
+from vaebench.video_io import manifest
 
 PADDED = 1 << 14  # bytes of every image, so that one can be replaced by another of its length
 
@@ -35,7 +35,7 @@ def psnr(data: str, store: str = "runs", **settings: str) -> float:
     quick = ["num_frames=17", "size=32", "vaes=[pool/4x8x8]", "metrics=[psnr]", f"runs={store}", f"results={out}"]
     assert cli.main(["run", *quick, *words]) == 0
     (file,) = Path(out).rglob("pool-4x8x8.json")
-    value = results.read(file).scores["psnr"].value
+    value = records.read(file).scores["psnr"].value
     assert value is not None
     return value
 
@@ -108,7 +108,9 @@ def test_the_time_of_a_file_is_in_cache_keys_and_not_in_the_record(data: str, tm
 
     def state() -> tuple[dict[str, str], list[str], str]:
         source = build(data, "clips", num_frames=16)
-        key = Subject(adapters.load("pool/4x8x8"), "", source, PLAN, tmp_path, torch.device("cpu")).key
+        key = Subject(
+            adapters.load("pool/4x8x8"), "", ["adapters.pool"], source, PLAN, tmp_path, torch.device("cpu")
+        ).key
         return source.identity, [clip.stamp for clip in source], key
 
     identity, stamps, key = state()
@@ -130,13 +132,15 @@ def test_pinned_files_are_known_by_their_bytes_wherever_they_lie() -> None:
 def test_other_frames_of_the_same_files_are_other_data(tmp_path: Path) -> None:
     """Ids, files, bytes and the name of the manifest are equal; only the identity of the data tells the two runs apart."""
     Path("clips").mkdir()
-    digest = _manifest.sha256(write(Path("clips/a.mkv"), pictures(25), codec="ffv1", pix_fmt="bgr0"))
+    digest = manifest.sha256(write(Path("clips/a.mkv"), pictures(25), codec="ffv1", pix_fmt="bgr0"))
     keys = []
     for start in (0, 8):
         Path(str(start)).mkdir()
         Path(f"{start}/pin.csv").write_text(f"file,start,sha256\na.mkv,{start},{digest}\n")
         source = build("folder", "clips", manifest=f"{start}/pin.csv")
-        keys.append(Subject(adapters.load("pool/4x8x8"), "", source, PLAN, tmp_path, torch.device("cpu")).key)
+        keys.append(
+            Subject(adapters.load("pool/4x8x8"), "", ["adapters.pool"], source, PLAN, tmp_path, torch.device("cpu")).key
+        )
     first, late = psnr("folder", manifest="0/pin.csv"), psnr("folder", manifest="8/pin.csv")
     assert late == psnr("folder", store="fresh", manifest="8/pin.csv") != first
     assert keys[0] != keys[1]

@@ -12,7 +12,7 @@ import pytest
 from numpy.typing import NDArray
 
 from tests.videos import CLIPS, pictures, write, write_yuv
-from vaebench.data import _decode
+from vaebench.video_io import decode
 
 ODD = CLIPS / "corrupt"
 needs_clips = pytest.mark.skipif(not ODD.is_dir(), reason="../shared/clips is not next to the checkout")
@@ -23,7 +23,7 @@ def noisy(count: int) -> NDArray[np.uint8]:
 
 
 def read(file: Path, start: int, count: int) -> NDArray[np.uint8]:
-    return np.stack(list(_decode.read(file, start, count)))
+    return np.stack(list(decode.read(file, start, count)))
 
 
 def witness(file: Path, count: int) -> NDArray[np.uint8]:
@@ -116,9 +116,9 @@ def test_a_far_start_gives_what_decoding_from_the_first_frame_gives(
     count = 72
     options = {"x265-params": "log-level=none:keyint=12"} if codec == "libx265" else {"g": "12"}
     file = write(tmp_path / f"a.{ending}", pictures(count), codec, pix_fmt, options=options)
-    monkeypatch.setattr(_decode, "SEEK_FROM", count)
+    monkeypatch.setattr(decode, "SEEK_FROM", count)
     whole = read(file, 0, count)
-    monkeypatch.setattr(_decode, "SEEK_FROM", 1)
+    monkeypatch.setattr(decode, "SEEK_FROM", 1)
     for start in (1, 11, 12, 13, 50, count - 3):
         assert np.array_equal(read(file, start, 3), whole[start : start + 3])
 
@@ -144,7 +144,7 @@ def test_variable_frame_rate_gives_every_stored_frame_once(tmp_path: Path) -> No
 def test_a_file_held_in_memory_reads_like_one_on_disk(tmp_path: Path) -> None:
     file = write(tmp_path / "a.mp4", pictures(60), options={"g": "10"})
     for start in (0, 50):
-        inside = np.stack(list(_decode.read("shard.tar/a.mp4", start, 5, file.read_bytes())))
+        inside = np.stack(list(decode.read("shard.tar/a.mp4", start, 5, file.read_bytes())))
         assert np.array_equal(inside, read(file, start, 5))
 
 
@@ -328,15 +328,15 @@ def test_what_is_no_video_is_refused(tmp_path: Path, content: bytes) -> None:
     with pytest.raises(ValueError, match=r"a\.mp4: cannot be decoded as video"):
         read(tmp_path / "a.mp4", 0, 1)
     with pytest.raises(ValueError, match=r"a\.mp4: cannot be opened as video"):
-        _decode.fps(tmp_path / "a.mp4")
+        decode.fps(tmp_path / "a.mp4")
 
 
 def test_a_name_that_looks_like_a_url_is_a_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     write(tmp_path / "a.mkv", pictures(3), "ffv1", "bgr0").rename("10:30.mkv")
     assert np.array_equal(read(Path("10:30.mkv"), 0, 3), pictures(3))
-    assert _decode.frame_count("10:30.mkv") == 3
-    assert _decode.fps("10:30.mkv") == 25
+    assert decode.frame_count("10:30.mkv") == 3
+    assert decode.fps("10:30.mkv") == 25
 
 
 def test_a_list_of_other_files_is_refused(tmp_path: Path) -> None:

@@ -7,7 +7,7 @@ from collections import Counter
 import pytest
 
 from tests.benchmarks import decode_fuzz
-from vaebench.data import _decode
+from vaebench.video_io import decode
 
 
 def test_damaged_clips_are_refused_or_read_without_an_error() -> None:
@@ -20,4 +20,4 @@ def test_one_flipped_bit_that_ffmpeg_only_marks_is_refused() -> None:
     content = bytearray((decode_fuzz.BUNDLE / "sign_language_walk.mp4").read_bytes())
     content[6028] ^= 1 << 4
     with pytest.raises(ValueError, match=r"flipped\.mp4: damaged at frame 0"):
-        list(_decode.read("flipped.mp4", 0, 33, bytes(content)))
+        list(decode.read("flipped.mp4", 0, 33, bytes(content)))

@@ -15,11 +15,12 @@ from accelerate.state import AcceleratorState, GradientState, PartialState
 from PIL import Image
 
 import adapters
-from vaebench import cli, plugins, results, runner
+from vaebench import cli, plugins, records, runner
 from vaebench.config import RunConfig, parse_run
-from vaebench.latte.train import checkpoints
-from vaebench.suites import _generation, _latents, _trained, diffusability
-from vaebench.suites._generation import Sampling
+from vaebench.generation import latent_cache, latte_run, sampling
+from vaebench.generation.latte.train import checkpoints
+from vaebench.generation.sampling import Sampling
+from vaebench.suites import diffusability
 from vaebench.weights import Unavailable
 
 
@@ -48,10 +49,10 @@ def run(*words: str) -> int:
     return cli.main(["run", "--suite", "diffusability", "tier=smoke", "device=cpu", *words])
 
 
-def record(setting: str = "smoke-test-bundle-32px", name: str = "pool-4x8x8") -> results.Record:
+def record(setting: str = "smoke-test-bundle-32px", name: str = "pool-4x8x8") -> records.Record:
     """`setting`: a pattern, as a folder of videos is named with what tells it from others of its name."""
     (file,) = Path("runs/results/diffusability").glob(f"{setting}/{name}.json")
-    return results.read(file)
+    return records.read(file)
 
 
 @pytest.mark.usefixtures("small")
@@ -88,8 +89,8 @@ def test_a_finished_training_is_not_repeated_when_scores_are_lost(monkeypatch: p
     for folder in Path("runs").glob("[0-9a-f]*"):
         if not folder.name.startswith("la"):
             shutil.rmtree(folder)
-    monkeypatch.setattr(_trained, "train", lambda *_: pytest.fail("trained again"))
-    monkeypatch.setattr(_latents, "_encode_shard", lambda *_: pytest.fail("encoded again"))
+    monkeypatch.setattr(latte_run, "train", lambda *_: pytest.fail("trained again"))
+    monkeypatch.setattr(latent_cache, "_encode_shard", lambda *_: pytest.fail("encoded again"))
     assert run("vaes=[pool/4x8x8]") == 0
     assert record().scores == before
 
@@ -100,7 +101,7 @@ def test_an_interrupted_training_goes_on_from_its_checkpoint_to_the_same_numbers
 ) -> None:
     words = ["tier=smoke", "vaes=[pool/4x8x8]", "device=cpu"]
     runner.run(parse_run([*words, "runs=whole", "results=whole"], suite="diffusability"))
-    real_train, steps = _trained.train, []
+    real_train, steps = latte_run.train, []
 
     def stopped(*arguments: Any) -> Iterator[Any]:
         for report in real_train(*arguments):
@@ -109,13 +110,13 @@ def test_an_interrupted_training_goes_on_from_its_checkpoint_to_the_same_numbers
                 raise KeyboardInterrupt
             yield report
 
-    monkeypatch.setattr(_trained, "train", stopped)
+    monkeypatch.setattr(latte_run, "train", stopped)
     with pytest.raises(KeyboardInterrupt):
         runner.run(parse_run(words, suite="diffusability"))
     assert [file.stem for folder in Path("runs").glob("latte-*") for file in checkpoints(folder)] == ["0000002"]
     runner.run(parse_run(words, suite="diffusability"))
     assert steps == [1, 2, 3, 3, 4]
-    whole = results.read(Path("whole/diffusability/smoke-test-bundle-32px/pool-4x8x8.json"))
+    whole = records.read(Path("whole/diffusability/smoke-test-bundle-32px/pool-4x8x8.json"))
     assert record().extra["denoising_loss"] == whole.extra["denoising_loss"]
 
 
@@ -127,12 +128,12 @@ def test_shards_make_the_record_of_one_run_and_the_first_one_trains(capsys: pyte
     assert run("vaes=[pool/4x8x8]", "shard=0/2") == 1  # the other's cases had failed: nothing was trained yet
     assert "run shard=0/n first" in capsys.readouterr().err
     assert run("vaes=[pool/4x8x8]", "shard=1/2") == 0
-    one = results.read(Path("one/diffusability/smoke-test-bundle-32px/pool-4x8x8.json"))
+    one = records.read(Path("one/diffusability/smoke-test-bundle-32px/pool-4x8x8.json"))
     assert record().scores == one.scores
 
 
 def test_tier_0_trains_nothing_and_takes_any_size(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(_trained, "train", lambda *_: pytest.fail("trained"))
+    monkeypatch.setattr(latte_run, "train", lambda *_: pytest.fail("trained"))
     words = ["run", "--suite", "diffusability", "tier=0", "size=32", "clips=3", "device=cpu", "vaes=[dct/4]"]
     assert cli.main(words) == 0
     found = record("tier0-bundle-32px-first3", "dct-4")
@@ -152,7 +153,7 @@ def means(name: str, device: torch.device) -> Any:
 def test_ucf_is_learned_with_classes_and_scored_against_reals_and_rebuilt_reals(
     ucf: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(_generation, "extractor", means)
+    monkeypatch.setattr(sampling, "extractor", means)
     monkeypatch.setattr(diffusability.weights, "path", lambda file: ucf / "Archery/v_Archery_g01_c01.avi")
     words = ["vaes=[dct/16]", "data=ucf101", f"root={ucf}"]
     assert run(*words) == 0
@@ -181,7 +182,7 @@ def test_ucf_is_learned_with_classes_and_scored_against_reals_and_rebuilt_reals(
 def test_sky_is_learned_without_classes_and_short_scenes_are_left_out_and_said(
     sky: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(_generation, "extractor", means)
+    monkeypatch.setattr(sampling, "extractor", means)
     monkeypatch.setattr(diffusability.weights, "path", lambda file: sky / "07/07_1/sky_frames_0.png")
     assert run("vaes=[pool/4x8x8]", "data=skytimelapse", f"root={sky}", "samples=2", "clip_frames=16") == 0
     found = record("smoke-test-skytimelapse_sky_train*-32px-samples-2-clip-frames-16")
@@ -199,7 +200,7 @@ def test_clips_of_one_recording_are_held_out_together(ucf: Path) -> None:
             ["tier=smoke", "data=ucf101", f"root={ucf}", "device=cpu", "vaes=[pool/4x8x8]"], suite="diffusability"
         )
     )
-    subject = suite.open("pool/4x8x8")
+    subject = suite.open(adapters.resolve("pool/4x8x8"))
     learned = {window.scene for window in subject.learned.windows}
     measured = {window.scene for window in subject.grid.windows}
     assert measured

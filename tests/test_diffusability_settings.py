@@ -16,10 +16,11 @@ import adapters
 from tests.sources import build as source
 from tests.sources import cut
 from tests.videos import write
-from vaebench import cli, results
+from vaebench import cli, records
 from vaebench.config import parse_run
-from vaebench.metrics import _inception
-from vaebench.suites import _generation, diffusability
+from vaebench.features import inception_score
+from vaebench.generation import sampling
+from vaebench.suites import diffusability
 from vaebench.suites.diffusability import Diffusability
 from vaebench.vae import Posterior
 
@@ -84,7 +85,7 @@ def test_the_record_says_how_latents_were_standardised(words: list[str], scale: 
     words = ["tier=0", "size=32", "clips=2", "windows=1", "device=cpu", "vaes=[pool/4x8x8]", *words]
     assert cli.main(["run", "--suite", "diffusability", *words]) == 0
     (file,) = Path("runs/results/diffusability").rglob("pool-4x8x8.json")
-    found = results.read(file)
+    found = records.read(file)
     latents = found.extra["latents"]
     assert len(latents["shift"]) == 3
     assert latents["scale"] == scale if scale else len(set(latents["scale"])) == 1 != latents["scale"][0]
@@ -97,7 +98,7 @@ def test_windows_that_are_left_out_are_counted_where_the_user_looks(
     assert cli.main(["run", "--suite", "diffusability", *words]) == 0
     assert "2 windows that could not be read are left out" in capsys.readouterr().err
     (file,) = Path("runs/results/diffusability").rglob("pool-4x8x8.json")
-    assert [line[:11] for line in results.read(file).extra["latents"]["left_out"]] == ["07/07_2 0: ", "07/07_2 1: "]
+    assert [line[:11] for line in records.read(file).extra["latents"]["left_out"]] == ["07/07_2 0: ", "07/07_2 1: "]
     assert str(sky) not in file.read_text().replace(json.dumps(str(sky)), "")  # but for the setting that was given
 
 
@@ -113,7 +114,7 @@ def test_gradients_are_clipped_from_the_step_that_latte_names_for_the_data_set(d
 
 def test_every_distance_that_cannot_be_had_is_named_with_the_reason() -> None:
     absent = suite("tier=1", "features=[videomae_ssv2]").absent
-    scores = _generation.distances("videomae_ssv2", *np.random.default_rng(0).normal(size=(3, 4, 2)), ddof=1)
+    scores = sampling.distances("videomae_ssv2", *np.random.default_rng(0).normal(size=(3, 4, 2)), ddof=1)
     own = {name for name in scores if not name.removesuffix("_videomae_ssv2").endswith(("_floor", "_debiased"))}
     assert own <= set(absent)
     assert all("vit_g_hybrid" in absent[name] for name in own)
@@ -121,17 +122,17 @@ def test_every_distance_that_cannot_be_had_is_named_with_the_reason() -> None:
 
 def test_the_error_of_the_split_score_is_that_of_a_mean_of_ten_parts() -> None:
     probabilities = np.random.default_rng(0).dirichlet(np.full(101, 0.2), 40)
-    score = _generation.inception_scores(probabilities, probabilities[:0])["is_styleganv_10split"]
+    score = sampling.inception_scores(probabilities, probabilities[:0])["is_styleganv_10split"]
     shuffled = probabilities.copy()
     np.random.RandomState(42).shuffle(shuffled)
-    parts = [_inception.is_tgan_1split(part) for part in np.split(shuffled, 10)]
+    parts = [inception_score.is_tgan_1split(part) for part in np.split(shuffled, 10)]
     assert score.value == pytest.approx(np.mean(parts))
     assert score.stderr == pytest.approx(np.std(parts, ddof=1) / 10**0.5)
 
 
 def shared_out(monkeypatch: pytest.MonkeyPatch, world: int, samples: int, tier: str = "1") -> list[list[str]]:
     """The cases of each of `world` processes, where every weight file is at hand."""
-    monkeypatch.setattr(_generation, "extractor", lambda name, device: lambda video: np.zeros(2))
+    monkeypatch.setattr(sampling, "extractor", lambda name, device: lambda video: np.zeros(2))
     monkeypatch.setattr(diffusability.weights, "path", lambda file: Path(__file__))
     monkeypatch.setattr(diffusability, "rank_and_world", lambda: (0, world))
     words = [] if tier == "0" else [f"samples={samples}"]
@@ -159,7 +160,7 @@ def test_more_processes_than_cases_that_need_the_model_are_refused(monkeypatch: 
 
 def test_reals_are_the_windows_that_could_be_encoded(ucf: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A video whose first window is damaged and whose second is not has latents, and no real."""
-    monkeypatch.setattr(_generation, "extractor", lambda name, device: lambda video: video.mean((2, 3, 4))[0].numpy())
+    monkeypatch.setattr(sampling, "extractor", lambda name, device: lambda video: video.mean((2, 3, 4))[0].numpy())
     monkeypatch.setattr(diffusability.weights, "path", lambda file: Path(__file__))
     made = suite("tier=1", "data=ucf101", f"root={ucf}", "size=32", "real_selection=first2048")
     found = source("ucf101", ucf)
@@ -192,7 +193,7 @@ def test_the_reals_are_taken_every_real_stride_frames(
     grey = np.broadcast_to(3 * np.arange(80, dtype=np.uint8)[:, None, None, None], (80, 32, 32, 3))
     (tmp_path / "clips").mkdir()
     write(tmp_path / "clips" / "grey.mp4", np.ascontiguousarray(grey), options={"qp": "0"})
-    monkeypatch.setattr(_generation, "extractor", lambda name, device: lambda video: video.mean((1, 3, 4))[0].numpy())
+    monkeypatch.setattr(sampling, "extractor", lambda name, device: lambda video: video.mean((1, 3, 4))[0].numpy())
     monkeypatch.setattr(diffusability.weights, "path", lambda file: Path(__file__))
     made = suite("tier=smoke", "data=folder", f"root={tmp_path / 'clips'}", *words)
     plan = made._plan(Same.spec)
@@ -219,19 +220,19 @@ def test_a_biased_covariance_divides_by_n(words: list[str], value: float, monkey
 
     Over n - 1 the deviations are sqrt(8) and sqrt(2), over n they are 2 and 1.
     """
-    monkeypatch.setattr(_generation, "extractor", lambda name, device: lambda video: np.zeros(1))
+    monkeypatch.setattr(sampling, "extractor", lambda name, device: lambda video: np.zeros(1))
     monkeypatch.setattr(diffusability.weights, "path", lambda file: Path(__file__))
     real, fake = np.array([[0.0], [2.0]]), np.array([[0.0], [4.0]])
     statistics = {"samples 0-1": {"fake i3d": fake}, "reals 0-1": {"real i3d": real, "rebuilt i3d": real}}
     assert suite("tier=smoke", *words).summarize(statistics)["fvd16"].value == pytest.approx(value)
 
 
-@pytest.mark.parametrize("what", ["weights_digest", "config_digest"])
+@pytest.mark.parametrize("what", ["weights", "config_sha256"])
 def test_other_weights_or_another_config_have_latents_of_their_own(what: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    before = suite("tier=0").open("pool/4x8x8").key
-    assert suite("tier=0").open("pool/4x8x8").key == before
-    monkeypatch.setattr(adapters, what, lambda name, override: "other")
-    assert suite("tier=0").open("pool/4x8x8").key != before
+    before = suite("tier=0").open(adapters.resolve("pool/4x8x8")).key
+    assert suite("tier=0").open(adapters.resolve("pool/4x8x8")).key == before
+    monkeypatch.setattr(adapters.ResolvedVAE, what, "other")
+    assert suite("tier=0").open(adapters.resolve("pool/4x8x8")).key != before
 
 
 def test_a_window_that_is_loaded_again_shows_the_same_frames(ucf: Path) -> None:

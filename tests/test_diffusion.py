@@ -10,7 +10,7 @@ from torch import Tensor
 
 from tests.goldens_io import Golden, goldens
 from tests.test_latte import TINY, close, golden_model, kind, random_latte, swap
-from vaebench.latte.diffusion import (
+from vaebench.generation.latte.diffusion import (
     ddpm_step,
     kept_steps,
     linear,
@@ -21,7 +21,7 @@ from vaebench.latte.diffusion import (
     split,
     training_loss,
 )
-from vaebench.latte.sample import Noise, chain, conditional, guided, sample
+from vaebench.generation.latte.sample import Noise, chain, conditional, guided, sample
 
 
 @pytest.mark.parametrize("golden", kind("schedule"), ids=str)

@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 
 from tests.records import write_toy_records
-from vaebench import cli, results
+from vaebench import cli, records
 
 RECORD = "reconstruction/clips-33x256/toy-a-one.json"
 COST = "efficiency/toy-device/toy-a-one.json"
@@ -206,8 +206,8 @@ def test_no_name_in_a_record_leads_out_of_the_output_folder(root: Path, capsys: 
     assert cli.main(["plot", "--results", str(root), "--only", "subbands", "--format", "svg"]) == 0
     (file,) = (Path(line) for line in capsys.readouterr().out.splitlines())
     assert file.resolve().parent == root / "plots"
-    record = results.read(root / RECORD)
+    record = records.read(root / RECORD)
     for suite, setting, name in (("..", "..", ".."), ("../x", "/etc", "a/../../b"), ("a\\b", ".", "~")):
-        place = results.record_path(root, suite, setting, name)
+        place = records.record_path(root, suite, setting, name)
         assert place.resolve().parent.parent.parent == root.resolve()
-    assert results.read_clips(root, record)
+    assert records.read_clips(root, record)

@@ -10,10 +10,13 @@ import numpy as np
 import pytest
 import torch
 
-from vaebench import cli, results
+import adapters
+from vaebench import cli, records
 from vaebench.config import parse_run
 from vaebench.machine import peak_memory
-from vaebench.suites import Case, _worker, efficiency
+from vaebench.profiling import worker
+from vaebench.suite import Case
+from vaebench.suites import efficiency
 from vaebench.vae import Posterior, VAESpec
 
 CPU = torch.device("cpu")
@@ -28,17 +31,20 @@ def suite(*words: str) -> efficiency.Efficiency:
     return efficiency.build(parse_run(["device=cpu", "max_seconds=0.3", *words], suite="efficiency"))
 
 
-def record(name: str) -> results.Record:
+def record(name: str) -> records.Record:
     (file,) = Path("runs/results/efficiency").rglob(f"{name}.json")
-    return results.read(file)
+    return records.read(file)
 
 
-def job(**flags: bool) -> _worker.Job:
+def job(**flags: bool) -> worker.Job:
     some = dict.fromkeys(("tf32", "cudnn_benchmark", "compile", "channels_last"), False)
-    return _worker.Job(
+    return worker.Job(
         name="toy/a", device="cpu", dtype="float32", mode="whole", num_frames=5, size=16, error=0.5, max_seconds=60.0,
         memory_gib=0.0, threads=1, **{**some, **flags},
     )  # fmt: skip
+
+
+UNUSED = adapters.resolve("pool/4x8x8")  # where `prepare` is replaced
 
 
 class Clock:
@@ -66,7 +72,7 @@ def test_a_planted_sleep_is_measured_right():
         time.sleep(0.02)
         inside.append(time.perf_counter() - start)
 
-    times = np.array(_worker.repeat(sleep, CPU, error=0.05, max_seconds=5))
+    times = np.array(worker.repeat(sleep, CPU, error=0.05, max_seconds=5))
     around = times - np.array(inside)  # what the clock adds to the work; a sleep may itself be late on a busy machine
     assert len(inside) == len(times)
     assert times.min() >= 0.02
@@ -76,19 +82,19 @@ def test_a_planted_sleep_is_measured_right():
 
 def test_repeats_end_when_the_mean_is_known_well_enough_or_time_is_up(monkeypatch: pytest.MonkeyPatch):
     clock = Clock(monkeypatch)
-    assert _worker.repeat(clock.work(0.5), CPU, error=0.5, max_seconds=60) == [0.5] * _worker.FEWEST
-    assert len(_worker.repeat(clock.work(0.5), CPU, error=0.5, max_seconds=0.01)) == _worker.FEWEST_LATE
-    restless = _worker.repeat(clock.work(*[0.0, 0.5] * 50), CPU, error=1e-6, max_seconds=10)
+    assert worker.repeat(clock.work(0.5), CPU, error=0.5, max_seconds=60) == [0.5] * worker.FEWEST
+    assert len(worker.repeat(clock.work(0.5), CPU, error=0.5, max_seconds=0.01)) == worker.FEWEST_LATE
+    restless = worker.repeat(clock.work(*[0.0, 0.5] * 50), CPU, error=1e-6, max_seconds=10)
     assert sum(restless) == 10.5  # the call that passes the limit is the last one
-    assert len(_worker.repeat(clock.work(*[0.0, 0.5] * 500), CPU, error=1e-6, max_seconds=1e6)) == _worker.MOST
+    assert len(worker.repeat(clock.work(*[0.0, 0.5] * 500), CPU, error=1e-6, max_seconds=1e6)) == worker.MOST
 
 
 def test_warming_up_ends_when_the_time_has_settled(monkeypatch: pytest.MonkeyPatch):
     clock = Clock(monkeypatch)
-    cold, calls = _worker.warm_up(clock.work(0.75, 0.5, 0.25), CPU, max_seconds=10)
+    cold, calls = worker.warm_up(clock.work(0.75, 0.5, 0.25), CPU, max_seconds=10)
     assert (cold, calls) == (0.75, 4)
-    assert _worker.warm_up(clock.work(*[0.25, 0.5] * 9), CPU, max_seconds=10)[1] == _worker.MOST_WARM_CALLS
-    assert _worker.warm_up(clock.work(0.75), CPU, max_seconds=0.5) == (0.75, 1)
+    assert worker.warm_up(clock.work(*[0.25, 0.5] * 9), CPU, max_seconds=10)[1] == worker.MOST_WARM_CALLS
+    assert worker.warm_up(clock.work(0.75), CPU, max_seconds=0.5) == (0.75, 1)
 
 
 class Toy:
@@ -111,9 +117,9 @@ class Toy:
 def test_the_cold_call_is_the_first_one_of_each_half(monkeypatch: pytest.MonkeyPatch):
     clock = Clock(monkeypatch)
     vae = Toy(clock.work(8.0, 0.5), clock.work(4.0, 0.25))
-    monkeypatch.setattr(_worker, "prepare", lambda job: (vae, torch.rand(1, 3, 5, 16, 16), CPU))
-    monkeypatch.setattr(_worker, "ceilings", lambda device, dtype: {})
-    found = _worker.measure_time(job())
+    monkeypatch.setattr(worker, "prepare", lambda job, candidate: (vae, torch.rand(1, 3, 5, 16, 16), CPU))
+    monkeypatch.setattr(worker, "ceilings", lambda device, dtype: {})
+    found = worker.measure_time(job(), UNUSED)
     assert (found["encode_cold_s"], found["decode_cold_s"]) == (8.0, 4.0)
     assert (set(found["encode_s"]), set(found["decode_s"])) == ({0.5}, {0.25})
 
@@ -130,11 +136,11 @@ def test_time_and_memory_are_both_those_of_the_compiled_network(compiled: bool, 
         return call
 
     monkeypatch.setattr(torch, "compile", compile)
-    monkeypatch.setattr(_worker, "prepare", lambda job: (Toy(), torch.rand(1, 3, 5, 16, 16), CPU))
-    monkeypatch.setattr(_worker, "ceilings", lambda device, dtype: {})
-    for measure in (_worker.measure_time, _worker.measure_memory):
+    monkeypatch.setattr(worker, "prepare", lambda job, candidate: (Toy(), torch.rand(1, 3, 5, 16, 16), CPU))
+    monkeypatch.setattr(worker, "ceilings", lambda device, dtype: {})
+    for measure in (worker.measure_time, worker.measure_memory):
         calls.clear()
-        measure(job(compile=compiled))
+        measure(job(compile=compiled), UNUSED)
         assert bool(calls) == compiled
 
 
@@ -143,7 +149,7 @@ def test_two_runs_of_one_model_agree_within_the_stated_error(monkeypatch: pytest
     clock, error = Clock(monkeypatch), 0.02
     draw = np.random.default_rng(0)
     means = np.array(
-        [np.mean(_worker.repeat(clock.work(*draw.gamma(100, 0.01, 300)), CPU, error, 1e6)) for _ in range(200)]
+        [np.mean(worker.repeat(clock.work(*draw.gamma(100, 0.01, 300)), CPU, error, 1e6)) for _ in range(200)]
     )
     # stopping at the first interval that is narrow enough costs a little of the 95 %
     assert 0.9 <= np.mean(np.abs(means - 1) <= error) < 1
@@ -180,9 +186,9 @@ def test_the_floating_point_operations_are_those_of_the_convolutions(monkeypatch
         def decode(self, latent):
             return back(latent)
 
-    monkeypatch.setattr(_worker, "prepare", lambda job: (OneByOne(), torch.rand(1, 3, 5, 16, 16), CPU))
+    monkeypatch.setattr(worker, "prepare", lambda job, candidate: (OneByOne(), torch.rand(1, 3, 5, 16, 16), CPU))
     with torch.inference_mode():
-        found = _worker.measure_memory(job())
+        found = worker.measure_memory(job(), UNUSED)
     assert found["encode_flop"] == found["decode_flop"] == 2 * 3 * 8 * 5 * 16 * 16
     assert found["parameters"] == 48
 
@@ -195,7 +201,7 @@ def test_each_case_is_measured_and_recorded_with_units(capsys: pytest.CaptureFix
     scores = found.scores
     case = "float32 9x32"
     assert scores[f"encode_s@{case}"].unit == "s"
-    assert scores[f"encode_s@{case}"].n >= _worker.FEWEST_LATE
+    assert scores[f"encode_s@{case}"].n >= worker.FEWEST_LATE
     assert scores[f"encode_s@{case}"].note == ""
     assert scores[f"encode_clips_per_s@{case}"].value == pytest.approx(1 / scores[f"encode_s@{case}"].value)
     assert "NVML" in found.absent["encode_joules, decode_joules"]
@@ -246,10 +252,10 @@ def test_a_worker_that_dies_is_a_failure_and_the_next_model_runs(
 
 def test_a_case_is_named_as_asked_and_runs_the_next_legal_shape(monkeypatch: pytest.MonkeyPatch):
     made = suite("frames=[33]", "sizes=[60]")
-    vae = made.open("cogvideox/2b")
+    vae = made.open(adapters.resolve("cogvideox/2b"))
     (case,) = made.cases(None, vae.spec)
     assert case.id == "float32 33x60"  # one name for all families, so that one chart holds them
-    jobs: list[_worker.Job] = []
+    jobs: list[worker.Job] = []
     halves = {f"{h}_{what}": 1.0 for h in ("encode", "decode") for what in ("above_bytes", "total_bytes", "flop")}
 
     def spawn(self, job, what):
@@ -299,13 +305,13 @@ def test_energy_is_absent_with_a_reason_where_the_package_is_missing(monkeypatch
     import sys
 
     monkeypatch.setitem(sys.modules, "pynvml", None)
-    assert "nvidia-ml-py" in _worker.no_energy(torch.device("cuda"))
-    assert "NVIDIA" in _worker.no_energy(CPU)
+    assert "nvidia-ml-py" in worker.no_energy(torch.device("cuda"))
+    assert "NVIDIA" in worker.no_energy(CPU)
 
 
 def test_the_search_finds_the_largest_legal_length_that_fits(monkeypatch: pytest.MonkeyPatch):
     made = suite("largest=true", "frames=[5]", "sizes=[64]")
-    vae = made.open("cogvideox/2b")
+    vae = made.open(adapters.resolve("cogvideox/2b"))
     asked: list[int] = []
 
     def spawn(self, job, what):
@@ -313,7 +319,7 @@ def test_the_search_finds_the_largest_legal_length_that_fits(monkeypatch: pytest
         return {"out_of_memory": ""} if job.num_frames > 100 else {}
 
     monkeypatch.setattr(efficiency.Efficiency, "_spawn", spawn)
-    found = made.measure(vae, Case("float32 largest 64"))
+    found = made.measure(vae, Case("float32 largest 64", params={"dtype": "float32", "size": 64}))
     assert found["largest"] == 97  # 8k+1
     assert made.summarize({"float32 largest 64": found})["largest_frames@float32 largest 64"].note == ""
     assert all(vae.spec.frames.allows(frames) for frames in asked)
@@ -322,12 +328,12 @@ def test_the_search_finds_the_largest_legal_length_that_fits(monkeypatch: pytest
 
 def test_only_a_search_that_met_its_limit_says_so(monkeypatch: pytest.MonkeyPatch):
     made = suite("largest=true", "frames=[5]", "sizes=[64]")
-    vae = made.open("cogvideox/2b")
+    vae = made.open(adapters.resolve("cogvideox/2b"))
 
-    def largest(memory: int) -> results.Score:
+    def largest(memory: int) -> records.Score:
         fits = lambda self, job, what: {"out_of_memory": ""} if job.num_frames > memory else {}  # noqa: E731
         monkeypatch.setattr(efficiency.Efficiency, "_spawn", fits)
-        kept = made.measure(vae, Case("float32 largest 64"))
+        kept = made.measure(vae, Case("float32 largest 64", params={"dtype": "float32", "size": 64}))
         return made.summarize({"float32 largest 64": kept})["largest_frames@float32 largest 64"]
 
     assert (largest(900).value, largest(900).note) == (897, "")
@@ -351,7 +357,7 @@ def test_the_setting_names_device_threads_and_every_flag():
 
 def test_the_cases_are_the_grid_that_was_asked_for():
     made = suite("frames=[5,17]", "sizes=[64]", "dtypes=[float32,bfloat16]")
-    spec = made.open("cogvideox/2b").spec
+    spec = made.open(adapters.resolve("cogvideox/2b")).spec
     ids = [case.id for case in made.cases(None, spec)]
     assert ids == ["float32 5x64", "float32 17x64", "bfloat16 5x64", "bfloat16 17x64"]
 
@@ -382,18 +388,18 @@ def test_channels_last_puts_the_channels_of_every_convolution_last_and_changes_n
     before = [parameter.clone() for parameter in network.parameters()]
     # (4, 3, 3, 3, 3), (4, 3, 3, 3), (4, 3, 3), (4, 3): a step along the channels is as long as all that follows them
     assert strides(network) == [(81, 27, 9, 3, 1), (27, 9, 3, 1), (9, 3, 1), (3, 1)]
-    _worker.to_channels_last(vae)
+    worker.to_channels_last(vae)
     assert strides(network) == [(81, 1, 27, 9, 3), (27, 1, 9, 3), (9, 3, 1), (3, 1)]
     assert all(torch.equal(a, b) for a, b in zip(before, network.parameters(), strict=True))
 
 
 def test_the_flag_puts_the_weights_of_a_loaded_vae_in_channels_last_and_its_results_stay():
     plain, last = (
-        _worker.prepare(replace(job(channels_last=flag), name="cogvideox/tiny", num_frames=9)) for flag in (False, True)
+        worker.prepare(replace(job(channels_last=flag), name="cogvideox/tiny", num_frames=9)) for flag in (False, True)
     )
 
     def channels_first(vae: object) -> int:
-        own = [p for network in _worker.networks(vae) for p in network.parameters() if p.dim() == 5]
+        own = [p for network in worker.networks(vae) for p in network.parameters() if p.dim() == 5]
         return sum(not p.is_contiguous(memory_format=torch.channels_last_3d) for p in own)
 
     assert channels_first(plain[0]) > 0
@@ -421,9 +427,9 @@ def test_the_peak_of_a_half_is_what_it_takes_above_the_weights(monkeypatch: pyte
             torch.ones(4 * mib)
             return latent
 
-    monkeypatch.setattr(_worker, "prepare", lambda job: (Heavy(), torch.rand(1, 3, 5, 16, 16), CPU))
+    monkeypatch.setattr(worker, "prepare", lambda job, candidate: (Heavy(), torch.rand(1, 3, 5, 16, 16), CPU))
     with torch.inference_mode():
-        memory = _worker.measure_memory(job())
+        memory = worker.measure_memory(job(), UNUSED)
     times = {"encode_s": np.array([0.1]), "decode_s": np.array([0.1]), "matmul_flop_per_s": np.array(1e9)}
     shape = {"frames": 5, "size": 16, "asked_frames": 5, "asked_size": 16}
     scores = efficiency._scores({**{name: np.asarray(value) for name, value in {**memory, **shape}.items()}, **times})

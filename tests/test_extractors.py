@@ -14,8 +14,8 @@ import torch
 from torch import Tensor, nn
 
 from tests.goldens_io import Golden, draw, goldens, manifests
-from vaebench.metrics import _c3d, _i3d, _videomae
-from vaebench.metrics._frechet import mean_distance
+from vaebench.features import c3d, i3d, videomae
+from vaebench.features.frechet import mean_distance
 
 
 def kind(name: str) -> list[Golden]:
@@ -42,16 +42,16 @@ def weights(network: nn.Module, gain: float, special: dict[str, float], salt: st
 
 
 @cache
-def i3d(gain: float, salt: str) -> _i3d.InceptionI3d:
-    network = _i3d.InceptionI3d()
+def i3d_network(gain: float, salt: str) -> i3d.InceptionI3d:
+    network = i3d.InceptionI3d()
     network.load_state_dict(weights(network, gain, {}, salt))
     return network
 
 
 @cache
-def c3d(gain: float, fc8_gain: float, salt: str) -> _c3d.C3D:
+def c3d_network(gain: float, fc8_gain: float, salt: str) -> c3d.C3D:
     with torch.device("meta"):
-        network = _c3d.C3D()
+        network = c3d.C3D()
     state = weights(network, gain, {"fc8": fc8_gain}, salt)
     generator = torch.Generator().manual_seed(zlib.crc32((salt + "mean").encode()))
     state["mean"] = (100 + 10 * torch.randn(3, 16, 128, 128, generator=generator))[:, :, 8:120, 8:120]
@@ -68,16 +68,16 @@ def probe(x: Tensor, expected: Tensor, name: str) -> Tensor:
 @pytest.mark.parametrize("golden", kind("i3d"), ids=str)
 def test_i3d_has_the_official_logits_under_each_preprocessing(golden: Golden) -> None:
     tensors = golden.tensors()
-    network = i3d(golden.json("spec")["gain"], golden.salt)
+    network = i3d_network(golden.json("spec")["gain"], golden.salt)
     video = tensors["video_u8_bthwc"].permute(0, 4, 1, 2, 3).float() / 255
     seen: dict[str, Tensor] = {}
     hooks = [
         layer.register_forward_hook(lambda _, __, out, name=name: seen.update({name: out.clone()}))
         for name, layer in network.named_children()
     ]
-    stretched = network(_i3d.prepared(video, "stretched"))
+    stretched = network(i3d.prepared(video, "stretched"))
     square = video.shape[3] == video.shape[4]
-    cropped = stretched if square else network(_i3d.prepared(video, "cropped"))
+    cropped = stretched if square else network(i3d.prepared(video, "cropped"))
     for hook in hooks:
         hook.remove()
     close(stretched, tensors["logits_cdfvd_pre"])
@@ -94,15 +94,15 @@ def test_i3d_has_the_official_logits_under_each_preprocessing(golden: Golden) ->
 @pytest.mark.parametrize("path", manifests("manifest_i3d_videogpt.json"), ids=lambda path: path.stem)
 def test_i3d_has_the_keys_and_shapes_of_the_published_file(path: Path) -> None:
     manifest = json.loads(path.read_text())
-    state = _i3d.InceptionI3d().state_dict()
+    state = i3d.InceptionI3d().state_dict()
     assert {key: list(value.shape) for key, value in state.items()} == manifest["shapes"]
 
 
 def test_stretching_and_cropping_agree_on_square_videos_and_only_there() -> None:
     video = torch.rand(1, 3, 2, 40, 40, generator=torch.Generator().manual_seed(0))
-    torch.testing.assert_close(_i3d.prepared(video, "stretched"), _i3d.prepared(video, "cropped"))
+    torch.testing.assert_close(i3d.prepared(video, "stretched"), i3d.prepared(video, "cropped"))
     wide = torch.linspace(0, 1, 80).expand(1, 3, 2, 40, 80)
-    full, centre = _i3d.prepared(wide, "stretched"), _i3d.prepared(wide, "cropped")
+    full, centre = i3d.prepared(wide, "stretched"), i3d.prepared(wide, "cropped")
     assert full.shape == centre.shape == (1, 3, 2, 224, 224)
     assert full.max() > 0.98
     assert centre.max() < 0.51
@@ -110,7 +110,7 @@ def test_stretching_and_cropping_agree_on_square_videos_and_only_there() -> None
 
 def test_same_padding_of_an_odd_size_is_even_and_of_an_even_size_ends_heavier() -> None:
     x = torch.ones(1, 1, 1, 5, 6)
-    padded = _i3d.same(x, (1, 3, 3), (1, 2, 2))
+    padded = i3d.same(x, (1, 3, 3), (1, 2, 2))
     assert padded.shape == (1, 1, 1, 7, 7)
     assert padded[0, 0, 0, :, 3].tolist() == [0, 1, 1, 1, 1, 1, 0]
     assert padded[0, 0, 0, 3].tolist() == [1, 1, 1, 1, 1, 1, 0]
@@ -119,7 +119,7 @@ def test_same_padding_of_an_odd_size_is_even_and_of_an_even_size_ends_heavier() 
 @pytest.mark.parametrize("golden", kind("c3d"), ids=str)
 def test_c3d_has_the_official_probabilities(golden: Golden) -> None:
     spec, tensors = golden.json("spec"), golden.tensors()
-    network = c3d(spec["gain"], spec["fc8_gain"], golden.salt)
+    network = c3d_network(spec["gain"], spec["fc8_gain"], golden.salt)
     video = tensors["video_u8_bcthw"].float() / 127.5 - 1
     close(network.prepared(video)[..., ::8, ::8], tensors["pre_probe"])
     seen: dict[str, Tensor] = {}
@@ -141,7 +141,7 @@ def test_c3d_reads_the_arrays_of_tgan_and_misses_none(tmp_path: Path) -> None:
     mean = np.zeros((3, 16, 128, 171), np.float32)
     mean[:, :, 8, 8] = 7
     arrays = {"conv1a/W": np.full((64, 3, 3, 3, 3), 2.0, np.float32), "conv1a/b": np.zeros(64, np.float32)}
-    state = _c3d.state_of(arrays, mean)
+    state = c3d.state_of(arrays, mean)
     assert state["mean"].shape == (3, 16, 112, 112)
     assert state["mean"][:, :, 0, 0].eq(7).all()
     assert state["conv1a.weight"].eq(2).all()
@@ -149,14 +149,14 @@ def test_c3d_reads_the_arrays_of_tgan_and_misses_none(tmp_path: Path) -> None:
     np.savez(tmp_path / "c3d.npz", **arrays)
     np.savez(tmp_path / "mean2.npz", mean=mean)
     with pytest.raises(ValueError, match=r"Missing key\(s\) in state_dict: \"conv2a\.weight"):
-        _c3d.load(tmp_path / "c3d.npz", tmp_path / "mean2.npz")
+        c3d.load(tmp_path / "c3d.npz", tmp_path / "mean2.npz")
 
 
 @pytest.mark.parametrize("golden", kind("videomae"), ids=str)
 def test_videomae_has_the_official_features(golden: Golden) -> None:
     spec, tensors = golden.json("spec"), golden.tensors()
-    config = _videomae.ViTConfig(side=spec["img"], hidden=spec["dim"], depth=spec["depth"], heads=spec["heads"])
-    network = _videomae.VideoMAE(config)
+    config = videomae.ViTConfig(side=spec["img"], hidden=spec["dim"], depth=spec["depth"], heads=spec["heads"])
+    network = videomae.VideoMAE(config)
     network.load_state_dict({key: draw(key, value.shape, golden.salt) for key, value in network.state_dict().items()})
     close(network(tensors["x"]), tensors["features"])
     close(network.logits(tensors["x"]), tensors["logits"])
@@ -166,14 +166,14 @@ def test_videomae_has_the_official_features(golden: Golden) -> None:
 def test_videomae_sees_what_cd_fvd_shows_it(golden: Golden) -> None:
     tensors = golden.tensors()
     video = tensors["video_u8_bthwc"].permute(0, 4, 1, 2, 3).float() / 255
-    close(_videomae.prepared(video)[..., ::8, ::8], tensors["pre_probe"])
+    close(videomae.prepared(video)[..., ::8, ::8], tensors["pre_probe"])
 
 
 @pytest.mark.parametrize("path", manifests("manifest_videomae_g_ssv2.json"), ids=lambda path: path.stem)
 def test_videomae_has_the_keys_and_shapes_of_the_published_file(path: Path) -> None:
     manifest = json.loads(path.read_text())
     with torch.device("meta"):
-        state = _videomae.VideoMAE().state_dict()
+        state = videomae.VideoMAE().state_dict()
     assert {key: list(value.shape) for key, value in state.items()} == manifest["shapes"]
     assert sum(value.numel() for value in state.values()) == manifest["n_params_total"]
 
@@ -181,10 +181,10 @@ def test_videomae_has_the_keys_and_shapes_of_the_published_file(path: Path) -> N
 @pytest.mark.parametrize(
     ("network", "shape", "message"),
     [
-        (_i3d.InceptionI3d, (1, 3, 8, 224, 224), "at least 9 frames"),
-        (_i3d.InceptionI3d, (1, 3, 16, 112, 112), "see `prepared`"),
-        (_c3d.C3D, (1, 3, 17, 64, 64), r"\(B, 3, 16, H, W\), got \(1, 3, 17, 64, 64\)"),
-        (_videomae.VideoMAE, (1, 3, 17, 224, 224), r"\(B, 3, 16, 224, 224\), got \(1, 3, 17, 224, 224\)"),
+        (i3d.InceptionI3d, (1, 3, 8, 224, 224), "at least 9 frames"),
+        (i3d.InceptionI3d, (1, 3, 16, 112, 112), "see `prepared`"),
+        (c3d.C3D, (1, 3, 17, 64, 64), r"\(B, 3, 16, H, W\), got \(1, 3, 17, 64, 64\)"),
+        (videomae.VideoMAE, (1, 3, 17, 224, 224), r"\(B, 3, 16, 224, 224\), got \(1, 3, 17, 224, 224\)"),
     ],
 )
 def test_videos_of_another_shape_are_refused(network: type[nn.Module], shape: tuple[int, ...], message: str) -> None:
@@ -192,7 +192,7 @@ def test_videos_of_another_shape_are_refused(network: type[nn.Module], shape: tu
         network()(torch.zeros(shape))
 
 
-@pytest.mark.parametrize("load", [_i3d.load, _videomae.load, lambda path: _c3d.load(path, path)])
+@pytest.mark.parametrize("load", [i3d.load, videomae.load, lambda path: c3d.load(path, path)])
 @pytest.mark.parametrize("content", [{"something": torch.zeros(1)}, [1, 2], None], ids=["keys", "list", "empty"])
 def test_another_file_is_refused_by_name(load, content: object, tmp_path: Path) -> None:
     torch.save(content, tmp_path / "other.pt")
@@ -222,13 +222,13 @@ def test_published_i3d_gives_the_published_distance_of_black_and_white(file: str
         script = torch.jit.load(path).eval()
         features = partial(script, rescale=False, resize=False, return_features=True)
     else:
-        features = _i3d.load(path)
+        features = i3d.load(path)
     black, white = (features(torch.full((1, 3, frames, 224, 224), value)).numpy() for value in (-1.0, 1.0))
     assert mean_distance(black, white) == pytest.approx(distance, abs=1.0)
 
 
 def test_published_videomae_and_c3d_load_strictly() -> None:
     video = torch.rand(1, 3, 16, 224, 224, generator=torch.Generator().manual_seed(0))
-    c3d = _c3d.load(real("conv3d_deepnetA_ucf.npz"), real("mean2.npz"))
-    assert c3d(video).sum().item() == pytest.approx(1)
-    assert _videomae.load(real("vit_g_hybrid_pt_1200e_ssv2_ft.pth"))(video).shape == (1, 1408)
+    network = c3d.load(real("conv3d_deepnetA_ucf.npz"), real("mean2.npz"))
+    assert network(video).sum().item() == pytest.approx(1)
+    assert videomae.load(real("vit_g_hybrid_pt_1200e_ssv2_ft.pth"))(video).shape == (1, 1408)

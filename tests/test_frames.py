@@ -17,7 +17,7 @@ from PIL import Image
 from torch import Tensor
 from torchvision.transforms.v2 import functional as vision
 
-from vaebench.data import _frames
+from vaebench.video_io import resize
 
 ROOT = Path(__file__).parents[1]
 SIZES = [
@@ -42,7 +42,7 @@ def noise(height: int, width: int) -> Tensor:
 def golden() -> str:
     digest = hashlib.sha256()
     for height, width, size in SIZES:
-        digest.update(_frames.fit(noise(height, width), size).numpy().tobytes())
+        digest.update(resize.fit(noise(height, width), size).numpy().tobytes())
     return digest.hexdigest()
 
 
@@ -64,7 +64,7 @@ def test_sizes_and_places_are_those_of_torchvision(height: int, width: int, size
     """torchvision takes floats where the processor lacks AVX2, hence one step of tolerance."""
     frame = noise(height, width)
     theirs = vision.center_crop(vision.resize(frame.permute(2, 0, 1), [size], antialias=True), [size, size])
-    assert (_frames.fit(frame, size).int() - theirs.int()).abs().max() <= 1
+    assert (resize.fit(frame, size).int() - theirs.int()).abs().max() <= 1
 
 
 @pytest.mark.parametrize(("height", "width", "size"), SIZES)
@@ -77,32 +77,32 @@ def test_the_filter_is_that_of_pillow_within_one_step(height: int, width: int, s
     theirs = torch.from_numpy(np.array(image)).permute(2, 0, 1)
     top, left = round((theirs.shape[1] - size) / 2), round((theirs.shape[2] - size) / 2)
     theirs = theirs[:, top : top + size, left : left + size]
-    assert (_frames.fit(frame, size).int() - theirs.int()).abs().max() <= 1
+    assert (resize.fit(frame, size).int() - theirs.int()).abs().max() <= 1
 
 
 @settings(max_examples=40, deadline=None)
 @given(st.integers(1, 90), st.integers(1, 90), st.integers(1, 40))
 def test_any_frame_becomes_a_square(height: int, width: int, size: int) -> None:
-    assert _frames.fit(noise(height, width), size).shape == (3, size, size)
+    assert resize.fit(noise(height, width), size).shape == (3, size, size)
 
 
 def test_a_frame_of_the_right_height_is_only_cropped() -> None:
     frame = noise(20, 31)
     assert torch.equal(
-        _frames.fit(frame, 20), frame.permute(2, 0, 1)[:, :, 6:26]
+        resize.fit(frame, 20), frame.permute(2, 0, 1)[:, :, 6:26]
     )  # 5.5 rounds to even, as torchvision does
 
 
 def test_a_fine_grating_is_averaged_and_not_aliased() -> None:
     lines = torch.zeros(120, 120, 3, dtype=torch.uint8)
     lines[::2] = 255
-    inside = _frames.fit(lines, 20)[:, 2:-2, 2:-2].float()
+    inside = resize.fit(lines, 20)[:, 2:-2, 2:-2].float()
     assert (inside - 127.5).abs().max() < 16  # without antialiasing it is 0 or 255
 
 
 def test_a_clip_has_channels_first_and_frames_second() -> None:
     frames = [noise(30, 40), noise(30, 40).flip(0), noise(30, 40).flip(1)]
-    clip = _frames.clip((frame.numpy() for frame in frames), 24)
+    clip = resize.clip((frame.numpy() for frame in frames), 24)
     assert clip.shape == (3, 3, 24, 24)
     assert clip.dtype == torch.uint8
-    assert torch.equal(clip[:, 1], _frames.fit(frames[1], 24))
+    assert torch.equal(clip[:, 1], resize.fit(frames[1], 24))

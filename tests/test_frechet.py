@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.goldens_io import Golden, goldens
-from vaebench.metrics._frechet import (
+from vaebench.features.frechet import (
     bootstrap,
     debiased,
     extrapolate,

@@ -14,16 +14,16 @@ from PIL import Image
 
 import adapters
 from tests.videos import pictures
-from vaebench.latte.model import Latte, LatteConfig
-from vaebench.metrics._frechet import bootstrap, debiased, frechet, noise_floor
-from vaebench.suites import _generation, _latents
-from vaebench.suites._generation import Sampling
+from vaebench.features.frechet import bootstrap, debiased, frechet, noise_floor
+from vaebench.generation import latent_cache, sampling
+from vaebench.generation.latte.model import Latte, LatteConfig
+from vaebench.generation.sampling import Sampling
 
 
 def test_distances_stand_beside_their_floor_and_interval() -> None:
     rng = np.random.default_rng(0)
     real, rebuilt, fake = rng.normal(size=(3, 300, 4)) + np.array([0, 0.1, 1.0])[:, None, None]
-    scores = _generation.distances("i3d", real, rebuilt, fake, ddof=1)
+    scores = sampling.distances("i3d", real, rebuilt, fake, ddof=1)
     assert scores["fvd16"].value == frechet(real, fake)
     assert scores["fvd16_floor"].value == noise_floor(real, fake)
     assert scores["fvd16"].low < 4.0 < scores["fvd16"].high  # |1, 1, 1, 1|^2
@@ -34,9 +34,9 @@ def test_distances_stand_beside_their_floor_and_interval() -> None:
         scores["fvd16"].high - scores["fvd16"].low
     )
     assert "rfvd16_debiased" not in scores  # paired sets
-    biased = _generation.distances("i3d", real, rebuilt, fake, ddof=0)["fvd16"].value
+    biased = sampling.distances("i3d", real, rebuilt, fake, ddof=0)["fvd16"].value
     assert biased == frechet(real, fake, ddof=0) != scores["fvd16"].value
-    one = _generation.distances("videomae_ssv2", real[:1], rebuilt[:1], fake[:1], ddof=1)
+    one = sampling.distances("videomae_ssv2", real[:1], rebuilt[:1], fake[:1], ddof=1)
     assert one["fvd16_videomae_ssv2"].value is one["kvd16_videomae_ssv2"].value is None
 
 
@@ -44,7 +44,7 @@ def test_the_interval_of_reconstructions_is_that_of_pairs_and_those_of_samples_a
     rng = np.random.default_rng(0)
     real = rng.normal(size=(100, 4)) * 10
     rebuilt, fake = real + 1.0, rng.normal(size=(100, 4)) * 10
-    scores = _generation.distances("i3d", real, rebuilt, fake, ddof=1)
+    scores = sampling.distances("i3d", real, rebuilt, fake, ddof=1)
     shift = scores["rfvd16"]
     assert (shift.value, shift.low, shift.high) == pytest.approx(
         (4.0, 4.0, 4.0), abs=1e-6
@@ -55,7 +55,7 @@ def test_the_interval_of_reconstructions_is_that_of_pairs_and_those_of_samples_a
 
 def test_a_distance_has_no_negative_lower_end_and_its_excess_over_the_floor_has() -> None:
     real, rebuilt, fake = np.random.default_rng(1).normal(size=(3, 8, 1))
-    scores = _generation.distances("i3d", real, rebuilt, fake, ddof=1)
+    scores = sampling.distances("i3d", real, rebuilt, fake, ddof=1)
     for name in ("fvd16", "fvd16_vs_rebuilt", "rfvd16"):
         assert scores[name].value < 1.96 * scores[name].stderr
         assert scores[name].low == 0
@@ -66,7 +66,7 @@ def test_a_distance_has_no_negative_lower_end_and_its_excess_over_the_floor_has(
 
 def test_a_distance_of_two_videos_a_side_has_no_interval() -> None:
     real, rebuilt, fake = np.random.default_rng(1).normal(size=(3, 2, 4))
-    for score in _generation.distances("i3d", real, rebuilt, fake, ddof=1).values():
+    for score in sampling.distances("i3d", real, rebuilt, fake, ddof=1).values():
         assert score.value is not None
         assert score.low is score.high is score.stderr is None
 
@@ -74,28 +74,28 @@ def test_a_distance_of_two_videos_a_side_has_no_interval() -> None:
 def test_inception_scores_of_samples_stand_beside_that_of_reals() -> None:
     rng = np.random.default_rng(0)
     fake, real = rng.dirichlet(np.full(101, 0.2), 40), np.eye(101)[np.arange(50)] * 0.9 + 0.1 / 101
-    scores = _generation.inception_scores(fake, real)
-    assert set(_generation.INCEPTION) < set(scores)
+    scores = sampling.inception_scores(fake, real)
+    assert set(sampling.INCEPTION) < set(scores)
     assert scores["is_debiased_of_reals"].value > scores["is_debiased"].value > 1
     assert scores["is_debiased_of_reals"].n == 50
-    assert set(_generation.inception_scores(fake, real[:9])) == set(_generation.INCEPTION)
+    assert set(sampling.inception_scores(fake, real[:9])) == set(sampling.INCEPTION)
 
 
 def test_scored_frames_are_the_first_sixteen_on_the_grid_and_jpeg_is_pillows_75() -> None:
     video = torch.from_numpy(pictures(17)).permute(3, 0, 1, 2)[None].float() / 127.5 - 1
-    plain = _generation.to_frames(video, "none")
+    plain = sampling.to_frames(video, "none")
     assert plain.shape == (1, 3, 16, 48, 64)
     assert torch.equal((plain * 255).round().byte()[0].permute(1, 2, 3, 0), torch.from_numpy(pictures(17)[:16]))
     file = BytesIO()
     Image.fromarray(pictures(17)[3]).save(file, "JPEG", quality=75)
-    through = _generation.to_frames(video, "jpeg75")[0, :, 3].mul(255).round().byte().permute(1, 2, 0)
+    through = sampling.to_frames(video, "jpeg75")[0, :, 3].mul(255).round().byte().permute(1, 2, 0)
     assert np.array_equal(through.numpy(), np.asarray(Image.open(file)))
 
 
 def test_a_video_shows_the_samples_beside_each_other_and_leaves_the_rest_black(tmp_path: Path) -> None:
     video = torch.from_numpy(pictures(5, 33, 40)).permute(3, 0, 1, 2)[None].float() / 127.5 - 1
     file = tmp_path / "samples.mp4"
-    _generation.write_video(file, [video] * 4 + [-video])
+    sampling.write_video(file, [video] * 4 + [-video])
     with av.open(str(file)) as container:
         shown = np.stack([frame.to_ndarray(format="rgb24") for frame in container.decode(video=0)]).astype(int)
     assert shown.shape == (5, 66, 160, 3)
@@ -107,13 +107,13 @@ def test_a_video_shows_the_samples_beside_each_other_and_leaves_the_rest_black(t
 
 
 def test_a_sample_has_its_own_seed_and_label() -> None:
-    assert len({_generation.seed_of(0, number) for number in range(50)} | {_generation.seed_of(1, 0)}) == 51
-    assert {_generation.label_of(0, number, 4) for number in range(50)} == {0, 1, 2, 3}
+    assert len({sampling.seed_of(0, number) for number in range(50)} | {sampling.seed_of(1, 0)}) == 51
+    assert {sampling.label_of(0, number, 4) for number in range(50)} == {0, 1, 2, 3}
 
 
 def test_samples_of_a_diverged_model_are_refused() -> None:
     model = Latte(LatteConfig(3, 1, 2, 2, 1, 2, 16, 2))
     torch.nn.init.constant_(model.final_layer.linear.bias, math.nan)
-    scaling = _latents.published(adapters.find("pool/4x8x8"))
+    scaling = latent_cache.published(adapters.find("pool/4x8x8"))
     with pytest.raises(ValueError, match=r"2 of 2 samples .* diverged"):
-        _generation.generate(model, adapters.load("pool/4x8x8"), scaling, range(2), Sampling("2", "ddim", 1.0), seed=0)
+        sampling.generate(model, adapters.load("pool/4x8x8"), scaling, range(2), Sampling("2", "ddim", 1.0), seed=0)

@@ -25,7 +25,7 @@ from tests import test_nets_opensora as of_opensora
 from tests import test_nets_ssvae as of_ssvae
 from tests import test_regularizers as of_regularizers
 from tests.goldens_io import Golden, rebuild
-from vaebench.metrics._frechet import extrapolate, frechet, frechet_of_subsets, subset_sizes
+from vaebench.features.frechet import extrapolate, frechet, frechet_of_subsets, subset_sizes
 from wfvae import WFVAE, WFVAEConfig
 from wfvae.discriminator import PatchDiscriminator3D
 from wfvae.losses import LossConfig, adaptive_weight, balance, discriminator_loss, generator_loss, kl_divergence

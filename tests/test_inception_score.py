@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 from tests.goldens_io import Golden, goldens
-from vaebench.metrics._inception import is_debiased, is_styleganv_10split, is_tgan_1split
-from vaebench.metrics._kernel import jedi, kvd, squared_mmd
+from vaebench.features.inception_score import is_debiased, is_styleganv_10split, is_tgan_1split
+from vaebench.features.mmd import jedi, kvd, squared_mmd
 
 
 def numbers(golden: Golden) -> dict[str, float]:

@@ -11,7 +11,7 @@ import torch
 import adapters
 from tests.latents import fake_cache
 from tests.sources import build, cut
-from vaebench.suites import _latents
+from vaebench.generation import latent_cache
 from vaebench.vae import Posterior, VAESpec
 from vaebench.video import to_model
 
@@ -38,10 +38,10 @@ class Counting:
 def test_what_is_encoded_stays_encoded_and_what_is_lost_is_encoded_again(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(_latents, "SHARD", 3)
+    monkeypatch.setattr(latent_cache, "SHARD", 3)
     found = cut(build("synthetic", num_frames=46))  # eight
     vae = Counting()
-    cache = _latents.encode(vae, found, tmp_path, device=CPU)
+    cache = latent_cache.encode(vae, found, tmp_path, device=CPU)
     assert (len(cache), vae.count) == (8, 8)
     before = cache.take([7, 0])
     expected = vae.encode(to_model(found[7].load())[None]).mean
@@ -49,7 +49,7 @@ def test_what_is_encoded_stays_encoded_and_what_is_lost_is_encoded_again(
     torch.testing.assert_close(before.std[:1], (expected.abs() + 0.1).sqrt(), rtol=1e-3, atol=1e-3)
     vae.count = 0
     (tmp_path / "00001.safetensors").unlink()
-    again = _latents.encode(vae, found, tmp_path, device=CPU, rank=1, world=2)
+    again = latent_cache.encode(vae, found, tmp_path, device=CPU, rank=1, world=2)
     assert vae.count == 3
     assert torch.equal(again.take([7, 0]).mean, before.mean)
     assert not list(tmp_path.glob("*.part"))
@@ -57,25 +57,27 @@ def test_what_is_encoded_stays_encoded_and_what_is_lost_is_encoded_again(
 
 @pytest.mark.parametrize("size", [0, 100, -1])
 def test_a_damaged_shard_is_named_and_encoded_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, size: int) -> None:
-    monkeypatch.setattr(_latents, "SHARD", 3)
+    monkeypatch.setattr(latent_cache, "SHARD", 3)
     found = cut(build("synthetic", num_frames=46))
     vae = Counting()
-    before = _latents.encode(vae, found, tmp_path, device=CPU).take([3, 7]).mean
+    before = latent_cache.encode(vae, found, tmp_path, device=CPU).take([3, 7]).mean
     shard, vae.count = tmp_path / "00001.safetensors", 0
     shard.write_bytes(shard.read_bytes()[:size])
     with pytest.warns(UserWarning, match=r"00001\.safetensors is damaged \(.*its windows are encoded again"):
-        cache = _latents.encode(vae, found, tmp_path, device=CPU)
+        cache = latent_cache.encode(vae, found, tmp_path, device=CPU)
     assert vae.count == 3
     assert torch.equal(cache.take([3, 7]).mean, before)
 
 
 def test_a_window_that_cannot_be_read_is_left_out_with_its_reason(sky: Path, tmp_path: Path) -> None:
-    cache = _latents.encode(adapters.load("pool/4x8x8"), cut(build("skytimelapse", sky)), tmp_path / "c", device=CPU)
+    cache = latent_cache.encode(
+        adapters.load("pool/4x8x8"), cut(build("skytimelapse", sky)), tmp_path / "c", device=CPU
+    )
     assert len(cache) == 1
     assert "07_2: too short" in cache.left_out["07/07_2 0"]
     nothing = cut(build("skytimelapse", sky))[1:]
     with pytest.raises(ValueError, match=r"none of 1 windows could be encoded: .*too short"):
-        _latents.encode(adapters.load("pool/4x8x8"), nothing, tmp_path / "d", device=CPU)
+        latent_cache.encode(adapters.load("pool/4x8x8"), nothing, tmp_path / "d", device=CPU)
 
 
 def test_measured_latents_have_mean_zero_by_channel_and_variance_one_with_the_posteriors() -> None:
@@ -83,7 +85,7 @@ def test_measured_latents_have_mean_zero_by_channel_and_variance_one_with_the_po
     mean = torch.randn(40, 3, 2, 4, 4, generator=generator) * torch.tensor([1.0, 2, 5]).view(3, 1, 1, 1) + 7
     std = torch.full_like(mean, 2.0)
     cache = fake_cache(mean, std)
-    cache.scaling = _latents.measured(cache)
+    cache.scaling = latent_cache.measured(cache)
     batch = cache.take(range(40))
     assert batch.mean.mean((0, 2, 3, 4)).abs().max() < 1e-5
     total = batch.mean.transpose(0, 1).flatten(1).var(1, correction=0).mean() + batch.std.square().mean()
@@ -93,10 +95,10 @@ def test_measured_latents_have_mean_zero_by_channel_and_variance_one_with_the_po
 
 def test_published_scaling_is_the_specs_own() -> None:
     spec = replace(adapters.find("pool/4x8x8"), scale=(1.0, 2.0, 4.0), shift=0.5)
-    scaling = _latents.published(spec)
+    scaling = latent_cache.published(spec)
     assert scaling.apply(torch.ones(1, 3, 1, 1, 1)).flatten().tolist() == [0.5, 1.0, 2.0]
 
 
 def test_equal_latents_have_no_scale() -> None:
     with pytest.raises(ValueError, match="nothing to learn"):
-        _latents.measured(fake_cache(torch.ones(4, 2, 1, 2, 2)))
+        latent_cache.measured(fake_cache(torch.ones(4, 2, 1, 2, 2)))

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from tests.goldens_io import Golden, draw, goldens, manifests, rebuild
-from vaebench.latte.model import (
+from vaebench.generation.latte.model import (
     SIZES,
     LabelEmbedder,
     Latte,
@@ -23,7 +23,7 @@ from vaebench.latte.model import (
     timestep_features,
     variant,
 )
-from vaebench.latte.sample import conditional, guided
+from vaebench.generation.latte.sample import conditional, guided
 
 TINY = LatteConfig(channels=3, frames=3, height=4, width=6, patch=2, depth=2, hidden=16, heads=2, classes=5)
 

@@ -16,10 +16,10 @@ from torch import Tensor
 
 from tests.goldens_io import Golden, rebuild
 from tests.test_latte import close, golden_model, kind, random_input, random_latte, swap
-from vaebench.latte.diffusion import linear, noised, respaced
-from vaebench.latte.model import Latte, LatteConfig, load
-from vaebench.latte.sample import sample
-from vaebench.latte.train import (
+from vaebench.generation.latte.diffusion import linear, noised, respaced
+from vaebench.generation.latte.model import Latte, LatteConfig, load
+from vaebench.generation.latte.sample import sample
+from vaebench.generation.latte.train import (
     InMemory,
     TrainConfig,
     begin,

@@ -9,13 +9,13 @@ import torch
 
 from tests.sources import build, ids
 from tests.videos import pictures, write
-from vaebench.data import _manifest
+from vaebench.video_io import manifest
 
 
 def test_a_written_manifest_reads_back_and_pins_the_folder(tree: Path, tmp_path: Path) -> None:
     (tree / "broken.mp4").write_bytes(b"no video")
     pin = tmp_path / "pin.csv"
-    written, left_out = _manifest.write(tree, pin, num_frames=5)
+    written, left_out = manifest.write(tree, pin, num_frames=5)
     assert written == 4
     assert len(left_out) == 1
     assert "broken.mp4: cannot be decoded" in left_out[0]
@@ -28,7 +28,7 @@ def test_a_written_manifest_reads_back_and_pins_the_folder(tree: Path, tmp_path:
 
 def test_a_file_that_is_not_the_pinned_one_is_refused_by_name(tree: Path, tmp_path: Path) -> None:
     pin = tmp_path / "pin.csv"
-    _manifest.write(tree, pin, num_frames=5)
+    manifest.write(tree, pin, num_frames=5)
     identity = build("folder", tree, manifest=str(pin)).identity
     write(tree / "b.mp4", pictures(8, seed=1))
     source = build("folder", tree, manifest=str(pin))
@@ -97,5 +97,5 @@ def test_a_row_that_is_there_twice_is_read_once_and_noted(
 def test_no_manifest_is_written_where_no_video_is_left(tmp_path: Path) -> None:
     (tmp_path / "a.mp4").write_bytes(b"no video")
     with pytest.raises(ValueError, match=r"no video below it has 33 frames; .*a\.mp4: cannot be decoded"):
-        _manifest.write(tmp_path, tmp_path / "pin.csv")
+        manifest.write(tmp_path, tmp_path / "pin.csv")
     assert not (tmp_path / "pin.csv").exists()

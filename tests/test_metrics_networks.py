@@ -17,8 +17,9 @@ from torch import Tensor, nn
 
 from tests.test_metrics import grid, pair, score, video
 from vaebench import plugins, weights
-from vaebench.metrics import _lpips, fvd, i3d_l2, lpips, lpips_vgg
-from vaebench.metrics._frechet import frechet
+from vaebench.features import lpips as perceptual
+from vaebench.features.frechet import frechet
+from vaebench.metrics import fvd, i3d_l2, lpips, lpips_vgg
 
 FILE_OF = {"lpips": "alexnet", "lpips_vgg": "vgg16", "fvd": "i3d", "i3d_l2": "i3d"}
 
@@ -77,14 +78,14 @@ def alex() -> nn.Module:
 
 
 @pytest.fixture
-def alex_metric(alex: nn.Module, shelf: Path, monkeypatch: pytest.MonkeyPatch) -> _lpips.LPIPS:
+def alex_metric(alex: nn.Module, shelf: Path, monkeypatch: pytest.MonkeyPatch) -> perceptual.LPIPS:
     """Ours, with the same backbone, read from a file as a user's would be."""
     torch.save(as_torchvision(alex), shelf / weights.FILES["alexnet"].file)
     vouch("alexnet", monkeypatch)
     return lpips.build("cpu")
 
 
-def test_lpips_is_the_packages_frame_by_frame(alex: nn.Module, alex_metric: _lpips.LPIPS) -> None:
+def test_lpips_is_the_packages_frame_by_frame(alex: nn.Module, alex_metric: perceptual.LPIPS) -> None:
     reference, reconstruction = pair(2, 3, 3, 40, 36)
     expected = [
         np.mean([float(alex(2 * a[:, t][None] - 1, 2 * b[:, t][None] - 1)) for t in range(3)])
@@ -97,14 +98,14 @@ def test_lpips_is_the_packages_frame_by_frame(alex: nn.Module, alex_metric: _lpi
     assert alex_metric.measure(reference, reference).abs().max() == 0
 
 
-def test_lpips_of_many_frames_is_that_of_its_pieces(alex_metric: _lpips.LPIPS) -> None:
+def test_lpips_of_many_frames_is_that_of_its_pieces(alex_metric: perceptual.LPIPS) -> None:
     reference, reconstruction = pair(1, 3, 4, 512, 40)  # 1 << 19 pixels hold 25 frames: all in one piece
     long = torch.cat([reference] * 7, dim=2), torch.cat([reconstruction] * 7, dim=2)  # 28 frames: two pieces
     once = alex_metric.measure(reference, reconstruction)
     assert alex_metric.measure(*long).numpy() == pytest.approx(once.numpy(), rel=1e-5)
 
 
-def test_lpips_refuses_frames_that_its_poolings_leave_nothing_of(alex_metric: _lpips.LPIPS) -> None:
+def test_lpips_refuses_frames_that_its_poolings_leave_nothing_of(alex_metric: perceptual.LPIPS) -> None:
     alex_metric.measure(*pair(1, 3, 1, 31, 31))
     with pytest.raises(ValueError, match="31x31 pixels, got 1 of 30x40"):
         alex_metric.measure(*pair(1, 3, 1, 30, 40))
@@ -113,14 +114,14 @@ def test_lpips_refuses_frames_that_its_poolings_leave_nothing_of(alex_metric: _l
 def test_vgg_lpips_is_the_packages_network_with_the_backbone_of_the_file(
     shelf: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    network = _lpips.package("vgg")
+    network = perceptual.package("vgg")
     reference, reconstruction = pair(1, 3, 2, 20, 24)
-    expected = _lpips.LPIPS(network, 16).measure(reference, reconstruction)
+    expected = perceptual.LPIPS(network, 16).measure(reference, reconstruction)
     torch.save(as_torchvision(network), shelf / weights.FILES["vgg16"].file)
     vouch("vgg16", monkeypatch)
     for parameter in network.get_submodule("net").parameters():
         parameter.zero_()
-    monkeypatch.setattr(_lpips, "package", lambda net: {"vgg": network}[net])  # building it once is slow enough
+    monkeypatch.setattr(perceptual, "package", lambda net: {"vgg": network}[net])  # building it once is slow enough
     got = lpips_vgg.build("cpu").measure(reference, reconstruction)
     assert torch.equal(got, expected)
     assert got > 1e-4
@@ -132,7 +133,7 @@ def test_the_backbone_has_torchvisions_keys_and_shapes(net: str, torchvision_nam
 
     with torch.device("meta"):
         theirs = getattr(torchvision.models, torchvision_name)(weights=None).state_dict()
-        ours = as_torchvision(_lpips.package(net))
+        ours = as_torchvision(perceptual.package(net))
     assert {key: value.shape for key, value in ours.items()} == {
         key: value.shape for key, value in theirs.items() if key.startswith("features.")
     }
@@ -144,7 +145,7 @@ def test_a_file_with_other_keys_does_not_fill_a_backbone(alex: nn.Module, tmp_pa
     del state["features.3.bias"]
     torch.save(state, tmp_path / "weights.pth")
     with pytest.raises(ValueError, match=r"weights.pth does not fit the backbone of LPIPS.*features\.3\.bias"):
-        _lpips.fill(_lpips.package("alex"), tmp_path / "weights.pth")
+        perceptual.fill(perceptual.package("alex"), tmp_path / "weights.pth")
 
 
 def test_making_the_network_downloads_nothing_and_draws_no_number_of_the_runs(
@@ -156,7 +157,7 @@ def test_making_the_network_downloads_nothing_and_draws_no_number_of_the_runs(
     monkeypatch.setattr("torch.hub.load_state_dict_from_url", refuse)
     monkeypatch.setattr("torch.hub.download_url_to_file", refuse)
     before = torch.get_rng_state()
-    _lpips.package("alex")
+    perceptual.package("alex")
     assert torch.equal(torch.get_rng_state(), before)
 
 

@@ -8,17 +8,17 @@ import pytest
 import torch
 
 from adapters._nets.checkpoint import read_state
-from vaebench.latte.model import LatteConfig
-from vaebench.latte.model import load as load_latte
-from vaebench.metrics import _i3d, _lpips, _videomae
+from vaebench.features import i3d, lpips, videomae
+from vaebench.generation.latte.model import LatteConfig
+from vaebench.generation.latte.model import load as load_latte
 from vaebench.pickled import load_tensors
 from wfvae import checkpoint, state
 
 READERS: dict[str, Callable[[Path], object]] = {
     "load_tensors": load_tensors,
-    "lpips": lambda file: _lpips.fill(torch.nn.Module(), file),
-    "i3d": _i3d.load,
-    "videomae": _videomae.load,
+    "lpips": lambda file: lpips.fill(torch.nn.Module(), file),
+    "i3d": i3d.load,
+    "videomae": videomae.load,
     "latte": lambda file: load_latte(file, LatteConfig(depth=2, hidden=24, heads=2)),
     "adapters": read_state,
     "wfvae": checkpoint.read_state,

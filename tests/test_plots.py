@@ -8,9 +8,8 @@ import matplotlib.pyplot as plt
 import pytest
 
 from tests.records import UNTRAINED, cost, quality, write_toy_records
-from vaebench import cli, plots, results
-from vaebench.plots import _style
-from vaebench.results import Record
+from vaebench import cli, plot_style, plots, records
+from vaebench.records import Record
 
 
 @pytest.fixture(scope="module")
@@ -48,7 +47,7 @@ def test_every_figure_and_table_is_written_and_twice_the_same_bytes(root: Path, 
 
 @pytest.mark.parametrize("name", sorted(plots.figures()))
 def test_axes_say_what_they_show_in_which_unit(root: Path, name: str):
-    with _style.applied("paper"):
+    with plot_style.applied("paper"):
         for _, figure in plots.figures()[name](root, "paper"):
             for axes in figure.axes:
                 if axes.has_data() and axes.axison and not axes.images:
@@ -59,7 +58,7 @@ def test_axes_say_what_they_show_in_which_unit(root: Path, name: str):
 @pytest.mark.parametrize("stem", ["bubbles-clips-33x256-toy-device-float32-33x256", "rate_distortion-clips-33x256"])
 def test_labels_of_points_do_not_overlap(root: Path, stem: str):
     kind = stem.partition("-")[0]
-    with _style.applied("screen"):
+    with plot_style.applied("screen"):
         figure = dict(plots.figures()[kind](root, "screen"))[stem]
         figure.canvas.draw()
         boxes = [text.get_window_extent() for axes in figure.axes for text in axes.texts]
@@ -70,7 +69,7 @@ def test_labels_of_points_do_not_overlap(root: Path, stem: str):
 
 
 def test_out_of_memory_is_written_in_the_figure(root: Path):
-    with _style.applied("screen"):
+    with plot_style.applied("screen"):
         figure = dict(plots.figures()["cost_bars"](root, "screen"))["cost_bars-toy-device-float32-33"]
         said = [text.get_text() for axes in figure.axes for text in axes.texts]
         plt.close(figure)
@@ -80,7 +79,7 @@ def test_out_of_memory_is_written_in_the_figure(root: Path):
 def texts(root: Path, name: str) -> dict[str, str]:
     """Every word of the figures called `name`, by stem."""
     found = {}
-    with _style.applied("screen"):
+    with plot_style.applied("screen"):
         for stem, figure in plots.figures()[name](root, "screen"):
             figure.canvas.draw()
             found[stem] = " | ".join(text.get_text() for text in figure.findobj(plt.Text))
@@ -154,7 +153,7 @@ def test_bubbles_that_cannot_be_drawn_name_the_missing_records(
     made: list[Record], missing: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ):
     for each in made:
-        results.write(each, tmp_path / "r", {})
+        records.write(each, tmp_path / "r", {})
     assert cli.main(["plot", "--results", str(tmp_path / "r"), "--only", "bubbles"]) == 2
     captured = capsys.readouterr()
     assert captured.out == ""
@@ -173,7 +172,7 @@ def test_bubbles_pair_equal_frames_and_sizes_and_say_who_is_left_out(
     for each in (quality("toy/a"), quality("toy/b"), quality("toy/a", num_frames=5, size=64),
                  cost("toy/a", "float32 33x256", "bfloat16 33x256", "float32 33x512"),
                  cost("toy/b", "float32 5x256")):  # fmt: skip
-        results.write(each, tmp_path / "r", {})
+        records.write(each, tmp_path / "r", {})
     assert cli.main(["plot", "--results", str(tmp_path / "r"), "--only", "bubbles", "--format", "png"]) == 0
     captured = capsys.readouterr()
     assert [Path(line).name for line in captured.out.splitlines()] == [

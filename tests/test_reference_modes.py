@@ -9,7 +9,7 @@ import pytest
 import torch
 
 import adapters
-from vaebench import cli, listing, plugins, results, tables
+from vaebench import cli, listing, plugins, records, tables
 from vaebench.config import parse_run
 from vaebench.suites.efficiency import Unloaded
 from vaebench.vae import Posterior, VAESpec
@@ -69,7 +69,7 @@ def test_minimax_h3_is_decoded_in_tiles_unless_whole_is_asked_for():
 def test_a_run_uses_the_reference_mode_and_the_table_and_the_record_name_it(capsys: pytest.CaptureFixture[str]):
     assert cli.main(["run", *SMALL, "metrics=psnr"]) == 0
     assert "tiler/a · native" in capsys.readouterr().out
-    (record,) = results.read_all(Path("runs/results"))
+    (record,) = records.read_all(Path("runs/results"))
     assert record.setting == "synthetic-4x16-first2-psnr"
     assert (record.mode, record.vae["mode"]) == ("native", "native")
     assert record.scores["psnr"].value > 58  # without the shift of the other modes
@@ -81,7 +81,7 @@ def test_a_run_uses_the_reference_mode_and_the_table_and_the_record_name_it(caps
 def test_another_mode_is_there_by_name_and_has_a_record_of_its_own(capsys: pytest.CaptureFixture[str]):
     for mode in ("", "whole", "half"):
         assert cli.main(["run", *SMALL, "metrics=psnr", f"mode={mode}" if mode else "seed=0"]) == 0
-    found = {record.setting: record for record in results.read_all(Path("runs/results"))}
+    found = {record.setting: record for record in records.read_all(Path("runs/results"))}
     settings = {
         f"synthetic-4x16-first2{end}-psnr": mode
         for end, mode in (("", "native"), ("-whole", "whole"), ("-half", "half"))
@@ -96,7 +96,7 @@ def test_another_mode_is_there_by_name_and_has_a_record_of_its_own(capsys: pytes
 def test_blockwise_compares_with_whole_whatever_the_reference_mode_is():
     for words in ([], ["mode=whole"]):
         assert cli.main(["run", "--suite", "blockwise", *SMALL, "metrics=psnr", "naive=[]", *words]) == 0
-    (record,) = results.read_all(Path("runs/results"))
+    (record,) = records.read_all(Path("runs/results"))
     assert record.mode == "whole"
     assert record.scores["pixels_rms@native"].value == pytest.approx(0.5)
     assert record.scores["pixels_rms@half"].value == pytest.approx(0.25)
@@ -119,8 +119,8 @@ def test_the_list_of_adapters_shows_the_reference_mode():
 
 
 def test_committed_records_name_the_mode_they_were_measured_in():
-    records = list(results.read_all(ROOT / "results", "efficiency"))
-    assert {record.mode for record in records} == {"whole"}
-    (row,) = [record for record in records if record.name == "minimaxh3/h3"]
+    committed = list(records.read_all(ROOT / "results", "efficiency"))
+    assert {record.mode for record in committed} == {"whole"}
+    (row,) = [record for record in committed if record.name == "minimaxh3/h3"]
     assert "whole" not in tables.render([row])  # a row without a mode ran whole
     assert "native" not in tables.render([row])

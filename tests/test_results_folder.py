@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from vaebench import listing, results, tables
+from vaebench import listing, records, tables
 
 ROOT = Path(__file__).parent.parent
 RESULTS = ROOT / "results"
@@ -16,8 +16,8 @@ SHOWN = re.findall(r"<!-- results: (\S+)/(\S+) -->\n(.*?)<!-- end -->", README, 
 
 @pytest.mark.parametrize("file", RECORDS, ids=lambda file: f"{file.parent.name}/{file.stem}")
 def test_a_committed_record_can_be_believed_on_its_own(file: Path):
-    record = results.read(file)
-    assert results.record_path(RESULTS, record.suite, record.setting, record.name) == file
+    record = records.read(file)
+    assert records.record_path(RESULTS, record.suite, record.setting, record.name) == file
     assert record.fingerprint
     assert record.machine["device"]
     assert record.machine["torch"]
@@ -34,9 +34,9 @@ def test_a_committed_record_can_be_believed_on_its_own(file: Path):
     ("suite", "setting", "shown"), SHOWN, ids=[f"{suite}/{setting}" for suite, setting, _ in SHOWN]
 )
 def test_a_table_in_readme_is_what_the_records_say(suite: str, setting: str, shown: str):
-    records = [record for record in results.read_all(RESULTS, suite) if record.setting == setting]
-    assert records, f"README shows {suite}/{setting}, and there are no such records"
-    assert shown.strip() == tables.render(records, "markdown").strip()
+    group = [record for record in records.read_all(RESULTS, suite) if record.setting == setting]
+    assert group, f"README shows {suite}/{setting}, and there are no such records"
+    assert shown.strip() == tables.render(group, "markdown").strip()
 
 
 def test_the_list_of_vaes_in_readme_is_what_their_specs_say():

@@ -18,7 +18,7 @@ import pytest
 import torch
 
 import adapters
-from vaebench import __version__, cli, results, runner
+from vaebench import __version__, cli, records, runner
 from vaebench.config import RunConfig, parse_run
 from vaebench.data import bundle
 from vaebench.video import Clip
@@ -38,10 +38,10 @@ def run(*words: str) -> int:
     return cli.main(["run", *SMALL, *words])
 
 
-def record(setting: str = "bundle-5x32", name: str = "pool-4x8x8", metrics: str = "psnr+flicker") -> results.Record:
+def record(setting: str = "bundle-5x32", name: str = "pool-4x8x8", metrics: str = "psnr+flicker") -> records.Record:
     """The record of this VAE in the one folder of that setting; a folder of one's own has a digest in its name."""
     files = Path("runs/results/reconstruction").glob(f"{setting}-{metrics}/{name}.json")
-    return results.read(max(files, key=lambda file: file.stat().st_mtime_ns))  # of the folder as it is now
+    return records.read(max(files, key=lambda file: file.stat().st_mtime_ns))  # of the folder as it is now
 
 
 def stores() -> list[Path]:
@@ -91,12 +91,14 @@ def test_a_run_and_a_plot_leave_a_clone_unchanged():
 def test_the_second_run_measures_nothing_and_says_the_same(monkeypatch: pytest.MonkeyPatch):
     assert run("vaes=[pool/4x8x8]") == 0
     first = record()
-    monkeypatch.setattr("adapters.load", lambda *_, **__: pytest.fail("a VAE was loaded though all is in the store"))
+    monkeypatch.setattr(
+        "adapters.ResolvedVAE.load", lambda *_, **__: pytest.fail("a VAE was loaded though all is in the store")
+    )
     assert run("vaes=[pool/4x8x8]") == 0
     assert record().scores == first.scores
 
 
-@pytest.mark.parametrize("change", ["size=24", "num_frames=4", "metrics=[psnr]", "dtype=bfloat16"])
+@pytest.mark.parametrize("change", ["size=24", "num_frames=4", "dtype=bfloat16"])
 def test_what_can_change_a_number_changes_the_store(change: str):
     assert run("vaes=[pool/4x8x8]", "clips=1") == 0
     assert run("vaes=[pool/4x8x8]", "clips=1", change) == 0
@@ -115,11 +117,31 @@ def test_another_device_starts_a_new_store_and_the_same_one_does_not(monkeypatch
 
 def test_an_edit_of_the_code_that_makes_a_number_starts_a_new_store(monkeypatch: pytest.MonkeyPatch):
     assert run("vaes=[pool/4x8x8]", "clips=1") == 0
-    monkeypatch.setattr(runner, "code_digest", lambda family: "another")
+    monkeypatch.setattr(runner, "code", lambda modules: "another")
     assert run("vaes=[pool/4x8x8]", "clips=1") == 0
     assert len(stores()) == 2
+
+
+def test_an_added_metric_alone_is_measured(monkeypatch: pytest.MonkeyPatch):
+    from vaebench.metrics.psnr import PSNR
+
+    assert run("vaes=[pool/4x8x8]", "metrics=[psnr]") == 0
+    monkeypatch.setattr(PSNR, "measure", lambda *_: pytest.fail("psnr was measured before"))
+    assert run("vaes=[pool/4x8x8]", "metrics=[psnr,psnr_pooled]") == 0
+    assert len(stores()) == 1
+
+
+def test_with_stored_latents_a_new_metric_needs_no_encoder(monkeypatch: pytest.MonkeyPatch):
+    from adapters.pool import Pool
+
+    assert run("vaes=[pool/4x8x8]", "metrics=[psnr]", "keep_latents=true") == 0
+    monkeypatch.setattr(Pool, "encode", lambda *_: pytest.fail("the latents are stored"))
+    assert run("vaes=[pool/4x8x8]", "metrics=[psnr,flicker]", "keep_latents=true") == 0
+    kept = records.read(Path("runs/results/reconstruction/bundle-5x32-psnr+flicker/pool-4x8x8.json")).scores
     monkeypatch.undo()
-    assert runner.code_digest("pool") != runner.code_digest("dct")
+    assert run("vaes=[pool/4x8x8]", "runs=fresh", "results=fresh") == 0
+    fresh = records.read(Path("fresh/reconstruction/bundle-5x32-psnr+flicker/pool-4x8x8.json")).scores
+    assert kept == fresh
 
 
 def test_a_damaged_case_is_measured_again():
@@ -175,12 +197,12 @@ def test_checkpoints_whose_paths_end_alike_have_records_of_their_own(by: str):
         place = checkpoint(folder, **change)
         words = [f"vaes=[wfvae:{place}]"] if by == "name" else ["vaes=[wfvae/tiny]", f"weights={place}"]
         assert run(*words, "clips=1") == 0
-    records = [results.read(file) for file in Path("runs/results").rglob("wfvae-*.json")]
-    assert len(records) == 3
-    assert len({(found.vae["weights"], found.vae["config_sha256"]) for found in records}) == 3
+    written = [records.read(file) for file in Path("runs/results").rglob("wfvae-*.json")]
+    assert len(written) == 3
+    assert len({(found.vae["weights"], found.vae["config_sha256"]) for found in written}) == 3
     expected = r"wfvae/run-out-[0-9a-f]{6}" if by == "name" else r"wfvae/tiny \(run-out-[0-9a-f]{6}\)"
-    assert all(re.fullmatch(expected, found.name) for found in records)
-    assert len({results.read_clips(Path("runs/results"), found)["bundle/" + CLIP]["psnr"] for found in records}) == 2
+    assert all(re.fullmatch(expected, found.name) for found in written)
+    assert len({records.read_clips(Path("runs/results"), found)["bundle/" + CLIP]["psnr"] for found in written}) == 2
 
 
 def test_a_record_of_other_weights_is_never_replaced(capsys: pytest.CaptureFixture[str]):
@@ -204,9 +226,11 @@ def test_a_record_of_other_weights_is_never_replaced(capsys: pytest.CaptureFixtu
 
 
 def test_a_record_of_other_data_is_never_replaced(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]):
-    from vaebench.data import _files
+    from vaebench.video_io import file_source
 
-    monkeypatch.setattr(_files, "marked", lambda name, sha256: name)  # a source that does not tell its folders apart
+    monkeypatch.setattr(
+        file_source, "marked", lambda name, sha256: name
+    )  # a source that does not tell its folders apart
     for place, clip in (("a/clips", 0), ("b/clips", 1)):
         Path(place).mkdir(parents=True)
         shutil.copy(sorted(BUNDLE.glob("*.mp4"))[clip], place)
@@ -232,14 +256,14 @@ def test_weights_of_ones_own_take_no_place_of_the_release():
     assert run("vaes=[wfvae/tiny]", "clips=1") == 0
     assert run("vaes=[wfvae/tiny]", f"weights={ROOT}/wfvae/weights/tiny.safetensors", "clips=1") == 0
     folder = Path("runs/results/reconstruction/bundle-5x32-first1-psnr+flicker")
-    records = {file.stem: results.read(file) for file in folder.glob("*.json")}
-    assert len(records) == 2
-    assert records.pop("wfvae-tiny").name == "wfvae/tiny"
-    ((stem, own),) = records.items()
+    written = {file.stem: records.read(file) for file in folder.glob("*.json")}
+    assert len(written) == 2
+    assert written.pop("wfvae-tiny").name == "wfvae/tiny"
+    ((stem, own),) = written.items()
     assert re.fullmatch(r"wfvae/tiny \(weights-tiny-[0-9a-f]{6}\)", own.name)
     assert stem == f"wfvae-tiny-{own.name[len('wfvae/tiny (') : -1]}"
-    records["wfvae-tiny"] = results.read(folder / "wfvae-tiny.json")
-    assert all(results.read_clips(Path("runs/results"), found) for found in records.values())
+    written["wfvae-tiny"] = records.read(folder / "wfvae-tiny.json")
+    assert all(records.read_clips(Path("runs/results"), found) for found in written.values())
 
 
 def test_a_try_with_fewer_metrics_takes_no_place_of_a_full_record():
@@ -545,7 +569,7 @@ def test_a_record_without_clips_tells_of_no_padding(monkeypatch: pytest.MonkeyPa
     monkeypatch.setattr(Efficiency, "_spawn", lambda *_: {"out_of_memory": "planted"})
     assert cli.main(["run", "--suite", "efficiency", "vaes=[pool/4x8x8]", "device=cpu"]) == 0
     (file,) = Path("runs/results/efficiency").rglob("pool-4x8x8.json")
-    assert "padded_to" not in results.read(file).data
+    assert "padded_to" not in records.read(file).data
     assert run("vaes=[pool/4x8x8]", "clips=1") == 0
     assert record("bundle-5x32-first1").data["padded_to"] == "8 frames, size a multiple of 8"
 
@@ -593,7 +617,7 @@ def test_a_record_runs_again_from_its_own_file_and_is_not_replaced():
     before = file.read_bytes()
     shutil.rmtree("runs")
     assert cli.main(["run", "--config", str(file)]) == 0
-    assert record("bundle-5x32-first2").scores == results.read(file).scores
+    assert record("bundle-5x32-first2").scores == records.read(file).scores
     assert file.read_bytes() == before
     assert not Path("elsewhere").exists()
 

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from tests.videos import pictures, write
-from vaebench.data import _decode, _packets
+from vaebench.video_io import decode, packets
 
 COUNT = 72
 SHORT = {"g": "12"}
@@ -60,21 +60,21 @@ def copy(source: Path, target: Path, decode_order: bool = False) -> Path:
 def decoded(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     """How many frames each read decoded to reach its start, in the order of the reads."""
     skipped: list[int] = []
-    entered = _decode._entered
+    entered = decode._entered
 
     def counted(*args):  # type: ignore[no-untyped-def]
         found = list(entered(*args))
         skipped.append(len(found))
         return iter(found)
 
-    monkeypatch.setattr(_decode, "_entered", counted)
-    monkeypatch.setattr(_decode, "SEEK_FROM", 1)
+    monkeypatch.setattr(decode, "_entered", counted)
+    monkeypatch.setattr(decode, "SEEK_FROM", 1)
     return skipped
 
 
 def check(file: Path, whole: np.ndarray, data: bytes | None = None) -> None:
     for start in (1, 11, 12, 13, 25, 50, len(whole) - 3):
-        part = np.stack(list(_decode.read(file, start, 3, data)))
+        part = np.stack(list(decode.read(file, start, 3, data)))
         assert np.array_equal(part, whole[start : start + 3]), start
 
 
@@ -83,7 +83,7 @@ def test_a_frame_is_the_same_from_every_start(
     tmp_path: Path, decoded: list[int], codec: str, options: dict[str, str], ending: str, seeks: bool
 ) -> None:
     file = encode(tmp_path / f"a.{ending}", codec, options)
-    whole = np.stack(list(_decode.read(file, 0, _decode.frame_count(file))))
+    whole = np.stack(list(decode.read(file, 0, decode.frame_count(file))))
     assert len(whole) == COUNT
     check(file, whole)
     check(Path("shard.tar/a"), whole, file.read_bytes())  # a member of a tar
@@ -99,7 +99,7 @@ def test_a_frame_is_the_same_from_every_start(
 def test_time_stamps_in_decode_order_prove_nothing(tmp_path: Path, decoded: list[int], codec: str, ending: str) -> None:
     file = encode(tmp_path / "a.mp4", codec, {**SHORT, "bf": "2"})
     forged = copy(file, tmp_path / f"b.{ending}", decode_order=True)
-    whole = np.stack(list(_decode.read(forged, 0, _decode.frame_count(forged))))
+    whole = np.stack(list(decode.read(forged, 0, decode.frame_count(forged))))
     assert len(whole) >= COUNT - 2  # mp4 does not show frames before time zero
     check(forged, whole)
     assert decoded == [0] * 7
@@ -116,13 +116,13 @@ def test_a_long_file_is_entered_at_the_key_frame_before_the_start(
             targets.append(frame.time)
             yield frame
 
-    monkeypatch.setattr(_decode, "_agreed", lambda frames, *rest, agreed=_decode._agreed: agreed(spy(frames), *rest))
+    monkeypatch.setattr(decode, "_agreed", lambda frames, *rest, agreed=decode._agreed: agreed(spy(frames), *rest))
 
-    (pixels,) = _decode.read(file, 250, 1)
+    (pixels,) = decode.read(file, 250, 1)
     assert 238 / 25 <= targets[0] <= 250 / 25  # the key frame is at most 12 frames before
     assert len(targets) < 24
-    monkeypatch.setattr(_decode, "SEEK_FROM", 1000)
-    assert np.array_equal(pixels, next(iter(_decode.read(file, 250, 1))))
+    monkeypatch.setattr(decode, "SEEK_FROM", 1000)
+    assert np.array_equal(pixels, next(iter(decode.read(file, 250, 1))))
 
 
 # --- how many frames there are ----------------------------------------------------------------------------------------------
@@ -133,10 +133,10 @@ def test_the_count_is_that_of_the_frames_that_can_be_read(
     tmp_path: Path, codec: str, options: dict[str, str], ending: str, seeks: bool
 ) -> None:
     file = encode(tmp_path / f"a.{ending}", codec, options)
-    assert _decode.frame_count(file) == COUNT
-    assert _decode.frame_count(Path("shard.tar/a"), file.read_bytes()) == COUNT
+    assert decode.frame_count(file) == COUNT
+    assert decode.frame_count(Path("shard.tar/a"), file.read_bytes()) == COUNT
     with av.open(str(file)) as container:
-        proven = _packets.packets(container, container.streams.video[0])
+        proven = packets.packets(container, container.streams.video[0])
     assert (proven is not None) == seeks  # an ordinary file is counted without decoding it
 
 
@@ -145,13 +145,13 @@ def test_a_file_that_is_cut_off_has_the_frames_that_are_left(tmp_path: Path) -> 
     content = file.read_bytes()
     cut = tmp_path / "cut.mkv"
     cut.write_bytes(content[: len(content) // 2])
-    count = _decode.frame_count(cut)
+    count = decode.frame_count(cut)
     assert 0 < count < COUNT
-    assert len(list(_decode.read(cut, 0, count - 3))) == count - 3
+    assert len(list(decode.read(cut, 0, count - 3))) == count - 3
 
 
 def test_a_count_follows_the_file(tmp_path: Path) -> None:
     file = encode(tmp_path / "a.mp4", "libx264", SHORT, frames=9)
-    assert _decode.frame_count(file) == 9
+    assert decode.frame_count(file) == 9
     encode(file, "libx264", SHORT, frames=13)
-    assert _decode.frame_count(file) == 13
+    assert decode.frame_count(file) == 13

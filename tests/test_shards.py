@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from tests.sources import build, ids
-from vaebench import cli, results
+from vaebench import cli, records
 
 
 def pack(file: Path, members: dict[str, bytes]) -> Path:
@@ -137,7 +137,7 @@ def test_a_damaged_shard_does_not_stop_a_run(
     words = ["num_frames=5", "size=32", "metrics=[psnr]", "vaes=[pool/4x8x8]", "data=shards", "root=clips"]
     assert cli.main(["run", *words]) == 1
     (file,) = Path("runs/results/reconstruction").rglob("pool-4x8x8.json")
-    record = results.read(file)
+    record = records.read(file)
     assert record.scores["psnr"].n == 2
     assert [failure.file for failure in record.failed] == ["0.tar", "2.tar"]
     said = capsys.readouterr().err

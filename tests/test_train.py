@@ -12,18 +12,20 @@ from dataclasses import asdict
 from pathlib import Path
 from types import SimpleNamespace
 
+import numpy as np
 import pytest
 import torch
 from PIL import Image
 
 import adapters
 from vaebench import cli, plugins
-from vaebench import train as training
 from vaebench.config import RunConfig
-from vaebench.plots import _training
-from vaebench.recipes import RECIPES, read_recipe, recipes
-from vaebench.train import parse, train
-from vaebench.training_log import RunLog, strip
+from vaebench.training import plot
+from vaebench.training import run as training
+from vaebench.training.log import RunLog
+from vaebench.training.recipes import RECIPES, read_recipe, recipes
+from vaebench.training.run import parse, train
+from vaebench.training.validation import sheet
 from vaebench.video import to_model, to_score
 from wfvae import WFVAE, WFVAEConfig, load, state
 from wfvae.start import close_flow
@@ -362,22 +364,22 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.mark.parametrize("place", ["", "checkpoints", "checkpoints/best"])
 def test_a_run_is_named_by_its_best_checkpoint(finished: Path, place: str, monkeypatch: pytest.MonkeyPatch) -> None:
     best = f"wfvae:{state.checkpoint_folder(finished, 2)}"
-    assert adapters.label(f"wfvae:{finished / place}") == adapters.label(best)
+    assert adapters.resolve(f"wfvae:{finished / place}").label == adapters.resolve(best).label
     assert adapters.find(f"wfvae:{finished / place}") == adapters.find(best)
-    assert adapters.weights_digest(f"wfvae:{finished / place}") == adapters.weights_digest(best)
+    assert adapters.resolve(f"wfvae:{finished / place}").weights == adapters.resolve(best).weights
     monkeypatch.chdir(finished.parent)
-    assert adapters.label(f"wfvae:{Path(finished.name, place)}") == adapters.label(best)
-    assert "step-00000002" in adapters.label(best)
+    assert adapters.resolve(f"wfvae:{Path(finished.name, place)}").label == adapters.resolve(best).label
+    assert "step-00000002" in adapters.resolve(best).label
 
 
 def test_a_run_whose_best_checkpoint_is_unknown_or_lost_is_named_by_its_newest(finished: Path, tmp_path: Path) -> None:
     run = tmp_path / "run"
     for step in (2, 4):
         shutil.copytree(state.checkpoint_folder(finished, step), state.checkpoint_folder(run, step))
-    newest = adapters.label(f"wfvae:{state.checkpoint_folder(run, 4)}")
-    assert adapters.label(f"wfvae:{run}") == newest
+    newest = adapters.resolve(f"wfvae:{state.checkpoint_folder(run, 4)}").label
+    assert adapters.resolve(f"wfvae:{run}").label == newest
     (run / "checkpoints" / "best").write_text("step-00000001\n")
-    assert adapters.label(f"wfvae:{run}") == newest
+    assert adapters.resolve(f"wfvae:{run}").label == newest
 
 
 def test_a_run_without_a_checkpoint_says_so(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -398,7 +400,7 @@ def test_a_training_ends_with_its_checkpoint_and_the_command_that_evaluates_it(
     assert program == "vaebench"
     monkeypatch.chdir(tmp_path)
     assert cli.main([*words, "num_frames=5", "size=32", "clips=1", "metrics=psnr", "device=cpu"]) == 0
-    assert adapters.label(f"wfvae:{finished}") in capsys.readouterr().out
+    assert adapters.resolve(f"wfvae:{finished}").label in capsys.readouterr().out
 
 
 def test_tensorboard_shows_the_samples_of_each_validation(finished: Path) -> None:
@@ -431,8 +433,8 @@ def test_lpips_is_computed_where_the_videos_are(monkeypatch: pytest.MonkeyPatch)
     pair = torch.nn.Module()
     pair.add_module("network", network)
     monkeypatch.setattr(pair, "forward", lambda a, b: network(a - b), raising=False)
-    monkeypatch.setattr(training._lpips, "package", lambda net: pair)
-    monkeypatch.setattr(training._lpips, "fill", lambda network, file: None)
+    monkeypatch.setattr(training.lpips, "package", lambda net: pair)
+    monkeypatch.setattr(training.lpips, "fill", lambda network, file: None)
     monkeypatch.setattr(training.weights, "verified", lambda name: Path(name))
     distance = training._perceptual(parse("stage1", []))
     frames = torch.zeros(2, 3, 8, 8, device="meta")
@@ -458,12 +460,13 @@ def test_a_run_killed_while_it_writes_its_only_checkpoint_anew_keeps_it(
     assert state.read(folder) == {"step": 4}
 
 
-def test_a_strip_shows_references_above_reconstructions() -> None:
-    reference, reconstruction = torch.zeros(1, 3, 9, 4, 6), torch.ones(1, 3, 9, 4, 6)
-    image = strip(reference, reconstruction)
-    assert image.shape == (3, 8, 24)
+def test_a_sheet_shows_references_above_reconstructions() -> None:
+    clip = np.zeros((2, 3, 4, 6, 3), np.uint8)
+    clip[1] = 255
+    image = sheet([clip, clip])
+    assert image.shape == (3, 16, 18)
     assert not image[:, :4].any()
-    assert image[:, 4:].all()
+    assert image[:, 4:8].all()
 
 
 def test_recipes_are_found_beside_the_package() -> None:
@@ -475,18 +478,18 @@ def test_scores_of_several_runs_are_drawn_against_the_step(tmp_path: Path, monke
     for name, level in (("a", 20.0), ("b", 25.0)):
         (tmp_path / "runs" / name).mkdir(parents=True)
         (tmp_path / "runs" / name / "scores.csv").write_text(f"step,psnr,ssim\n10,{level},0.5\n20,{level + 1},0.6\n")
-    files = list(_training.draw([tmp_path / "runs"], tmp_path / "out", ("svg",)))
+    files = list(plot.draw([tmp_path / "runs"], tmp_path / "out", ("svg",)))
     assert [file.name for file in files] == ["training-psnr.svg", "training-ssim.svg"]
     text = files[0].read_text()
     assert all(word in text for word in ("PSNR [dB] (higher is better)", "training step", ">a<", ">b<"))
     assert "PSNR on the validation clips during training" in text
     assert "SSIM (higher is better)" in files[1].read_text()
-    assert _training.read_scores(tmp_path / "runs" / "b") == ([10, 20], {"psnr": [25.0, 26.0], "ssim": [0.5, 0.6]})
+    assert plot.read_scores(tmp_path / "runs" / "b") == ([10, 20], {"psnr": [25.0, 26.0], "ssim": [0.5, 0.6]})
     monkeypatch.chdir(tmp_path / "runs" / "b")
-    (here, _) = _training.draw([Path()], tmp_path / "here", ("svg",))
+    (here, _) = plot.draw([Path()], tmp_path / "here", ("svg",))
     assert ">b<" in here.read_text()
     with pytest.raises(ValueError, match="no run with validation scores"):
-        list(_training.draw([tmp_path / "out"], tmp_path / "out"))
+        list(plot.draw([tmp_path / "out"], tmp_path / "out"))
 
 
 def test_every_metric_is_drawn_with_the_unit_and_direction_of_its_module(
@@ -495,18 +498,18 @@ def test_every_metric_is_drawn_with_the_unit_and_direction_of_its_module(
     monkeypatch.setenv("VAEBENCH_WEIGHTS", str(tmp_path))  # where there are no weights, of LPIPS and FVD for instance
     monkeypatch.setenv("HOME", str(tmp_path))
     monkeypatch.setenv("TORCH_HOME", str(tmp_path))
-    assert _training.axis_label("flicker") == "FLICKER [levels] (lower is better)"
-    assert _training.axis_label("lpips") == "LPIPS (lower is better)"
-    assert _training.axis_label("psnr_pooled") == "PSNR_POOLED [dB] (higher is better)"
-    assert all("is better)" in _training.axis_label(name) for name in plugins.names("metrics"))
+    assert plot.axis_label("flicker") == "FLICKER [levels] (lower is better)"
+    assert plot.axis_label("lpips") == "LPIPS (lower is better)"
+    assert plot.axis_label("psnr_pooled") == "PSNR_POOLED [dB] (higher is better)"
+    assert all("is better)" in plot.axis_label(name) for name in plugins.names("metrics"))
     metric = SimpleNamespace(unit="", better="neither")
     plugin = SimpleNamespace(build=lambda device: metric)
     monkeypatch.setattr(plugins, "find", lambda kind, name: plugin)
-    assert _training.axis_label("mine") == "MINE"
+    assert plot.axis_label("mine") == "MINE"
 
 
 def test_a_metric_that_is_not_installed_is_drawn_by_its_name() -> None:
-    assert _training.axis_label("someone_elses") == "someone_elses"
+    assert plot.axis_label("someone_elses") == "someone_elses"
 
 
 def test_the_built_in_model_is_small_and_better_than_half_as_many_dct_values() -> None:

@@ -15,8 +15,8 @@ import pytest
 import torch
 
 from tests.test_shards import DAMAGE, damage
-from vaebench.data import _tar
-from vaebench.data._training import TrainingClips, TrainingData
+from vaebench.training.clips import TrainingClips, TrainingData
+from vaebench.video_io import tar
 from wfvae.batches import batches
 
 SIZE, FRAMES = 48, 24
@@ -185,7 +185,7 @@ def test_shards_are_opened_once_and_the_list_is_kept(
     def opened(shard: Path) -> None:
         raise AssertionError(f"{shard} was opened again")
 
-    monkeypatch.setattr(_tar, "members", opened)
+    monkeypatch.setattr(tar, "members", opened)
     assert clips(root, tmp_path).entries == first.entries
     assert capsys.readouterr().err == ""
     with pytest.raises(ValueError, match="lists"):

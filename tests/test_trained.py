@@ -13,8 +13,8 @@ import torch
 
 import adapters
 from tests.sources import build
-from vaebench.suites import _latents, _trained
-from vaebench.suites._trained import Plan, Subject
+from vaebench.generation import latent_cache, latte_run
+from vaebench.generation.latte_run import Plan, Subject
 from vaebench.suites.diffusability import TIERS
 
 PLAN = Plan(
@@ -25,7 +25,7 @@ PLAN = Plan(
 
 def subject(plan: Plan, runs: Path, device: str = "cpu") -> Subject:
     source = build("synthetic", num_frames=16)
-    return Subject(adapters.load("pool/4x8x8"), "none", source, plan, runs, torch.device(device))
+    return Subject(adapters.load("pool/4x8x8"), "none", ["adapters.pool"], source, plan, runs, torch.device(device))
 
 
 @pytest.mark.parametrize(
@@ -38,7 +38,9 @@ def test_latents_made_in_another_way_lie_in_another_folder(other: dict[str, obje
     assert subject(PLAN, tmp_path).key != subject(replace(PLAN, **other), tmp_path).key  # type: ignore[arg-type]
 
 
-@pytest.mark.parametrize("edited", ["adapters/pool.py", "vaebench/data/_windows.py", "vaebench/latte/train.py"])
+@pytest.mark.parametrize(
+    "edited", ["adapters/pool.py", "vaebench/generation/windows.py", "vaebench/generation/latte/train.py"]
+)
 def test_what_an_older_version_made_is_not_taken(edited: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     before, real = subject(PLAN, tmp_path).key, Path.read_bytes
     monkeypatch.setattr(Path, "read_bytes", lambda file: real(file) + b"#" * file.as_posix().endswith(edited))
@@ -71,10 +73,10 @@ def test_a_model_of_another_precision_lies_in_another_folder(tmp_path: Path) -> 
 def test_a_trained_model_is_read_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     made = subject(PLAN, tmp_path)
     made.folder.mkdir()
-    model = _trained.Latte(made.latte)
+    model = latte_run.Latte(made.latte)
     torch.save({"ema": model.state_dict()}, made.folder / f"{PLAN.train.steps:07d}.pt")
-    read, real = [], _trained.load
-    monkeypatch.setattr(_trained, "load", lambda *given: (read.append(given), real(*given))[1])
+    read, real = [], latte_run.load
+    monkeypatch.setattr(latte_run, "load", lambda *given: (read.append(given), real(*given))[1])
     first = made.trained(lambda ema, file: None)
     assert made.trained(lambda ema, file: None) is first
     assert len(read) == 1
@@ -93,13 +95,13 @@ def test_a_finished_model_whose_file_is_damaged_is_trained_again(tmp_path: Path)
 def test_processes_of_two_machines_with_one_id_write_a_shard_to_two_files(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    parts, real = [], _latents.save_file
+    parts, real = [], latent_cache.save_file
     monkeypatch.setattr(
-        _latents, "save_file", lambda tensors, part, **how: (parts.append(part), real(tensors, part, **how))
+        latent_cache, "save_file", lambda tensors, part, **how: (parts.append(part), real(tensors, part, **how))
     )
     made = subject(PLAN, tmp_path)
     for _ in range(2):
-        _latents._encode_shard(made.vae, made.windows, tmp_path / "00000.safetensors", made.device)
+        latent_cache._encode_shard(made.vae, made.windows, tmp_path / "00000.safetensors", made.device)
     assert len(set(parts)) == 2
     assert [file.name for file in tmp_path.iterdir()] == ["00000.safetensors"]
 

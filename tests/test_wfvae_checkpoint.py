@@ -184,13 +184,13 @@ def test_shards_are_read_together_by_folder_index_or_any_of_them(
         assert same(wfvae.load(source), model)
         assert same(adapters.load(f"wfvae:{source}").model, model)
     name = f"wfvae:{tmp_path}"
-    before = adapters.weights_digest(name)
+    before = adapters.resolve(name).weights
     last = bytearray(files[1].read_bytes())
     last[-1] ^= 1
     files[1].write_bytes(last)
-    assert adapters.weights_digest(name) != before
+    assert adapters.resolve(name).weights != before
     files[1].unlink()
-    for read in (lambda: wfvae.load(tmp_path), lambda: adapters.load(name), lambda: adapters.weights_digest(name)):
+    for read in (lambda: wfvae.load(tmp_path), lambda: adapters.load(name), lambda: adapters.resolve(name).weights):
         with pytest.raises(FileNotFoundError, match=rf"in 2 files, of which 1 are missing: {files[1].name}; copy"):
             read()
 
@@ -251,7 +251,7 @@ def test_the_adapter_runs_a_checkpoint_of_ones_own_whole_and_streamed(r: int, tm
     name = f"wfvae:{tmp_path}"
     spec = adapters.find(name)
     assert (spec.temporal_compression, spec.latent_channels, spec.frames.stride) == (r, 2, r)
-    assert adapters.weights_digest(name) != "none"
+    assert adapters.resolve(name).weights != "none"
     video = torch.rand(1, 3, 1 + 5 * r, 8, 8) * 2 - 1
     whole, streamed = adapters.load(name), adapters.load(name, mode="streamed")
     with torch.no_grad():

@@ -11,7 +11,7 @@ import torch
 from tests.goldens_io import Golden, goldens
 from tests.sources import build, cut
 from tests.videos import pictures
-from vaebench.data import _resizes, _windows
+from vaebench.generation import resizes, windows
 
 
 @pytest.mark.parametrize("golden", goldens(lambda m: m.get("kind") == "clipsample"), ids=str)
@@ -20,8 +20,8 @@ def test_windows_are_the_official_ones(golden: Golden) -> None:
     cases = next(value for key, value in tensors.items() if key.startswith("cases"))
     for row, (frames, interval, total, seed, begin, end, length) in enumerate(cases.tolist()):
         draw = random.Random(seed).randint
-        assert _windows.span(total, frames, interval, lambda most, draw=draw: draw(0, most)) == (begin, end)
-        assert _windows.spread(begin, end, frames) == tensors["ucf_indices"][row, :frames].tolist()
+        assert windows.span(total, frames, interval, lambda most, draw=draw: draw(0, most)) == (begin, end)
+        assert windows.spread(begin, end, frames) == tensors["ucf_indices"][row, :frames].tolist()
         assert list(range(begin, end, interval)) == tensors["sky_indices"][row, :length].tolist()
 
 
@@ -56,7 +56,7 @@ def test_resizes_are_the_official_ones(golden: Golden) -> None:
     size, tensors = golden.json("spec")["size"], golden.tensors()
 
     def resized(name: str, frames: torch.Tensor, *, images: bool = False) -> torch.Tensor:
-        found = _resizes.find(name, images=images)
+        found = resizes.find(name, images=images)
         return torch.stack([found(frame, size) for frame in frames.permute(0, 2, 3, 1)]).float()  # (T, 3, size, size)
 
     video, image = tensors["ucf_u8_tchw"], tensors["sky_u8_tchw"]
@@ -70,11 +70,11 @@ def test_resizes_are_the_official_ones(golden: Golden) -> None:
         assert torch.equal(resized(name, video)[0].permute(1, 2, 0), tensors[golden_frame].float())
 
 
-@pytest.mark.parametrize("name", _resizes.NAMES)
+@pytest.mark.parametrize("name", resizes.NAMES)
 @pytest.mark.parametrize("images", [False, True])
 def test_every_resize_keeps_the_middle_and_crops_alone_at_its_own_size(name: str, images: bool) -> None:
     frame = torch.from_numpy(pictures(1, 32, 45)[0])
-    resize = _resizes.find(name, images=images)
+    resize = resizes.find(name, images=images)
     assert torch.equal(resize(frame, 32).byte(), frame[:, 6:38].permute(2, 0, 1))  # (45 - 32) / 2 = 6.5, to even
     ramp = torch.arange(90, dtype=torch.uint8).expand(64, 90)[..., None].expand(-1, -1, 3)
     assert resize(ramp, 16).shape == (3, 16, 16)
@@ -83,11 +83,11 @@ def test_every_resize_keeps_the_middle_and_crops_alone_at_its_own_size(name: str
 
 def test_latte_resizes_without_antialiasing_and_flips_before_it_crops(ucf: Path, sky: Path) -> None:
     checks = torch.tensor([0, 255], dtype=torch.uint8).repeat(16).expand(32, 32)[..., None].expand(-1, -1, 3)
-    quarter = {name: _resizes.find(name, images=False)(checks, 8).float().std().item() for name in _resizes.NAMES}
+    quarter = {name: resizes.find(name, images=False)(checks, 8).float().std().item() for name in resizes.NAMES}
     assert quarter["latte"] < 1
     third = torch.tensor([0, 0, 255], dtype=torch.uint8).repeat(8).expand(24, 24)[..., None].expand(-1, -1, 3)
-    assert _resizes.find("latte", images=False)(third, 8).max() == 0  # it reads every third pixel alone
-    assert _resizes.find("antialiased", images=False)(third, 8).max() > 60
+    assert resizes.find("latte", images=False)(third, 8).max() == 0  # it reads every third pixel alone
+    assert resizes.find("antialiased", images=False)(third, 8).max() > 60
     plain, mirrored = (cut(build("ucf101", ucf, size=33), flips=True, resize="latte")[i].load() for i in (0, 1))
     assert plain.dtype == torch.float32
     assert plain.shape == (3, 16, 33, 33)

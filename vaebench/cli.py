@@ -15,7 +15,7 @@ from pathlib import Path
 
 from vaebench import __version__, plugins
 from vaebench.config import RunConfig
-from vaebench.recipes import recipes
+from vaebench.training.recipes import recipes
 
 EXTRAS = {"accelerate": "train", "tensorboard": "train"}  # packages that only some commands need
 KINDS = ("adapters", "metrics", "data", "suites")
@@ -196,9 +196,9 @@ def _plot(arguments: argparse.Namespace) -> int:
     if arguments.training:
         if arguments.only:
             raise ValueError("--only names a figure of records; --training draws one for every metric of the runs")
-        from vaebench.plots import _training
+        from vaebench.training import plot
 
-        for file in _training.draw([Path(run) for run in arguments.training], out, formats, arguments.style):
+        for file in plot.draw([Path(run) for run in arguments.training], out, formats, arguments.style):
             print(file)
         return 0
     say = partial(print, file=sys.stderr)
@@ -208,7 +208,7 @@ def _plot(arguments: argparse.Namespace) -> int:
 
 
 def _train(arguments: argparse.Namespace) -> int:
-    from vaebench.train import train
+    from vaebench.training.run import train
 
     return train(arguments.recipe, arguments.settings)
 
@@ -252,9 +252,9 @@ def _weights(arguments: argparse.Namespace) -> int:
 
 
 def _manifest(arguments: argparse.Namespace) -> int:
-    from vaebench.data import _manifest
+    from vaebench.video_io import manifest
 
-    kept, left_out = _manifest.write(Path(arguments.root), Path(arguments.out))
+    kept, left_out = manifest.write(Path(arguments.root), Path(arguments.out))
     print(f"{arguments.out}: {kept} clips")
     for reason in left_out:
         print(f"left out: {reason}", file=sys.stderr)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields, is_dataclass, replace
 from functools import reduce
 from pathlib import Path
@@ -70,15 +70,36 @@ def parse_run(words: Sequence[str], *, suite: str = "", file: str | None = None)
     """
     layers = [_with_options(from_file(file)), {"suite": suite} if suite else {}, _with_options(from_words(words))]
     given: dict[str, Any] = reduce(merge, layers)
-    options_given = given.pop("options", {})
-    config = replace(_build(RunConfig, given), options=options_given)
-    kind = plugins.find("suites", config.suite).Options
-    check_options(config, kind)
-    filled = options(kind, options_given)
-    config = check_values(replace(config, options={key: getattr(filled, key) for key in options_given}))
+    config = complete(given)
     if config.weights and (config.vaes is None or len(config.vaes) != 1):
         raise ValueError("weights=PATH belongs to one VAE: name it, vaes=family/variant")
     return config
+
+
+def complete(given: Mapping[str, Any]) -> RunConfig:
+    """The settings of a run from text or values, with the suite's own as `options`, all checked.
+
+    Raises:
+        ValueError: unknown setting, invalid value
+    """
+    options_given = given.get("options", {})
+    config = _build(RunConfig, {key: value for key, value in given.items() if key != "options"})
+    kind = options_of(config.suite)
+    config = replace(config, options=options_given)
+    check_options(config, kind)
+    filled: Any = options(kind, options_given)
+    return check_values(replace(config, options={key: getattr(filled, key) for key in options_given}))
+
+
+@dataclass(frozen=True)
+class NoOptions:
+    """The options of a suite that has none."""
+
+
+def options_of(suite: str) -> type:
+    """The dataclass of the suite's options."""
+    kind: type = getattr(plugins.find("suites", suite), "Options", NoOptions)
+    return kind
 
 
 def _with_options(given: dict[str, Any]) -> dict[str, Any]:

@@ -10,7 +10,7 @@ import tokenize
 from collections.abc import Iterator
 from pathlib import Path
 
-from vaebench.recipes import descriptions
+from vaebench.training.recipes import descriptions
 
 HERE = Path(__file__).parent
 _DEFAULT = re.compile(r"field\(default_factory=(?:lambda: )?(.*)\)$")
@@ -34,7 +34,7 @@ def train_settings() -> str:
     width = max(map(len, named))
     lines = "".join(f"  {name.ljust(width)}  {what}\n" for name, what in named.items())
     how = "settings (key=value, over those of the recipe; the values shown are the defaults without a recipe):\n"
-    return f"recipes:\n{lines}\n{how}{_Source(HERE / 'train.py').fields('TrainConfig')}"
+    return f"recipes:\n{lines}\n{how}{_Source(HERE / 'training' / 'run.py').fields('TrainConfig')}"
 
 
 class _Source:

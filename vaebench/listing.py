@@ -8,7 +8,7 @@ from pathlib import Path
 
 import adapters
 from vaebench import plugins, weights
-from vaebench.recipes import descriptions
+from vaebench.training.recipes import descriptions
 from vaebench.vae import VAESpec
 
 
@@ -38,8 +38,8 @@ def adapters_table() -> str:
     """Every VAE with what its spec says, and whether it is ready on this machine or how to get it."""
     rows = [[*HEADER, "reference mode", "ready"]]
     for name in adapters.names():
-        how = adapters.available(name)
-        spec = adapters.find(name)
+        vae = adapters.resolve(name)
+        how, spec = vae.unavailable, vae.spec
         rows.append([*_facts(spec), spec.reference_mode, f"no: {how}" if how else "ready"])
     return _columns(rows)
 

@@ -2,16 +2,20 @@
 
 A kind is one of the packages below.  Listing imports nothing; finding imports one module.  Outside packages register
 an entry point `name = "their_package.module"` in the group `vaebench.<kind>`; the module has the same contents as ours.
+A name that ends in `.py` is a file: `vaes=./halves.py`, `metrics=./mine.py`.
 """
 
 from __future__ import annotations
 
 import difflib
+import hashlib
 import importlib
 import importlib.util
 import pkgutil
+import sys
 from functools import cache
 from importlib.metadata import EntryPoint, entry_points
+from pathlib import Path
 from types import ModuleType
 
 PACKAGES = {
@@ -49,7 +53,13 @@ def names(kind: str) -> list[str]:
 
 
 def find(kind: str, name: str) -> ModuleType:
-    """The module called `name`; ValueError with the nearest name if there is none."""
+    """The module called `name`, or in the file `name.py`.
+
+    Raises:
+        ValueError: unknown name (with the nearest one), or a file that cannot be imported
+    """
+    if name.endswith(".py"):
+        return _from_file(Path(name).expanduser().resolve())
     if name in _inside(kind):
         return importlib.import_module(f"{PACKAGES[kind]}.{name}")
     if name in _outside(kind):
@@ -57,3 +67,23 @@ def find(kind: str, name: str) -> ModuleType:
         return module
     known = names(kind)
     raise ValueError(f"no {name!r} in {kind}{did_you_mean(name, known)} (there are: {', '.join(known)})")
+
+
+def _from_file(file: Path) -> ModuleType:
+    """The module in a file, imported once."""
+    if not file.is_file():
+        raise ValueError(f"{file}: no such file")
+    name = f"{file.stem}_{hashlib.sha256(str(file).encode()).hexdigest()[:8]}"  # two files may share a stem
+    if name in sys.modules:
+        return sys.modules[name]
+    spec = importlib.util.spec_from_file_location(name, file)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[name] = module
+    try:
+        spec.loader.exec_module(module)
+    except Exception as error:
+        del sys.modules[name]
+        raise ValueError(f"{file} cannot be imported: {type(error).__name__}: {error}") from error
+    return module

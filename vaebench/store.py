@@ -35,7 +35,15 @@ class Store:
         return self.folder / f"{readable}-{zlib.crc32(case.encode()):08x}.npz"
 
     def __contains__(self, case: str) -> bool:
-        return zipfile.is_zipfile(self._file(case))  # what was cut short has lost the index at its end
+        return self.names(case) is not None
+
+    def names(self, case: str) -> frozenset[str] | None:
+        """The names of what was kept of `case`, from the index of its file; None if nothing was, or the file was cut short."""
+        try:
+            with zipfile.ZipFile(self._file(case)) as arrays:
+                return frozenset(name.removesuffix(".npy") for name in arrays.namelist())
+        except (OSError, zipfile.BadZipFile):
+            return None
 
     def get(self, case: str) -> dict[str, NDArray] | None:
         """What was kept of `case`; None if nothing was, or if the file is damaged (it will be measured again)."""

@@ -11,7 +11,7 @@ import json
 from collections.abc import Callable, Sequence
 
 from vaebench import protocol
-from vaebench.results import Record, Score
+from vaebench.records import Record, Score
 
 FORMATS = ("text", "markdown", "latex", "csv", "json")
 ARROWS = {"higher": "↑", "lower": "↓", "neither": ""}

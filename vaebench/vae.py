@@ -173,6 +173,23 @@ class StreamingVAE(VideoVAE, Protocol):
     def decode_stream(self, pieces: Iterable[Latent]) -> Iterator[Video]: ...
 
 
+def networks(vae: object) -> list[torch.nn.Module]:
+    """The torch modules that a VAE consists of: itself, or those among its attributes, also in lists and dictionaries.
+
+    Parameters are counted, weights shared and memory formats changed through this list; it is empty for a VAE without weights.
+    """
+    import torch
+
+    if isinstance(vae, torch.nn.Module):
+        return [vae]
+    attributes = list(vars(vae).values()) if hasattr(vae, "__dict__") else []
+    for value in list(attributes):
+        attributes += list(value.values()) if isinstance(value, dict) else []
+        attributes += list(value) if isinstance(value, list | tuple) else []
+    unique = {id(value): value for value in attributes if isinstance(value, torch.nn.Module)}
+    return list(unique.values())
+
+
 def pad(video: Video, spec: VAESpec) -> Video:
     """(B, C, T, H, W) -> a new tensor of the smallest legal size: the last frame, bottom row and right column are repeated."""
     import torch.nn.functional as F
@@ -217,10 +234,20 @@ def reconstruct(
     A clip that does not fit the VAE is padded first and cropped back, so every VAE is scored on the same frames.  The adapter
     gets copies: whatever it writes into its arguments, neither `video` nor the returned latent changes.
     """
-    _, _, frames, height, width = video.shape
     padded = pad(video, vae.spec)
     q = vae.encode(padded)
     given = check_latent(vae, padded, q.mode() if posterior == "mode" else q.sample(generator))
     latent = given.clone()
-    reconstruction = check_reconstruction(vae, padded, vae.decode(given))
-    return reconstruction[:, :, :frames, :height, :width], latent
+    return _decoded(vae, video, padded, given), latent
+
+
+def decode_as(vae: VideoVAE, video: Video, latent: Latent) -> Video:
+    """Decode a stored latent of `video` (B, 3, T, H, W), as `reconstruct` does, with both checks."""
+    padded = pad(video, vae.spec)
+    return _decoded(vae, video, padded, check_latent(vae, padded, latent.clone()))
+
+
+def _decoded(vae: VideoVAE, video: Video, padded: Video, latent: Latent) -> Video:
+    _, _, frames, height, width = video.shape
+    reconstruction = check_reconstruction(vae, padded, vae.decode(latent))
+    return reconstruction[:, :, :frames, :height, :width]

@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
-from vaebench.results import interval
+from vaebench.records import interval
 
 CLIPS = (3, 8, 25, 100)
 RESAMPLES = 2000

@@ -28,8 +28,8 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
 from tests.videos import write
 from vaebench import machine
-from vaebench.data import _decode, _frames
 from vaebench.data.synthetic import Motion, render
+from vaebench.video_io import decode, resize
 
 COUNT = 33
 LENGTH = 300
@@ -58,7 +58,7 @@ class _Lazy:
 
 
 def ours(file: Path, start: int) -> NDArray[np.uint8]:
-    return np.stack(list(_decode.read(file, start, COUNT)))
+    return np.stack(list(decode.read(file, start, COUNT)))
 
 
 def by_decord(file: Path, start: int, threads: int) -> NDArray[np.uint8]:
@@ -114,9 +114,9 @@ def parts(file: Path, repeats: int) -> dict[str, float]:
     reading, resizing = [], []
     for _ in range(repeats):
         begin = time.perf_counter()
-        frames = list(_decode.read(file, 0, COUNT))
+        frames = list(decode.read(file, 0, COUNT))
         middle = time.perf_counter()
-        _frames.clip(frames, 256)
+        resize.clip(frames, 256)
         reading.append(middle - begin)
         resizing.append(time.perf_counter() - middle)
     return {"decode_s": statistics.median(reading), "resize_s": statistics.median(resizing)}
@@ -131,7 +131,7 @@ def side_by_side(file: Path, repeats: int) -> list[dict[str, float]]:
         for _ in range(repeats):
             with ThreadPoolExecutor(threads) as pool:
                 begin = time.perf_counter()
-                list(pool.map(lambda clip: _frames.clip(_decode.read(clip, 0, COUNT), 256), small))
+                list(pool.map(lambda clip: resize.clip(decode.read(clip, 0, COUNT), 256), small))
                 rates.append(len(small) / (time.perf_counter() - begin))
         rows.append({"threads": threads, "clips_per_s": statistics.median(rates)})
         print(rows[-1])

@@ -21,9 +21,9 @@ import numpy as np
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
-from vaebench.data import _decode
+from vaebench.video_io import decode
 
-BUNDLE = Path(_decode.__file__).parent / "bundle"
+BUNDLE = Path(decode.__file__).parent / "bundle"
 CLIPS = ("sign_language_walk.mp4", "flower_bloom_timelapse.mp4", "cars_overhead.mp4", "hangar_low_light.mp4")
 FRAMES = 33
 
@@ -50,12 +50,12 @@ def damaged(content: bytes, rng: np.random.Generator) -> tuple[str, bytes]:
 def variants(count: int, seed: int) -> Iterator[Variant]:
     """`count` variants, the clips in turn."""
     rng = np.random.default_rng(seed)
-    sound = {clip: np.stack(list(_decode.read(BUNDLE / clip, 0, FRAMES))) for clip in CLIPS}
+    sound = {clip: np.stack(list(decode.read(BUNDLE / clip, 0, FRAMES))) for clip in CLIPS}
     for number in range(count):
         clip = CLIPS[number % len(CLIPS)]
         damage, content = damaged((BUNDLE / clip).read_bytes(), rng)
         try:
-            found = np.stack(list(_decode.read(clip, 0, FRAMES, content)))
+            found = np.stack(list(decode.read(clip, 0, FRAMES, content)))
         except (ValueError, OSError) as reason:
             yield Variant(clip, damage, "refused", str(reason))
             continue

@@ -28,7 +28,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
 from vaebench import machine, plugins, runner
 from vaebench.config import RunConfig, parse_run
-from vaebench.suites._scores import build_metrics
+from vaebench.scoring import build_metrics
 from vaebench.vae import VideoVAE, reconstruct
 from vaebench.video import to_model, to_score, to_stored
 

@@ -32,10 +32,10 @@ from torch import Tensor
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
 from vaebench import machine
-from vaebench.latte.diffusion import linear, respaced
-from vaebench.latte.model import Latte, variant
-from vaebench.latte.sample import Noise, chain, guided
-from vaebench.latte.train import TrainConfig, begin, update
+from vaebench.generation.latte.diffusion import linear, respaced
+from vaebench.generation.latte.model import Latte, variant
+from vaebench.generation.latte.sample import Noise, chain, guided
+from vaebench.generation.latte.train import TrainConfig, begin, update
 
 Run = Callable[[], Tensor]
 

@@ -21,7 +21,7 @@ import numpy as np
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
 from tests.videos import pictures, write
-from vaebench.data import _decode
+from vaebench.video_io import decode
 
 FRAMES = 120
 STARTS = range(48, 118)
@@ -39,12 +39,12 @@ KINDS = [
 
 
 def measure(file: Path) -> dict[str, Any]:
-    whole = list(_decode.read(file, 0, FRAMES))
+    whole = list(decode.read(file, 0, FRAMES))
     wrong = seeks = 0
     for start in STARTS:
-        (pixels,) = _decode.read(file, start, 1)
+        (pixels,) = decode.read(file, start, 1)
         wrong += not np.array_equal(pixels, whole[start])
-        seeks += bool(list(_decode._entered(file, None, start, 1)))
+        seeks += bool(list(decode._entered(file, None, start, 1)))
     return {"starts": len(STARTS), "wrong_frames": wrong, "seeks": seeks}
 
 

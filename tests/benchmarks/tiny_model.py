@@ -33,7 +33,7 @@ import wfvae
 from adapters.dct import basis
 from vaebench import machine, plugins
 from vaebench.config import RunConfig
-from vaebench.train import save_image, strip
+from vaebench.training.run import save_image, strip
 from vaebench.video import to_model, to_score
 from wfvae import WFVAEConfig
 

@@ -22,7 +22,7 @@ import torch
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
 from vaebench import machine
-from vaebench.data._training import TrainingClips, TrainingData
+from vaebench.training.clips import TrainingClips, TrainingData
 from wfvae.batches import batches
 
 

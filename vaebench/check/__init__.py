@@ -12,7 +12,8 @@ from dataclasses import dataclass
 
 import torch
 
-from vaebench.check._contract import (
+import adapters
+from vaebench.check.contract import (
     batch,
     dtype_and_device,
     frame_rule,
@@ -22,13 +23,14 @@ from vaebench.check._contract import (
     sizes,
     weights_checksum,
 )
-from vaebench.check._modes import block_wise_against_whole, canary
-from vaebench.check._quality import clamping, frame_shift, gain_and_offset, precision, value_range
-from vaebench.check._reach import causality, hidden_pieces_of_time, hidden_tiles_of_space
-from vaebench.check._state import determinism, other_clips
-from vaebench.check._subject import Answer, CheckConfig, Subject, load
+from vaebench.check.modes import block_wise_against_whole, canary
+from vaebench.check.quality import clamping, frame_shift, gain_and_offset, precision, value_range
+from vaebench.check.reach import causality, hidden_pieces_of_time, hidden_tiles_of_space
+from vaebench.check.state import determinism, other_clips
+from vaebench.check.subject import Answer, CheckConfig, Subject, subject_of
 from vaebench.config import check_values, parse
 from vaebench.machine import without_tf32
+from vaebench.suite import Candidate
 
 TESTS: tuple[Callable[[Subject], Answer], ...] = (
     weights_checksum,
@@ -73,7 +75,7 @@ def check(name: str, settings: Sequence[str]) -> int:
     config = check_values(parse(CheckConfig, settings))
     without_tf32()  # its error is a hundred times what the tests allow
     failed = 0
-    for verdict in verdicts(name, config):
+    for verdict in verdicts(adapters.resolve(name, config.weights), config):
         print(verdict, flush=True)
         failed += verdict.passed is False
     print(
@@ -83,9 +85,9 @@ def check(name: str, settings: Sequence[str]) -> int:
     return int(failed > 0)
 
 
-def verdicts(name: str, config: CheckConfig) -> Iterator[Verdict]:
+def verdicts(candidate: Candidate, config: CheckConfig) -> Iterator[Verdict]:
     """One verdict for each of TESTS, as soon as it is known."""
-    subject = load(name, config)
+    subject = subject_of(candidate, config)
     for test in TESTS:
         try:
             with torch.inference_mode():

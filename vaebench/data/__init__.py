@@ -1,8 +1,10 @@
-"""A source of clips: one module `vaebench/data/<name>.py` with `build(config) -> VideoSource`."""
+"""The data sources: one module each, with `build(config) -> VideoSource`."""
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
@@ -18,6 +20,33 @@ class VideoSource(Protocol):
     centre-cropped: uint8 (3, num_frames, size, size).  `load()` raises ValueError or OSError naming file and reason.
     """
 
-    identity: dict[str, str]
+    @property
+    def identity(self) -> dict[str, str]: ...
 
     def __iter__(self) -> Iterator[Clip]: ...
+
+
+@dataclass(frozen=True)
+class ListedSource:
+    """A source whose clips were listed once, for all VAEs."""
+
+    identity: dict[str, str]
+    clips: list[Clip]
+
+    def __iter__(self) -> Iterator[Clip]:
+        return iter(self.clips)
+
+
+def list_clips(source: VideoSource, name: str) -> ListedSource:
+    """The source called `name`, its clips listed.
+
+    Raises:
+        ValueError: there is no clip, or clips share an id, by which their results are stored
+    """
+    clips = list(source)
+    if not clips:
+        raise ValueError(f"data={name} has no clip there; `vaebench list data` says what each source reads")
+    twice, times = Counter(clip.id for clip in clips).most_common(1)[0]
+    if times > 1:
+        raise ValueError(f"data={name}: {times} clips are called {twice!r}; give each a name of its own")
+    return ListedSource(source.identity, clips)

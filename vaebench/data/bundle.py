@@ -8,11 +8,11 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from vaebench.data import _files, _manifest
+from vaebench.video_io import file_source, manifest
 
 if TYPE_CHECKING:
     from vaebench.config import RunConfig
-    from vaebench.data._files import Files
+    from vaebench.video_io.file_source import Files
 
 ROOT = Path(__file__).with_name("bundle")
 
@@ -21,4 +21,4 @@ def build(config: RunConfig) -> Files:
     """Needs no root and no download."""
     if config.root or config.manifest:
         raise ValueError("data=bundle is the package's own clips; for yours say data=folder root=DIR")
-    return _files.source("bundle", ROOT, _manifest.read(ROOT / "clips.csv"), config, fixed=True)
+    return file_source.source("bundle", ROOT, manifest.read(ROOT / "clips.csv"), config, fixed=True)

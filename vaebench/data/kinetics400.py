@@ -15,11 +15,11 @@ from collections.abc import Iterable
 from pathlib import PurePosixPath
 from typing import TYPE_CHECKING
 
-from vaebench.data import _files
+from vaebench.video_io import file_source
 
 if TYPE_CHECKING:
     from vaebench.config import RunConfig
-    from vaebench.data._files import Files
+    from vaebench.video_io.file_source import Files
 
 LAYOUT = (
     "Kinetics-400, DIR/<class>/<youtube_id>_<start>_<end>.mp4, with manifest=val.csv or without "
@@ -30,7 +30,7 @@ LAYOUT = (
 def build(config: RunConfig) -> Files:
     """OSError for a folder or CSV that cannot be read; ValueError, with the layout, if no clip of it is there."""
     columns = ["label", "youtube_id", "time_start", "time_end"]
-    return _files.published(config, LAYOUT, columns, _clips, label_of=lambda file: PurePosixPath(file).parent.name)
+    return file_source.published(config, LAYOUT, columns, _clips, label_of=lambda file: PurePosixPath(file).parent.name)
 
 
 def _clips(row: dict[str, str]) -> Iterable[tuple[str, str]]:

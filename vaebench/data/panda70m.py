@@ -20,11 +20,11 @@ from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING
 from urllib.parse import parse_qs, urlparse
 
-from vaebench.data import _files
+from vaebench.video_io import file_source
 
 if TYPE_CHECKING:
     from vaebench.config import RunConfig
-    from vaebench.data._files import Files
+    from vaebench.video_io.file_source import Files
 
 LAYOUT = (
     "Panda-70M, DIR/<shard>/<number>_<clip>.mp4 with a .json beside each, or DIR/<videoID>_<clip>.mp4, with "
@@ -34,7 +34,7 @@ LAYOUT = (
 
 def build(config: RunConfig) -> Files:
     """OSError for a folder or CSV that cannot be read; ValueError, with the layout, if no clip of it is there."""
-    return _files.published(config, LAYOUT, ["videoID", "timestamp"], _clips, name_of=_name)
+    return file_source.published(config, LAYOUT, ["videoID", "timestamp"], _clips, name_of=_name)
 
 
 def _clips(row: dict[str, str]) -> Iterable[tuple[str, str]]:

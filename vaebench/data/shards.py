@@ -15,8 +15,8 @@ from functools import partial
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, NoReturn
 
-from vaebench.data import _decode, _files, _frames, _manifest, _notes, _tar
 from vaebench.video import Clip
+from vaebench.video_io import decode, file_source, manifest, notes, resize, tar
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -37,15 +37,15 @@ class Shards:
     size: int
 
     def __iter__(self) -> Iterator[Clip]:
-        ignored = _notes.Ignored()
+        ignored = notes.Ignored()
         for shard in self.shards:
             path = self.root / shard
-            stamp = _files.stamp(path)
+            stamp = file_source.stamp(path)
             keys: set[PurePosixPath] = set()
             faults: list[str] = []
             try:
-                for name, offset, length in _tar.members(path):
-                    if not _manifest.is_video(name):
+                for name, offset, length in tar.members(path):
+                    if not manifest.is_video(name):
                         ignored.add(f"{shard}:{name}")
                         continue
                     key = PurePosixPath(shard).with_suffix("") / PurePosixPath(name).with_suffix("")
@@ -53,7 +53,7 @@ class Shards:
                         faults.append(f"{path}:{name}: an earlier video of this shard has its key; rename one of them")
                         continue
                     keys.add(key)
-                    load = _files.below(
+                    load = file_source.below(
                         self.root, partial(_load, path, name, offset, length, self.num_frames, self.size)
                     )
                     yield Clip(id=key.as_posix(), fps=0.0, load=load, file=f"{shard}:{name}", stamp=stamp)
@@ -61,24 +61,24 @@ class Shards:
                 faults.append(str(reason))
             if faults:
                 more = f" (and {len(faults) - 1} more faults)" if len(faults) > 1 else ""
-                load = _files.below(self.root, partial(_fail, f"{faults[0]}{more}"))
+                load = file_source.below(self.root, partial(_fail, f"{faults[0]}{more}"))
                 yield Clip(id=shard, fps=0.0, load=load, file=shard, stamp=stamp)
         ignored.tell(self.root)
 
 
 def build(config: RunConfig) -> Shards:
     """OSError for a folder that cannot be read, ValueError for one without shards."""
-    root = _files.need_root(config, LAYOUT)
+    root = file_source.need_root(config, LAYOUT)
     if config.manifest:
         raise ValueError("data=shards reads every video of its shards; a manifest pins files, with data=folder")
-    shards = sorted(_manifest.walk(root, (".tar",)))
+    shards = sorted(manifest.walk(root, (".tar",)))
     if not shards:
-        packed = next(iter(_manifest.walk(root, (".tar.gz", ".tgz", ".tar.zst"))), "")
+        packed = next(iter(manifest.walk(root, (".tar.gz", ".tgz", ".tar.zst"))), "")
         hint = f" ({packed} is compressed: uncompress it, clips are read from the middle)" if packed else ""
         raise ValueError(f"{root}: no .tar below it{hint}; root=DIR should name {LAYOUT}")
-    sha256 = _files.fingerprint((shard, 0, _files.ends(root / shard)) for shard in shards)
+    sha256 = file_source.fingerprint((shard, 0, file_source.ends(root / shard)) for shard in shards)
     identity = {
-        "name": _files.marked(_files.named("shards", root.resolve().name), sha256),
+        "name": file_source.marked(file_source.named("shards", root.resolve().name), sha256),
         "sha256": sha256,
         "shards": str(len(shards)),
     }
@@ -96,4 +96,4 @@ def _load(shard: Path, name: str, offset: int, length: int, num_frames: int, siz
         data = content.read(length)
     if len(data) < length:
         raise ValueError(f"{shard}:{name}: the shard ends before this clip does; fetch it again")
-    return _frames.clip(_decode.read(f"{shard}:{name}", 0, num_frames, data), size)
+    return resize.clip(decode.read(f"{shard}:{name}", 0, num_frames, data), size)

@@ -18,8 +18,8 @@ from itertools import pairwise
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING
 
-from vaebench.data import _files, _frames, _manifest
 from vaebench.video import Clip
+from vaebench.video_io import file_source, manifest, resize
 
 if TYPE_CHECKING:
     import numpy as np
@@ -49,17 +49,17 @@ class Folders:
 
     def __iter__(self) -> Iterator[Clip]:
         for folder, names in self.folders.items():
-            load = _files.below(self.root, partial(_load, self.root / folder, names, self.num_frames, self.size))
+            load = file_source.below(self.root, partial(_load, self.root / folder, names, self.num_frames, self.size))
             yield Clip(id=folder, fps=0.0, load=load, file=folder, stamp=self.stamps[folder])
 
 
 def build(config: RunConfig) -> Folders:
     """OSError for a folder that cannot be read; ValueError, with the layout, if it has no images or they have no numbers."""
-    root = _files.need_root(config, LAYOUT)
+    root = file_source.need_root(config, LAYOUT)
     if config.manifest:
         raise ValueError("data=skytimelapse reads folders of images, which no manifest pins; root=DIR names the split")
     folders: dict[str, list[str]] = {}
-    for file in map(PurePosixPath, sorted(_manifest.walk(root, IMAGES))):
+    for file in map(PurePosixPath, sorted(manifest.walk(root, IMAGES))):
         folders.setdefault(file.parent.as_posix(), []).append(file.name)
     for folder, names in folders.items():
         names.sort(key=partial(_number, root / folder))
@@ -67,15 +67,15 @@ def build(config: RunConfig) -> Folders:
         raise ValueError(f"{root}: no images below it; the layout expected is {LAYOUT}")
     contents, stamps = [], {}
     for folder, names in folders.items():
-        each = [_files.stamp(root / folder / name) for name in names]
+        each = [file_source.stamp(root / folder / name) for name in names]
         stamps[folder] = hashlib.sha256("\n".join(each).encode()).hexdigest()
         # hashing every frame would read the whole data set; a frame that is replaced is seldom as long as before
         sizes = " ".join(stamp.partition(" ")[0] for stamp in each)
-        first, last = (_files.ends(root / folder / name) for name in (names[0], names[-1]))
+        first, last = (file_source.ends(root / folder / name) for name in (names[0], names[-1]))
         contents.append((folder, 0, f"{sizes} {first} {last}"))
-    sha256 = _files.fingerprint(contents)
+    sha256 = file_source.fingerprint(contents)
     identity = {
-        "name": _files.marked(_files.named("skytimelapse", root.resolve().name), sha256),
+        "name": file_source.marked(file_source.named("skytimelapse", root.resolve().name), sha256),
         "sha256": sha256,
         "clips": str(len(folders)),
     }
@@ -95,7 +95,7 @@ def _load(folder: Path, names: list[str], num_frames: int, size: int) -> Tensor:
         raise ValueError(
             f"{folder}: too short: it holds {len(names)} frames, {num_frames} were asked for; lower num_frames"
         )
-    return _frames.clip(frames_of(folder, names, slice(num_frames)), size)
+    return resize.clip(frames_of(folder, names, slice(num_frames)), size)
 
 
 def frames_of(folder: Path, names: Sequence[str], chosen: slice) -> Iterator[NDArray[np.uint8]]:

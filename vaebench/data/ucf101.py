@@ -13,12 +13,12 @@ from dataclasses import replace
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING
 
-from vaebench.data import _files, _manifest
-from vaebench.data._manifest import Row
+from vaebench.video_io import file_source, manifest
+from vaebench.video_io.manifest import Row
 
 if TYPE_CHECKING:
     from vaebench.config import RunConfig
-    from vaebench.data._files import Files
+    from vaebench.video_io.file_source import Files
 
 LAYOUT = (
     "UCF-101 unpacked, DIR/<Class>/v_<Class>_g01_c01.avi; the splits are in ucfTrainTestlist/, beside it and not in it "
@@ -28,20 +28,20 @@ LAYOUT = (
 
 def build(config: RunConfig) -> Files:
     """OSError for a folder or list that cannot be read; ValueError, with the layout, if there is no video."""
-    root = _files.need_root(config, LAYOUT)
+    root = file_source.need_root(config, LAYOUT)
     if config.manifest.endswith(".txt"):
         rows = _split(config.manifest)
     else:
-        rows = _manifest.read(config.manifest) if config.manifest else _manifest.scan(root)
+        rows = manifest.read(config.manifest) if config.manifest else manifest.scan(root)
     rows = [replace(row, label=PurePosixPath(row.file).parent.name) for row in rows]
     if not rows or not all(row.label for row in rows):
         stray = next((row.file for row in rows if not row.label), "no video")
         raise ValueError(f"{config.manifest or root}: found {stray}; the layout expected is {LAYOUT}")
-    return _files.source(_files.named("ucf101", Path(config.manifest).stem), root, rows, config)
+    return file_source.source(file_source.named("ucf101", Path(config.manifest).stem), root, rows, config)
 
 
 def _split(file: str) -> list[Row]:
     """`trainlist01.txt` ("Class/video.avi 1") or `testlist01.txt` ("Class/video.avi")."""
-    with _manifest.opened(file, "a split or a manifest") as lines:
+    with manifest.opened(file, "a split or a manifest") as lines:
         names = [PurePosixPath(line.split()[0]) for line in lines if line.strip()]
     return [Row(name.with_suffix("").as_posix(), name.as_posix()) for name in names]

@@ -15,11 +15,11 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
-from vaebench.data import _files
+from vaebench.video_io import file_source
 
 if TYPE_CHECKING:
     from vaebench.config import RunConfig
-    from vaebench.data._files import Files
+    from vaebench.video_io.file_source import Files
 
 LAYOUT = (
     "WebVid-10M as its download script lays it, DIR/videos/<page_dir>/<videoid>.mp4, with manifest=results_10M_val.csv "
@@ -29,7 +29,7 @@ LAYOUT = (
 
 def build(config: RunConfig) -> Files:
     """OSError for a folder or CSV that cannot be read; ValueError, with the layout, if no clip of it is there."""
-    return _files.published(config, LAYOUT, ["videoid"], _clips)
+    return file_source.published(config, LAYOUT, ["videoid"], _clips)
 
 
 def _clips(row: dict[str, str]) -> Iterable[tuple[str, str]]:

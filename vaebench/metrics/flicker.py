@@ -9,8 +9,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from vaebench.metrics import Better
-from vaebench.metrics._clips import check, mean_over_clips
+from vaebench.features.validation import check, mean_over_clips
+from vaebench.records import Better
 
 if TYPE_CHECKING:
     import torch

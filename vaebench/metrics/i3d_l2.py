@@ -9,9 +9,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from vaebench.metrics import Better
-from vaebench.metrics._clips import mean_over_clips
-from vaebench.metrics._i3d_torchscript import MIN_FRAMES, Extractor, extractor
+from vaebench.features.i3d_torchscript import MIN_FRAMES, Extractor, extractor
+from vaebench.features.validation import mean_over_clips
+from vaebench.records import Better
 
 if TYPE_CHECKING:
     import torch

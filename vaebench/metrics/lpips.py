@@ -8,11 +8,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from vaebench.metrics import _lpips
+from vaebench.features import lpips
 
 if TYPE_CHECKING:
     import torch
 
 
-def build(device: torch.device | str) -> _lpips.LPIPS:
-    return _lpips.build("alex", "alexnet", device)
+def build(device: torch.device | str) -> lpips.LPIPS:
+    return lpips.build("alex", "alexnet", device)

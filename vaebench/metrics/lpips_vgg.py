@@ -7,11 +7,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from vaebench.metrics import _lpips
+from vaebench.features import lpips
 
 if TYPE_CHECKING:
     import torch
 
 
-def build(device: torch.device | str) -> _lpips.LPIPS:
-    return _lpips.build("vgg", "vgg16", device)
+def build(device: torch.device | str) -> lpips.LPIPS:
+    return lpips.build("vgg", "vgg16", device)

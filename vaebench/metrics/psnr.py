@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from vaebench.metrics import Better
-from vaebench.metrics._clips import check, mean_over_clips
+from vaebench.features.validation import check, mean_over_clips
+from vaebench.records import Better
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

@@ -13,10 +13,8 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from vaebench import results as records
-from vaebench import tables
+from vaebench import plot_style, records, tables
 from vaebench.files import file_name, write_atomically
-from vaebench.plots import _style
 from vaebench.plugins import did_you_mean
 
 if TYPE_CHECKING:
@@ -57,20 +55,20 @@ def draw(
     known = figures()
     if only and only not in known:
         raise ValueError(f"no figure {only!r}{did_you_mean(only, list(known))} (there are: {', '.join(known)})")
-    _style.check_formats(formats)
+    plot_style.check_formats(formats)
     # all of them now, so that an invalid one is named before anything is drawn
     if not list(records.read_all(results)) and not any((results / "subbands").glob("*.json")):
         raise ValueError(f"no records in {results}: `vaebench run` writes them; --results names another folder")
     out.mkdir(parents=True, exist_ok=True)
     drawn, incomplete = False, ""
-    with _style.applied(style):
+    with plot_style.applied(style):
         for name, function in known.items():
             if only and name != only:
                 continue
             try:
                 for stem, figure in function(results, style):
                     drawn = True
-                    yield from _style.save(figure, out, stem, formats)
+                    yield from plot_style.save(figure, out, stem, formats)
             except Incomplete as missing:
                 incomplete = str(missing)
                 if drawn or not only:

@@ -11,9 +11,8 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from vaebench import results
-from vaebench.plots import _style
-from vaebench.results import Record
+from vaebench import plot_style, records
+from vaebench.records import Record
 from vaebench.typed import members, typed
 
 METRICS = ("psnr", "ssim", "lpips", "fvd")
@@ -21,7 +20,7 @@ PROFILES = ("by_frame", "by_step", "by_row", "by_column")
 
 
 def _records(root: Path) -> list[Record]:
-    return [_checked(root, record) for record in results.read_all(root, "blockwise")]
+    return [_checked(root, record) for record in records.read_all(root, "blockwise")]
 
 
 def _checked(root: Path, record: Record) -> Record:
@@ -31,7 +30,7 @@ def _checked(root: Path, record: Record) -> Record:
         _check_profiles(record.extra["profiles"], _modes(record))
         _check_lengths(record.extra["by_length"])
     except ValueError as reason:
-        raise results.invalid(root, record, str(reason)) from None
+        raise records.invalid(root, record, str(reason)) from None
     return record
 
 
@@ -73,10 +72,10 @@ def degradation(root: Path, style: str) -> Iterator[tuple[str, Figure]]:
     settings: dict[str, list[Record]] = {}
     for record in _records(root):
         settings.setdefault(record.setting, []).append(record)
-    for setting, records in settings.items():
-        shown = [metric for metric in METRICS if any(_changed(r, metric, m) for r in records for m in _modes(r))]
+    for setting, group in settings.items():
+        shown = [metric for metric in METRICS if any(_changed(r, metric, m) for r in group for m in _modes(r))]
         if shown:
-            yield f"degradation-{setting}", _degradation(records, shown, setting)
+            yield f"degradation-{setting}", _degradation(group, shown, setting)
 
 
 def _changed(record: Record, metric: str, mode: str) -> bool:
@@ -88,7 +87,7 @@ def _degradation(records: list[Record], metrics: list[str], setting: str) -> Fig
     rows = [(record, mode) for record in records for mode in _modes(record)]
     figure, grid = plt.subplots(1, len(metrics), figsize=(2.6 + 3.1 * len(metrics), 1.3 + 0.3 * len(rows)), sharey=True,
                                 squeeze=False)  # fmt: skip
-    looks = _style.look(sorted({record.vae["name"] for record in records}))
+    looks = plot_style.look(sorted({record.vae["name"] for record in records}))
     for axes, metric in zip(grid[0], metrics, strict=True):
         for i, (record, mode) in enumerate(rows):
             score = record.scores.get(f"{metric}@{mode}")
@@ -102,7 +101,7 @@ def _degradation(records: list[Record], metrics: list[str], setting: str) -> Fig
         better = next(r.scores[f"{metric}@{m}"].better for r, m in rows if _changed(r, metric, m))
         axes.set_xlabel(f"change of {metric.upper()}{f' [{unit}]' if unit else ''}\n({better} is better)")
         axes.grid(axis="y", visible=False)
-    grid[0][0].set_yticks(range(len(rows)), [f"{_style.vae_name(record)} · {mode}" for record, mode in rows])
+    grid[0][0].set_yticks(range(len(rows)), [f"{plot_style.vae_name(record)} · {mode}" for record, mode in rows])
     grid[0][0].invert_yaxis()
     figure.suptitle(f"{setting}: block-wise minus whole inference, 95 % interval over clips", fontsize="small")
     return figure
@@ -118,7 +117,7 @@ def seam_profile(root: Path, style: str) -> Iterator[tuple[str, Figure]]:
 
 def _seam_profile(record: Record, profiles: dict[str, Any]) -> Figure:
     figure, grid = plt.subplots(2, 2, figsize=(10, 5.6))
-    looks = _style.look(list(profiles))
+    looks = plot_style.look(list(profiles))
     panels = (
         ("by_frame", "frame"),
         ("by_step", "step from a frame to the next"),
@@ -139,7 +138,7 @@ def _seam_profile(record: Record, profiles: dict[str, Any]) -> Figure:
     said = [f"{mode} (at most {most[mode]:.1e} in a frame)" for mode in profiles]
     figure.legend(handles, said, loc="outside lower center", ncols=min(3, len(said)), fontsize="small")
     figure.suptitle(
-        f"{_style.vae_name(record)}, {record.setting}: difference to whole inference, pixels in -1..1",
+        f"{plot_style.vae_name(record)}, {record.setting}: difference to whole inference, pixels in -1..1",
         fontsize="small",
     )
     return figure
@@ -156,7 +155,7 @@ def _by_frame(record: Record) -> Figure:
     profiles = record.extra["profiles"]
     names = list(profiles["whole"]["metrics"])
     figure, grid = plt.subplots(1, len(names), figsize=(5.2 * len(names), 3.6), squeeze=False)
-    looks = _style.look(list(profiles))
+    looks = plot_style.look(list(profiles))
     frames = max(len(values) for values in profiles["whole"]["metrics"].values())
     for axes, name in zip(grid[0], names, strict=True):
         for mode, profile in profiles.items():
@@ -170,7 +169,7 @@ def _by_frame(record: Record) -> Figure:
         axes.set_xlabel("frame")
         axes.set_ylabel(f"{name.upper()}{f' [{unit}]' if unit else ''}")
     grid[0][0].legend(fontsize="small")
-    figure.suptitle(f"{_style.vae_name(record)}, {record.setting}", fontsize="small")
+    figure.suptitle(f"{plot_style.vae_name(record)}, {record.setting}", fontsize="small")
     return figure
 
 
@@ -186,7 +185,7 @@ def _by_length(record: Record, curves: dict[str, Any]) -> Figure:
     names = [name for name in METRICS if name in curves["whole"]]
     figure, grid = plt.subplots(1, 1 + len(names), figsize=(4.2 * (1 + len(names)), 3.6), squeeze=False)
     modes = [mode for mode in curves if mode != "lengths"]
-    looks = _style.look(modes)
+    looks = plot_style.look(modes)
 
     def line(axes: Axes, mode: str, values: list[float | None]) -> None:
         """None, where clips are too short for the metric, is left out."""
@@ -204,7 +203,7 @@ def _by_length(record: Record, curves: dict[str, Any]) -> Figure:
         axes.set_ylabel(label)
     grid[0][0].set_ylim(bottom=0)
     grid[0][0].legend(fontsize="small")
-    figure.suptitle(f"{_style.vae_name(record)}, {record.setting}", fontsize="small")
+    figure.suptitle(f"{plot_style.vae_name(record)}, {record.setting}", fontsize="small")
     return figure
 
 

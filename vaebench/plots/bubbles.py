@@ -10,10 +10,10 @@ import matplotlib.pyplot as plt
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from vaebench import published, results
-from vaebench.plots import Incomplete, _style
+from vaebench import plot_style, published, records
+from vaebench.plots import Incomplete
 from vaebench.plots.efficiency import UNITS, by_setting, cases_of, unit_of, value_at
-from vaebench.results import Record
+from vaebench.records import Record
 from vaebench.typed import members
 
 AREA = 900.0  # points**2 of the largest bubble
@@ -29,8 +29,8 @@ def bubbles(root: Path, style: str) -> Iterator[tuple[str, Figure]]:
     Raises:
         Incomplete: a VAE has quality or cost only, after everything that can be drawn
     """
-    scored = [record for record in results.read_all(root, "reconstruction") if _psnr(record) is not None]
-    quality = [r for r in scored if not _style.untrained(r) and r.vae["family"] != "identity"]
+    scored = [record for record in records.read_all(root, "reconstruction") if _psnr(record) is not None]
+    quality = [r for r in scored if not plot_style.untrained(r) and r.vae["family"] != "identity"]
     costs = by_setting(root)
     shapes = {record.setting: _shape(root, record) for record in quality}
     for device, measured in costs.items():
@@ -55,7 +55,7 @@ def _shape(root: Path, record: Record) -> str:
     try:
         members({"num_frames": int, "size": int}, record.config, "config")
     except ValueError as reason:
-        raise results.invalid(root, record, str(reason)) from None
+        raise records.invalid(root, record, str(reason)) from None
     return f"{record.config['num_frames']}x{record.config['size']}"
 
 
@@ -83,12 +83,12 @@ def _missing(root: Path, quality: list[Record], costs: list[Record], ignored: se
     scored: dict[str, dict[str, Record]] = {}  # shape -> VAE -> its record
     for record in quality:
         scored.setdefault(_shape(root, record), {})[record.name] = record
-    for shape, records in scored.items():
+    for shape, by_name in scored.items():
         frames, _, size = shape.partition("x")
-        lacking = [name for name in records if shape not in measured.get(name, ())]
-        own = [name for name in lacking if records[name].config.get("weights")]
+        lacking = [name for name in by_name if shape not in measured.get(name, ())]
+        own = [name for name in lacking if by_name[name].config.get("weights")]
         for name in own:
-            family, weights = records[name].vae["family"], records[name].config["weights"]
+            family, weights = by_name[name].vae["family"], by_name[name].config["weights"]
             missing.append(
                 f"{name} was scored with weights=, so no cost record has its name: run both suites with "
                 f"vaes=[{family}:{weights}]"
@@ -100,7 +100,7 @@ def _missing(root: Path, quality: list[Record], costs: list[Record], ignored: se
                 f"no cost at {shape} of {_listed(others)}{also}: run `vaebench run --suite efficiency frames={frames} sizes={size}`"
             )
         names = [name for name, shapes in measured.items() if shape in shapes]
-        if unscored := [name for name in names if name not in records and name not in ignored]:
+        if unscored := [name for name in names if name not in by_name and name not in ignored]:
             missing.append(
                 f"no PSNR at {shape} of {_listed(unscored)}: run `vaebench run num_frames={frames} size={size}`"
             )
@@ -134,7 +134,7 @@ def _scatter(
     *, hollow: bool = False,
 ) -> None:  # fmt: skip
     """Bubbles whose area is memory in bytes, with a label each and a legend of areas."""
-    looks = _style.look(sorted(set(families)))
+    looks = plot_style.look(sorted(set(families)))
     most = max(memories)
     unit = unit_of(most)
     for x, y, memory, family in zip(xs, ys, memories, families, strict=True):
@@ -146,14 +146,14 @@ def _scatter(
     radii = [math.sqrt(max(AREA * memory / most, 8.0) / math.pi) for memory in memories]
     axes.set_xscale("log")
     axes.margins(0.2)
-    _style.plain_log(axes.xaxis)
+    plot_style.plain_log(axes.xaxis)
     for share in (1.0, 0.3):
         area = max(AREA * share, 8.0)
         axes.scatter(
             [], [], s=area, color="grey", alpha=0.4, lw=0, label=f"{_round(most * share / UNITS[unit])} {unit}"
         )
     axes.legend(title="peak memory", labelspacing=1.8, borderpad=1.2, loc="center left", bbox_to_anchor=(1.01, 0.5))
-    _style.label_points(axes, xs, ys, labels, radii)
+    plot_style.label_points(axes, xs, ys, labels, radii)
 
 
 def _round(value: float) -> str:
@@ -162,10 +162,10 @@ def _round(value: float) -> str:
 
 def draw_published(out: Path, formats: tuple[str, ...], style: str) -> Iterator[Path]:
     """The numbers of the WF-VAE paper as `bubbles-published`, hollow: another machine and another protocol; yields each file."""
-    _style.check_formats(formats)
+    plot_style.check_formats(formats)
     out.mkdir(parents=True, exist_ok=True)
-    with _style.applied(style):
-        yield from _style.save(_published(), out, "bubbles-published", formats)
+    with plot_style.applied(style):
+        yield from plot_style.save(_published(), out, "bubbles-published", formats)
 
 
 def _published() -> Figure:

@@ -10,9 +10,8 @@ from pathlib import Path
 import matplotlib.pyplot as plt
 from matplotlib.figure import Figure
 
-from vaebench import results
-from vaebench.plots import _style
-from vaebench.results import Record
+from vaebench import plot_style, records
+from vaebench.records import Record
 
 UNITS = {"GiB": 2**30, "MiB": 2**20}
 DRAWN = re.compile(r"(encode|decode)_(s|frames_per_s|peak_bytes)@(.*)")
@@ -31,14 +30,14 @@ def value_at(record: Record, name: str, case: str) -> float | None:
 def by_setting(root: Path) -> dict[str, list[Record]]:
     """The efficiency records of each device; ValueError naming file and score where one cannot be drawn."""
     groups: dict[str, list[Record]] = {}
-    for record in results.read_all(root, "efficiency"):
+    for record in records.read_all(root, "efficiency"):
         for name, score in record.scores.items():
             if not (drawn := DRAWN.fullmatch(name)):
                 continue
             if not re.fullmatch(r"\S+ [1-9]\d*x[1-9]\d*", drawn[3]):
-                raise results.invalid(root, record, f"scores.{name} should end in a case such as 'float32 33x256'")
+                raise records.invalid(root, record, f"scores.{name} should end in a case such as 'float32 33x256'")
             if score.value is not None and score.value < 0:
-                raise results.invalid(root, record, f"scores.{name}.value should not be negative, got {score.value}")
+                raise records.invalid(root, record, f"scores.{name}.value should not be negative, got {score.value}")
         groups.setdefault(record.setting, []).append(record)
     return groups
 
@@ -50,14 +49,14 @@ def unit_of(most: float) -> str:
 
 def cost_bars(root: Path, style: str) -> Iterator[tuple[str, Figure]]:
     """Time and memory of encode and decode for every VAE, grouped by size: the paper's Figure 4.  OOM is written out."""
-    for device, records in by_setting(root).items():
-        cases = [case.split() for case in dict.fromkeys(case for record in records for case in cases_of(record))]
+    for device, group in by_setting(root).items():
+        cases = [case.split() for case in dict.fromkeys(case for record in group for case in cases_of(record))]
         # a grid is a dtype and a number of frames: "float32 33"
         for grid in dict.fromkeys(f"{dtype} {shape.partition('x')[0]}" for dtype, shape in cases):
             sizes = sorted(
                 {int(shape.partition("x")[2]) for dtype, shape in cases if f"{dtype} {shape}".startswith(f"{grid}x")}
             )
-            yield f"cost_bars-{device}-{grid.replace(' ', '-')}", _cost_bars(records, sizes, grid, device)
+            yield f"cost_bars-{device}-{grid.replace(' ', '-')}", _cost_bars(group, sizes, grid, device)
 
 
 def _cost_bars(records: list[Record], sizes: list[int], grid: str, device: str) -> Figure:
@@ -79,13 +78,13 @@ def _cost_bars(records: list[Record], sizes: list[int], grid: str, device: str) 
                 value = _at(record, name, grid, size)
                 if value:
                     label = f"{size} px" if row == 0 else None
-                    colour = _style.COLOURS[i % len(_style.COLOURS)]
+                    colour = plot_style.COLOURS[i % len(plot_style.COLOURS)]
                     axes.barh(at, value / divisor, 0.9 * thickness, left=0, color=colour, label=label)
                 elif _out_of_memory(record, grid, size):
                     axes.text(floor, at, "OOM", va="center", ha="left", fontsize="x-small", color="firebrick")
         axes.set_xscale("log")
         axes.set_xlim(left=floor)
-        _style.plain_log(axes.xaxis, few=True)
+        plot_style.plain_log(axes.xaxis, few=True)
         axes.set_xlabel(f"{title} (log scale)")
         axes.grid(axis="y", visible=False)
     row_of_axes[0].set_yticks(range(len(records)), [_name(record) for record in records])

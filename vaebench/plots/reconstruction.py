@@ -10,17 +10,16 @@ import numpy as np
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter
 
-from vaebench import results
+from vaebench import plot_style, records
 from vaebench.files import file_name
-from vaebench.plots import _style
-from vaebench.results import Record
+from vaebench.records import Record
 
 METRICS = ("psnr", "ssim", "lpips")  # what has a score per clip and is worth a picture of its own
 
 
 def _settings(root: Path) -> dict[str, list[Record]]:
     groups: dict[str, list[Record]] = {}
-    for record in results.read_all(root, "reconstruction"):
+    for record in records.read_all(root, "reconstruction"):
         groups.setdefault(record.setting, []).append(record)
     return groups
 
@@ -33,9 +32,9 @@ def _axis_label(metric: str, record: Record) -> str:
 
 def per_clip(root: Path, style: str) -> Iterator[tuple[str, Figure]]:
     """Every clip's score as a dot, one row per VAE, with the mean and its 95 % interval."""
-    for setting, records in _settings(root).items():
+    for setting, group in _settings(root).items():
         for metric in METRICS:
-            rows = [(r, results.read_clips(root, r)) for r in records if _has(r, metric)]
+            rows = [(r, records.read_clips(root, r)) for r in group if _has(r, metric)]
             rows = [(r, clips) for r, clips in rows if any(metric in scores for scores in clips.values())]
             if rows:
                 yield f"per_clip-{metric}-{setting}", _per_clip(rows, metric, setting)
@@ -48,7 +47,7 @@ def _has(record: Record, metric: str) -> bool:
 def _per_clip(rows: list[tuple[Record, dict[str, dict[str, float]]]], metric: str, setting: str) -> Figure:
     rows.sort(key=lambda row: row[0].scores[metric].value or 0, reverse=rows[0][0].scores[metric].better == "lower")
     figure, axes = plt.subplots(figsize=(7, 1.1 + 0.42 * len(rows)))
-    looks = _style.look([record.vae["name"] for record, _ in rows])
+    looks = plot_style.look([record.vae["name"] for record, _ in rows])
     jitter = np.random.default_rng(0)
     for i, (record, clips) in enumerate(rows):
         values = np.array([scores[metric] for scores in clips.values() if metric in scores])
@@ -58,7 +57,7 @@ def _per_clip(rows: list[tuple[Record, dict[str, dict[str, float]]]], metric: st
         if score.low is not None and score.high is not None:
             axes.plot([score.low, score.high], [i, i], color="black", lw=2, solid_capstyle="butt")
         axes.plot([score.value], [i], "|", color="black", ms=14, mew=2)
-    axes.set_yticks(range(len(rows)), [f"{_style.vae_name(r)} ({r.scores[metric].n})" for r, _ in rows])
+    axes.set_yticks(range(len(rows)), [f"{plot_style.vae_name(r)} ({r.scores[metric].n})" for r, _ in rows])
     axes.set_ylim(-0.6, len(rows) - 0.4)
     axes.grid(axis="y", visible=False)
     axes.set_xlabel(_axis_label(metric, rows[0][0]))
@@ -68,8 +67,8 @@ def _per_clip(rows: list[tuple[Record, dict[str, dict[str, float]]]], metric: st
 
 def rate_distortion(root: Path, style: str) -> Iterator[tuple[str, Figure]]:
     """Quality against latent values per pixel: what a VAE does with the room it is given.  Trained ones alone."""
-    for setting, records in _settings(root).items():
-        quality = [record for record in records if _has(record, "psnr") and not _style.untrained(record)]
+    for setting, group in _settings(root).items():
+        quality = [record for record in group if _has(record, "psnr") and not plot_style.untrained(record)]
         shown = [record for record in quality if record.vae["family"] != "identity"]
         if len(shown) > 1:
             yield f"rate_distortion-{setting}", _rate_distortion(shown, setting)
@@ -77,7 +76,7 @@ def rate_distortion(root: Path, style: str) -> Iterator[tuple[str, Figure]]:
 
 def _rate_distortion(records: list[Record], setting: str) -> Figure:
     families = sorted({record.vae["family"] for record in records})
-    looks = _style.look(families)
+    looks = plot_style.look(families)
     figure, axes = plt.subplots(figsize=(6.4, 4.2))
     for family in families:
         own = sorted((r for r in records if r.vae["family"] == family), key=_values_per_pixel)
@@ -93,7 +92,7 @@ def _rate_distortion(records: list[Record], setting: str) -> Figure:
     axes.margins(x=0.15, y=0.1)
     axes.legend(loc="center left", bbox_to_anchor=(1.01, 0.5))
     at = [(_values_per_pixel(record), record.scores["psnr"].value or 0) for record in records]
-    _style.label_points(
+    plot_style.label_points(
         axes, [x for x, _ in at], [y for _, y in at], [record.name.partition("/")[2] for record in records]
     )
     return figure
@@ -104,7 +103,7 @@ def _values_per_pixel(record: Record) -> float:
     return float(vae["latent_channels"] / (vae["temporal_compression"] * vae["spatial_compression"] ** 2))
 
 
-def _half(score: results.Score, side: int) -> float:
+def _half(score: records.Score, side: int) -> float:
     edge = score.high if side > 0 else score.low
     return abs((edge if edge is not None else score.value or 0) - (score.value or 0))
 
@@ -115,14 +114,14 @@ CROP = 64  # pixels a side of the enlarged detail
 
 def strips(root: Path, style: str) -> Iterator[tuple[str, Figure]]:
     """Reference, each VAE's reconstruction, its error amplified and a crop: one figure a kept clip (`keep=N`)."""
-    for setting, records in _settings(root).items():
+    for setting, group in _settings(root).items():
         sheets: dict[str, dict[str, np.ndarray]] = {}
         ids: dict[str, str] = {}  # file name of a picture -> clip id
-        for record in records:
-            ids |= {file_name(clip): clip for clip in results.read_clips(root, record) if clip.isascii()}
-            for file in sorted(results.pictures_folder(root, record).glob("*.png")):
+        for record in group:
+            ids |= {file_name(clip): clip for clip in records.read_clips(root, record) if clip.isascii()}
+            for file in sorted(records.pictures_folder(root, record).glob("*.png")):
                 of_clip = sheets.setdefault(file.stem, {})
-                of_clip[_style.vae_name(record)] = _read_sheet(file, like=next(iter(of_clip.values()), None))
+                of_clip[plot_style.vae_name(record)] = _read_sheet(file, like=next(iter(of_clip.values()), None))
         for clip, of_vaes in sheets.items():
             yield f"strips-{setting}-{clip}", _strips(of_vaes, ids.get(clip, clip))
 

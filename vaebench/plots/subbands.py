@@ -9,7 +9,7 @@ from typing import Any
 import matplotlib.pyplot as plt
 from matplotlib.figure import Figure
 
-from vaebench.plots import _style
+from vaebench import plot_style
 from vaebench.typed import members, read_json
 
 FIELDS = {"setting": str, "clips": int, "names": list[str], "energy": list[float], "share": list[float],
@@ -41,7 +41,7 @@ def _subbands(record: dict[str, Any]) -> Figure:
         ([100 * share for share in record["share"]], "share of the energy [%] (log scale)", ".2g"),
         (record["entropy_bits"], "entropy [bits per coefficient]", ".2f"),
     )
-    for axes, (values, title, form), colour in zip(grid, panels, _style.COLOURS, strict=False):
+    for axes, (values, title, form), colour in zip(grid, panels, plot_style.COLOURS, strict=False):
         bars = axes.bar(record["names"], values, color=colour)
         axes.bar_label(bars, [f"{value:{form}}" for value in values], fontsize="x-small", padding=2)
         axes.set_xlabel("sub-band: h low-pass, g high-pass, along T, H, W")
@@ -49,7 +49,7 @@ def _subbands(record: dict[str, Any]) -> Figure:
         axes.grid(axis="x", visible=False)
     grid[0].set_yscale("log")
     grid[0].margins(y=0.12)
-    _style.plain_log(grid[0].yaxis, few=True)
+    plot_style.plain_log(grid[0].yaxis, few=True)
     figure.suptitle(
         f"{record['setting']}: Haar sub-bands of {record['clips']} clips, pixels in -1..1", fontsize="small"
     )

@@ -7,36 +7,29 @@ Each way is warmed up before it is timed, once for every shape of clip.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
-from torch import Tensor
 
-import adapters
 from vaebench.config import RunConfig, options
+from vaebench.inference.differences import differences
+from vaebench.inference.modes import Modes
 from vaebench.machine import peak_memory, pick_device, return_freed_memory, stopwatch
-from vaebench.results import Score, interval
-from vaebench.suites import Case, Demand, clip_cases, video_setting
-from vaebench.suites._scores import build_metrics, change, score, stack
-from vaebench.suites._worker import networks
-from vaebench.vae import (
-    LOSSLESS_TOLERANCE,
-    Posterior,
-    StreamingVAE,
-    VAESpec,
-    VideoVAE,
-    reconstruct,
-)
+from vaebench.records import Score, interval
+from vaebench.scoring import build_metrics, change, metric_digest, score, stack
+from vaebench.suite import Case, Demand, Suite, clip_cases, video_setting
+from vaebench.vae import LOSSLESS_TOLERANCE, VAESpec
 from vaebench.video import to_model, to_score
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from vaebench.data import VideoSource
-    from vaebench.suites import Statistics
+    from vaebench.suite import Candidate, Statistics
     from vaebench.video import Latent, Video
 
 
@@ -49,26 +42,8 @@ class Options:
     require: str = ""  # "lossless": exit with code 1 if a mode that claims to be lossless is not
 
 
-class Pieces:
-    """A streaming VAE fed in pieces of `frames` frames, and of as many latents as they hold."""
-
-    def __init__(self, vae: StreamingVAE, frames: int) -> None:
-        self.vae, self.spec, self.frames = vae, vae.spec, frames
-
-    def encode(self, video: Video) -> Posterior:
-        found = list(self.vae.encode_stream(video.split(self.frames, dim=2)))
-        logvars = [q.logvar for q in found if q.logvar is not None]
-        return Posterior(torch.cat([q.mean for q in found], dim=2), torch.cat(logvars, dim=2) if logvars else None)
-
-    def decode(self, latent: Latent) -> Video:
-        latents = max(1, self.frames // self.spec.temporal_compression)
-        return torch.cat(list(self.vae.decode_stream(latent.split(latents, dim=2))), dim=2)
-
-
-class Blockwise:
+class Blockwise(Suite[Modes]):
     name = "blockwise"
-    version = 3
-    needs_weights = True
 
     def __init__(self, config: RunConfig, chosen: Options) -> None:
         if chosen.require not in ("", "lossless"):
@@ -85,22 +60,20 @@ class Blockwise:
                 raise ValueError(f"{name} counts frames, from 1 up, got {getattr(chosen, name)}")
         if any(length > config.num_frames for length in chosen.lengths):
             raise ValueError(f"lengths go up to num_frames={config.num_frames}, got {max(chosen.lengths)}")
-        self.config, self.chosen = replace(config, mode=""), chosen  # its records are of all modes
+        super().__init__(replace(config, mode=""))  # its records are of all modes
+        self.chosen = chosen
         self.device = pick_device(config.device)
         self.dtype = config.dtype or "float32"
         self.memory_is_known = self.device.type == "cuda" or return_freed_memory()
         self.lengths = list(dict.fromkeys(chosen.lengths)) or [config.num_frames]
         self.metrics, self.absent = build_metrics(chosen.metrics, self.device, max(self.lengths))
         self.identity = {
-            "metrics": {name: metric.version for name, metric in self.metrics.items()},
+            "metrics": {name: metric_digest(name, metric) for name, metric in self.metrics.items()},
             **{key: getattr(config, key) for key in ("num_frames", "size")},
             "mode": "whole",  # with which the others are compared
             "dtype": self.dtype,
             **{key: getattr(chosen, key) for key in ("lengths", "pieces", "naive")},
         }
-
-    def default_vaes(self, names: Sequence[str]) -> list[str]:
-        return list(names)
 
     def setting(self, source: VideoSource) -> str:
         """Choices of one's own stand apart, so that a try never takes the place of a full record."""
@@ -112,8 +85,10 @@ class Blockwise:
         ]
         return "-".join([video_setting(self.config, source), *own])
 
-    def open(self, name: str) -> _Modes:
-        return _Modes(name, self.config, self.chosen, self.device)
+    def open(self, candidate: Candidate) -> Modes:
+        dtype = getattr(torch, self.dtype)
+        load = partial(candidate.load, device=self.device, dtype=dtype)
+        return Modes(load, self.chosen.pieces, self.chosen.naive)
 
     def cases(self, source: VideoSource, spec: VAESpec) -> Iterable[Case]:
         if self.chosen.require and not spec.lossless_modes:
@@ -121,29 +96,28 @@ class Blockwise:
                 f"{spec.name} claims no lossless mode, so require=lossless would test nothing; leave one out"
             )
         clips = clip_cases(source, self.config)
-        return [Case(f"{case.id}@{length}", case.clip) for case in clips for length in self.lengths]
+        return [Case(f"{case.id}@{length}", case.clip, {"length": length}) for case in clips for length in self.lengths]
 
     @torch.inference_mode()
-    def measure(self, vae: VideoVAE, case: Case) -> Statistics:
-        assert isinstance(vae, _Modes)
+    def measure(self, vae: Modes, case: Case) -> Statistics:
         assert case.clip is not None
-        length = int(case.id.rpartition("@")[2])
+        length = int(case.params["length"])
         reference = to_model(case.clip.load()[:, :length].to(self.device)).unsqueeze(0)
         vae.warm_up(reference)
-        whole, latent, kept = self._run(vae.whole, reference, "whole")
+        whole, latent, kept = self._run(vae, reference, "whole")
         whole = whole.clone()  # independent chunks run the same VAE again, which may reuse the memory of its results
         for label in vae.labels:
-            got, z, more = self._run(vae.get(label), reference, label)
+            got, z, more = self._run(vae, reference, label)
             kept |= more
             # the decoder on its own, on the same latent: what a user of a diffusion model sees
-            same = vae.get(label).decode(latent.clone()) if label in vae.offered else None
+            same = vae.decode(label, latent.clone()) if label in vae.offered else None
             kept |= {f"{name}@{label}": value for name, value in differences(whole, got, latent, z, same).items()}
         return {"length": np.int64(length), **kept}
 
-    def _run(self, vae: VideoVAE, reference: Video, label: str) -> tuple[Video, Latent, Statistics]:
+    def _run(self, vae: Modes, reference: Video, label: str) -> tuple[Video, Latent, Statistics]:
         """Reconstruct, with the time and memory it takes and the statistic of every metric that can score so few frames."""
         with peak_memory(self.device) as peak, stopwatch(self.device) as elapsed:
-            reconstruction, latent = _reconstruct(vae, reference)
+            reconstruction, latent = vae.reconstruct(label, reference)
         seen, got = to_score(reference), to_score(reconstruction)
         kept: dict[str, Any] = {}
         for name, metric in self.metrics.items():
@@ -210,9 +184,6 @@ class Blockwise:
             for case, kept in statistics.items()
         }
 
-    def pictures(self, statistics: Mapping[str, Statistics]) -> dict[str, NDArray]:
-        return {}
-
     def extra(self, statistics: Mapping[str, Statistics]) -> dict[str, Any]:
         """Profiles of the difference over frames, rows and columns; every metric by frame, and by length of the clip."""
         longest = self._longest(statistics)
@@ -240,110 +211,6 @@ class Blockwise:
             if self.memory_is_known:
                 curves[label]["bytes"] = [float(np.median([k[f"bytes@{label}"] for k in group])) for group in groups]
         return curves
-
-
-class _Modes:
-    """A VAE in its whole mode, and the ways to run it block-wise, each loaded when it is first needed."""
-
-    def __init__(self, name: str, config: RunConfig, chosen: Options, device: torch.device) -> None:
-        self.name, self.config, self.device = name, config, device
-        self.whole = self._load("whole")
-        self.spec = self.whole.spec
-        self.encode, self.decode = self.whole.encode, self.whole.decode
-        pieces = chosen.pieces if isinstance(self.whole, StreamingVAE) else []
-        self.offered = [mode for mode in self.spec.modes if mode != "whole"] + [f"pieces-{n}" for n in pieces]
-        self.labels = [*self.offered, *dict.fromkeys(f"naive-{self.spec.fit(n)}" for n in chosen.naive)]
-        self.loaded: dict[str, VideoVAE] = {}
-        self.warm: set[tuple[int, ...]] = set()  # shapes of clips
-
-    def warm_up(self, reference: Video) -> None:
-        """Run every way once for each shape of clip: first calls load kernels and grow pools, whichever way is first."""
-        if tuple(reference.shape) not in self.warm:
-            for label in ("whole", *self.labels):
-                _reconstruct(self.get(label), reference)
-            self.warm.add(tuple(reference.shape))
-
-    def _load(self, mode: str) -> VideoVAE:
-        dtype = getattr(torch, self.config.dtype or "float32")
-        return adapters.load(self.name, weights=self.config.weights, device=self.device, dtype=dtype, mode=mode)
-
-    def get(self, label: str) -> VideoVAE:
-        """The VAE as `label` runs it: "whole", another of its modes, "pieces-4" or "naive-16"."""
-        if label == "whole":
-            return self.whole
-        kind, _, number = label.partition("-")
-        if kind == "naive":
-            return _Naive(self.whole, int(number))
-        if kind == "pieces":
-            assert isinstance(self.whole, StreamingVAE)
-            return Pieces(self.whole, int(number))
-        if label not in self.loaded:
-            with torch.inference_mode(False):
-                self.loaded[label] = share_weights(self._load(label), self.whole)
-        return self.loaded[label]
-
-
-class _Naive:
-    """What users try: every piece of frames by itself, as if it were a video.  Its latent is that of no video."""
-
-    def __init__(self, vae: VideoVAE, frames: int) -> None:
-        self.vae, self.spec, self.frames = vae, vae.spec, vae.spec.fit(frames)
-        self.encode, self.decode = vae.encode, vae.decode
-
-    def reconstruct(self, video: Video) -> tuple[Video, Latent]:
-        pixels, latents = [], []
-        for piece in video.split(self.frames, dim=2):
-            found, latent = reconstruct(self.vae, piece)
-            pixels.append(found.clone())  # the next call may reuse the memory of this one's result
-            latents.append(latent)
-        return torch.cat(pixels, dim=2), torch.cat(latents, dim=2)
-
-
-def _reconstruct(vae: VideoVAE, reference: Video) -> tuple[Video, Latent]:
-    if isinstance(vae, _Naive):
-        return vae.reconstruct(reference)
-    return reconstruct(vae, reference)
-
-
-def share_weights(vae: VideoVAE, other: VideoVAE) -> VideoVAE:
-    """`vae`, whose parameters lie where equal ones of `other` lie: all modes of a VAE take the memory of one."""
-    for mine, theirs in zip(networks(vae), networks(other), strict=False):
-        known = dict(theirs.named_parameters())
-        for name, parameter in mine.named_parameters():
-            same = known.get(name)
-            if same is not None and same.dtype == parameter.dtype and torch.equal(same, parameter):
-                parameter.data = same.data
-    return vae
-
-
-def differences(whole: Video, got: Video, latent: Latent, z: Latent, same: Video | None) -> Statistics:
-    """How a block-wise reconstruction `got` and latent `z` differ from the whole's; `same` decodes the whole's latent.
-
-    Videos (1, 3, T, H, W), latents (1, c, t, h, w); maxima relative to the larger of 1 and the largest value.  The mean squares
-    by frame, row, column and time step have their seams where block-wise inference has them.
-    """
-    error = got - whole
-    square = error.square()
-    steps = (error[:, :, 1:] - error[:, :, :-1]).square()  # flicker that the whole does not have
-    worst = relative(whole, got)
-    if same is not None:
-        worst = max(worst, relative(whole, same[:, :, : whole.shape[2], : whole.shape[3], : whole.shape[4]]))
-    comparable = latent.shape == z.shape
-    found: dict[str, Any] = {
-        "pixels_max": worst,
-        "pixels_rms": float(square.mean().sqrt()),
-        "latents_max": relative(latent, z) if comparable else float("nan"),
-        "latents_rms": float((latent - z).square().mean().sqrt()) if comparable else float("nan"),
-        "by_frame": square.mean(dim=(0, 1, 3, 4)),
-        "by_row": square.mean(dim=(0, 1, 2, 4)),
-        "by_column": square.mean(dim=(0, 1, 2, 3)),
-        "by_step": steps.mean(dim=(0, 1, 3, 4)),
-    }
-    return {k: np.asarray(v.cpu().numpy() if isinstance(v, Tensor) else v) for k, v in found.items()}
-
-
-def relative(a: Tensor, b: Tensor) -> float:
-    return float((a - b).abs().max() / max(1.0, float(a.abs().max())))
 
 
 def _labels(statistics: Mapping[str, Statistics]) -> list[str]:

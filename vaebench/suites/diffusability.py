@@ -12,7 +12,7 @@ the setting's name.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field, fields, replace
 from functools import partial
 from pathlib import Path
@@ -21,27 +21,27 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
-import adapters
 from vaebench import plugins, weights
 from vaebench.config import RunConfig, options
-from vaebench.data._windows import windows
-from vaebench.latte.diffusion import linear
-from vaebench.latte.model import SIZES, Latte
-from vaebench.latte.sample import Guided
-from vaebench.latte.train import TrainConfig, denoising_loss, grid_steps
+from vaebench.generation import latent_statistics, sampling
+from vaebench.generation.latte.diffusion import linear
+from vaebench.generation.latte.model import SIZES, Latte
+from vaebench.generation.latte.sample import Guided
+from vaebench.generation.latte.train import TrainConfig, denoising_loss, grid_steps
+from vaebench.generation.latte_run import Plan, Subject
+from vaebench.generation.sampling import FILES, INCEPTION, Sampling, to_frames
+from vaebench.generation.windows import windows
 from vaebench.machine import pick_device, rank_and_world
-from vaebench.results import Score, interval
-from vaebench.suites import Case, Demand, _generation, _latent_statistics
-from vaebench.suites._generation import FILES, INCEPTION, Sampling, to_frames
-from vaebench.suites._trained import Plan, Subject
-from vaebench.vae import VAESpec, VideoVAE, reconstruct
+from vaebench.records import Score, interval
+from vaebench.suite import Case, Suite
+from vaebench.vae import VAESpec, reconstruct
 from vaebench.video import to_model
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from vaebench.data import VideoSource
-    from vaebench.suites import Statistics
+    from vaebench.suite import Candidate, Statistics
 
 CHUNK = 32  # reals or samples of one case
 SHOWN = 8  # samples of the record's picture and of the video beside the checkpoints
@@ -118,13 +118,12 @@ TIERS = {
 }
 
 
-class Diffusability:
+class Diffusability(Suite[Subject]):
     name = "diffusability"
-    version = 1
-    needs_weights = True
 
     def __init__(self, config: RunConfig, chosen: Options) -> None:
-        self.config, self.chosen = config, chosen
+        super().__init__(config)
+        self.chosen = chosen
         self.tier = _adjusted(TIERS[chosen.tier], config, chosen)
         self.size = self.tier.size or config.size
         self.device = pick_device(config.device)
@@ -136,9 +135,6 @@ class Diffusability:
             "size": self.size,
             "files": {file: weights.digest(weights.path(file)) for name in self.extractors for file in FILES[name]},
         }
-
-    def default_vaes(self, names: Sequence[str]) -> list[str]:
-        return list(names)
 
     def setting(self, source: VideoSource) -> str:
         chosen, config = self.chosen, self.config
@@ -155,19 +151,19 @@ class Diffusability:
         parts += [f"seed{config.seed}"] if config.seed else []
         return "-".join(dict.fromkeys(parts))
 
-    def open(self, name: str) -> Subject:
+    def open(self, candidate: Candidate) -> Subject:
         config = self.config
-        dtype = getattr(torch, config.dtype or "float32")
-        vae = adapters.load(name, weights=config.weights, device=self.device, dtype=dtype, mode=config.mode)
+        vae = candidate.load(config.mode, device=self.device, dtype=getattr(torch, config.dtype or "float32"))
         plan = self._plan(vae.spec)
-        digest = f"{adapters.weights_digest(name, config.weights)} {adapters.config_digest(name, config.weights)}"
+        digest = f"{candidate.weights} {candidate.config_sha256}"
+        code = [*candidate.code, plugins.find("data", config.data)]
         index = config.shard.partition("/")[0]
         may_train = config.shard == "auto" or index == "0"
-        return Subject(vae, digest, self._source(plan), plan, Path(config.runs), self.device, may_train)
+        return Subject(vae, digest, code, self._source(plan), plan, Path(config.runs), self.device, may_train)
 
     def _plan(self, spec: VAESpec) -> Plan:
         chosen, tier = self.chosen, self.tier
-        frames = chosen.clip_frames or spec.fit(_generation.SCORED)
+        frames = chosen.clip_frames or spec.fit(sampling.SCORED)
         if spec.fit(frames) != frames or self.size % spec.size_multiple:
             raise ValueError(
                 f"{spec.name} takes {spec.frames} frames and sizes that are multiples of {spec.size_multiple}, "
@@ -200,35 +196,33 @@ class Diffusability:
 
     def cases(self, source: VideoSource, spec: VAESpec) -> Iterable[Case]:
         if self.tier.shape is None:
-            return [Case("latents")]
+            return [Case("latents", params={"kind": "latents"})]
         videos = sum(1 for _ in source)
         reals = min(self.tier.samples, self.config.clips or videos, videos) if self.extractors else 0
         # those that need the model come first: the processes train together, and none may keep the others waiting
-        learned = [Case("denoising"), *(Case(f"samples {a}-{b}") for a, b in _chunks(self.tier.samples))]
+        learned = [Case("denoising", params={"kind": "denoising"}), *_chunks("samples", self.tier.samples)]
         world = rank_and_world()[1] if self.config.shard == "auto" else 1
         if world > len(learned):  # a process without one of them would not take part
             raise ValueError(
                 f"{len(learned)} cases need the trained model, so {world} processes cannot train it together; "
                 f"start at most {len(learned)}, or raise samples"
             )
-        return [Case("latents"), *learned, *(Case(f"reals {a}-{b}") for a, b in _chunks(reals))]
+        return [Case("latents", params={"kind": "latents"}), *learned, *_chunks("reals", reals)]
 
-    def measure(self, vae: VideoVAE, case: Case) -> Statistics:
-        assert isinstance(vae, Subject)
-        kind, _, numbers = case.id.partition(" ")
+    def measure(self, vae: Subject, case: Case) -> Statistics:
+        kind = case.params["kind"]
         if kind == "latents":
             return self._latents(vae)
         if kind == "denoising":
             errors = denoising_loss(self._trained(vae), vae.grid, range(len(vae.grid)), seed=self.config.seed)
             scenes = np.unique([window.scene for window in vae.grid.windows], return_inverse=True)[1]
             return {"errors": errors.numpy(), "scenes": scenes, "held_out": np.array(len(vae.held_out))}
-        first, last = (int(number) for number in numbers.split("-"))
-        return (self._reals if kind == "reals" else self._samples)(vae, range(first, last + 1))
+        return (self._reals if kind == "reals" else self._samples)(vae, case.params["numbers"])
 
     def _latents(self, subject: Subject) -> Statistics:
         cache = subject.cache
         assert cache.scaling is not None
-        kept = _latent_statistics.statistics(cache, _grid_snr())
+        kept = latent_statistics.statistics(cache, _grid_snr())
         kept |= {"shift": cache.scaling.shift.flatten().numpy(), "scale": cache.scaling.scale.flatten().numpy()}
         left_out = [f"{window}: {reason}" for window, reason in cache.left_out.items()]
         return {
@@ -245,14 +239,14 @@ class Diffusability:
         from PIL import Image
 
         rows = self._generated(subject, ema, range(4))
-        sheet = _generation.picture(rows).transpose(0, 2, 1, 3, 4)  # (videos, H, frames, W, 3)
+        sheet = sampling.picture(rows).transpose(0, 2, 1, 3, 4)  # (videos, H, frames, W, 3)
         Image.fromarray(sheet.reshape(4 * self.size, -1, 3)).save(file.with_suffix(".png"))
-        _generation.write_video(file.with_suffix(".mp4"), rows)
+        sampling.write_video(file.with_suffix(".mp4"), rows)
 
     def _generated(self, subject: Subject, model: Latte, numbers: range) -> list[torch.Tensor]:
         assert subject.cache.scaling is not None
         channels: Guided = "all" if self.chosen.guided_channels == "all" else "official-first-4"
-        return _generation.generate(
+        return sampling.generate(
             model,
             subject.vae,
             subject.cache.scaling,
@@ -304,9 +298,9 @@ class Diffusability:
             return stacked
         how = self.tier.sampling
         name = f"samples-{how.method}{how.steps}-guidance{how.guidance:g}-{self.chosen.guided_channels}.mp4"
-        _generation.write_video(subject.folder / name, videos[:SHOWN])
+        sampling.write_video(subject.folder / name, videos[:SHOWN])
         kept_video = np.array(f"{subject.folder.name}/{name}")
-        return {**stacked, "frames": _generation.picture(videos[:SHOWN]), "video": kept_video}
+        return {**stacked, "frames": sampling.picture(videos[:SHOWN]), "video": kept_video}
 
     def summarize(self, statistics: Mapping[str, Statistics]) -> dict[str, Score]:
         scores: dict[str, Score] = {}
@@ -316,9 +310,9 @@ class Diffusability:
         for name in self.extractors:
             sets = {kind: _joined(statistics, f"{kind} {name}") for kind in ("real", "rebuilt", "fake")}
             if name == "c3d_ucf101":
-                scores |= _generation.inception_scores(sets["fake"], sets["real"]) if len(sets["fake"]) else {}
+                scores |= sampling.inception_scores(sets["fake"], sets["real"]) if len(sets["fake"]) else {}
             elif all(len(rows) for rows in sets.values()):
-                scores |= _generation.distances(name, sets["real"], sets["rebuilt"], sets["fake"], ddof=ddof)
+                scores |= sampling.distances(name, sets["real"], sets["rebuilt"], sets["fake"], ddof=ddof)
         return scores | (_of_latents(statistics["latents"]) if "latents" in statistics else {})
 
     def _denoising(self, errors: NDArray, scenes: NDArray, held_out: NDArray) -> Score:
@@ -334,12 +328,6 @@ class Diffusability:
             f"{len(np.unique(scenes))} scenes, as windows of one scene are not independent"
         )
         return Score(float(by_window.mean()), "", "lower", len(by_window), stderr, low, high, note=note)
-
-    def per_case(self, statistics: Mapping[str, Statistics]) -> dict[str, dict[str, float]]:
-        return {}
-
-    def demands(self, spec: VAESpec, statistics: Mapping[str, Statistics]) -> list[Demand]:
-        return []
 
     def pictures(self, statistics: Mapping[str, Statistics]) -> dict[str, NDArray]:
         """The first samples, four frames each: a row a sample."""
@@ -377,16 +365,16 @@ def _adjusted(tier: Tier, config: RunConfig, chosen: Options) -> Tier:
 
 def _extractors(
     config: RunConfig, chosen: Options, tier: Tier, device: torch.device
-) -> tuple[dict[str, _generation.Extractor], dict[str, str]]:
+) -> tuple[dict[str, sampling.Extractor], dict[str, str]]:
     """Those that can be had here, and for each score that cannot, why."""
-    found: dict[str, _generation.Extractor] = {}
+    found: dict[str, sampling.Extractor] = {}
     absent: dict[str, str] = {}
     if tier.shape is None:
         return found, absent
     for name in dict.fromkeys(chosen.features):
         tail = "" if name == "i3d" else f"_{name}"
         try:
-            found[name] = _generation.extractor(name, device)
+            found[name] = sampling.extractor(name, device)
         except weights.Unavailable as reason:
             absent |= {f"{score}{tail}": f"not available: {reason}" for score in DISTANCES}
     if config.data != "ucf101":
@@ -394,15 +382,16 @@ def _extractors(
             INCEPTION, "its classifier knows the classes of UCF-101 alone (data=ucf101)"
         )
     try:
-        found["c3d_ucf101"] = _generation.extractor("c3d_ucf101", device)
+        found["c3d_ucf101"] = sampling.extractor("c3d_ucf101", device)
     except weights.Unavailable as reason:
         absent |= dict.fromkeys(INCEPTION, f"not available: {reason}")
     return found, absent
 
 
-def _chunks(count: int) -> list[tuple[int, int]]:
-    """First and last number of each chunk."""
-    return [(start, min(start + CHUNK, count) - 1) for start in range(0, count, CHUNK)]
+def _chunks(kind: str, count: int) -> list[Case]:
+    """`count` videos in cases of CHUNK."""
+    numbers = [range(start, min(start + CHUNK, count)) for start in range(0, count, CHUNK)]
+    return [Case(f"{kind} {n.start}-{n.stop - 1}", params={"kind": kind, "numbers": n}) for n in numbers]
 
 
 def _grid_snr() -> NDArray:
@@ -429,9 +418,9 @@ def _by_scene(values: NDArray, scenes: NDArray) -> NDArray:
 
 def _of_latents(kept: Statistics) -> dict[str, Score]:
     n, std = int(kept["windows"]), kept["channel_std"]
-    space = _latent_statistics.slope(*kept["space"])
+    space = latent_statistics.slope(*kept["space"])
     frames = np.arange(1, len(kept["time"]))
-    time = _latent_statistics.slope(frames, kept["time"][1:])
+    time = latent_statistics.slope(frames, kept["time"][1:])
     said = [] if n >= 256 else [f"of {n} windows; 256 or more say it well"]
     if lost := len(kept.get("left_out", ())):
         said.append(
@@ -442,7 +431,7 @@ def _of_latents(kept: Statistics) -> dict[str, Score]:
         "gaussian_loss": Score(float(kept["linear_loss"].mean()), "", "neither", n, note="; ".join(said)),
         "effective_rank": Score(float(kept["effective_rank"]), "", "neither", n),
         "std_spread": Score(_spread(std), "", "neither", n, note="largest over smallest deviation of a channel"),
-        "dead_channels": Score(float((std < _latent_statistics.DEAD * std.max()).sum()), "", "lower", n),
+        "dead_channels": Score(float((std < latent_statistics.DEAD * std.max()).sum()), "", "lower", n),
         "kl": kl or Score(None, "nats", "neither", n, note="the VAE gives no posterior variance"),
         "slope_space": Score(space, "", "neither", n, note="" if space is not None else "needs 3 frequencies"),
         "slope_time": Score(time, "", "neither", n, note="" if time is not None else "needs 3 frequencies"),
@@ -466,9 +455,9 @@ def build(config: RunConfig) -> Diffusability:
         raise ValueError("counts and guidance are not negative")
     if chosen.interval < 1:
         raise ValueError("the interval is at least 1")
-    if chosen.tier != "0" and 0 < chosen.clip_frames < _generation.SCORED:
+    if chosen.tier != "0" and 0 < chosen.clip_frames < sampling.SCORED:
         raise ValueError(
-            f"clip_frames={chosen.clip_frames}: FVD16 and IS look at {_generation.SCORED} frames; set as many"
+            f"clip_frames={chosen.clip_frames}: FVD16 and IS look at {sampling.SCORED} frames; set as many"
         )
     _refuse_idle(config, chosen)
     resizes = {key: getattr(chosen, key) for key in ("frame_resize", "real_resize")}

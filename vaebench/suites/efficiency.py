@@ -26,17 +26,17 @@ import torch
 import adapters
 from vaebench.config import RunConfig, options
 from vaebench.machine import device_name, pick_device
-from vaebench.results import Better, Score
-from vaebench.suites import Case, Demand
-from vaebench.suites._worker import Job, no_energy
-from vaebench.vae import Posterior, VAESpec, VideoVAE
+from vaebench.profiling import worker
+from vaebench.profiling.worker import Job, no_energy
+from vaebench.records import Better, Score
+from vaebench.suite import Candidate, Case, Suite
+from vaebench.vae import VAESpec
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from vaebench.data import VideoSource
-    from vaebench.suites import Statistics
-    from vaebench.video import Latent, Video
+    from vaebench.suite import Statistics
 
 GPU_GRID = ([33], [256, 512, 768])  # frames, sizes: the WF-VAE paper's Figure 4
 CPU_GRID = ([5], [64])  # what a processor does in minutes for every family: small, and its setting says so
@@ -59,14 +59,14 @@ class Options:
     timeout_s: float = 900.0  # abort a measurement after this many seconds
 
 
-class Efficiency:
+class Efficiency(Suite[Candidate]):
     name = "efficiency"
-    version = 2
     needs_weights = False
 
     def __init__(self, config: RunConfig, chosen: Options) -> None:
         _refuse(config, chosen)
-        self.config, self.chosen = config, chosen
+        super().__init__(config)
+        self.chosen = chosen
         self.device = pick_device(config.device)
         frames, sizes = GPU_GRID if self.device.type == "cuda" else CPU_GRID
         self.frames, self.sizes = chosen.frames or frames, chosen.sizes or sizes
@@ -92,32 +92,37 @@ class Efficiency:
         budget = [f"{self.chosen.memory_gib:g}gib"] if self.chosen.memory_gib else []
         return "-".join([device, *threads, *mode, *budget, *flags])
 
-    def open(self, name: str) -> VideoVAE:
-        return Unloaded(name, adapters.find(name))
+    def open(self, candidate: Candidate) -> Candidate:
+        """The candidate itself: the workers load it, this process never does."""
+        return candidate
 
     def cases(self, source: VideoSource, spec: VAESpec) -> Iterable[Case]:
-        grid = [f"{d} {f}x{s}" for d in self.dtypes for f in self.frames for s in self.sizes]
+        grid = {
+            f"{d} {f}x{s}": {"dtype": d, "frames": f, "size": s}
+            for d in self.dtypes
+            for f in self.frames
+            for s in self.sizes
+        }
         if self.chosen.largest:
-            grid += [f"{d} largest {s}" for d in self.dtypes for s in self.sizes]
-        return [Case(case) for case in dict.fromkeys(grid)]
+            grid |= {f"{d} largest {s}": {"dtype": d, "size": s} for d in self.dtypes for s in self.sizes}
+        return [Case(name, params=params) for name, params in grid.items()]
 
-    def measure(self, vae: VideoVAE, case: Case) -> Statistics:
-        assert isinstance(vae, Unloaded)
-        dtype, *shape = case.id.split()
-        if shape[0] == "largest":
-            return self._largest(vae, dtype, int(shape[1]))
-        frames, size = map(int, shape[0].split("x"))
+    def measure(self, vae: Candidate, case: Case) -> Statistics:
+        dtype, size = case.params["dtype"], case.params["size"]
+        if "frames" not in case.params:
+            return self._largest(vae, dtype, size)
+        frames = case.params["frames"]
         job = self._job(vae, dtype, frames, size)
-        memory = self._spawn(job, "memory")
+        memory = self._measured(vae, job, "memory")
         if "out_of_memory" in memory:
             return {"out_of_memory": np.str_(memory["out_of_memory"])}
-        time = self._spawn(job, "time")
+        time = self._measured(vae, job, "time")
         if "out_of_memory" in time:  # timing repeats may need a little more than one call does
             return {"out_of_memory": np.str_(time["out_of_memory"])}
         shape_run = {"frames": job.num_frames, "size": job.size, "asked_frames": frames, "asked_size": size}
         return {name: np.asarray(value) for name, value in {**shape_run, **memory, **time}.items()}
 
-    def _job(self, vae: Unloaded, dtype: str, frames: int, size: int) -> Job:
+    def _job(self, vae: Candidate, dtype: str, frames: int, size: int) -> Job:
         multiple = vae.spec.size_multiple
         flags = {name: getattr(self.chosen, name) for name in ("tf32", "cudnn_benchmark", "compile", "channels_last")}
         return Job(
@@ -127,10 +132,14 @@ class Efficiency:
             memory_gib=self.chosen.memory_gib, threads=torch.get_num_threads(), **flags,
         )  # fmt: skip
 
+    def _measured(self, vae: Candidate, job: Job, what: str) -> dict[str, Any]:
+        """One measurement, in a process of its own unless the VAE is an object, which exists in this process alone."""
+        return self._spawn(job, what) if vae.name else worker.measure(what, job, vae)
+
     def _spawn(self, job: Job, what: str) -> dict[str, Any]:
         """One measurement in a process of its own; ValueError with its last words if it dies of anything but memory."""
         environment = {**os.environ, "PYTHONPATH": os.pathsep.join(path for path in sys.path if path)}
-        command = [sys.executable, "-m", "vaebench.suites._worker", what, json.dumps(asdict(job))]
+        command = [sys.executable, "-m", "vaebench.profiling.worker", what, json.dumps(asdict(job))]
         try:
             done = subprocess.run(
                 command, capture_output=True, text=True, env=environment, timeout=self.chosen.timeout_s
@@ -146,11 +155,11 @@ class Efficiency:
         answer: dict[str, Any] = json.loads(lines[-1])
         return answer
 
-    def _largest(self, vae: Unloaded, dtype: str, size: int) -> Statistics:
+    def _largest(self, vae: Candidate, dtype: str, size: int) -> Statistics:
         """The largest legal number of frames, up to LIMIT, that encodes and decodes: doubling, then halving the gap."""
 
         def fits(frames: int) -> bool:
-            return "out_of_memory" not in self._spawn(self._job(vae, dtype, frames, size), "memory")
+            return "out_of_memory" not in self._measured(vae, self._job(vae, dtype, frames, size), "memory")
 
         spec = vae.spec
         beyond = spec.fit(LIMIT + 1)  # counts as too large, untried
@@ -174,15 +183,6 @@ class Efficiency:
                 scores |= {f"{name}@{case}": score for name, score in _scores(kept).items()}
         return scores
 
-    def demands(self, spec: VAESpec, statistics: Mapping[str, Statistics]) -> list[Demand]:
-        return []
-
-    def per_case(self, statistics: Mapping[str, Statistics]) -> dict[str, dict[str, float]]:
-        return {}
-
-    def pictures(self, statistics: Mapping[str, Statistics]) -> dict[str, NDArray]:
-        return {}
-
     def extra(self, statistics: Mapping[str, Statistics]) -> dict[str, Any]:
         """Percentiles of the times, the first (cold) call, and the device's own ceilings, for each case."""
         return {
@@ -190,20 +190,6 @@ class Efficiency:
             | {f"{half}_s_percentiles": _percentiles(kept[f"{half}_s"]) for half in HALVES if f"{half}_s" in kept}
             for case, kept in statistics.items()
         }
-
-
-@dataclass(frozen=True)
-class Unloaded:
-    """A VAE's name and spec; the workers load it, this process never does."""
-
-    name: str
-    spec: VAESpec
-
-    def encode(self, video: Video) -> Posterior:
-        raise AssertionError("the efficiency suite runs VAEs in processes of their own")
-
-    def decode(self, latent: Latent) -> Video:
-        raise AssertionError("the efficiency suite runs VAEs in processes of their own")
 
 
 HALVES = ("encode", "decode")

@@ -3,46 +3,45 @@
 from __future__ import annotations
 
 import zlib
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from collections.abc import Collection, Iterable, Mapping
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING
 
 import torch
 
-import adapters
 from vaebench import protocol
 from vaebench.config import RunConfig, options
 from vaebench.machine import pick_device
-from vaebench.suites import Case, Demand, clip_cases, video_setting
-from vaebench.suites._scores import build_metrics, score, stack
-from vaebench.vae import VAESpec, VideoVAE, reconstruct
+from vaebench.scoring import build_metrics, metric_digest, score, stack
+from vaebench.suite import Case, Suite, clip_cases, video_setting
+from vaebench.vae import VAESpec, VideoVAE, decode_as, reconstruct
 from vaebench.video import to_model
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from vaebench.data import VideoSource
-    from vaebench.results import Score
-    from vaebench.suites import Statistics
-    from vaebench.video import Video
+    from vaebench.records import Score
+    from vaebench.suite import Candidate, Statistics
+    from vaebench.video import Latent, Video
 
 
 @dataclass(frozen=True)
 class Options:
     metrics: list[str] = field(default_factory=list)  # see `vaebench list metrics`; default: those of the protocol
     keep: int = 0  # save the first, middle and last frame of the first N clips as PNG
+    keep_latents: bool = False  # store the latents, so that a metric that is added later needs no encoder pass
 
 
-class Reconstruction:
+class Reconstruction(Suite[VideoVAE]):
     name = "reconstruction"
-    version = 1
-    needs_weights = True
 
     def __init__(self, config: RunConfig, chosen: Options) -> None:
+        super().__init__(config)
         if chosen.keep < 0:
             raise ValueError(f"keep={chosen.keep} should be a number of clips, 0 or more")
-        self.config = config
         self.keep, self.kept = chosen.keep, set[str]()
+        self.keep_latents = chosen.keep_latents
         self.device = pick_device(config.device)
         self.protocol = protocol.load(config.protocol)
         self.posterior = config.posterior or self.protocol.posterior
@@ -51,65 +50,69 @@ class Reconstruction:
         self.metrics, self.absent = build_metrics(self.chosen, self.device, config.num_frames)
         if not self.metrics:
             reasons = "; ".join(f"{name}: {reason}" for name, reason in self.absent.items())
-            raise ValueError(f"none of the metrics can be taken here: {reasons}")
+            raise ValueError(f"none of the metrics can be computed here: {reasons}")
+        # a stored statistic belongs to the code and the weights of its metric: those of other versions are ignored
+        self.keys = {name: f"{name}.{metric_digest(name, metric)}" for name, metric in self.metrics.items()}
         self.identity = {
-            "metrics": {name: metric.version for name, metric in self.metrics.items()},
             "protocol": [self.protocol.name, self.protocol.rounding, self.protocol.codec],
             **{key: getattr(config, key) for key in ("num_frames", "size", "mode")},
-            **{"posterior": self.posterior, "dtype": self.dtype, "keep": chosen.keep},
+            **{"posterior": self.posterior, "dtype": self.dtype},
             "seed": config.seed if self.posterior == "sample" else None,
         }
 
-    def default_vaes(self, names: Sequence[str]) -> list[str]:
-        return list(names)
-
     def setting(self, source: VideoSource) -> str:
-        # a choice of metrics of one's own stands apart, so that a try never takes the place of a full record
+        # another choice of metrics has another setting, so that a try never replaces a full record
         own = [] if self.chosen == list(self.protocol.metrics) else ["+".join(self.chosen)]
         return "-".join([video_setting(self.config, source), *own])
 
-    def open(self, name: str) -> VideoVAE:
-        return adapters.load(
-            name,
-            weights=self.config.weights,
-            device=self.device,
-            dtype=getattr(torch, self.dtype),
-            mode=self.config.mode,
-        )
+    def open(self, candidate: Candidate) -> VideoVAE:
+        return candidate.load(self.config.mode, device=self.device, dtype=getattr(torch, self.dtype))
 
     def cases(self, source: VideoSource, spec: VAESpec) -> Iterable[Case]:
         cases = clip_cases(source, self.config)
         self.kept = {case.id for case in cases[: self.keep]}
-        return cases
+        return [replace(case, params={"keep": case.id in self.kept}) for case in cases]
+
+    def is_complete(self, case: Case, names: Collection[str]) -> bool:
+        needed = {*self.keys.values(), *(["frames"] if case.params["keep"] else [])}
+        needed |= {"latent"} if self.keep_latents else set()
+        return needed <= set(names)
 
     @torch.inference_mode()
     def measure(self, vae: VideoVAE, case: Case) -> Statistics:
         assert case.clip is not None
         reference = to_model(case.clip.load().to(self.device)).unsqueeze(0)  # (1, 3, T, H, W) in -1..1
+        reconstruction, latent = self._reconstruct(vae, reference, case)
+        seen, got = self.protocol.to_score(reference), self.protocol.to_score(reconstruction)
+        statistics = {
+            self.keys[name]: metric.measure(seen, got)[0].cpu().numpy()
+            for name, metric in self.metrics.items()
+            if self.keys[name] not in case.stored
+        }
+        if case.params["keep"]:
+            statistics["frames"] = _some_frames(seen, got)
+        if self.keep_latents:
+            statistics["latent"] = latent.cpu().numpy()
+        return statistics
+
+    def _reconstruct(self, vae: VideoVAE, reference: Video, case: Case) -> tuple[Video, Latent]:
+        """The reconstruction and its latent; of a stored latent, only the decoder runs."""
+        if "latent" in case.stored:
+            latent = torch.from_numpy(case.stored["latent"]).to(self.device)
+            return decode_as(vae, reference, latent), latent
         # one generator a clip, so that a draw depends neither on the order of clips nor on the shard
         generator = torch.Generator().manual_seed(zlib.crc32(f"{self.config.seed} {case.id}".encode()))
-        reconstruction, _ = reconstruct(vae, reference, posterior=self.posterior, generator=generator)
-        seen, got = self.protocol.to_score(reference), self.protocol.to_score(reconstruction)
-        kept = {name: metric.measure(seen, got)[0].cpu().numpy() for name, metric in self.metrics.items()}
-        if case.id in self.kept:
-            kept["frames"] = _some_frames(seen, got)
-        return kept
+        return reconstruct(vae, reference, posterior=self.posterior, generator=generator)
 
     def summarize(self, statistics: Mapping[str, Statistics]) -> dict[str, Score]:
-        return {name: score(metric, stack(statistics, name)) for name, metric in self.metrics.items()}
+        return {name: score(metric, stack(statistics, self.keys[name])) for name, metric in self.metrics.items()}
 
     def per_case(self, statistics: Mapping[str, Statistics]) -> dict[str, dict[str, float]]:
         own = [name for name, metric in self.metrics.items() if metric.per_clip]
-        return {case: {name: float(kept[name]) for name in own} for case, kept in statistics.items()}
-
-    def demands(self, spec: VAESpec, statistics: Mapping[str, Statistics]) -> list[Demand]:
-        return []
+        return {case: {name: float(kept[self.keys[name]]) for name in own} for case, kept in statistics.items()}
 
     def pictures(self, statistics: Mapping[str, Statistics]) -> dict[str, NDArray]:
-        return {case: kept["frames"] for case, kept in statistics.items() if "frames" in kept}
-
-    def extra(self, statistics: Mapping[str, Statistics]) -> dict[str, Any]:
-        return {}
+        return {case: statistics[case]["frames"] for case in statistics if case in self.kept}
 
 
 def _some_frames(seen: Video, got: Video) -> NDArray:

@@ -1,0 +1,85 @@
+"""What a cached number depends on: an edit to the code that made it, and to nothing else."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from vaebench import fingerprint as fp
+from vaebench import plugins
+
+MODULE = '"""Doc."""\n\nfrom mine import lower\n\n\ndef one():\n    """Doc."""\n    return lower.two() + 1  # why\n'
+
+
+@pytest.fixture
+def package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[str, str], None]:
+    """A package `mine` with the modules `top`, which imports `lower`, and `other`; the function edits one of them."""
+    folder = tmp_path / "mine"
+    folder.mkdir()
+    for name, text in {"__init__": "", "top": MODULE, "lower": "def two():\n    return 2\n", "other": "x = 1\n"}.items():
+        (folder / f"{name}.py").write_text(text)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    edits = iter(range(1, 100))
+
+    def edit(name: str, text: str) -> None:
+        file = folder / f"{name}.py"
+        file.write_text(text)
+        os.utime(file, ns=(0, next(edits)))
+
+    yield edit
+    for name in [name for name in sys.modules if name.partition(".")[0] == "mine"]:
+        del sys.modules[name]
+
+
+def test_a_comment_a_docstring_and_a_change_of_format_keep_the_hash(package: Callable[[str, str], None]) -> None:
+    before = fp.code(["mine.top"])
+    package("top", '"""Another."""\nfrom mine import lower\ndef one():\n  "New."\n  return (lower.two() + 1)  # because\n')
+    assert fp.code(["mine.top"]) == before
+
+
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [("top", MODULE.replace("+ 1", "+ 2")), ("lower", "def two():\n    return 3\n")],
+    ids=["itself", "what it imports"],
+)
+def test_an_edit_of_a_module_or_of_what_it_imports_changes_the_hash(
+    name: str, text: str, package: Callable[[str, str], None]
+) -> None:
+    before = fp.code(["mine.top"])
+    package(name, text)
+    assert fp.code(["mine.top"]) != before
+
+
+def test_an_edit_elsewhere_keeps_the_hash(package: Callable[[str, str], None]) -> None:
+    before = fp.code(["mine.top"])
+    package("other", "x = 2\n")
+    assert fp.code(["mine.top"]) == before
+
+
+def test_the_code_of_a_vae_is_its_own_adapter_and_the_shared_body() -> None:
+    wan = fp._reachable([plugins.find("adapters", "wan")])
+    assert {"adapters.wan", "adapters._diffusers", "vaebench.vae"} <= wan.keys()
+    assert not {"adapters.ltx", "adapters.cogvideox", "vaebench.config", "vaebench.tables", "vaebench.weights"} & wan.keys()
+
+
+def test_the_code_of_a_suite_is_what_it_measures_with() -> None:
+    names = fp._reachable([plugins.find("suites", "efficiency")]).keys()
+    assert {"vaebench.profiling.worker", "vaebench.machine"} <= names
+    names = fp._reachable([plugins.find("suites", "reconstruction")]).keys()
+    assert {"vaebench.video", "vaebench.vae", "vaebench.protocol"} <= names
+    assert not {name for name in names if name.startswith(("vaebench.metrics.", "vaebench.generation", "wfvae"))}
+
+
+def test_the_versions_of_the_libraries_below_are_part_of_it() -> None:
+    assert fp.code([plugins.find("adapters", "wan")])["torch"]
+    assert "diffusers" in fp.code([plugins.find("adapters", "wan")])
+    assert "diffusers" not in fp.code([plugins.find("adapters", "pool")])
+
+
+def test_facts_in_any_order_have_one_fingerprint() -> None:
+    assert fp.fingerprint({"a": 1, "b": {"c": [1, 2]}}) == fp.fingerprint({"b": {"c": [1, 2]}, "a": 1})
+    assert fp.fingerprint({"a": 1}) != fp.fingerprint({"a": 2})

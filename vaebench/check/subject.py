@@ -1,0 +1,100 @@
+"""What every test of `vaebench check` shares: the VAE under test, clips to try it on, and distances."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from vaebench.machine import pick_device
+from vaebench.suite import Candidate
+from vaebench.vae import VideoVAE
+
+Answer = tuple[bool | None, str]  # passed, or None where the test does not apply; and what was found
+
+
+@dataclass(frozen=True)
+class CheckConfig:
+    """Settings of `vaebench check`."""
+
+    num_frames: int = 33  # frames of the test clip; long enough for several chunks
+    size: int = 64  # height and width of the test clip in pixels; larger finds spatial tiles
+    device: str = "auto"
+    dtype: str = "float32"
+    weights: str = ""  # file or folder of weights
+
+
+@dataclass(frozen=True)
+class Subject:
+    """The VAE under test, how it was made, and a legal clip for it."""
+
+    candidate: Candidate
+    vae: VideoVAE
+    video: Tensor  # float32 (1, 3, T, H, W) in -1..1
+    config: CheckConfig
+
+    @property
+    def weights(self) -> str:
+        """sha256, "random" or "none"."""
+        return self.candidate.weights
+
+    def make(self, mode: str) -> VideoVAE:
+        """The VAE in another mode, on the same device and in the same dtype."""
+        return self.candidate.load(mode, device=self.video.device, dtype=getattr(torch, self.config.dtype))
+
+    def encode(self, video: Tensor) -> Tensor:
+        """The mean of the posterior.  Of a copy: an adapter that writes into its input spoils no other test."""
+        return self.vae.encode(video.clone()).mode()
+
+    def decode(self, latent: Tensor) -> Tensor:
+        return self.vae.decode(latent.clone())
+
+    def clip(self, num_frames: int, side: int = 0) -> Tensor:
+        """The pattern in the shortest legal length that holds `num_frames`."""
+        video = pattern(self.vae.spec.fit(num_frames), side or self.video.shape[-1])
+        return video.to(self.video.device)
+
+
+def subject_of(candidate: Candidate, config: CheckConfig) -> Subject:
+    spec = candidate.spec
+    device = pick_device(config.device)
+    vae = candidate.load(spec.modes[0], device=device, dtype=getattr(torch, config.dtype))
+    size = -(-config.size // spec.size_multiple) * spec.size_multiple
+    video = pattern(spec.fit(config.num_frames), size).to(device)
+    return Subject(candidate, vae, video, config)
+
+
+def pattern(num_frames: int, size: int) -> Tensor:
+    """A smooth, coloured, moving pattern, the same on every machine: float32 (1, 3, T, size, size) in -1..1."""
+    t = torch.arange(num_frames, dtype=torch.float64).view(-1, 1, 1) / 16
+    y = torch.arange(size, dtype=torch.float64).view(1, -1, 1) / size
+    x = torch.arange(size, dtype=torch.float64).view(1, 1, -1) / size
+    waves = [torch.sin(6.3 * (a * x + b * y) + c * t) for a, b, c in ((2, 1, 1.0), (-1, 3, 0.7), (1, -2, 1.6))]
+    edges = torch.tanh(8 * torch.sin(9.0 * x - 4.0 * y + 2.0 * t))  # something sharp, which smooth waves lack
+    return torch.stack([0.6 * wave + 0.3 * edges for wave in waves]).float().unsqueeze(0).clamp(-1, 1)
+
+
+def smooth(num_frames: int, size: int, speed: float) -> Tensor:
+    """Waves as long as the frame, which any VAE should keep, moving by about `speed` / 10 radians a frame; as `pattern`."""
+    t = torch.arange(num_frames, dtype=torch.float64).view(-1, 1, 1) * speed / 16
+    y = torch.arange(size, dtype=torch.float64).view(1, -1, 1) / size
+    x = torch.arange(size, dtype=torch.float64).view(1, 1, -1) / size
+    waves = [torch.sin(2 * torch.pi * (a * x + b * y) + c * t) for a, b, c in ((1, 0, 2.0), (0, 1, 1.6), (1, -1, 1.2))]
+    return torch.stack([0.7 * wave for wave in waves]).float().unsqueeze(0)
+
+
+def distance(a: Tensor, b: Tensor) -> float:
+    """Largest difference, relative to the larger of 1 and the largest value."""
+    return float((a - b).abs().max() / max(1.0, float(a.abs().max())))
+
+
+def error(a: Tensor, b: Tensor) -> float:
+    """Mean squared."""
+    return float((a - b).square().mean())
+
+
+def quantised(latent: Tensor) -> bool:
+    """Whether every channel has few values, many times, as those of FSQ: float16 and bfloat16 have more."""
+    channels = latent.transpose(0, 1).flatten(1)
+    return all(channel.unique().numel() <= channel.numel() / 4 for channel in channels)

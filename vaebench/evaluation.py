@@ -1,0 +1,245 @@
+"""Evaluate a VAE object: any suite, any data, nothing written.  The command line does the same by name (`vaebench.runner`).
+
+import vaebench
+
+record = vaebench.evaluate(vae, suite="reconstruction", data="folder", root="clips")
+print(record.scores["psnr"].value)
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass, field, fields, replace
+from datetime import datetime, timezone
+from functools import cached_property
+from typing import TYPE_CHECKING, Any, cast
+from uuid import uuid4
+
+import torch
+
+from vaebench import config as settings
+from vaebench import plugins
+from vaebench.config import OUTPUT, RunConfig, as_dict
+from vaebench.data import list_clips
+from vaebench.machine import describe, pick_device, without_tf32
+from vaebench.prefetch import Prefetch
+from vaebench.records import Failure, Record
+from vaebench.vae import VAESpec, VideoVAE, networks
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from vaebench.data import VideoSource
+    from vaebench.suite import Candidate, Case, Statistics, Suite
+
+VAEFactory = Callable[[str], VideoVAE]  # mode -> the VAE in that mode
+
+
+@dataclass(frozen=True)
+class InMemory:
+    """A VAE that exists as an object, or a function `make(mode)` of one, as a candidate of a suite."""
+
+    spec: VAESpec
+    make: VAEFactory
+    vae: VideoVAE
+    name: str = ""
+    config_sha256: str = ""
+
+    @classmethod
+    def of(cls, vae: VideoVAE | VAEFactory) -> InMemory:
+        """A candidate of an object (which has the one mode it is in) or of a factory (all modes of its spec).
+
+        Raises:
+            TypeError: neither a VAE with `spec`, `encode` and `decode`, nor a function that returns one
+        """
+        if all(hasattr(vae, name) for name in ("spec", "encode", "decode")):
+            vae = cast(VideoVAE, vae)
+            spec = replace(vae.spec, modes=("whole",), reference_mode="whole", lossless_modes=())
+            return cls(spec, lambda mode: vae, vae)
+        if not callable(vae):
+            raise TypeError(
+                f"{type(vae).__name__} is no VAE: it needs spec (a vaebench.VAESpec), encode(video) -> vaebench.Posterior "
+                "and decode(latent) -> video"
+            )
+        first = vae("")
+        return cls(first.spec, vae, first)
+
+    @property
+    def label(self) -> str:
+        return self.spec.name
+
+    @cached_property
+    def weights(self) -> str:
+        """sha256 of all parameters and buffers; of an object without, a name that no other object has."""
+        modules = networks(self.vae)
+        if not modules:
+            return f"in memory {uuid4().hex[:8]}"
+        total = hashlib.sha256()
+        for key, value in ((key, value) for part in modules for key, value in part.state_dict().items()):
+            total.update(f"{key} {tuple(value.shape)} {value.dtype}".encode())
+            total.update(value.detach().cpu().contiguous().flatten().view(torch.uint8).numpy())
+        return total.hexdigest()
+
+    @property
+    def code(self) -> list[str]:
+        return [type(self.vae).__module__]
+
+    def load(
+        self,
+        mode: str = "",
+        *,
+        device: torch.device | str = "cpu",
+        dtype: torch.dtype | None = None,
+        random_weights: bool = False,
+    ) -> VideoVAE:
+        """The object itself, on its own device and in its own dtype."""
+        if mode and mode not in self.spec.modes:
+            raise ValueError(f"{self.spec.name} has no mode {mode!r} (it has: {', '.join(self.spec.modes)})")
+        return self.make(mode or self.spec.reference_mode)
+
+
+@dataclass
+class Evaluation:
+    """The record of one VAE, and what lies beside a record on disk."""
+
+    record: Record
+    clips: Mapping[str, Mapping[str, float]] = field(default_factory=dict)  # clip id -> its scores
+    pictures: Mapping[str, NDArray] = field(default_factory=dict)  # clip id -> uint8 (2, n, H, W, 3)
+
+
+def evaluate(
+    vae: VideoVAE | VAEFactory,
+    suite: str = "reconstruction",
+    data: str | VideoSource = "bundle",
+    **given: Any,
+) -> Record:
+    """Run a suite on a VAE object and return its record; nothing is written.
+
+    Args:
+        vae: an object with `spec`, `encode` and `decode` (the contract of `vaebench.vae`), on its device and in its dtype; or
+            a function `make(mode)` that returns one, for suites that compare modes
+        suite: a name of `vaebench list suites`
+        data: a name of `vaebench list data`, or a source of clips
+        given: settings of `vaebench run` and options of the suite, such as `num_frames=17, metrics=["psnr"]`
+
+    Returns:
+        the record, with a score for each metric; clips that could not be read are in `record.failed`
+
+    Raises:
+        TypeError: `vae` does not keep the contract
+        ValueError: unknown name or setting, or no clip could be measured (with the first reason)
+    """
+    return evaluation(vae, suite, data, **given).record
+
+
+def evaluation(
+    vae: VideoVAE | VAEFactory,
+    suite: str = "reconstruction",
+    data: str | VideoSource = "bundle",
+    **given: Any,
+) -> Evaluation:
+    """As `evaluate`, with the scores and the kept pictures of each clip."""
+    candidate = InMemory.of(vae)
+    config = _config(suite, data, given)
+    if config.dtype:
+        raise ValueError(f"dtype={config.dtype}: a VAE object keeps its own dtype; convert it before")
+    parts = networks(vae) or networks(candidate.load())
+    parameter = next((p for part in parts for p in part.parameters()), None)
+    if config.device == "auto" and parameter is not None:
+        config = replace(config, device=str(parameter.device))
+    source = list_clips(plugins.find("data", config.data).build(config) if isinstance(data, str) else data, config.data)
+    return run(plugins.find("suites", suite).build(config), candidate, source)
+
+
+def run(suite: Suite[Any], candidate: Candidate, source: VideoSource) -> Evaluation:
+    """Measure every case of a suite on one VAE, in this process.
+
+    Raises:
+        ValueError: no case could be measured (with the first reason)
+    """
+    without_tf32()
+    cases = list(suite.cases(source, candidate.spec))
+    subject = suite.open(candidate)
+    statistics: dict[str, Statistics] = {}
+    failed: list[Failure] = []
+    first: Exception | None = None
+    with Prefetch() as prefetch:
+        for case in prefetch.decoded(cases):
+            try:
+                statistics[case.id] = suite.measure(subject, case)
+            except Exception as error:  # noqa: PERF203 (one case fails, the others go on)
+                if suite.config.fail_fast:
+                    raise
+                first = first or error
+                failed.append(Failure(case.id, case.clip.file if case.clip else "", explain(error)))
+    if not statistics:
+        raise ValueError(f"no case could be measured: {failed[0].reason if failed else 'there is none'}") from first
+    record = record_of(suite, candidate, source, suite.config, cases, statistics, failed)
+    return Evaluation(record, suite.per_case(statistics), suite.pictures(statistics))
+
+
+def _config(suite: str, data: str | VideoSource, given: Mapping[str, Any]) -> RunConfig:
+    """The settings of a run, checked as those of the command line are."""
+    name = data if isinstance(data, str) else str(data.identity.get("name", "clips"))
+    known = {setting.name for setting in fields(RunConfig)} - {"suite", "data", "options"}
+    if own := known & {"vaes", "weights", "shard", "results", "runs"} & given.keys():
+        raise ValueError(f"{', '.join(sorted(own))}: settings of `vaebench run`, not of evaluate()")
+    run = {key: value for key, value in given.items() if key in known}
+    options = {key: value for key, value in given.items() if key not in known}
+    return settings.complete({**run, "suite": suite, "data": name, "options": options})
+
+
+def record_of(
+    suite: Suite[Any],
+    candidate: Candidate,
+    source: VideoSource,
+    config: RunConfig,
+    cases: list[Case],
+    statistics: Mapping[str, Statistics],
+    failed: list[Failure],
+    fingerprint: str = "",
+) -> Record:
+    """The record of everything that was measured of one VAE."""
+    spec = candidate.spec
+    asked = {key: value for key, value in as_dict(config).items() if key not in OUTPUT}
+    machine = asdict(describe(pick_device(config.device)))
+    # a suite that sets the flags itself, in processes of its own, says which
+    machine["flags"] |= {key: value for key, value in suite.identity.items() if key in machine["flags"]}
+    padded = {"padded_to": f"{spec.fit(config.num_frames)} frames, size a multiple of {spec.size_multiple}"}
+    return Record(
+        suite=suite.name,
+        suite_version=0,
+        vae=vae_of(suite, candidate),
+        data={**source.identity, **(padded if any(case.clip for case in cases) else {})},
+        # whichever process wrote it, whoever runs it again takes all of the cases
+        config={**asked, "vaes": [candidate.name] if candidate.name else None, "shard": "auto"},
+        setting=suite.setting(source),
+        scores=suite.summarize(statistics),
+        absent=dict(suite.absent),
+        failed=failed,
+        machine=machine,
+        fingerprint=fingerprint,
+        created=datetime.now(timezone.utc).isoformat(timespec="seconds"),
+        extra=suite.extra(statistics),
+    )
+
+
+def vae_of(suite: Suite[Any], candidate: Candidate) -> dict[str, Any]:
+    """The `vae` of a record: its spec, its weights and how it was run."""
+    return {
+        **asdict(candidate.spec),
+        "name": candidate.label,
+        "weights": candidate.weights if suite.needs_weights else "random",
+        "config_sha256": candidate.config_sha256 if suite.needs_weights else "",
+        "mode": suite.identity.get("mode") or candidate.spec.reference_mode,
+    }
+
+
+def explain(error: Exception) -> str:
+    """One line for the record and the user, with the remedy where one is known."""
+    if isinstance(error, torch.cuda.OutOfMemoryError | MemoryError) or "can't allocate memory" in str(error):
+        return "out of memory: try a block-wise mode (mode=tiled, native or streamed), dtype=bfloat16 or a smaller size"
+    text = " ".join(str(error).split()) or repr(error)
+    expected = isinstance(error, ValueError | OSError)
+    return text if expected else f"{type(error).__name__}: {text} (fail_fast=true shows where)"

@@ -1,0 +1,1 @@
+"""Feature networks and the distances between feature sets that metrics and suites share."""

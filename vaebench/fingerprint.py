@@ -1,0 +1,128 @@
+"""What a cached number depends on: the code that computes it, the libraries below, and the facts of the run.
+
+The code of a case is that of some modules (adapter, suite, data source, ...) and of every module of the same packages that
+they import.  It is hashed as a syntax tree without docstrings, so that a comment, a docstring or a change of format keeps what
+was measured, and an edit to one adapter starts a new cache for that adapter alone.
+"""
+
+from __future__ import annotations
+
+import ast
+import hashlib
+import importlib.util
+import json
+import sys
+from collections.abc import Iterable, Iterator, Mapping
+from functools import cache
+from importlib import metadata
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+OURS = ("vaebench", "adapters", "wfvae")
+# modules of ours that find, read, name and write things: no pixel and no score passes through them
+NEUTRAL = ("config", "durable", "files", "fingerprint", "pickled", "plugins", "records", "store", "typed", "weights")
+WITHOUT_NUMBERS = tuple(f"vaebench.{name}" for name in NEUTRAL)
+
+
+def fingerprint(facts: Mapping[str, Any]) -> str:
+    """16 hex digits of everything that could change a number; dictionaries in any order give the same."""
+    return hashlib.sha256(json.dumps(facts, sort_keys=True, default=str).encode()).hexdigest()[:16]
+
+
+def code(modules: Iterable[ModuleType | str]) -> dict[str, str]:
+    """What the code of `modules` is: "sha256" of their syntax trees and those of what they import, and library versions.
+
+    Modules are given as objects or by name; those in files outside any package are followed no further than themselves.
+    """
+    digest, libraries = hashlib.sha256(), set[str]()
+    for name, file in sorted(_reachable(modules).items()):
+        tree, _, imported = _parsed(file, file.stat().st_mtime_ns)
+        digest.update(f"{name}\0{tree}\0".encode())
+        libraries |= imported
+    return {"sha256": digest.hexdigest(), **versions(libraries)}
+
+
+def versions(libraries: Iterable[str]) -> dict[str, str]:
+    """Import name -> installed version, of those that are installed; the standard library has Python's."""
+    names = _distributions()
+    return {
+        library: metadata.version(names[library][0])
+        for library in sorted(libraries)
+        if library in names and library not in OURS
+    }
+
+
+@cache
+def _distributions() -> Mapping[str, list[str]]:
+    return metadata.packages_distributions()
+
+
+def _reachable(modules: Iterable[ModuleType | str]) -> dict[str, Path]:
+    """Name -> file of every module of the same packages that `modules` import, directly or not, and of themselves."""
+    found: dict[str, Path] = {}
+    waiting = [(name, file) for module in modules if (file := _file(module)) for name in [_name(module)]]
+    while waiting:
+        name, file = waiting.pop()
+        if name in found:
+            continue
+        found[name] = file
+        package = name.partition(".")[0]
+        for target in _parsed(file, file.stat().st_mtime_ns)[1]:
+            inside = target.partition(".")[0] in (package, *OURS)
+            if inside and not target.startswith(WITHOUT_NUMBERS) and (source := _file(target)):
+                waiting.append((target, source))
+    return found
+
+
+def _name(module: ModuleType | str) -> str:
+    return module if isinstance(module, str) else module.__name__
+
+
+def _file(module: ModuleType | str) -> Path | None:
+    """The source file of a module; None for one without (an extension, or not a module at all)."""
+    if isinstance(module, ModuleType) or module in sys.modules:
+        file = getattr(sys.modules.get(_name(module), module), "__file__", None)
+    else:
+        try:
+            spec = importlib.util.find_spec(module)
+        except (ImportError, ValueError):  # `from package import function`: the parent is no package
+            return None
+        file = spec.origin if spec else None
+    return Path(file) if file and file.endswith(".py") else None
+
+
+@cache
+def _parsed(file: Path, changed: int) -> tuple[str, tuple[str, ...], frozenset[str]]:
+    """The syntax tree without docstrings as text, the modules that it may import, and its third-party libraries."""
+    tree = ast.parse(file.read_bytes())
+    imports = tuple(dict.fromkeys(_imports(tree)))
+    libraries = {name.partition(".")[0] for name in imports} - {*OURS, *sys.stdlib_module_names}
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef) and _documented(node):
+            node.body = node.body[1:]
+    return ast.dump(tree), imports, frozenset(libraries)
+
+
+def _documented(node: ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef) -> bool:
+    first = node.body[0] if node.body else None
+    return isinstance(first, ast.Expr) and isinstance(first.value, ast.Constant) and isinstance(first.value.value, str)
+
+
+def _imports(tree: ast.Module) -> Iterator[str]:
+    """Names of imported modules; `from a import b` may be the module a.b, so both are named.
+
+    What is imported for type checking alone never runs.
+    """
+    waiting: list[ast.AST] = [tree]
+    while waiting:
+        node = waiting.pop()
+        if isinstance(node, ast.If) and isinstance(node.test, ast.Name) and node.test.id == "TYPE_CHECKING":
+            waiting += node.orelse
+            continue
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
+            yield node.module
+            yield from (f"{node.module}.{alias.name}" for alias in node.names)
+        waiting += ast.iter_child_nodes(node)

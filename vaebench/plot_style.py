@@ -1,0 +1,142 @@
+"""How figures look, and how they are saved so that the same records give the same bytes."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import matplotlib as mpl
+
+from vaebench.files import file_name
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.axis import Axis
+    from matplotlib.figure import Figure
+
+    from vaebench.records import Record
+
+# Okabe and Ito's eight, told apart by colour-blind eyes; markers repeat the distinction for print in grey
+COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000", "#999933")
+MARKERS = ("o", "s", "^", "D", "v", "P", "X", "*")
+
+COMMON = {
+    "figure.constrained_layout.use": True,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.grid": True,
+    "grid.alpha": 0.25,
+    "axes.axisbelow": True,
+    "legend.frameon": False,
+    "svg.hashsalt": "vaebench",  # otherwise every SVG has ids of its own
+    "svg.fonttype": "none",
+    "font.family": "DejaVu Sans",  # ships with matplotlib: the same letters on every machine
+}
+STYLES = {
+    "screen": {"figure.dpi": 110, "savefig.dpi": 160, "font.size": 10},
+    "paper": {
+        "figure.dpi": 110,
+        "savefig.dpi": 300,
+        "font.size": 8,
+        "axes.titlesize": 8,
+        "legend.fontsize": 7,
+    },
+}
+METADATA = {
+    "png": {"Software": None},
+    "svg": {"Date": None, "Creator": None},
+    "pdf": {"CreationDate": None, "Creator": None, "Producer": None},
+}
+
+
+def check_formats(formats: Sequence[str]) -> None:
+    """ValueError naming those of `formats` that no figure can be saved in."""
+    if unknown := set(formats) - set(METADATA):
+        raise ValueError(f"no format {', '.join(sorted(unknown))} (there are: {', '.join(METADATA)})")
+
+
+@contextmanager
+def applied(style: str) -> Iterator[None]:
+    """Matplotlib in our style, without a screen, for the length of the block."""
+    mpl.use("Agg")
+    with mpl.rc_context({**COMMON, **STYLES[style]}):
+        yield
+
+
+def untrained(record: Record) -> bool:
+    """Whether the weights are random: the quality then says nothing about the VAE."""
+    return record.vae.get("weights") == "random"
+
+
+def vae_name(record: Record) -> str:
+    """The VAE's name where quality is shown, with the word "(untrained)" where it has random weights."""
+    return f"{record.vae['name']} (untrained)" if untrained(record) else str(record.vae["name"])
+
+
+def look(names: list[str]) -> dict[str, dict[str, str]]:
+    """Name -> colour and marker, the same in every figure that has the same names."""
+    ordered = sorted(names)
+    return {
+        name: {"color": COLOURS[i % len(COLOURS)], "marker": MARKERS[(i // len(COLOURS) + i) % len(MARKERS)]}
+        for i, name in enumerate(ordered)
+    }
+
+
+def plain_log(axis: Axis, few: bool = False) -> None:
+    """A logarithmic axis with plain numbers at 1, 2, 5 of each decade (or at the decades alone), none on top of another."""
+    from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter, NullLocator
+
+    low, high = axis.get_view_interval()
+    wide = high / max(low, 1e-30) > (30 if few else 300)
+    subs = (1.0,) if wide else (1.0, 3.0) if few else (1.0, 2.0, 5.0)
+    axis.set_major_locator(LogLocator(subs=subs, numticks=5 if few and wide else None))
+    axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+    axis.set_minor_locator(NullLocator())
+    axis.set_minor_formatter(NullFormatter())
+
+
+def label_points(
+    axes: Axes, xs: list[float], ys: list[float], labels: list[str], radii: list[float] | None = None
+) -> None:
+    """A label beside each point (of these radii, in typographic points), moved until none leaves the axes or overlaps another."""
+    figure = axes.get_figure()
+    assert figure is not None
+    figure.canvas.draw()  # the layout decides where the axes are
+    placed: list[Any] = []
+    order = sorted(range(len(xs)), key=lambda i: (ys[i], xs[i]))
+    for i in order:
+        for dx, dy in _places(8 + (radii[i] if radii else 0)):
+            text = axes.annotate(
+                labels[i], (xs[i], ys[i]), xytext=(dx, dy), textcoords="offset points", fontsize="x-small",
+                ha="left" if dx >= 0 else "right", va="center",
+                arrowprops={"arrowstyle": "-", "lw": 0.4, "color": "grey"} if abs(dy) > 10 else None,
+            )  # fmt: skip
+            box = text.get_window_extent(renderer=figure.canvas.get_renderer()).padded(1)  # type: ignore[attr-defined]
+            inside = axes.bbox.x0 <= box.x0 and box.x1 <= axes.bbox.x1
+            if inside and not any(box.overlaps(other) for other in placed):
+                placed.append(box)
+                break
+            text.remove()
+        else:
+            axes.annotate(labels[i], (xs[i], ys[i]), xytext=(7, 0), textcoords="offset points", fontsize="x-small")
+
+
+def _places(aside: float) -> Iterator[tuple[float, float]]:
+    """Offsets in points, nearest first."""
+    for step in range(14):
+        for sign in (1, -1) if step else (1,):
+            for dx in (aside, -aside):
+                yield dx, sign * 9.0 * step
+
+
+def save(figure: Figure, out: Path, stem: str, formats: tuple[str, ...]) -> Iterator[Path]:
+    """Write `stem`.png, .svg, ... into the folder `out` and close the figure; yields the files."""
+    import matplotlib.pyplot as plt
+
+    for form in formats:
+        file = out / f"{file_name(stem)}.{form}"
+        figure.savefig(file, metadata=METADATA[form])
+        yield file
+    plt.close(figure)

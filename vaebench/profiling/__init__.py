@@ -1,0 +1,1 @@
+"""The worker processes in which the efficiency suite measures."""

@@ -1,0 +1,267 @@
+"""One efficiency measurement in a process of its own: `python -m vaebench.profiling.worker time|memory '{job}'`.
+
+Prints one line of JSON.  Time and memory are two processes, because an allocator that gives everything back at once, which
+makes the resident set a true measure, is not the one that people run.
+"""
+
+from __future__ import annotations
+
+import json
+import statistics
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import torch
+from torch import Tensor
+
+import adapters
+from vaebench.machine import peak_memory, return_freed_memory, stopwatch, synchronize
+from vaebench.suite import Candidate
+from vaebench.vae import VideoVAE, networks
+
+WARM_CALLS = 3  # at least, and until two in a row differ by less than 5 %
+MOST_WARM_CALLS = 8
+FEWEST = 8  # timed calls: of fewer, a spread says little
+FEWEST_LATE = 3  # where time is up
+MOST = 200
+
+
+@dataclass(frozen=True)
+class Job:
+    name: str
+    device: str
+    dtype: str
+    mode: str
+    num_frames: int
+    size: int
+    error: float
+    max_seconds: float
+    memory_gib: float
+    threads: int
+    tf32: bool
+    cudnn_benchmark: bool
+    compile: bool
+    channels_last: bool
+
+
+def measure(what: str, job: Job, candidate: Candidate) -> dict[str, Any]:
+    """The "time" or the "memory" of a VAE; {"out_of_memory": ...} if it does not fit."""
+    try:
+        with torch.inference_mode():
+            return measure_time(job, candidate) if what == "time" else measure_memory(job, candidate)
+    except (MemoryError, RuntimeError) as error:
+        if is_out_of_memory(error):
+            return {"out_of_memory": f"{job.num_frames}x{job.size}x{job.size} {job.dtype}"}
+        raise
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    said = str(error)
+    known = (
+        "can't allocate memory",
+        "out of memory",
+        "could not create a memory object",
+        "could not create a primitive",
+    )
+    return isinstance(error, torch.cuda.OutOfMemoryError | MemoryError) or any(words in said for words in known)
+
+
+def prepare(job: Job, candidate: Candidate) -> tuple[VideoVAE, Tensor, torch.device]:
+    """Set the flags and load: the VAE and a video (1, 3, T, H, W) in -1..1 on its device."""
+    torch.set_num_threads(job.threads)
+    torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = job.tf32
+    torch.backends.cudnn.benchmark = job.cudnn_benchmark
+    device = torch.device(job.device)
+    limit_memory(job.memory_gib, device)
+    torch.manual_seed(0)
+    vae = candidate.load(job.mode, device=device, dtype=getattr(torch, job.dtype), random_weights=True)
+    if job.channels_last:
+        to_channels_last(vae)
+    # noise, not zeros: sparse or constant input changes a device's power and clocks
+    video = torch.rand(1, 3, job.num_frames, job.size, job.size, generator=torch.Generator().manual_seed(0)) * 2 - 1
+    return vae, video.to(device), device
+
+
+def limit_memory(gib: float, device: torch.device) -> None:
+    """Give this process so much memory and no more; 0 leaves it all."""
+    if not gib:
+        return
+    if device.type == "cuda":
+        total = torch.cuda.get_device_properties(device).total_memory
+        torch.cuda.set_per_process_memory_fraction(min(1.0, gib * 2**30 / total), device)
+        return
+    import resource
+
+    resource.setrlimit(resource.RLIMIT_DATA, (int(gib * 2**30),) * 2)
+
+
+def to_channels_last(vae: VideoVAE) -> None:
+    """Store the weights of convolutions in channels-last memory format.
+
+    Raises:
+        ValueError: the VAE has no torch module, so the setting would change nothing
+    """
+    modules = networks(vae)
+    if not modules:
+        raise ValueError(
+            f"{vae.spec.name} has no torch module, so channels_last=true would change nothing; leave it out"
+        )
+    for network in modules:
+        for parameter in network.parameters():
+            if parameter.dim() in (4, 5):
+                form = torch.channels_last if parameter.dim() == 4 else torch.channels_last_3d
+                parameter.data = parameter.data.contiguous(memory_format=form)
+
+
+def halves(vae: VideoVAE, job: Job) -> tuple[Callable[[Tensor], Tensor], Callable[[Tensor], Tensor]]:
+    """Encode and decode as they are measured."""
+    encode: Callable[[Tensor], Tensor] = lambda clip: vae.encode(clip).mode()  # noqa: E731
+    return (torch.compile(encode), torch.compile(vae.decode)) if job.compile else (encode, vae.decode)
+
+
+def measure_time(job: Job, candidate: Candidate) -> dict[str, Any]:
+    vae, video, device = prepare(job, candidate)
+    encode, decode = halves(vae, job)
+    video_before = video.clone()
+    found = timed("encode", partial(encode, video), device, job)  # from its first call, which is the cold one
+    refuse_changed("encode", job, video_before, video)
+    latent = encode(video).clone()
+    latent_before = latent.clone()
+    found |= timed("decode", partial(decode, latent), device, job)
+    refuse_changed("decode", job, latent_before, latent)
+    return found | ceilings(device, getattr(torch, job.dtype))
+
+
+def refuse_changed(half: str, job: Job, before: Tensor, after: Tensor) -> None:
+    """ValueError if `half` wrote into its argument: its repeated calls then measured different values."""
+    if not torch.equal(before, after):
+        raise ValueError(f"{job.name}: {half} writes into its input, so repeated calls differ; copy it in the adapter")
+
+
+def timed(half: str, call: Callable[[], Tensor], device: torch.device, job: Job) -> dict[str, Any]:
+    cold, warm = warm_up(call, device, job.max_seconds)
+    energy = None if no_energy(device) else energy_meter(device)
+    times = repeat(call, device, job.error, job.max_seconds)
+    found: dict[str, Any] = {f"{half}_cold_s": cold, f"{half}_warm_calls": warm, f"{half}_s": times}
+    return found if energy is None else {**found, f"{half}_joules": energy() / len(times)}
+
+
+def warm_up(call: Callable[[], Any], device: torch.device, max_seconds: float) -> tuple[float, int]:
+    """Call until the time has settled: (seconds of the first call, number of calls)."""
+    times: list[float] = []
+    while len(times) < MOST_WARM_CALLS and (sum(times) < max_seconds or not times):
+        with stopwatch(device) as elapsed:
+            call()
+        times.append(elapsed.seconds)
+        if len(times) >= WARM_CALLS and abs(times[-1] - times[-2]) < 0.05 * times[-1]:
+            break
+    return times[0], len(times)
+
+
+def repeat(call: Callable[[], Any], device: torch.device, error: float, max_seconds: float) -> list[float]:
+    """Seconds of each call, until the 95 % interval (Student's) of their mean is within the share `error`, or time is up."""
+    from scipy.stats import t
+
+    times: list[float] = []
+    end = time.perf_counter() + max_seconds
+    while len(times) < MOST:
+        with stopwatch(device) as elapsed:
+            call()
+        times.append(elapsed.seconds)
+        if time.perf_counter() > end and len(times) >= FEWEST_LATE:
+            break
+        if len(times) < FEWEST:
+            continue
+        n, mean = len(times), statistics.fmean(times)
+        if t.ppf(0.975, n - 1) * statistics.stdev(times) / n**0.5 <= error * mean:
+            break
+    return times
+
+
+def energy_meter(device: torch.device) -> Callable[[], float]:
+    """A function that says how many joules the GPU used since now; ValueError with the reason where nothing tells."""
+    if device.type != "cuda":
+        raise ValueError("energy is NVML's to tell, which knows NVIDIA's GPUs alone")
+    try:
+        import pynvml
+    except ImportError:
+        raise ValueError("energy needs pynvml, of the package nvidia-ml-py: pip install 'vaebench[gpu]'") from None
+    try:
+        pynvml.nvmlInit()
+        # by its own name: NVML counts GPUs that CUDA_VISIBLE_DEVICES hides
+        handle = pynvml.nvmlDeviceGetHandleByUUID(f"GPU-{torch.cuda.get_device_properties(device).uuid}")
+        start = pynvml.nvmlDeviceGetTotalEnergyConsumption(handle)
+    except pynvml.NVMLError as error:  # no permission, a part of a GPU, or one from before Volta
+        raise ValueError(f"NVML does not tell this GPU's energy: {error}") from None
+    return lambda: (pynvml.nvmlDeviceGetTotalEnergyConsumption(handle) - start) / 1000
+
+
+def no_energy(device: torch.device) -> str:
+    """Why energy cannot be measured here; "" where it can."""
+    try:
+        energy_meter(device)
+    except ValueError as reason:
+        return str(reason)
+    return ""
+
+
+def ceilings(device: torch.device, dtype: torch.dtype) -> dict[str, float]:
+    """What this device reaches at best, measured now: a square product in FLOP/s, a copy in bytes/s (read and written)."""
+    side, count = (8192, 1 << 28) if device.type == "cuda" else (1024, 1 << 24)
+    a, b = (torch.randn(side, side, device=device).to(dtype) for _ in range(2))
+    source = torch.empty(count, device=device)
+    target = torch.empty_like(source)
+    product = best(lambda: a @ b, device)
+    copy = best(lambda: target.copy_(source), device)
+    return {"matmul_flop_per_s": 2 * side**3 / product, "copy_bytes_per_s": 2 * source.nbytes / copy}
+
+
+def best(call: Callable[[], Any], device: torch.device) -> float:
+    """The shortest of some calls, in seconds: a ceiling is what the device can do, not what it did on average."""
+    call()
+    shortest, end = float("inf"), time.perf_counter() + 0.5
+    while time.perf_counter() < end:
+        with stopwatch(device) as elapsed:
+            call()
+        shortest = min(shortest, elapsed.seconds)
+    return shortest
+
+
+def measure_memory(job: Job, candidate: Candidate) -> dict[str, Any]:
+    """High-water marks of one encode and one decode, in all and above what was there before; and FLOPs, and parameters.
+
+    FLOPs are those of the network as it is written: what `torch.compile` fuses shows no operations to the counter.
+    """
+    from torch.utils.flop_counter import FlopCounterMode
+
+    return_freed_memory()
+    vae, video, device = prepare(job, candidate)
+    found: dict[str, Any] = {"parameters": sum(p.numel() for network in networks(vae) for p in network.parameters())}
+    encode, decode = halves(vae, job)
+    latent = encode(video)  # the first call also loads kernels and fills caches, which stay
+    decode(latent)
+    calls: dict[str, tuple[Callable[[], Any], Callable[[], Any]]] = {
+        "encode": (partial(encode, video), partial(vae.encode, video)),
+        "decode": (partial(decode, latent), partial(vae.decode, latent)),
+    }
+    for half, (call, plain) in calls.items():
+        with peak_memory(device) as peak:
+            call()
+        with FlopCounterMode(display=False) as counter:
+            plain()
+        found |= {
+            f"{half}_above_bytes": peak.above_bytes,
+            f"{half}_total_bytes": peak.total_bytes,
+            f"{half}_flop": counter.get_total_flops(),
+        }
+    synchronize(device)
+    return found
+
+
+if __name__ == "__main__":
+    asked = Job(**json.loads(sys.argv[2]))
+    print(json.dumps(measure(sys.argv[1], asked, adapters.resolve(asked.name))))

@@ -1,0 +1,260 @@
+"""Training clips: random windows of the videos below a folder, single files and WebDataset shards alike.
+
+What lies behind an index is a function of the index, the seed and the list of files: which file, which frames, which crop,
+which flip.  A file that cannot be read costs a note with its name and another draw, never the run.  The list is kept
+(`data.index`), so that the headers of a shard are read once, as long as its size and time of change stay; a shard is read at
+the offsets in that list, any of its videos without the ones before it.
+
+Unlike in evaluation, clips are whatever the augmentation makes of them; nothing measured on them is a result.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from vaebench.data import synthetic
+from vaebench.training.clip_files import Entry, entries
+from vaebench.video import to_model
+from vaebench.video_io import decode, manifest
+from wfvae.batches import Sample
+
+TRIES = 32  # files that may fail in a row before a clip is given up
+
+
+@dataclass(frozen=True)
+class TrainingData:
+    """Where clips come from and what is done to them; the defaults are the paper's stage one."""
+
+    root: str = ""  # folder with videos and uncompressed shards (.tar), searched to any depth
+    # CSV of the files to train on, as `vaebench manifest` writes; it pins their sha256, `label` names the scene, `start` is unused
+    manifest: str = ""
+    index: str = ""  # file that stores the list of videos; "" = files.csv in the folder of the run
+    num_frames: int = 25  # frames per clip
+    size: int = 256  # height and width of the crop in pixels
+    # shapes FRAMESxSIZE such as 33x64, one drawn for each batch; [] = num_frames and size for all batches
+    shapes: list[str] = field(default_factory=list)
+    short: int = 0  # short side in pixels to which frames are resized before cropping; 0 = size
+    # above 1: random crops up to this factor larger than size, limited by short, and resized to size
+    zoom: float = 1.0
+    crop: Literal["center", "random"] = "center"  # position of the crop
+    stride: int = 1  # take every N-th frame
+    dynamic_fps: bool = False  # draw the stride of each clip from 1..stride
+    augment: Literal["none", "flip", "strong"] = "none"  # strong: flips, rotation, time reversal, colours
+    # draw a scene, then one of its files, so that scenes with many clips do not dominate
+    by_scene: bool = False
+    synthetic: float = 0.0  # share of synthetic clips (moving patterns), from 0 to 1
+    cache: Literal["none", "memory"] = "none"  # memory: decode and resize all videos once, at the start
+
+    def __post_init__(self) -> None:
+        for num_frames, size in (*self.pairs, (self.num_frames, self.size)):
+            if num_frames < 1 or size < 8 or size % 8 or self.stride < 1 or self.zoom < 1:
+                raise ValueError(
+                    "data.num_frames and data.stride are at least 1, data.size a multiple of 8, data.zoom at least 1; "
+                    f"got {num_frames}, {self.stride}, {size}, {self.zoom}"
+                )
+            if self.short and self.short < size:
+                raise ValueError(f"data.short ({self.short}) should be at least the size of the crops ({size})")
+            if self.zoom > 1 and self.short <= size:
+                raise ValueError(
+                    f"data.zoom={self.zoom:g} cuts crops larger than {size} pixels: set data.short above it"
+                )
+        if not 0 <= self.synthetic <= 1:
+            raise ValueError(f"data.synthetic is a share from 0 to 1, got {self.synthetic}")
+        unused = [f"data.{name}={getattr(self, name)}" for name in ("root", "manifest") if getattr(self, name)]
+        if self.synthetic == 1 and unused:
+            raise ValueError(
+                f"{' and '.join(unused)} would not be read: this recipe trains on synthetic clips only; "
+                "set data.synthetic=0, or leave data.root and data.manifest out"
+            )
+
+    @property
+    def pairs(self) -> list[tuple[int, int]]:
+        """`shapes` as (num_frames, size); ValueError for one that is not FRAMESxSIZE."""
+        found = [re.fullmatch(r"(\d+)x(\d+)", shape) for shape in self.shapes]
+        if None in found:
+            raise ValueError(f"data.shapes should hold FRAMESxSIZE, such as 33x64, got {self.shapes}")
+        return [(int(match[1]), int(match[2])) for match in found if match]
+
+    @property
+    def side(self) -> int:
+        """Short side to which frames are resized before cropping, in pixels."""
+        return self.short or max([self.size, *(size for _, size in self.pairs)])
+
+    def shape(self, index: int, group: int, seed: int) -> tuple[int, int]:
+        """(num_frames, size) of clip `index`, where `group` clips in a row make one batch and share one shape."""
+        if not self.shapes:
+            return self.num_frames, self.size
+        generator = torch.Generator().manual_seed((seed + 1) * 0x85EBCA6B + index // group)
+        return self.pairs[_draw(len(self.shapes), generator)]
+
+
+class TrainingClips:
+    """Endless random clips: `clips[index]` is a `Sample` of float32 (3, num_frames, size, size) in -1..1.
+
+    `group` is the number of clips in a batch of all processes: with `data.shapes`, they share one shape.
+    """
+
+    def __init__(self, config: TrainingData, index: Path, seed: int = 0, group: int = 1) -> None:
+        self.config, self.seed, self.group = config, seed, group
+        found, failed = ([], []) if config.synthetic == 1 else entries(config.root, config.manifest, index)
+        self.entries: Sequence[Entry] = found
+        self.unreadable = tuple(failed)  # shards, and with cache=memory files, with the reason
+        scenes: dict[str, list[Entry]] = {}
+        for entry in self.entries:
+            scenes.setdefault(entry.scene if config.by_scene else entry.name, []).append(entry)
+        self.scenes = list(scenes.values())
+        self.cached: dict[str, Tensor] = {}
+        self.unchanged: set[str] = set()  # files whose bytes are what the manifest pins
+        if config.cache == "memory":
+            self._fill()
+
+    def _fill(self) -> None:
+        failed = []
+        for entry in self.entries:
+            frames, reason = self._whole(entry)
+            if frames is None:
+                failed.append(reason)
+            else:
+                self.cached[entry.name] = frames
+        self.unreadable += tuple(failed)
+        self.scenes = [[e for e in scene if e.name in self.cached] for scene in self.scenes]
+        self.scenes = [scene for scene in self.scenes if scene]
+        if self.entries and not self.scenes:
+            raise ValueError(f"none of the {len(self.entries)} training videos can be read; the first: {failed[0]}")
+
+    def _whole(self, entry: Entry) -> tuple[Tensor | None, str]:
+        try:
+            return self._frames(entry, 0, self._length(entry), 1), ""
+        except (OSError, ValueError) as reason:
+            return None, _told(entry, reason)
+
+    def __getitem__(self, index: int) -> Sample:
+        generator = torch.Generator().manual_seed((self.seed + 1) * 0x9E3779B1 + index)
+        num_frames, size = self.config.shape(index, self.group, self.seed)
+        if self.config.synthetic and torch.rand((), generator=generator) < self.config.synthetic:
+            return Sample(to_model(self._augment(self._synthetic(num_frames, size, generator), generator)))
+        failed: list[str] = []
+        while len(failed) < TRIES:
+            scene = self.scenes[_draw(len(self.scenes), generator)]
+            entry = scene[_draw(len(scene), generator)]
+            try:
+                frames = self._window(entry, num_frames, generator)
+            except (OSError, ValueError) as reason:
+                failed.append(_told(entry, reason))
+                continue
+            return Sample(self._finish(frames, size, generator), tuple(failed))
+        raise ValueError(f"{TRIES} training videos in a row cannot be read; the last: {failed[-1]}")
+
+    def _window(self, entry: Entry, num_frames: int, generator: torch.Generator) -> Tensor:
+        """uint8 (3, num_frames, H, W): a random window of the video, its short side resized."""
+        config = self.config
+        stride = 1 + _draw(config.stride, generator) if config.dynamic_fps else config.stride
+        cached = self.cached.get(entry.name)
+        length = cached.shape[1] if cached is not None else self._length(entry)
+        # a video too short for the stride is read at the largest one that fits, never stretched
+        stride = max(1, min(stride, (length - 1) // max(num_frames - 1, 1)))
+        span = (num_frames - 1) * stride + 1
+        if length < span:
+            raise ValueError(f"{entry.name}: too short: it holds {length} frames, {span} are needed")
+        start = _draw(length - span + 1, generator)
+        if cached is not None:
+            return cached[:, start : start + span : stride]
+        return self._frames(entry, start, span, stride)
+
+    def _frames(self, entry: Entry, start: int, count: int, stride: int) -> Tensor:
+        frames = []
+        for i, frame in enumerate(decode.read(self._path(entry), start, count, self._bytes(entry))):
+            if i % stride == 0:
+                frames.append(_short_side(torch.from_numpy(frame), self.config.side))
+        return torch.stack(frames, dim=1)
+
+    def _path(self, entry: Entry) -> Path:
+        return Path(self.config.root, entry.file)
+
+    def _bytes(self, entry: Entry) -> bytes | None:
+        if not entry.member:
+            return None
+        with self._path(entry).open("rb") as shard:
+            shard.seek(entry.offset)
+            return shard.read(entry.length)
+
+    def _length(self, entry: Entry) -> int:
+        path = self._path(entry)
+        if entry.sha256 and entry.file not in self.unchanged and path.is_file():
+            if manifest.sha256(path) != entry.sha256:
+                raise ValueError(f"{path}: is not the file that {self.config.manifest} pins (sha256); fetch it again")
+            self.unchanged.add(entry.file)
+        return decode.frame_count(path, self._bytes(entry))
+
+    def _finish(self, frames: Tensor, size: int, generator: torch.Generator) -> Tensor:
+        """uint8 (3, T, H, W) -> the crop, augmented: float32 (3, T, size, size) in -1..1."""
+        height, width = frames.shape[2:]
+        side = size
+        if self.config.zoom > 1:
+            largest = min(int(size * self.config.zoom), height, width)
+            side = size + _draw(largest - size + 1, generator)
+        if self.config.crop == "random":
+            top, left = _draw(height - side + 1, generator), _draw(width - side + 1, generator)
+        else:
+            top, left = (height - side) // 2, (width - side) // 2
+        frames = frames[:, :, top : top + side, left : left + side]
+        if side != size:
+            resized = F.interpolate(frames.transpose(0, 1), (size, size), mode="bilinear", antialias=True)
+            frames = resized.transpose(0, 1)
+        return to_model(self._augment(frames, generator))
+
+    def _augment(self, frames: Tensor, generator: torch.Generator) -> Tensor:
+        """uint8 (3, T, H, W), square -> the same, flipped and so on."""
+        if self.config.augment == "none":
+            return frames
+        if _draw(2, generator):
+            frames = frames.flip(3)
+        if self.config.augment == "flip":
+            return frames
+        if _draw(2, generator):
+            frames = frames.flip(1)  # time
+        if not _draw(4, generator):
+            frames = frames.flip(2)
+        if not _draw(4, generator):
+            frames = frames.transpose(2, 3)
+        if not _draw(8, generator):
+            frames = frames[torch.randperm(3, generator=generator)]
+        if _draw(2, generator):
+            gain, shift = torch.rand(2, generator=generator)
+            levels = torch.arange(256.0).sub(128).mul(0.6 + 0.7 * gain).add(128 + 60 * (shift - 0.5))
+            frames = levels.round().clamp(0, 255).to(torch.uint8)[frames.long()]
+        return frames
+
+    def _synthetic(self, num_frames: int, size: int, generator: torch.Generator) -> Tensor:
+        """uint8 (3, T, size, size): a moving pattern."""
+        quarters = torch.randint(-12, 13, (2,), generator=generator)
+        motion = synthetic.Motion(int(quarters[0]) / 4, int(quarters[1]) / 4, square=bool(_draw(2, generator)))
+        return synthetic.render(motion, num_frames, size, _draw(1 << 30, generator))
+
+
+def _told(entry: Entry, reason: Exception) -> str:
+    """The reason why a video cannot be read, which begins with its name: a member of a shard by its own."""
+    place, colon, why = str(reason).partition(": ")
+    return f"{entry.name}: {why}" if colon and place.endswith((entry.file, entry.name)) else f"{entry.name}: {reason}"
+
+
+def _draw(count: int, generator: torch.Generator) -> int:
+    return int(torch.randint(count, (), generator=generator))
+
+
+def _short_side(frame: Tensor, short: int) -> Tensor:
+    """uint8 (H, W, 3) -> uint8 (3, h, w) whose smaller side is `short`."""
+    height, width, _ = frame.shape
+    image = frame.permute(2, 0, 1)[None]
+    if min(height, width) != short:
+        size = (max(short, short * height // width), max(short, short * width // height))
+        image = F.interpolate(image, size, mode="bilinear", antialias=True)
+    return image[0]

@@ -1,0 +1,79 @@
+"""Scores on the validation clips against training steps, one line per run: the paper's Figure 7."""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Iterator, Sequence
+from operator import attrgetter
+from pathlib import Path
+
+import matplotlib.pyplot as plt
+
+from vaebench import plot_style, plugins
+
+
+def axis_label(metric: str) -> str:
+    """The name of a metric with unit and direction, as its module states them: "PSNR [dB] (higher is better)".
+
+    A metric that is not installed here has its name only.
+    """
+    try:
+        module = plugins.find("metrics", metric)
+    except ValueError:
+        return metric
+    returned = getattr(module.build, "__annotations__", {}).get("return", "")
+    # the class of the metric says enough; building it could need a file of weights
+    kind = attrgetter(returned)(module) if isinstance(returned, str) and returned else returned
+    found = kind if hasattr(kind, "unit") else module.build("cpu")
+    unit = f" [{found.unit}]" if found.unit else ""
+    return f"{metric.upper()}{unit}{'' if found.better == 'neither' else f' ({found.better} is better)'}"
+
+
+def runs_below(folder: Path) -> list[Path]:
+    """The runs of `vaebench train` in a folder: itself, or those below it.  ValueError if there is none with scores."""
+    found = [path.parent for path in sorted([*folder.glob("scores.csv"), *folder.glob("*/scores.csv")])]
+    if not found:
+        raise ValueError(f"{folder} holds no run with validation scores (scores.csv); `vaebench train` writes them")
+    return found
+
+
+def read_scores(run: Path) -> tuple[list[int], dict[str, list[float]]]:
+    """The steps of a run's validations, and each metric's values there."""
+    rows = list(csv.DictReader((run / "scores.csv").read_text().splitlines()))
+    names = [name for name in (rows[0] if rows else {}) if name != "step"]
+    return [int(row["step"]) for row in rows], {name: [float(row[name]) for row in rows] for name in names}
+
+
+def draw(
+    folders: Sequence[Path], out: Path, formats: tuple[str, ...] = ("png", "svg"), style: str = "screen"
+) -> Iterator[Path]:
+    """One figure per validated metric, `training-<metric>`, with a line for each run below `folders`; yields each file.
+
+    Raises:
+        ValueError: unknown format, or a folder without runs or without any validation
+    """
+    plot_style.check_formats(formats)
+    runs = [run for folder in folders for run in runs_below(folder)]
+    scores = {run: read_scores(run) for run in runs}
+    metrics = list(dict.fromkeys(name for _, values in scores.values() for name in values))
+    if not metrics:
+        raise ValueError(f"{', '.join(map(str, folders))}: no validation yet, scores.csv has no line")
+    out.mkdir(parents=True, exist_ok=True)
+    with plot_style.applied(style):
+        for metric in metrics:
+            figure, axes = plt.subplots(figsize=(6, 4))
+            for i, (run, (steps, values)) in enumerate(scores.items()):
+                if metric in values:
+                    axes.plot(
+                        steps,
+                        values[metric],
+                        label=run.resolve().name,
+                        color=plot_style.COLOURS[i % len(plot_style.COLOURS)],
+                        marker=plot_style.MARKERS[i % len(plot_style.MARKERS)],
+                        markersize=4,
+                    )
+            axes.set_xlabel("training step")
+            axes.set_ylabel(axis_label(metric))
+            axes.set_title(f"{metric.upper()} on the validation clips during training")
+            axes.legend()
+            yield from plot_style.save(figure, out, f"training-{metric}", formats)

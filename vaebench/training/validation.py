@@ -1,0 +1,101 @@
+"""Validation during training: the reconstruction suite on the posterior's mode, by `vaebench.evaluation`."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+
+from vaebench import config as settings
+from vaebench import evaluation, plugins
+from vaebench.data import list_clips
+from vaebench.vae import FrameRule, Posterior, VAESpec
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+    from torch import Tensor
+
+    from vaebench.training.log import RunLog
+    from vaebench.video import Latent, Video
+    from wfvae import WFVAE
+
+
+@dataclass(frozen=True)
+class Validation:
+    """On what the weights are judged while they train; `metrics` are the benchmark's, the first chooses the best."""
+
+    data: str = "bundle"  # source of clips, as in `vaebench run`; "" = no validation
+    root: str = ""  # folder of the clips, for sources that need one
+    manifest: str = ""  # CSV that pins the clips of validation.root, as `vaebench manifest` writes
+    clips: int = 0  # validate on the first N clips only; 0 = all
+    num_frames: int = 17  # frames per clip
+    size: int = 256  # height and width of the clips in pixels
+    metrics: list[str] = field(
+        default_factory=lambda: ["psnr"]
+    )  # metrics of `vaebench list metrics`; the first chooses the best
+    samples: int = 4  # number of clips to show in samples/ and TensorBoard
+
+
+class InTraining:
+    """The model of a training run as a VAE of the benchmark."""
+
+    def __init__(self, model: WFVAE, name: str) -> None:
+        self.model = model
+        compression, channels = model.config.temporal_compression, model.config.latent_channels
+        self.spec = VAESpec("wfvae", name, compression, 8, channels, causal=True, frames=FrameRule(compression, 1),
+                            size_multiple=8)  # fmt: skip
+
+    def encode(self, video: Video) -> Posterior:
+        return Posterior(self.model.encode(video).mean.float())
+
+    def decode(self, latent: Latent) -> Video:
+        return self.model.decode(latent).float()
+
+
+def validator(given: Validation, temporal_compression: int, log: RunLog) -> Callable[[int, WFVAE], dict[str, float]]:
+    """A function `validate(step, model)` that scores the model, writes the scores and samples to the log, and returns the scores.
+
+    "score" is the first metric with its sign set so that higher is better; it is missing if that metric is NaN.
+
+    Raises:
+        ValueError: no clip, no metric, or a length or size that WF-VAE does not take
+    """
+    r = temporal_compression
+    if given.num_frames % r != 1 or given.size % 8:
+        raise ValueError(
+            f"validation takes 1 + {r}k frames and a size that is a multiple of 8, "
+            f"got validation.num_frames={given.num_frames} and validation.size={given.size}"
+        )
+    options = {"metrics": given.metrics, "keep": given.samples}
+    config = settings.complete(
+        {"data": given.data, "root": given.root, "manifest": given.manifest, "num_frames": given.num_frames,
+         "size": given.size, "clips": given.clips or None, "options": options}
+    )  # fmt: skip
+    source = list_clips(plugins.find("data", given.data).build(config), given.data)
+    if not given.metrics:
+        raise ValueError("validation needs at least one metric; validation.data= (empty) does without validation")
+
+    def validate(step: int, model: WFVAE) -> dict[str, float]:
+        device = next(model.parameters()).device
+        suite = plugins.find("suites", "reconstruction").build(replace(config, device=str(device)))
+        result = evaluation.run(suite, evaluation.InMemory.of(InTraining(model, f"step-{step}")), source)
+        if result.pictures:
+            log.samples(step, sheet(result.pictures.values()))
+        found = {name: score for name, score in result.record.scores.items() if score.value is not None}
+        scores = {name: float(score.value or 0) for name, score in found.items()}
+        log.scores(step, scores)
+        first = given.metrics[0]
+        signed = -scores[first] if found[first].better == "lower" else scores[first]
+        return scores if math.isnan(signed) else {"score": signed, **scores}
+
+    return validate
+
+
+def sheet(clips: Iterable[NDArray]) -> Tensor:
+    """uint8 (2, n, H, W, 3) a clip -> (3, clips * 2H, n * W) in 0..1: frames side by side, references above."""
+    rows = [np.concatenate(list(frames), axis=1) for clip in clips for frames in clip]
+    return torch.from_numpy(np.concatenate(rows)).permute(2, 0, 1).float() / 255

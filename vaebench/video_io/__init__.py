@@ -1,0 +1,1 @@
+"""Reading video files: decoding, resizing, manifests and the file sources that data sets share."""

@@ -1,0 +1,199 @@
+"""A source of clips that are files below a root: what all sources that read video files share."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import re
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path, PurePosixPath
+from typing import TYPE_CHECKING
+
+from vaebench.video import Clip
+from vaebench.video_io import decode, manifest, notes, resize
+from vaebench.video_io.manifest import Row
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+    from torch import Tensor
+
+    from vaebench.config import RunConfig
+
+ENDS = 1 << 14  # bytes read from either end of a file for its fingerprint
+
+
+@dataclass
+class Files:
+    """A `VideoSource` of rows below `root`."""
+
+    identity: dict[str, str]
+    root: Path
+    rows: Sequence[Row]
+    num_frames: int
+    size: int
+
+    def __iter__(self) -> Iterator[Clip]:
+        for row in self.rows:
+            load = partial(load_row, self.root / row.file, row, self.num_frames, self.size)
+            yield Clip(
+                id=row.id,
+                fps=row.fps,
+                load=below(self.root, load),
+                file=row.file,
+                label=row.label,
+                stamp="" if row.sha256 else stamp(self.root / row.file),  # pinned bytes are checked when they are read
+            )
+
+
+def source(
+    name: str, root: Path, rows: Sequence[Row], config: RunConfig, listed: int | None = None, fixed: bool = False
+) -> Files:
+    """The source of these rows.  `listed`: how many clips the data set has, where only those on disk are in `rows`.
+
+    `fixed`: the name says it all; otherwise it ends in digits of the clips' hash (`marked`).
+    ValueError if two different rows have one id.
+    """
+    rows = manifest.distinct(rows, config.manifest or root)
+    contents = ((row.id, row.start, row.sha256 or ends(root / row.file)) for row in rows)
+    sha256 = fingerprint(contents)
+    identity = {"name": name if fixed else marked(name, sha256), "sha256": sha256, "clips": str(len(rows))}
+    if listed is not None:
+        identity["listed"] = str(listed)
+    return Files(identity, root, rows, config.num_frames, config.size)
+
+
+def published(
+    config: RunConfig,
+    layout: str,
+    columns: Sequence[str],
+    expand: Callable[[dict[str, str]], Iterable[tuple[str, str]]],
+    name_of: Callable[[Path, str], str] = lambda _, file: PurePosixPath(file).stem,
+    label_of: Callable[[str], str] = lambda _: "",
+) -> Files:
+    """A data set that is published as a CSV and fetched clip by clip, so that what is on disk is seldom all of it.
+
+    `expand` turns a row of the data set's own CSV into the (name, label) of each of its clips, `name_of` a file below the
+    root into the name of its clip.  The clips are those of the CSV that are on disk, in its order, and the identity says how
+    many it lists.  A manifest of ours in place of the CSV pins the clips instead; without either every video is read, with
+    the label that `label_of` finds in its path.
+    """
+    root = need_root(config, layout)
+    listed = None
+    if not config.manifest:
+        rows = [replace(row, label=label_of(row.file)) for row in manifest.scan(root)]
+    elif manifest.is_manifest(config.manifest):
+        rows = manifest.read(config.manifest)
+    else:
+        wanted = [clip for row in manifest.table(config.manifest, columns) for clip in expand(row)]
+        on_disk = _by_name(root, name_of)
+        rows = [Row(name, on_disk[name], label=label) for name, label in wanted if name in on_disk]
+        listed = len(set(wanted))
+    if not rows:
+        where = f"{root}, of the {listed} that {config.manifest} lists" if listed else config.manifest or str(root)
+        raise ValueError(f"no clip of data={config.data} is in {where}; the layout expected is {layout}")
+    return source(named(config.data, Path(config.manifest).stem), root, rows, config, listed)
+
+
+def _by_name(root: Path, name_of: Callable[[Path, str], str]) -> dict[str, str]:
+    """Name of a clip -> its file; of two files, the first in the order of their paths."""
+    on_disk: dict[str, str] = {}
+    twice: list[str] = []
+    for row in manifest.scan(root):
+        name = name_of(root, row.file)
+        if on_disk.setdefault(name, row.file) != row.file:
+            twice.append(f"{row.file}; {on_disk[name]} is read")
+    if twice:
+        notes.note(f"{root}: files are ignored whose clip an earlier file holds: {len(twice)} (the first: {twice[0]})")
+    return on_disk
+
+
+def load_row(path: Path, row: Row, num_frames: int, size: int) -> Tensor:
+    """uint8 (3, num_frames, size, size).  OSError or ValueError naming file and reason."""
+    return resize.clip(read_row(path, row, num_frames), size)
+
+
+def read_row(path: Path, row: Row, num_frames: int) -> Iterator[NDArray[np.uint8]]:
+    """The frames (H, W, 3) of a row as decoded.  OSError or ValueError naming file and reason."""
+    if row.sha256 and path.is_file():  # a missing file is named by the decoder
+        found = manifest.sha256(path)
+        if found != row.sha256:
+            raise ValueError(
+                f"{path}: is not the file that the manifest pins (sha256 {found[:12]}..., expected {row.sha256[:12]}...); "
+                "fetch it again, or write a new manifest"
+            )
+    return decode.read(path, row.start, num_frames)
+
+
+def fingerprint(contents: Iterable[tuple[str, int, str]]) -> str:
+    """One hash of what decides the pixels: every clip's id, start frame, and bytes.
+
+    The bytes are given by the sha256 that a manifest pins, which is checked when the clip is loaded.  Where nothing is pinned
+    they are given by the length and the first and last 16 KiB, so that hashing 100,000 videos takes a minute: in mp4, mov,
+    mkv, webm and avi those ends hold the index with the length of every frame, so the hash shows re-encoding and cutting.
+    It does not show a change of the middle that keeps the length; a manifest does.  It is the same for a copy of the files,
+    which `stamp` is not: caches are keyed by both.
+    """
+    digest = hashlib.sha256()
+    for name, start, content in contents:
+        digest.update(f"{name}\0{start}\0{content}\n".encode())
+    return digest.hexdigest()
+
+
+def stamp(file: Path) -> str:
+    """Size and time of change of a file, "missing" if there is none: its clip fails when it is loaded."""
+    try:
+        status = os.stat(file)
+        return f"{status.st_size} {status.st_mtime_ns}"
+    except OSError:
+        return "missing"
+
+
+def ends(file: Path) -> str:
+    """Length and hash of both ends of a file, "missing" if there is none: its clip fails when it is loaded."""
+    try:
+        with open(file, "rb") as content:
+            length = os.fstat(content.fileno()).st_size
+            head = content.read(ENDS)
+            content.seek(max(ENDS, length - ENDS))
+            return f"{length} {hashlib.sha256(head + content.read(ENDS)).hexdigest()}"
+    except OSError:
+        return "missing"
+
+
+def named(*parts: str) -> str:
+    """A name for the record, of which the folder of its results is made; two lists of one data set get two names."""
+    return "_".join(re.sub(r"[^A-Za-z0-9._]+", "_", part) for part in parts if part)
+
+
+def marked(name: str, sha256: str) -> str:
+    """`clips_1a2b3c`: two folders called clips are two settings, and their records never lie in one place."""
+    return f"{name}_{sha256[:6]}"
+
+
+def below(root: Path, load: Callable[[], Tensor]) -> Callable[[], Tensor]:
+    """`load`, whose errors name files relative to the root, as the clips do: they are kept in records, which tell no machine.
+
+    OSError or ValueError, as `load` raises them.
+    """
+    return partial(_told_below, f"{root}{os.sep}", load) if root != Path() else load
+
+
+def _told_below(root: str, load: Callable[[], Tensor]) -> Tensor:
+    try:
+        return load()
+    except (OSError, ValueError) as reason:
+        kind = OSError if isinstance(reason, OSError) else ValueError
+        raise kind(str(reason).replace(root, "")) from None
+
+
+def need_root(config: RunConfig, what: str) -> Path:
+    """The folder that `root=` names.  ValueError with the layout expected if it is not given, OSError if it is not there."""
+    if not config.root:
+        raise ValueError(f"data={config.data} is not available without root=DIR: {what}")
+    root = Path(config.root)
+    if not root.is_dir():
+        raise OSError(f"{root}: no such folder; root=DIR should name {what}")
+    return root

@@ -1,0 +1,232 @@
+"""A manifest: a CSV that pins which clips of a folder are read, from which frame, and what their bytes are.
+
+    id,file,start,fps,sha256,label
+
+`file` is relative to the folder and the only required column.  `id` defaults to the path without its extension, `start` to 0,
+`fps` to 0 (unknown); without `sha256` the bytes are not checked; `label` is the class, in sources that have classes.
+Some damage decodes to wrong pixels without an error or a mark (results/benchmarks/decode_fuzz.json); only the checksum shows it.
+"""
+
+from __future__ import annotations
+
+import csv
+import hashlib
+import os
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path, PurePosixPath
+from typing import TextIO
+
+from vaebench.plugins import did_you_mean
+from vaebench.video_io import notes
+
+# the files that are read as videos, in any case; `_decode` looks at the content, not at the name
+# fmt: off
+EXTENSIONS = (
+    ".mp4", ".m4v", ".mov", ".qt", ".mkv", ".webm", ".avi", ".divx", ".gif", ".mpg", ".mpeg", ".m1v", ".m2v", ".vob", ".ts",
+    ".mts", ".m2ts", ".mxf", ".wmv", ".asf", ".flv", ".f4v", ".3gp", ".3g2", ".ogv", ".dv", ".rm", ".y4m", ".ivf", ".nut",
+)
+# fmt: on
+# Panda-70M writes all cuts of a video into one field, and csv refuses fields above 131,072 characters
+csv.field_size_limit(1 << 30)
+
+
+@dataclass(frozen=True)
+class Row:
+    """One clip."""
+
+    id: str
+    file: str  # relative to the root, with forward slashes
+    start: int = 0  # first frame
+    fps: float = 0.0
+    sha256: str = ""  # of the file
+    label: str = ""
+
+
+COLUMNS = [f.name for f in fields(Row)]
+
+
+@contextmanager
+def opened(file: str | Path, expected: str) -> Iterator[TextIO]:
+    """A list that `manifest=FILE` names, UTF-8 with or without a byte order mark.
+
+    OSError if it cannot be read, ValueError if it is not UTF-8 or not a CSV; `expected` says what FILE should be.
+    """
+    try:
+        with open(file, encoding="utf-8-sig", newline="") as text:
+            yield text
+    except OSError as reason:
+        raise OSError(f"{file}: {reason.strerror}; manifest=FILE should name {expected}") from None
+    except UnicodeDecodeError as reason:
+        wrong = reason.object[reason.start]
+        raise ValueError(f"{file}: is not UTF-8 text (byte 0x{wrong:02x}: {reason.reason}); save it as UTF-8") from None
+    except csv.Error as reason:
+        raise ValueError(f"{file}: cannot be read as CSV ({reason}); manifest=FILE should name {expected}") from None
+
+
+def table(file: str | Path, need: Sequence[str]) -> list[dict[str, str]]:
+    """The rows of a CSV with at least the columns `need`.  OSError if unreadable, ValueError if it is no such table."""
+    columns = _header(file)
+    lacking = [column for column in need if column not in columns]
+    if lacking:
+        raise ValueError(f"{file}: has no column {lacking[0]!r}; its columns are: {', '.join(columns)}")
+    with opened(file, "a CSV") as text:
+        return list(csv.DictReader(text, restkey="", restval=""))
+
+
+def _header(file: str | Path) -> list[str]:
+    with opened(file, "a CSV") as text:
+        return next(csv.reader(text), [])
+
+
+def is_manifest(file: str | Path) -> bool:
+    """Is this a manifest of ours, rather than the CSV that a data set is published with?"""
+    return "file" in _header(file)
+
+
+def read(file: str | Path) -> list[Row]:
+    """The rows of a manifest, in its own order.  ValueError naming the line of the first mistake."""
+    rows: list[Row] = []
+    for line, given in enumerate(table(file, ["file"]), start=2):
+        for column in given:
+            if column not in COLUMNS:
+                hint = did_you_mean(str(column), COLUMNS)
+                raise ValueError(f"{file}: no column {column!r} in a manifest{hint} (there are: {', '.join(COLUMNS)})")
+        rows.append(_row(given, f"{file}, line {line}"))
+    return distinct(rows, file)
+
+
+def _row(given: dict[str, str], where: str) -> Row:
+    path = PurePosixPath(given["file"].strip())
+    if not path.name or path.is_absolute() or ".." in path.parts:
+        raise ValueError(f"{where}: file {given['file']!r} should be a path below the root")
+    start, rate, sha256 = (given.get(name, "").strip() for name in ("start", "fps", "sha256"))
+    if start and not start.isdecimal():
+        raise ValueError(f"{where}: start {start!r} should be a frame number, 0 or more")
+    if sha256 and (len(sha256) != 64 or set(sha256.lower()) - set("0123456789abcdef")):
+        raise ValueError(f"{where}: sha256 {sha256!r} should be 64 hexadecimal digits")
+    try:
+        seconds = float(rate or 0)
+    except ValueError:
+        raise ValueError(f"{where}: fps {rate!r} should be a number") from None
+    name = given.get("id", "").strip() or path.with_suffix("").as_posix()
+    return Row(name, path.as_posix(), int(start or 0), seconds, sha256.lower(), given.get("label", "").strip())
+
+
+def distinct(rows: Iterable[Row], where: str | Path) -> list[Row]:
+    """The rows in their order, equal ones merged; a note counts them.
+
+    ValueError if two different rows have one id: results are kept by id.
+    """
+    known: dict[str, Row] = {}
+    repeated: list[str] = []
+    for row in rows:
+        first = known.setdefault(row.id, row)
+        if first is row:
+            continue
+        if first != row:
+            name = next(column for column in COLUMNS if getattr(first, column) != getattr(row, column))
+            raise ValueError(
+                f"{where}: 2 clips are called {row.id!r}, with {name} {getattr(first, name)!r} and {getattr(row, name)!r}; "
+                "give each its own id, or remove one of the two rows"
+            )
+        repeated.append(row.id)
+    if repeated:
+        notes.note(f"{where}: repeated rows are merged: {len(repeated)} (the first: {repeated[0]})")
+    return list(known.values())
+
+
+def scan(root: str | Path) -> list[Row]:
+    """Every video below a folder, sorted by path; a note counts the files of other types.
+
+    An id is the path without its extension; files that differ only in the extension keep it.  OSError naming the folder
+    that is missing or cannot be read.
+    """
+    files = sorted(walk(root, EXTENSIONS))
+    bare = [PurePosixPath(file).with_suffix("").as_posix() for file in files]
+    times = Counter(bare)
+    return [Row(name if times[name] == 1 else file, file) for name, file in zip(bare, files, strict=True)]
+
+
+def hidden(path: str) -> bool:
+    """Is it a hidden file, or one that macOS adds to archives (`._a.mp4`, `__MACOSX/`)?"""
+    parts = PurePosixPath(path).parts
+    return any((part.startswith(".") and part != "..") or part == "__MACOSX" for part in parts)
+
+
+def is_video(file: str) -> bool:
+    """By its extension."""
+    return file.lower().endswith(EXTENSIONS)
+
+
+def walk(root: str | Path, extensions: tuple[str, ...]) -> Iterator[str]:
+    """Paths below `root` with one of these extensions, relative to it and with forward slashes.
+
+    Links are followed once.  Hidden files are left out; a note counts the other files that are left out.
+    """
+
+    def refuse(reason: OSError) -> None:
+        raise OSError(f"{reason.filename}: {reason.strerror}; root=DIR should name a folder that can be read")
+
+    ignored = notes.Ignored()
+    seen: set[tuple[int, int]] = set()
+    for folder, folders, files in os.walk(root, followlinks=True, onerror=refuse):
+        status = os.stat(folder)
+        if (status.st_dev, status.st_ino) in seen:  # a link back up the tree
+            folders.clear()
+            continue
+        seen.add((status.st_dev, status.st_ino))
+        folders[:] = sorted(name for name in folders if not hidden(name))
+        for name in files:
+            if hidden(name):
+                continue
+            path = (Path(folder) / name).relative_to(root).as_posix()
+            if name.lower().endswith(extensions):
+                yield path
+            else:
+                ignored.add(path)
+    ignored.tell(root)
+
+
+def write(
+    root: str | Path, out: str | Path, num_frames: int = 33, rows: Iterable[Row] | None = None
+) -> tuple[int, list[str]]:
+    """Pin the videos below `root` in a manifest `out`: how many it holds, and the reasons for those left out.
+
+    Each file is decoded over its first `num_frames` and hashed; one that is damaged or shorter is left out, with its reason.
+    `rows` (from a source that lists its clips in its own way) replaces the scan.  ValueError, and no file, if none is left.
+    """
+    from vaebench.video_io import decode
+
+    kept: list[Row] = []
+    left_out: list[str] = []
+    for row in scan(root) if rows is None else rows:
+        path = Path(root) / row.file
+        try:
+            for _ in decode.read(path, row.start, num_frames):
+                pass
+            kept.append(Row(row.id, row.file, row.start, decode.fps(path), sha256(path), row.label))
+        except (OSError, ValueError) as reason:
+            left_out.append(str(reason))
+    if not kept:
+        raise ValueError(
+            f"{root}: no video below it has {num_frames} frames" + "".join(f"; {left_out[0]}" for _ in left_out[:1])
+        )
+    part = Path(f"{out}.part")  # so that a manifest is whole or absent
+    with open(part, "w", encoding="utf-8", newline="") as text:
+        writer = csv.DictWriter(text, COLUMNS, lineterminator="\n")
+        writer.writeheader()
+        writer.writerows({**asdict(row), "fps": round(row.fps, 6)} for row in kept)
+    os.replace(part, out)
+    return len(kept), left_out
+
+
+def sha256(file: str | Path) -> str:
+    """Of a file's bytes, read piece by piece."""
+    digest = hashlib.sha256()
+    with open(file, "rb") as content:
+        while piece := content.read(1 << 20):
+            digest.update(piece)
+    return digest.hexdigest()

@@ -1,0 +1,44 @@
+"""The members of a tar file, read where they lie: what evaluation and training share of WebDataset shards."""
+
+from __future__ import annotations
+
+import os
+import tarfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+from vaebench.video_io import manifest
+
+
+class Member(NamedTuple):
+    """A file in a tar: bytes `offset` to `offset + length`."""
+
+    name: str
+    offset: int
+    length: int
+
+
+def members(shard: Path) -> Iterator[Member]:
+    """The files in a shard that are whole, without hidden ones.
+
+    OSError if the shard cannot be opened.  ValueError, after the members that can be read, if it is not an uncompressed tar,
+    or is damaged or cut off.
+    """
+    try:
+        with open(shard, "rb") as content, tarfile.open(fileobj=content, mode="r:") as archive:
+            size = os.fstat(content.fileno()).st_size
+            for member in archive:
+                archive.members = []  # type: ignore[attr-defined]  # it remembers every header it has seen
+                if member.offset_data + member.size > size:
+                    raise tarfile.ReadError(f"it ends inside {member.name}")
+                if member.isreg() and not manifest.hidden(member.name):
+                    yield Member(member.name, member.offset_data, member.size)
+            # tarfile stops without an error at a damaged header, and where the file ends between two members
+            content.seek(archive.offset)
+            if content.read(tarfile.BLOCKSIZE) != bytes(tarfile.BLOCKSIZE):
+                raise tarfile.ReadError(f"no member and no end mark at byte {archive.offset}")
+    except OSError as reason:
+        raise OSError(f"{shard}: {reason.strerror or reason}; make it readable or leave it out") from None
+    except (tarfile.TarError, ValueError, OverflowError, MemoryError) as reason:
+        raise ValueError(f"{shard}: is not a whole, uncompressed tar ({reason}); fetch it again") from None
