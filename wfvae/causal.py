@@ -10,7 +10,7 @@ operations, and a frame is what the fast 2-D kernels want.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import torch
@@ -75,19 +75,34 @@ class Stream:
         self.keep(layer, frames[:, windows * stride :])
         return frames, kept is None
 
-    def windows(self, x: Tensor, num_frames: int) -> Iterator[Tensor]:
-        """The piece in windows of at most `num_frames` (even), so that what a block computes in between stays small.
+    def in_windows(
+        self, step: Callable[[Tensor], Tensor], x: Tensor, num_frames: int, out: Tensor | None = None
+    ) -> Tensor:
+        """`step` of x in windows of at most `num_frames` (even), so that what it computes in between stays small.
 
-        An odd piece has its odd frame in the first window: a video opens with one frame, then come pairs.
+        The results are written to the same frames of `out`, or concatenated.
         """
         last, time = self.last, x.shape[1]
-        stop = 0
-        while True:
-            start, stop = stop, min(stop + num_frames + (time % 2 if stop == 0 else 0), time)
+        parts: list[Tensor] = []
+        for start, stop in window_bounds(time, num_frames):
             self.last = last and stop == time
-            yield x[:, start:stop]
-            if stop == time:
-                return
+            if out is None:
+                parts.append(step(x[:, start:stop]))
+            else:
+                out[:, start:stop] = step(x[:, start:stop])
+        self.last = last
+        if out is not None:
+            return out
+        return parts[0] if len(parts) == 1 else torch.cat(parts, dim=1)
+
+
+def window_bounds(time: int, num_frames: int) -> list[tuple[int, int]]:
+    """First frame, and last frame plus one, of each window; there is at least one window.
+
+    An odd number of frames has its odd frame in the first window: a video opens with one frame, then come pairs.
+    """
+    stops = [*range(num_frames + time % 2, time, num_frames), time]
+    return list(zip([0, *stops[:-1]], stops, strict=True))
 
 
 def conv_frames(x: Tensor, weight: Tensor, bias: Tensor | None, stride: int = 1, padding: int = 1) -> Tensor:

@@ -94,9 +94,11 @@ class HaarAnalysis3d(nn.Module):
 
     def forward(self, x: Tensor, stream: Stream) -> Tensor:
         kernels = torch.cat([getattr(self, f"{band}_conv").conv.weight[0] for band in BANDS_3D])
-        windows = stream.windows(x, WINDOW_FRAMES) if lean() else (x,)
-        parts = [analyse(stream.extend(self, window, kernel=2, stride=2)[0], kernels) for window in windows]
-        return parts[0] if len(parts) == 1 else torch.cat(parts, dim=1)
+
+        def step(window: Tensor) -> Tensor:
+            return analyse(stream.extend(self, window, kernel=2, stride=2)[0], kernels)
+
+        return stream.in_windows(step, x, WINDOW_FRAMES) if lean() else step(x)
 
 
 class HaarSynthesis3d(nn.Module):
