@@ -73,7 +73,7 @@ def test_losses_and_their_gradients_are_the_official_ones(golden: Golden) -> Non
     model = WFVAE(WFVAEConfig.from_official(golden.json("config"))).double()
     salt = golden.salt
     model.load_state_dict(rebuild(model.state_dict(), salt, keep=HAAR))
-    critic = discriminator(golden, torch.float64).train()
+    network = discriminator(golden, torch.float64).train()
     # the golden was written with the later delta and limit
     config = LossConfig(
         reconstruction=settings["loss_type"],
@@ -93,7 +93,7 @@ def test_losses_and_their_gradients_are_the_official_ones(golden: Golden) -> Non
     def per_frame(a: torch.Tensor, b: torch.Tensor) -> torch.Tensor:
         return (a - b).square().mean(dim=(1, 2, 3))
 
-    logits = critic(output.video)
+    logits = network(output.video)
     found = generator_loss(video, output, config, perceptual=per_frame, fake_logits=logits, last_layer=model.last_layer)
     terms = found.terms
     expected = {
@@ -122,11 +122,11 @@ def test_losses_and_their_gradients_are_the_official_ones(golden: Golden) -> Non
     )
     assert early.total.item() == pytest.approx(scalars["gen_before_disc_start_no_wl.total_loss"], rel=1e-6)
 
-    critic = discriminator(golden, torch.float64).train()
-    loss = discriminator_loss(critic(video), critic(output.video.detach()))
+    network = discriminator(golden, torch.float64).train()
+    loss = discriminator_loss(network(video), network(output.video.detach()))
     loss.backward()
     assert loss.item() == pytest.approx(scalars["disc.disc_loss"], rel=1e-6)
-    gradients = dict(critic.named_parameters())
+    gradients = dict(network.named_parameters())
     for key, value in tensors.items():
         if key.startswith("grad_disc."):
             gradient = gradients[key.removeprefix("grad_disc.")].grad
@@ -261,7 +261,7 @@ def generator_step(delta: float, weight_limit: float, plain: bool) -> tuple[dict
     torch.manual_seed(0)
     model = WFVAE(WFVAEConfig(8, 4, encoder_flow_channels=8, decoder_flow_channels=8)).double()
     video = torch.rand(1, 3, 5, 16, 16, dtype=torch.float64) * 2 - 1
-    lpips, critic = Counted(1), Counted(2)
+    lpips, network = Counted(1), Counted(2)
     output = model(video, generator=torch.Generator().manual_seed(3))
     config = LossConfig(kl=1e-3, delta=delta, adaptive_limit=weight_limit)
 
@@ -270,18 +270,18 @@ def generator_step(delta: float, weight_limit: float, plain: bool) -> tuple[dict
 
     if plain:  # the loss as it is defined: both terms are differentiated for the weight, and again for the step
         nll = reconstruction_loss(video, output.video, config, distance)["nll"]
-        adversarial = -critic(output.video).mean()
+        adversarial = -network(output.video).mean()
         weight = adaptive_weight(nll, adversarial, model.last_layer, delta, weight_limit)
         kl = kl_divergence(output.posterior.mean, output.posterior.logvar).sum()
         total = nll + config.kl * kl + config.wavelet * wavelet_loss(output, "official") + 0.5 * weight * adversarial
         weight = 0.5 * weight
     else:
-        options = {"perceptual": distance, "fake_logits": critic(output.video), "last_layer": model.last_layer}
+        options = {"perceptual": distance, "fake_logits": network(output.video), "last_layer": model.last_layer}
         found = generator_loss(video, output, config, **options)
         total, weight = found.total, found.terms["adversarial_weight"]
     total.backward()
     gradients = {name: p.grad for name, p in model.named_parameters()}
-    return gradients, weight.item(), [lpips.backward_passes, critic.backward_passes]
+    return gradients, weight.item(), [lpips.backward_passes, network.backward_passes]
 
 
 @pytest.mark.parametrize("limit", [1e30, 3.0], ids=["below the limit", "at the limit"])

@@ -15,15 +15,15 @@ class TrainerConfig:
     steps: int = 800_000
     # alternating: autoencoder and discriminator take turns; simultaneous: each step updates both
     order: Literal["alternating", "simultaneous"] = "alternating"
-    batch: int = 1  # clips per process and forward pass
-    accumulate: int = 1  # gradient accumulation: forward passes per step
+    batch_size: int = 1  # clips per process and forward pass
+    gradient_accumulation_steps: int = 1  # forward passes per step
     learning_rate: float = 1e-5  # of AdamW, for both networks
     warmup: int = 0  # steps of linear learning rate warmup
     decay: Literal["constant", "cosine"] = "constant"  # learning rate schedule after the warmup; cosine ends at 0
     decay_steps: int = 0  # length of the cosine decay at the end of the run, in steps; 0 = all steps
     weight_decay: float = 1e-4  # of AdamW
     beta2: float = 0.999  # of AdamW; beta1 is 0.9
-    clip: float = 0.0  # maximum gradient norm of either network; 0 = no clipping
+    max_grad_norm: float = 0.0  # maximum gradient norm of either network; 0 = no clipping
     ema: float = 0.999  # decay of the exponential moving average of the weights; 0 = no EMA
     discriminator_start: int = 0  # first step with an adversarial loss
     discriminator_width: int = 64  # channels of the discriminator's first layer
@@ -43,7 +43,7 @@ class TrainerConfig:
     def __post_init__(self) -> None:
         if self.decay_steps < 0:
             raise ValueError(f"trainer.decay_steps should be at least 0, got {self.decay_steps}")
-        at_least_one = ("steps", "batch", "accumulate", "save_every", "keep", "validate_every")
+        at_least_one = ("steps", "batch_size", "gradient_accumulation_steps", "save_every", "keep", "validate_every")
         for name in at_least_one:
             if getattr(self, name) < 1:
                 raise ValueError(f"trainer.{name} is at least 1, got {getattr(self, name)}")
@@ -56,10 +56,10 @@ class TrainerConfig:
                 "trainer.shard goes with trainer.compile=false and trainer.precision=no or bf16; "
                 f"got compile={self.compile} and precision={self.precision}"
             )
-        if not 0 <= self.ema < 1 or self.learning_rate <= 0 or self.clip < 0:
+        if not 0 <= self.ema < 1 or self.learning_rate <= 0 or self.max_grad_norm < 0:
             raise ValueError(
-                "trainer.ema lies in [0, 1), learning_rate above 0, clip at 0 or above; "
-                f"got {self.ema}, {self.learning_rate}, {self.clip}"
+                "trainer.ema lies in [0, 1), learning_rate above 0, max_grad_norm at 0 or above; "
+                f"got {self.ema}, {self.learning_rate}, {self.max_grad_norm}"
             )
 
 
