@@ -5,7 +5,7 @@
 
 PATH is a checkout of github.com/PKU-YuanGroup/WF-VAE.  Both sides: the same network and random weights, batch 1, L1 + KL +
 wavelet + adaptive GAN with the full 3-D discriminator, AdamW, EMA; LPIPS is left out on both, because its weights are not
-available everywhere.  Theirs is the body of the official loop (forward, loss module, optimiser, EMA) around their own modules; ours is
+available everywhere.  Theirs is the body of the official loop (forward, loss module, optimiser, EMA) around their modules; ours is
 `wfvae.trainer` with everything it does in a step, logging included.  A pair of steps, one of the generator and one of the
 discriminator, is the unit.  Sides alternate after one warm-up pair each; medians are reported.
 """

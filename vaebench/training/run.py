@@ -199,7 +199,7 @@ def _claim(folder: Path, config: TrainConfig) -> None:
     if before == text:
         return
     if before and state.checkpoints(folder):
-        old, new = (_renamed(_flat(yaml.safe_load(settings))) for settings in (before, text))
+        old, new = _renamed(_flat(yaml.safe_load(before))), _flat(yaml.safe_load(text))
         changed = [
             f"{name}={old.get(name)} there, {new.get(name)} here"
             for name in sorted(old.keys() | new.keys())
