@@ -19,7 +19,7 @@ import torch
 from accelerate.state import AcceleratorState
 from safetensors.torch import load_file
 
-from tests.test_trainer import QUICK, SMALL, Doubled, Killed, curve, trainer
+from tests.test_trainer import LOSS, QUICK, SMALL, Doubled, Killed, curve, trainer
 from wfvae import WFVAE, WFVAEConfig, sharding, state
 from wfvae.batches import Sample
 from wfvae.regularizers import LCRConfig, LMRConfig
@@ -29,7 +29,7 @@ from wfvae.trainer import Hooks, Trainer
 
 Log = dict[int, dict[str, float]]
 
-# all that a sharded model meets in a step: both adaptive weights, accumulation, clipping, a mask token, validation
+# all that a sharded model meets: a perceptual loss, both adaptive weights, accumulation, clipping, a mask token, validation
 BUSY = replace(
     QUICK,
     steps=2,
@@ -76,9 +76,15 @@ def scores(log: Log) -> Hooks:
     return Hooks(curve(log), validate=validate)
 
 
+def squared_error(reference: torch.Tensor, reconstruction: torch.Tensor) -> torch.Tensor:
+    """In place of LPIPS."""
+    return (reference - reconstruction).square().mean(dim=(1, 2, 3))
+
+
 def busy(run: Path, config: TrainerConfig) -> tuple[Trainer, Log]:
     log: Log = {}
-    found = trainer(run, config, hooks=scores(log), clips=Doubled(size=16), **REGULARISED)
+    more = {"loss": replace(LOSS, perceptual=0.1), "perceptual": squared_error, **REGULARISED}
+    found = trainer(run, config, hooks=scores(log), clips=Doubled(size=16), **more)
     found.train()
     return found, log
 

@@ -88,7 +88,7 @@ def inference(folder: Path, case: tuple[str, int, int, str, int]) -> Work:
 
 
 def step(folder: Path, lpips: bool) -> Work:
-    """The gradients of all parameters by a generator step."""
+    """The gradient of all parameters by a generator step, over its norm."""
     from vaebench.metrics import _lpips
 
     with version(folder) as load:
@@ -118,7 +118,8 @@ def step(folder: Path, lpips: bool) -> Work:
             fake_logits=network(output.video),
             last_layer=model.last_layer,
         ).total.backward()
-        return [p.grad / p.grad.norm() for p in model.parameters() if p.grad is not None and p.grad.norm() > 0]
+        gradient = torch.cat([p.grad.flatten() for p in model.parameters() if p.grad is not None])
+        return [gradient / gradient.norm()]
 
     return work
 
