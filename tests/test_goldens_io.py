@@ -126,9 +126,9 @@ def test_the_whole_loss_with_other_weights_and_another_discriminator(tmp_path: P
     scalars = {f"gen.{theirs}": gen[ours].item() for ours, theirs in official.items()}
     scalars["gen.d_weight"] = gen["adversarial_weight"].item()
     scalars["gen_before_disc_start_no_wl.total_loss"] = early["total"].item()
-    network = discriminator(2).train()
-    loss = discriminator_loss(network(x), network(output.video.detach()))
-    (gradient,) = torch.autograd.grad(loss, network.main[0].weight)
+    critic = discriminator(2).train()
+    loss = discriminator_loss(critic(x), critic(output.video.detach()))
+    (gradient,) = torch.autograd.grad(loss, critic.main[0].weight)
     tensors = {"x": x, "eps": eps, "grad_disc.main.0.weight": gradient}
     golden = write(
         tmp_path, tensors, scalars={**scalars, "disc.disc_loss": loss.item()}, loss=given, config=network,

@@ -89,7 +89,7 @@ def inference(folder: Path, case: tuple[str, int, int, str, int]) -> Work:
 
 def step(folder: Path, lpips: bool) -> Work:
     """The gradient of all parameters by a generator step, over its norm."""
-    from vaebench.metrics import _lpips
+    from vaebench.features import lpips
 
     with version(folder) as load:
         wfvae, losses, discriminator = load("wfvae"), load("wfvae.losses"), load("wfvae.discriminator")
@@ -99,7 +99,7 @@ def step(folder: Path, lpips: bool) -> Work:
     network = discriminator.PatchDiscriminator3D(dropout=0.0).requires_grad_(False)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        distance = _lpips.package("vgg")
+        distance = lpips.package("vgg")
     for parameter in distance.parameters():
         parameter.data.normal_(0, 0.05)
     config = losses.LossConfig(perceptual=1.0 if lpips else 0.0)
