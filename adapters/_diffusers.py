@@ -16,6 +16,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
 
+from adapters._layouts import Layout, State, convert
 from adapters._own import check_legal, of_ones_own, read_json
 from vaebench import weights as places
 from vaebench.vae import Posterior, VAESpec
@@ -55,24 +56,6 @@ def sample(vae: DiffusersVAE, latent: Tensor) -> Tensor:
     return vae.model.decode(latent).sample
 
 
-def read_safetensors(file: Path) -> Mapping[str, Tensor]:
-    """ValueError for anything but safetensors: the other formats are pickles, and a pickle can run code."""
-    from safetensors import SafetensorError
-    from safetensors.torch import load_file
-
-    from wfvae.shards import files_of
-
-    state: dict[str, Tensor] = {}
-    for part in files_of(file):
-        if part.suffix != ".safetensors":
-            raise ValueError(f"{part} is not a .safetensors file; convert it, or take the released one")
-        try:
-            state |= load_file(part)
-        except SafetensorError as reason:
-            raise ValueError(f"{part} cannot be read as safetensors ({reason}); download it again") from None
-    return state
-
-
 @dataclass(frozen=True)
 class Family:
     """One family of diffusers: its class, its released configurations and its peculiarities."""
@@ -88,7 +71,7 @@ class Family:
     decode: Callable[[DiffusersVAE, Tensor], Tensor] = sample
     clear: Callable[[Any], None] = _nothing_kept  # forget what the last call left on the modules
     describe: Callable[[Any, VAESpec], VAESpec] | None = None  # completes the spec with what the weights know
-    read: Callable[[Path], Mapping[str, Tensor]] = read_safetensors
+    layouts: tuple[Layout, ...] = ()  # other key layouts in which its weights are published
     least_side: int = 1  # of height and width, where a network pads by reflection
     one_by_one: bool = False  # the class cannot take a batch
     float32_pixels: bool = False  # the encoder casts by itself
@@ -104,8 +87,13 @@ class Family:
         dtype: torch.dtype | None = None,
         mode: str = "whole",
     ) -> DiffusersVAE:
-        """The released weights, strictly: every tensor of the network is in the file and nothing else is."""
-        from adapters._nets.checkpoint import load_strict
+        """The released weights, in the layout of diffusers or of the authors, strictly: no tensor is missing and none is left.
+
+        A config.json of the same class beside the weights sets what shapes do not show; one of another class, such as the
+        authors' own, is not read.  Raises ValueError for a file of another network, with the family that it looks like.
+        """
+        from adapters._layouts.reading import read_vae
+        from adapters._layouts.recognise import fill, looks_like
 
         self.requires(spec)
         if weights == places.RANDOM:
@@ -113,17 +101,23 @@ class Family:
                 self, spec, spec.variant, self._build(self.configs.get(spec.variant, {})), device, dtype, mode
             )
         file = places.find(spec.source, weights)
-        state = self.read(file)
+        read = read_vae(file)
+        state, layout = self._converted(read, file)
         variant = spec.variant if spec.source else self._nearest(_shapes(state))
         published = self._published_config(file)
         with _uninitialised():
             model = self._build(published or self.configs.get(variant, {}))
-        if published and _shapes(model.state_dict()) != self._expected_shapes(variant):
-            raise ValueError(
-                f"{file.with_name('config.json')} describes another network than {self.cls} of {variant}; "
-                f"{spec.name} is the released one"
+        if published and _shapes(model.state_dict()) != self.expected_shapes(variant):
+            advice = (
+                f"give weights that fit {spec.name}"
+                if spec.source
+                else f"user checkpoints run in a released configuration only, of which {self.name}/{variant} is the nearest"
             )
-        load_strict(model, state, str(file))
+            raise ValueError(
+                f"{file.with_name('config.json')} describes another network than {self.name}/{variant}"
+                + (looks_like(read, f"{self.name}/{variant}") or f"; {advice}")
+            )
+        fill(model, state, file, name=f"{self.name}/{variant}", read=read, layout=layout)
         factor = (published or {}).get("scaling_factor")
         if factor and not isinstance(spec.scale, tuple):  # what was published with these very weights
             spec = replace(spec, scale=float(factor))
@@ -165,8 +159,30 @@ class Family:
 
     def spec_of(self, path: str) -> VAESpec:
         """The spec of a checkpoint of one's own: of the variant with most tensors in common, under the name of the file."""
-        state = self.read(places.find("", path))
+        from adapters._layouts.reading import read_vae
+
+        file = places.find("", path)
+        state, _ = self._converted(read_vae(file), file)
         return of_ones_own(self.variants[self._nearest(_shapes(state))], path)
+
+    @property
+    def name(self) -> str:
+        return next(iter(self.variants.values())).family
+
+    def _converted(self, state: State, file: Path) -> tuple[dict[str, Tensor], str]:
+        """The tensors of a file under the keys of the class, and the name of their layout; ValueError naming the file."""
+        try:
+            return convert(state, self.layouts)
+        except ValueError as reason:
+            raise ValueError(f"{file} does not fit {self.name}: {reason}") from None
+
+    def shapes_in(self, state: State) -> dict[str, tuple[int, ...]]:
+        """The shapes of any file's tensors, under the keys of the class where it has a layout of this family.
+
+        Raises:
+            ValueError: keys of this family's layouts, but of half a network or twice
+        """
+        return _shapes(convert(state, self.layouts)[0])
 
     def count_parameters(self, variant: str) -> int:
         """Of the released configuration, without a byte of weights."""
@@ -176,19 +192,27 @@ class Family:
         """The variant that shares most tensors with a file; strict loading says what still differs."""
 
         def shared(variant: str) -> int:
-            return len(self._expected_shapes(variant).items() & shapes.items())
+            return len(self.expected_shapes(variant).items() & shapes.items())
 
         return max(self.variants, key=shared)
 
     def _published_config(self, file: Path) -> Config | None:
-        """The config.json beside the weights, where there is one; ValueError if it is another class's."""
+        """The config.json of this class beside the weights, where there is one.
+
+        The authors' own releases have that of a transformer there, or of their own class; these say nothing about our network.
+        """
         beside = file.with_name("config.json")
         if not beside.is_file():
             return None
         config = read_json(beside)
-        if config.get("_class_name", self.cls) != self.cls:
-            raise ValueError(f"{beside} is of a {config['_class_name']}, expected {self.cls}")
-        return config
+        return config if config.get("_class_name", self.cls) == self.cls else None
+
+    def reads_config(self, file: Path) -> bool:
+        """Whether the config.json beside this file of weights is used."""
+        try:
+            return self._published_config(file) is not None
+        except ValueError:  # damaged: `load` says so
+            return True
 
     def _build(self, config: Config) -> Any:
         """The network of a configuration; keys that its class does not know (older releases wrote some) are left out."""
@@ -208,7 +232,7 @@ class Family:
         with torch.device("meta"):
             return self._build(self.configs.get(variant, {}))
 
-    def _expected_shapes(self, variant: str) -> dict[str, tuple[int, ...]]:
+    def expected_shapes(self, variant: str) -> dict[str, tuple[int, ...]]:
         return _shapes(self._on_meta(variant).state_dict())
 
 

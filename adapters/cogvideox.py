@@ -2,8 +2,11 @@
 
 Yang et al., CogVideoX, arXiv 2408.06072.  The blocks hand their convolution caches on, so only the group norms, which take their
 statistics over the frames of a block, tell block-wise from whole; they also make the encoder look ahead.  The authors' own
-code encodes a video in one pass, as `whole`, and decodes 2 latents at a time, as `native`; it was trained on whole clips, so
-`whole` is the reference mode.
+code, `native`, encodes a video in one pass and decodes 3, then 2 latents at a time; the VAE was trained on whole clips, so `whole`
+is the reference mode.  `diffusers` is the default of that library, which encodes in blocks too.
+
+Later code of the authors (THUDM/CogVideo e519eced) decodes in 10 blocks at most: the same blocks up to 21 latents; above, its odd
+blocks lose frames, because each would be taken for the start of a video.  `native` goes on with 2 at a time.
 """
 
 from __future__ import annotations
@@ -12,6 +15,7 @@ from dataclasses import replace
 from typing import Any
 
 from adapters._diffusers import EVERYTHING, Family
+from adapters._layouts import cogvideox as cogvideox_layouts
 from vaebench.vae import FrameRule, VAESpec
 
 SOURCE = "hf:zai-org/CogVideoX{}:vae/diffusion_pytorch_model.safetensors"
@@ -24,14 +28,16 @@ B2 = VAESpec(
     causal=False,
     frames=FrameRule(8, 1),
     size_multiple=8,
-    modes=("whole", "native", "tiled"),
+    modes=("whole", "native", "diffusers", "tiled"),
     source=SOURCE.format("-2b@1137dacfc2c9c012bed6a0793f4ecf2ca8e7ba01"),
+    latent_space="cogvideox",
     license="Apache-2.0",
     reference="arXiv 2408.06072",
     parameters=215_583_907,
     scale=1.15258426,
-    note="the convolutions are causal but the group norms see every frame of a block; 8k+1 frames (at 5, 13, 37 the released "
-    "code returns 8, 16, 40); whole at 33x768x768 in float32 needs 125 GiB; tiles of 240x360 pixels, in blocks as native",
+    note="native encodes in one pass and decodes 2 latents at a time; diffusers also encodes 8 frames at a time; convolutions are "
+    "causal but the group norms see every frame of a block; 8k+1 frames (at 5, 13, 37 the library returns 8, 16, 40); whole at "
+    "33x768x768 in float32 needs 125 GiB; tiles of 240x360 pixels, in the blocks of diffusers",
 )
 VARIANTS = {
     "2b": B2,
@@ -53,8 +59,10 @@ VARIANTS = {
 
 
 def _set_mode(model: Any, mode: str) -> None:
+    if mode in ("whole", "native"):
+        model.num_sample_frames_batch_size = EVERYTHING
     if mode == "whole":
-        model.num_sample_frames_batch_size = model.num_latent_frames_batch_size = EVERYTHING
+        model.num_latent_frames_batch_size = EVERYTHING
     if mode == "tiled":
         model.enable_tiling()
 
@@ -62,6 +70,7 @@ def _set_mode(model: Any, mode: str) -> None:
 FAMILY = Family(
     cls="AutoencoderKLCogVideoX",
     variants=VARIANTS,
+    layouts=cogvideox_layouts.LAYOUTS,
     configs={},
     small={"block_out_channels": (8, 8, 8, 8), "norm_num_groups": 4, "layers_per_block": 1},
     set_mode=_set_mode,

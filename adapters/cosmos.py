@@ -10,6 +10,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from adapters._diffusers import DiffusersVAE, Family
+from adapters._layouts import cosmos as cosmos_layouts
 from vaebench.vae import FrameRule, VAESpec
 
 if TYPE_CHECKING:
@@ -54,6 +55,7 @@ def _describe(model: Any, spec: VAESpec) -> VAESpec:
 FAMILY = Family(
     cls="AutoencoderKLCosmos",
     variants=VARIANTS,
+    layouts=cosmos_layouts.LAYOUTS,
     configs={},
     small={
         "encoder_block_out_channels": (8, 8, 8, 8),

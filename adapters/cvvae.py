@@ -6,11 +6,12 @@ The released code always works block-wise, in pieces of 17 frames and tiles of 5
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from adapters._own import OwnVAE, check_described, check_mode, filled, read_json, untrained
+from adapters._own import OwnVAE, check_described, check_mode, filled, read_json, shapes_of, untrained
 from vaebench import weights as places
 from vaebench.vae import FrameRule, VAESpec
 
@@ -19,8 +20,7 @@ if TYPE_CHECKING:
 
     from adapters._nets.cvvae import CVVAE, Blocks
 
-# a branch, not a commit: which one the repository stood at, and whether it holds this or a `.bin`, is not known to us
-SOURCE = "hf:AILab-CVC/CV-VAE@main:{}/diffusion_pytorch_model.safetensors"
+SOURCE = "hf:AILab-CVC/CV-VAE@{}:{}/diffusion_pytorch_model.safetensors"
 
 SD21 = VAESpec(
     family="cvvae",
@@ -33,8 +33,8 @@ SD21 = VAESpec(
     size_multiple=8,
     modes=("whole", "native"),
     reference_mode="native",
-    source=SOURCE.format("vae3d"),
-    license="none stated for code or weights: research only",
+    source=SOURCE.format("ff9c7a46a2d0a41eebf00cf919a30237988dd1d5", "vae3d"),
+    license="Apache-2.0 (model page; the code states none)",
     reference="arXiv 2405.20279",
     parameters=182_446_475,
     scale=0.18215,
@@ -43,12 +43,17 @@ SD21 = VAESpec(
 )
 VARIANTS = {
     "sd2.1": SD21,
-    "sd2.1-v1.1": replace(SD21, variant="sd2.1-v1.1", source=SOURCE.format("vae3d_v1-1")),
+    "sd2.1-v1.1": replace(
+        SD21,
+        variant="sd2.1-v1.1",
+        source=SOURCE.format("241d4b86fd3b7c42c2ac84fc46ddebf8b913a866", "vae3d_v1-1"),
+        note=f"released in half precision; {SD21.note}",
+    ),
     "sd3": replace(
         SD21,
         variant="sd3",
         latent_channels=16,
-        source=SOURCE.format("vae3d_sd3"),
+        source=SOURCE.format("main", "vae3d_sd3"),  # of commit cbfb510; its full name is not known to us
         parameters=181_892_515,
         scale=1.5305,  # Stable Diffusion 3's own, whose latents these are; the release names none
         shift=0.0609,
@@ -78,8 +83,21 @@ def load(
     if beside.is_file():
         config, blocks = read_config(read_json(beside))
         check_described(spec, beside, config.latent_channels)
-    model = filled(lambda: CVVAE(config), read_state(file), file, partial(published_name, config=config))
+    model = filled(lambda: CVVAE(config), read_state(file), file, spec.name, partial(published_name, config=config))
     return _vae(spec, model, blocks, device, dtype, mode)
+
+
+def expected_shapes(variant: str) -> dict[str, tuple[int, ...]]:
+    """By published key, of a released network."""
+    from adapters._nets.cvvae import CVVAE, SD3, CVVAEConfig, published_name
+
+    config = SD3 if variant == "sd3" else CVVAEConfig()
+    return {published_name(key, config): shape for key, shape in shapes_of(lambda: CVVAE(config)).items()}
+
+
+def shapes_in(checkpoint: Mapping[str, Any]) -> dict[str, tuple[int, ...]]:
+    """By published key, of the tensors of a file."""
+    return {key: tuple(value.shape) for key, value in checkpoint.items()}
 
 
 def tiny(

@@ -1,7 +1,8 @@
 """HunyuanVideo: 4x8x8, 16 channels, causal convolutions; diffusers cuts time into tiles of 16 frames by default.
 
 Kong et al., HunyuanVideo, arXiv 2412.03603.  Its group norms take their statistics over time, so the encoder looks ahead.  The
-authors' own code leaves up to 64 frames in one piece, so `whole` is the reference mode and `native` is that of diffusers.
+authors' own class runs a video in one pass, so `whole` is the reference mode.  Their pipeline turns its tiles on: `native`, of 64
+frames and 256 pixels, the same as `whole` up to that size.  `diffusers` is the default of that library.
 """
 
 from __future__ import annotations
@@ -24,21 +25,25 @@ VARIANTS = {
         causal=False,
         frames=FrameRule(4, 1),
         size_multiple=8,
-        modes=("whole", "native", "tiled"),
+        modes=("whole", "native", "diffusers", "tiled"),
         source="hf:hunyuanvideo-community/HunyuanVideo@e8c2aaa66fe3742a32c11a6766aecbf07c56e773"
         ":vae/diffusion_pytorch_model.safetensors",
+        latent_space="hunyuanvideo",
         license="Tencent Hunyuan community licence (not for the EU, the UK and South Korea)",
         reference="arXiv 2412.03603",
         parameters=246_478_803,
         scale=0.476986,
-        note="native is the default of diffusers, tiled in time (16 frames, stride 12); tiled is also tiled in space (256 pixels "
-        "overlapping by 64); whole builds an attention mask of all positions: 25.6 GiB at 33x768x768",
+        note="native is the tiling of the authors' pipeline: 64 frames, stride 48, and 256 pixels overlapping by 64; diffusers is "
+        "the default of that library, tiled in time only (16 frames, stride 12); tiled is that and 256 pixels overlapping by 64; "
+        "whole builds an attention mask of all positions: 25.6 GiB at 33x768x768",
     )
 }
 
 
 def _set_mode(model: Any, mode: str) -> None:
     model.use_framewise_encoding = model.use_framewise_decoding = mode != "whole"
+    if mode == "native":
+        model.enable_tiling(tile_sample_min_num_frames=64, tile_sample_stride_num_frames=48)
     if mode == "tiled":
         model.enable_tiling()
 

@@ -6,6 +6,7 @@ Tencent Hunyuan, HunyuanVideo 1.5, arXiv 2511.18870.
 from __future__ import annotations
 
 from adapters._diffusers import Family, tile
+from adapters._layouts import hunyuanvideo15 as hunyuanvideo15_layouts
 from vaebench.vae import FrameRule, VAESpec
 
 VARIANTS = {
@@ -21,6 +22,7 @@ VARIANTS = {
         modes=("whole", "native", "tiled"),
         lossless_modes=("native",),
         source="hf:hunyuanvideo-community/HunyuanVideo-1.5-Diffusers-480p_t2v@main:vae/diffusion_pytorch_model.safetensors",
+        latent_space="hunyuanvideo-1.5",
         license="Tencent Hunyuan community licence (not for the EU, the UK and South Korea)",
         reference="arXiv 2511.18870",
         parameters=1_260_634_115,
@@ -32,6 +34,7 @@ VARIANTS = {
 FAMILY = Family(
     cls="AutoencoderKLHunyuanVideo15",
     variants=VARIANTS,
+    layouts=hunyuanvideo15_layouts.LAYOUTS,
     configs={},
     small={"block_out_channels": (16, 16, 16, 32, 64), "layers_per_block": 1},
     diffusers="0.36",

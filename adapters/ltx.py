@@ -16,6 +16,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from adapters._diffusers import DiffusersVAE, Family, moments
+from adapters._layouts import ltx as ltx_layouts
 from vaebench.vae import FrameRule, VAESpec
 
 if TYPE_CHECKING:
@@ -133,6 +134,7 @@ NARROW = {"decoder_block_out_channels": (8, 16, 32), "decoder_layers_per_block":
 FAMILY = Family(
     cls="AutoencoderKLLTXVideo",
     variants=VARIANTS,
+    layouts=ltx_layouts.LAYOUTS,
     configs=CONFIGS,
     small={"block_out_channels": (8, 8, 16, 16), "layers_per_block": (1, 1, 1, 1, 1)},
     small_for={

@@ -9,6 +9,7 @@ from dataclasses import replace
 from typing import Any
 
 from adapters._diffusers import Family
+from adapters._layouts import ltx as ltx_layouts
 from vaebench.vae import FrameRule, VAESpec
 
 VARIANTS = {
@@ -24,6 +25,7 @@ VARIANTS = {
         modes=("whole", "native", "framewise"),
         lossless_modes=("native",),
         source="hf:Lightricks/LTX-2@47da56e2ad66ce4125a9922b4a8826bf407f9d0a:vae/diffusion_pytorch_model.safetensors",
+        latent_space="ltx-2",
         license="LTX-2 community licence",
         reference="github.com/Lightricks/LTX-2",
         parameters=1_222_479_601,
@@ -45,6 +47,7 @@ def _describe(model: Any, spec: VAESpec) -> VAESpec:
 FAMILY = Family(
     cls="AutoencoderKLLTX2Video",
     variants=VARIANTS,
+    layouts=ltx_layouts.LAYOUTS2,
     configs={
         "2.0": {"decoder_causal": False, "spatial_compression_ratio": 32, "temporal_compression_ratio": 8},
     },

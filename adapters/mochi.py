@@ -3,6 +3,10 @@
 Genmo, Mochi 1, 2024 (github.com/genmoai/mochi).  The features multiply a pixel by up to 2 pi 128, and with
 it the rounding of the pixel: 8-bit frames in bfloat16 cost 52 % rms of the latent.  Here pixels stay float32 up to the
 features, whatever the dtype of the network.
+
+After each of its temporal expansions by 3 and 2 the authors' decoder drops the first 2 frames and 1 frame, which have no real
+predecessor.  The decoder of diffusers drops nothing inside and 5 frames at the end, so its first frames are another function of the
+latent.  Every mode but `diffusers` computes the authors' function.
 """
 
 from __future__ import annotations
@@ -10,6 +14,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from adapters._diffusers import Family, tile
+from adapters._layouts import mochi as mochi_layouts
 from vaebench.vae import FrameRule, VAESpec
 
 if TYPE_CHECKING:
@@ -31,7 +36,7 @@ VARIANTS = {
         causal=True,
         frames=FrameRule(6, 1),
         size_multiple=8,
-        modes=("whole", "native", "tiled"),
+        modes=("whole", "native", "tiled", "diffusers"),
         lossless_modes=("native",),
         source="hf:genmo/mochi-1-preview@14be5fcea23095ed330cb214647916a451e38b6e:vae/diffusion_pytorch_model.safetensors",
         license="Apache-2.0",
@@ -39,8 +44,9 @@ VARIANTS = {
         parameters=459_748_611,
         scale=tuple(1 / std for std in STD),
         shift=MEAN,
-        note="native is whole; 6k+1 frames (the released code silently returns 31 of 33); tiles of 256 pixels overlapping by 64; "
-        "its frame-wise switches crash and are left out; run in float32 by its authors",
+        note="native is whole; diffusers decodes as the library of that name does, which is not the authors' function: it drops "
+        "5 frames at the end instead of the first 2 and 1 after each temporal expansion; 6k+1 frames (the library silently "
+        "returns 31 of 33); tiles of 256 pixels overlapping by 64; run in float32 by its authors",
     )
 }
 HALF = "its authors run it in float32; with Fourier features in float32, as here, {} still costs about {} rms of the latent"
@@ -56,16 +62,32 @@ def _keep_features_exact(model: Any, spec: VAESpec) -> VAESpec:
     return spec
 
 
+def _set_mode(model: Any, mode: str) -> None:
+    tile(model, mode)
+    if mode == "diffusers":
+        return
+    model.drop_last_temporal_frames = False
+    for block in model.decoder.up_blocks:
+        block.register_forward_hook(_drop_first_frames)
+
+
+def _drop_first_frames(block: Any, arguments: Any, output: tuple[Tensor, Any]) -> tuple[Tensor, Any]:
+    """(B, C, r T, H, W) -> (B, C, r T - (r - 1), H, W), where `block` expands time by r."""
+    frames, caches = output
+    return frames[:, :, block.temporal_expansion - 1 :], caches
+
+
 FAMILY = Family(
     cls="AutoencoderKLMochi",
     variants=VARIANTS,
+    layouts=mochi_layouts.LAYOUTS,
     configs={},
     small={
         "encoder_block_out_channels": (32, 32, 32, 32),
         "decoder_block_out_channels": (32, 32, 32, 32),
         "layers_per_block": (1, 1, 1, 1, 1),
     },
-    set_mode=tile,
+    set_mode=_set_mode,
     describe=_keep_features_exact,
     float32_pixels=True,
     hazards={"bfloat16": HALF.format("bfloat16", "2 %"), "float16": HALF.format("float16", "0.3 %")},

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from adapters._own import OwnVAE, check_described, check_mode, filled, read_json, untrained
+from adapters._own import OwnVAE, check_described, check_mode, filled, read_json, shapes_of, untrained
 from vaebench import weights as weight_files
 from vaebench.vae import FrameRule, VAESpec
 
@@ -72,7 +72,7 @@ def load(
         except KeyError as key:
             raise ValueError(f"{described} is not of the network of Open-Sora Plan v1.2: it has no {key}") from None
         check_described(spec, described, config.latent_channels)
-    model = filled(lambda: ODVAE(config), vae_of(read_state(file)), file)
+    model = filled(lambda: ODVAE(config), vae_of(read_state(file)), file, spec.name)
     return _vae(spec, model, device, dtype, mode)
 
 
@@ -87,6 +87,18 @@ def vae_of(checkpoint: Mapping[str, Any]) -> dict[str, torch.Tensor]:
         state = checkpoint.get("state_dict", checkpoint)
         state = state.get("gen_model", state)
     return {key: value for key, value in state.items() if "loss" not in key}
+
+
+def expected_shapes(variant: str) -> dict[str, tuple[int, ...]]:
+    """By published key, of a released network."""
+    from adapters._nets.odvae import ODVAE
+
+    return shapes_of(ODVAE)
+
+
+def shapes_in(checkpoint: Mapping[str, Any]) -> dict[str, tuple[int, ...]]:
+    """By published key, of the tensors of a file."""
+    return {key: tuple(value.shape) for key, value in vae_of(checkpoint).items()}
 
 
 def tiny(*, device: torch.device | str = "cpu", dtype: torch.dtype | None = None, mode: str = "whole") -> OwnVAE:

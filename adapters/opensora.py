@@ -7,11 +7,12 @@ frames at once; the authors trained mostly on 17 and never on more than 34 (thei
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from adapters._own import OwnVAE, check_mode, filled, untrained
+from adapters._own import OwnVAE, check_mode, filled, shapes_of, untrained
 from vaebench import weights as places
 from vaebench.vae import FrameRule, VAESpec
 
@@ -37,8 +38,7 @@ V12 = VAESpec(
     size_multiple=8,
     modes=("whole", "native"),
     reference_mode="native",
-    # a branch, not a commit: which one the repository stood at is not known to us
-    source="hf:hpcai-tech/OpenSora-VAE-v1.2@main:model.safetensors",
+    source="hf:hpcai-tech/OpenSora-VAE-v1.2@33d153e9b5a9f771a8a84f98bd3f46458a8ed0bf:model.safetensors",
     license="Apache-2.0",
     reference="arXiv 2412.20404",
     parameters=393_341_007,
@@ -70,11 +70,23 @@ def load(
     if weights == places.RANDOM:
         return _vae(spec, OpenSoraVAE(OpenSoraConfig()), PIECE, device, dtype, mode)
     file = places.find(spec.source, weights)
-    model = filled(lambda: OpenSoraVAE(OpenSoraConfig()), read_state(file), file)
+    model = filled(lambda: OpenSoraVAE(OpenSoraConfig()), read_state(file), file, spec.name)
     for name, stored, ours in (("scale", model.scale, SCALE), ("shift", model.shift, SHIFT)):
         if not torch.allclose(stored.float().flatten(), torch.tensor(ours), rtol=1e-2):  # it may be stored as bfloat16
             raise ValueError(f"{file} has {name} {stored.flatten().tolist()}, expected {list(ours)}: not this VAE")
     return _vae(spec, model, PIECE, device, dtype, mode)
+
+
+def expected_shapes(variant: str) -> dict[str, tuple[int, ...]]:
+    """By published key, of a released network."""
+    from adapters._nets.opensora import OpenSoraConfig, OpenSoraVAE
+
+    return shapes_of(lambda: OpenSoraVAE(OpenSoraConfig()))
+
+
+def shapes_in(checkpoint: Mapping[str, Any]) -> dict[str, tuple[int, ...]]:
+    """By published key, of the tensors of a file."""
+    return {key: tuple(value.shape) for key, value in checkpoint.items()}
 
 
 def tiny(*, device: torch.device | str = "cpu", dtype: torch.dtype | None = None, mode: str = "whole") -> OwnVAE:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from adapters._own import OwnVAE, check_mode, filled, untrained
+from adapters._own import OwnVAE, check_mode, filled, shapes_of, untrained
 from vaebench import weights as weight_files
 from vaebench.vae import FrameRule, VAESpec
 
@@ -71,13 +71,25 @@ def load(
     if weights == weight_files.RANDOM:
         return _vae(spec, SSVAE(), device, dtype)
     file = weight_files.find(spec.source, weights)
-    return _vae(spec, filled(SSVAE, vae_of(read_state(file)), file), device, dtype)
+    return _vae(spec, filled(SSVAE, vae_of(read_state(file)), file, spec.name), device, dtype)
 
 
 def vae_of(checkpoint: Mapping[str, Any]) -> dict[str, torch.Tensor]:
     """The VAE's tensors, without what only training needs: the losses, and the token that stands for masked latents."""
     state = checkpoint.get("state_dict", checkpoint)
     return {key: value for key, value in state.items() if not key.startswith("loss") and key != "mask_token"}
+
+
+def expected_shapes(variant: str) -> dict[str, tuple[int, ...]]:
+    """By published key, of a released network."""
+    from adapters._nets.ssvae import SSVAE
+
+    return shapes_of(SSVAE)
+
+
+def shapes_in(checkpoint: Mapping[str, Any]) -> dict[str, tuple[int, ...]]:
+    """By published key, of the tensors of a file."""
+    return {key: tuple(value.shape) for key, value in vae_of(checkpoint).items()}
 
 
 def tiny(*, device: torch.device | str = "cpu", dtype: torch.dtype | None = None, mode: str = "whole") -> OwnVAE:

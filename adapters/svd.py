@@ -11,6 +11,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from adapters._diffusers import DiffusersVAE, Family, batch_as_frames, frames_as_batch
+from adapters._layouts import svd as svd_layouts
 from vaebench.vae import VAESpec
 
 if TYPE_CHECKING:
@@ -73,6 +74,7 @@ def _decode_piece(model: Any, z: Tensor) -> Tensor:
 FAMILY = Family(
     cls="AutoencoderKLTemporalDecoder",
     variants=VARIANTS,
+    layouts=svd_layouts.LAYOUTS,
     configs={"xt": CONFIG, "img2vid": CONFIG},
     small={
         "block_out_channels": (32, 32, 32, 32),

@@ -6,10 +6,8 @@ no release in diffusers' own format is known.  The encoder wants three copies of
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import replace
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from adapters._diffusers import DiffusersVAE, Family, moments, tile
 from vaebench.vae import FrameRule, VAESpec
@@ -48,15 +46,6 @@ VARIANTS = {
 }
 
 
-def _read(file: Path) -> Mapping[str, Tensor]:
-    """The published Lightning checkpoint (tensors only, no code is run) or a safetensors file; the loss is left out."""
-    from adapters._nets.checkpoint import read_state
-
-    found: Any = read_state(file)
-    state = found.get("state_dict", found)
-    return {key: value for key, value in state.items() if not key.startswith("loss.")}
-
-
 def _encode(vae: DiffusersVAE, pixels: Tensor) -> tuple[Tensor, Tensor | None]:
     import torch
 
@@ -74,7 +63,6 @@ FAMILY = Family(
     encode=_encode,
     decode=lambda vae, latent: vae.model.decode(latent),  # the bare tensor
     clear=lambda model: model._empty_causal_cached(model),  # each convolution keeps a clone of its input
-    read=_read,
     not_on_cpu=("float16",),
 )
 load = FAMILY.load

@@ -13,6 +13,7 @@ from types import MethodType
 from typing import TYPE_CHECKING, Any
 
 from adapters._diffusers import DiffusersVAE, Family, batch_as_frames, frames_as_batch, moments, sample
+from adapters._layouts import wan as wan_layouts
 from vaebench.vae import FrameRule, VAESpec
 
 if TYPE_CHECKING:
@@ -45,6 +46,7 @@ V21 = VAESpec(
     lossless_modes=("native",),
     clamps=True,
     source="hf:Wan-AI/Wan2.1-T2V-1.3B-Diffusers@0fad780a534b6463e45facd96134c9f345acfa5b:vae/diffusion_pytorch_model.safetensors",
+    latent_space="wan-2.1",
     license="Apache-2.0",
     reference="arXiv 2503.20314",
     parameters=126_892_531,
@@ -56,6 +58,7 @@ V21 = VAESpec(
 V22 = replace(
     V21,
     variant="2.2",
+    latent_space="wan-2.2",
     spatial_compression=16,
     latent_channels=48,
     size_multiple=16,
@@ -145,6 +148,7 @@ def _decode(vae: DiffusersVAE, latent: Tensor) -> Tensor:
 FAMILY = Family(
     cls="AutoencoderKLWan",
     variants=VARIANTS,
+    layouts=wan_layouts.LAYOUTS,
     configs={"2.2": CONFIG22},
     small={"base_dim": 8, "num_res_blocks": 1},
     small_for={"2.2": {"decoder_base_dim": 8}},

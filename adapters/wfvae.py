@@ -9,12 +9,12 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from adapters._own import check_legal, check_mode, of_ones_own, untrained
+from adapters._own import check_legal, check_mode, of_ones_own, shapes_of, untrained
 from vaebench import weights as places
 from vaebench.vae import FrameRule, Posterior, VAESpec
 
@@ -24,7 +24,6 @@ if TYPE_CHECKING:
     from vaebench.video import Latent, Video
     from wfvae import WFVAE, WFVAEConfig
 
-UNPINNED = "the repository's branch, not a commit: which one it stood at is not known to us"
 L16 = VAESpec(
     family="wfvae",
     variant="l-16",
@@ -36,12 +35,11 @@ L16 = VAESpec(
     size_multiple=8,
     modes=("whole", "streamed", "native"),
     lossless_modes=("streamed", "native"),
-    source="hf:chestnutlzj/WF-VAE-L-16Chn@main:diffusion_pytorch_model.safetensors",
+    source="hf:chestnutlzj/WF-VAE-L-16Chn@39cab59eb41c279a6fa7083962e6bdcfeab2bc21:diffusion_pytorch_model.safetensors",
     license="Apache-2.0",
     reference="arXiv 2411.17459",
     parameters=84_586_912 + 232_494_332,
     scale=0.18215,  # in the released config.json
-    note=UNPINNED,
 )
 VARIANTS = {
     "l-16": L16,
@@ -49,10 +47,11 @@ VARIANTS = {
         L16,
         variant="s-8",
         latent_channels=8,
-        source="hf:LanguageBind/Open-Sora-Plan-v1.3.0@main:vae/merged.ckpt",
+        source="hf:LanguageBind/Open-Sora-Plan-v1.3.0@1176b850fff7c33f3b28b2cae1bf8326f11f4b17:vae/merged.ckpt",
+        license="MIT",
         parameters=38_268_176 + 108_394_428,
-        note=f"of Open-Sora-Plan 1.3, its encoder distilled from OD-VAE; its authors advise against it; {UNPINNED}, nor is the "
-        "file's name",
+        note="of Open-Sora-Plan 1.3, its encoder distilled from OD-VAE; its authors advise against it; the file's name "
+        "is not confirmed",
     ),
     "m-32-8x8x8": replace(
         L16,
@@ -62,8 +61,19 @@ VARIANTS = {
         frames=FrameRule(8, 1),
         source="hf:LanguageBind/Open-Sora-Plan-v1.5.0@main:wfvae_888_dim32.ckpt",
         parameters=60_326_272 + 166_709_352,
-        note=f"of Open-Sora-Plan 1.5; {UNPINNED}, nor is the file's name",
+        note="of Open-Sora-Plan 1.5; neither the commit nor the name of the file is known to us",
     ),
+    **{
+        variant: replace(
+            L16,
+            variant=variant,
+            latent_channels=4,
+            source=f"{places.UNRELEASED}{variant}",
+            parameters=parameters,
+            note="a row of the paper whose weights were never released: its cost can be measured; for scores, train it",
+        )
+        for variant, parameters in (("s-4", 146_496_708), ("m-4", 223_252_388), ("l-4", 316_334_724))
+    },
     "tiny": replace(
         L16,
         variant="tiny",
@@ -76,7 +86,7 @@ VARIANTS = {
         note="a small demonstration trained on 28 clips; it stands for no released WF-VAE",
     ),
 }
-WIDTHS = {"l-16": 192, "s-8": 128, "m-32-8x8x8": 160}
+WIDTHS = {"l-16": 192, "s-8": 128, "m-32-8x8x8": 160, "s-4": 128, "m-4": 160, "l-4": 192}
 TINY: dict[str, Any] = {
     "base_channels": 32,
     "latent_channels": 8,
@@ -175,11 +185,37 @@ def load(
         if spec.sha256 and not weights and places.digest(file) != spec.sha256:
             raise ValueError(f"{spec.name}: {file.name} is not the one that its spec names; install the package again")
         described = file.with_name("config.json")
-        model = wfvae.load(file, None if described.is_file() else config)
+        try:
+            model = wfvae.load(file, None if described.is_file() else config)
+        except ValueError as reason:
+            raise ValueError(f"{reason}{_whose(file, spec.name)}") from None
         found = (model.config.latent_channels, model.config.temporal_compression, _count(model))
         if found != (spec.latent_channels, spec.temporal_compression, spec.parameters):
             raise ValueError(f"{described} describes another network than {spec.name}; run it as wfvae:{file.parent}")
     return StreamedWFVAE(spec, model, device, dtype, PIECE if mode == "streamed" else 0)
+
+
+def expected_shapes(variant: str) -> dict[str, tuple[int, ...]]:
+    """By published key, of a released network."""
+    from wfvae import WFVAE
+
+    return shapes_of(lambda: WFVAE(config_of(VARIANTS[variant])))
+
+
+def shapes_in(checkpoint: Mapping[str, Any]) -> dict[str, tuple[int, ...]]:
+    """By published key, of the tensors of a file."""
+    return {key: tuple(value.shape) for key, value in checkpoint.items()}
+
+
+def _whose(file: Path, name: str) -> str:
+    """Whose weights a refused file looks like, as the end of a message; "" if it is a WF-VAE's or cannot be read."""
+    from adapters._layouts.reading import read_vae
+    from adapters._layouts.recognise import looks_like
+
+    try:
+        return looks_like(read_vae(file), name)
+    except ValueError:
+        return ""
 
 
 def tiny(

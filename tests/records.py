@@ -6,9 +6,9 @@ from pathlib import Path
 import numpy as np
 
 from vaebench import records
-from vaebench.records import Record, Score
+from vaebench.records import Record, Score, by_key
 
-LABELS = ("streamed", "naive-16")
+LABELS = ("streamed", "independent-16")
 UNTRAINED = "toy-d/tiny"
 
 
@@ -20,23 +20,34 @@ def record(
     vae = {"family": family, "variant": variant, "name": name, "temporal_compression": 4, "spatial_compression": 8,
            "latent_channels": 16, "weights": weights}  # fmt: skip
     asked = {"num_frames": 33, "size": 256, "weights": "", **(config or {})}
-    return Record(suite, 1, vae, {}, asked, setting, scores, {}, [], {}, "0" * 16, "2026-01-01", extra=extra or {})
+    return Record(suite, vae, {}, asked, setting, scores, {}, [], {}, "0" * 16, "2026-01-01", extra=extra or {})
 
 
 def quality(name: str, **config: object) -> Record:
     frames, size = config.get("num_frames", 33), config.get("size", 256)
     weights = "a" * 64
-    return record("reconstruction", f"clips-{frames}x{size}", name, {"psnr": Score(30.0, "dB", "higher", 8)}, None,
+    return record("reconstruction", f"clips-{frames}x{size}", name, {"psnr": Score(30.0, "dB", "higher", 8, metric="psnr")}, None,
                   weights, config)  # fmt: skip
 
 
-def cost(name: str, *cases: str) -> Record:
-    scores: dict[str, Score] = {}
-    for case in cases:
-        for half in ("encode", "decode"):
-            scores[f"{half}_s@{case}"] = Score(1.0, "s", "lower", 9)
-            scores[f"{half}_frames_per_s@{case}"] = Score(33.0, "frames/s", "higher", 9)
-            scores[f"{half}_peak_bytes@{case}"] = Score(2.0**30, "bytes", "lower", 1)
+def costs_of(seconds: float | None, memory: float, dtype: str, frames: int, size: int) -> list[Score]:
+    """The scores of one case of the efficiency suite; out of memory where `seconds` is None."""
+    case = {"dtype": dtype, "frames": frames, "size": size}
+    scores: list[Score] = []
+    for half in ("encode", "decode"):
+        if seconds is None:
+            scores.append(Score(None, "s", "lower", 0, metric=f"{half}_s", condition=case, status="out of memory"))
+            continue
+        scores += [
+            Score(seconds, "s", "lower", 9, metric=f"{half}_s", condition=case),
+            Score(frames / seconds, "frames/s", "higher", 9, metric=f"{half}_frames_per_s", condition=case),
+            Score(memory, "bytes", "lower", 1, metric=f"{half}_peak_bytes", condition=case),
+        ]
+    return scores
+
+
+def cost(name: str, *cases: tuple[str, int, int]) -> Record:
+    scores = by_key(score for case in cases for score in costs_of(1.0, 2.0**30, *case))
     return record("efficiency", "toy-device", name, scores, None, "random")
 
 
@@ -46,22 +57,16 @@ def write_toy_records(folder: Path) -> None:
     for i, name in enumerate(("toy-a/one", "toy-a/two", "toy-b/one", "toy-c/with-a-long-name", UNTRAINED)):
         weights = "random" if name == UNTRAINED else "none"
         values = 28 + 2 * i + rng.normal(0, 2, 12)
-        score = Score(float(values.mean()), "dB", "higher", 12, 0.5, float(values.mean() - 1), float(values.mean() + 1))
+        mean = float(values.mean())
+        score = Score(mean, "dB", "higher", 12, 0.5, mean - 1, mean + 1, metric="psnr")
         made = record("reconstruction", "clips-33x256", name, {"psnr": score}, weights=weights)
         records.write(made, folder, {f"clip{j}": {"psnr": float(v)} for j, v in enumerate(values)})
-        costs: dict[str, Score] = {}
+        costs: list[Score] = []
         for frames, size in ((33, 256), (33, 512), (65, 256)):
-            case = f"float32 {frames}x{size}"
-            for half in ("encode", "decode"):
-                if i == 3 and size == 512:
-                    costs[f"{half}_s@{case}"] = Score(None, "s", "lower", 0, note="out of memory (33x512x512 float32)")
-                    continue
-                seconds = (1 + i) * size / 512
-                costs[f"{half}_s@{case}"] = Score(seconds, "s", "lower", 9)
-                costs[f"{half}_frames_per_s@{case}"] = Score(frames / seconds, "frames/s", "higher", 9)
-                costs[f"{half}_peak_bytes@{case}"] = Score((1 + i) * 2.0**30, "bytes", "lower", 1)
-        records.write(record("efficiency", "toy-device", name, costs), folder, {})
-        changes = {"psnr@whole": Score(30.0, "dB", "higher", 8)}
+            seconds = None if i == 3 and size == 512 else (1 + i) * size / 512
+            costs += costs_of(seconds, (1 + i) * 2.0**30, "float32", frames, size)
+        records.write(record("efficiency", "toy-device", name, by_key(costs)), folder, {})
+        changes = [Score(30.0, "dB", "higher", 8, metric="psnr", condition={"mode": "whole"})]
         profiles: dict = {"whole": {"metrics": {"psnr": [30.0] * 33}}}
         curves: dict = {
             "lengths": [5, 17, 33],
@@ -69,13 +74,17 @@ def write_toy_records(folder: Path) -> None:
         }
         for label in LABELS:
             off = 0.0 if label == "streamed" else -1.5 - i
-            changes[f"psnr@{label}"] = Score(off, "dB", "higher", 8, 0.1, off - 0.2, off + 0.2, signed=True)
-            changes[f"pixels_max@{label}"] = Score(abs(off), "", "lower", 8)
+            mode = {"mode": label}
+            interval = (0.1, off - 0.2, off + 0.2)
+            changes.append(Score(off, "dB", "higher", 8, *interval, signed=True, metric="psnr", condition=mode))
+            changes.append(Score(abs(off), "", "lower", 8, metric="pixels_max", condition=mode))
             profiles[label] = {"by_frame": [0.01 * (t % 16 == 0) for t in range(33)], "by_step": [0.01] * 32,
                                "by_row": [0.001] * 256, "by_column": [0.001] * 256, "metrics": {"psnr": [29.0] * 33}}  # fmt: skip
             curves[label] = {"psnr": [None, 29.5, 29.0], "bytes": [1e8, 1e8, 1e8]}
         records.write(
-            record("blockwise", "clips-33x256", name, changes, {"profiles": profiles, "by_length": curves}, weights),
+            record(
+                "blockwise", "clips-33x256", name, by_key(changes), {"profiles": profiles, "by_length": curves}, weights
+            ),
             folder,
             {},
         )

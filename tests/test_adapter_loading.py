@@ -100,8 +100,7 @@ def test_the_config_beside_the_weights_counts_and_must_be_of_this_network(releas
     assert load_with(sample_size=64).model.tile_sample_min_size == 64
     assert load_with().spec.scale == 0.18215
     assert load_with(scaling_factor=0.7).spec.scale == 0.7
-    with pytest.raises(ValueError, match="is of a UNet2DConditionModel, expected AutoencoderKL"):
-        load_with(_class_name="UNet2DConditionModel")
+    assert load_with(_class_name="UNet2DConditionModel", sample_size=64).model.tile_sample_min_size == 256  # not read
     with pytest.raises(ValueError, match="describes another network"):
         load_with(latent_channels=16)
     for text, said in (("{", "is not JSON"), ("[]", "should hold a JSON object")):
@@ -113,8 +112,14 @@ def test_the_config_beside_the_weights_counts_and_must_be_of_this_network(releas
 def test_a_pickle_and_a_broken_file_are_refused(released, tmp_path):
     family, file = released
     pickle = tmp_path / "weights.bin"
-    torch.save({}, pickle)
-    with pytest.raises(ValueError, match=r"weights.bin is not a .safetensors file"):
+    torch.save({"state_dict": {"encoder.conv_in.bias": Path("/")}}, pickle)
+    with pytest.raises(ValueError, match="holds Python objects other than tensors, which are never run"):
+        family.load(sd.FT_MSE, weights=str(pickle))
+    torch.save({"state_dict": {"encoder.conv_in.bias": [1.0]}}, pickle)
+    with pytest.raises(ValueError, match=r"holds a list under 'encoder\.conv_in\.bias', expected a state dict"):
+        family.load(sd.FT_MSE, weights=str(pickle))
+    torch.save({"loss.logvar": torch.zeros(1)}, pickle)
+    with pytest.raises(ValueError, match="holds no tensors of a VAE"):
         family.load(sd.FT_MSE, weights=str(pickle))
     file.write_bytes(file.read_bytes()[:1000])
     with pytest.raises(ValueError, match="cannot be read as safetensors"):
@@ -130,6 +135,18 @@ def test_a_checkpoint_of_ones_own_is_recognised_by_its_tensors(tmp_path):
     vae = family.load(spec, weights=str(file))
     assert vae.variant == "2.2"
     assert vae.encode(torch.zeros(1, 3, 5, 32, 32)).mode().shape == (1, 48, 2, 2, 2)
+
+
+def test_the_config_of_a_users_checkpoint_is_refused_as_its_own_not_as_the_release(tmp_path):
+    family = small(wan.FAMILY)
+    file = publish(tmp_path, family, "2.2")
+    config = json.loads((tmp_path / "config.json").read_text())
+    (tmp_path / "config.json").write_text(json.dumps({**config, "base_dim": 16}))
+    advice = "user checkpoints run in a released configuration only, of which wan/2.2 is the nearest"
+    with pytest.raises(ValueError, match=f"describes another network than wan/2.2; {advice}"):
+        family.load(family.spec_of(str(file)), weights=str(file))
+    with pytest.raises(ValueError, match=r"another network than wan/2\.2; give weights that fit wan/2\.2"):
+        family.load(wan.VARIANTS["2.2"], weights=str(file))
 
 
 def test_the_published_names_of_vidtok_lead_to_its_variants(tmp_path):

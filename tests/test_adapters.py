@@ -15,7 +15,12 @@ from vaebench import cli, plugins
 from vaebench.vae import VAESpec, VideoVAE, reconstruct
 
 # networks of a family that are not a wider or narrower copy of its first
-OTHER_NETWORKS = {"ltx": ["0.9.1", "0.9.5"], "wan": ["2.2"], "svd": ["img2vid"], "cvvae": ["sd3"]}
+OTHER_NETWORKS = {
+    "ltx": ["0.9.1", "0.9.5"], "wan": ["2.2"], "svd": ["img2vid"], "cvvae": ["sd3"], "sd": ["3"],
+    "taesd": ["flux2", "sana"],
+    "taehv": ["taecvx", "taeltx_2", "taeh3", "taew2_2_super"],
+}  # fmt: skip
+IN_GROUPS = {"taehv"}  # whose encoders, where not causal, look ahead only to the last frame of a latent's own group
 TRANSFORMS = {"pool", "dct", "identity"}  # fixed block transforms: nothing outside a block can reach it
 
 
@@ -156,14 +161,21 @@ def test_whole_has_no_hidden_pieces_of_time(case):
         encode, decode = borders(vae, video)
         assert len(set(encode)) == 1, f"encode: some borders are crossed and others are not: {encode}"
         assert len(set(decode)) == 1, f"decode: some borders are crossed and others are not: {decode}"
-    if not vae.spec.causal and case.family not in TRANSFORMS:  # norms over all frames: the last reaches the first
+    if not vae.spec.causal and case.family in IN_GROUPS:
+        latent, ends = vae.encode(video).mode(), range(ratio - 1, video.shape[2] - 1, ratio)
+        encode = lambda x: vae.encode(x).mode()  # noqa: E731
+        numbers = list(range(len(ends)))
+        assert all(crossings(encode, video, list(ends), numbers)), "the last frame of a group reaches its latent"
+        assert not any(crossings(encode, video, [end + 1 for end in ends], numbers)), "and the next frame does not"
+        assert latent.shape[2] == len(ends) + 1
+    elif not vae.spec.causal and case.family not in TRANSFORMS:  # norms over all frames: the last reaches the first
         changed = torch.cat([video[:, :, :-1], -video[:, :, -1:]], dim=2)
         assert not torch.equal(vae.encode(video).mode()[:, :, 0], vae.encode(changed).mode()[:, :, 0])
 
 
 @pytest.mark.parametrize(
     ("family", "mode"),
-    [("cogvideox", "native"), ("hunyuanvideo", "native"), ("kvae", "native"), ("ltx", "framewise")],
+    [("cogvideox", "diffusers"), ("hunyuanvideo", "diffusers"), ("kvae", "native"), ("ltx", "framewise")],
 )
 def test_pieces_that_forget_are_found(family, mode):
     """What the test above rests on: in a mode that works in pieces, the last frame does not reach the first latent."""
@@ -190,11 +202,14 @@ def test_a_mode_that_claims_to_be_lossless_is(case, mode):
         assert (a - b).abs().max() < 5e-5 * a.std()
 
 
-@pytest.mark.parametrize("family", ["cogvideox", "allegro", "hunyuanvideo", "kvae"])
-def test_native_is_another_path_where_the_release_works_in_pieces(family):
+@pytest.mark.parametrize(
+    ("family", "mode"),
+    [("cogvideox", "diffusers"), ("allegro", "native"), ("hunyuanvideo", "diffusers"), ("kvae", "native")],
+)
+def test_a_mode_that_works_in_pieces_is_another_path(family, mode):
     case = Case(family)
     video = case.video(case.spec.fit(33))
-    whole, native = (case.load(mode).encode(video).mode() for mode in ("whole", "native"))
+    whole, native = (case.load(mode).encode(video).mode() for mode in ("whole", mode))
     assert (whole - native).abs().max() > 1e-2 * whole.std()
 
 

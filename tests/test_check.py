@@ -66,7 +66,7 @@ def _verdicts(monkeypatch: pytest.MonkeyPatch, fault: str) -> dict[str, check.Ve
     real = plugins.find
     monkeypatch.setattr(plugins, "find", lambda kind, name: module if name == "planted" else real(kind, name))
     config = check.CheckConfig(num_frames=33, size=16)
-    return {verdict.test: verdict for verdict in check.verdicts("planted/a", config)}
+    return {verdict.test: verdict for verdict in check.verdicts(adapters.resolve("planted/a"), config)}
 
 
 FAULTS = {

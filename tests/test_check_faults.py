@@ -248,7 +248,7 @@ def test_a_good_vae_passes_and_every_test_of_it_applies(
 ):
     assert _failed(Good(), monkeypatch, capsys) == {}
     config = check.CheckConfig(num_frames=9, size=24)
-    skipped = [verdict.test for verdict in check.verdicts("own/a", config) if verdict.passed is None]
+    skipped = [verdict.test for verdict in check.verdicts(adapters.resolve("own/a"), config) if verdict.passed is None]
     assert skipped == ["weights checksum", "block wise against whole", "canary"]
 
 
@@ -280,7 +280,10 @@ def test_the_adapter_that_writes_into_its_input_is_told_which_half_does(
 
 
 def test_what_an_untrained_network_cannot_show_is_not_applicable_with_a_reason():
-    found = {v.test: v for v in check.verdicts("wfvae/tiny-random", check.CheckConfig(num_frames=5, size=16))}
+    found = {
+        v.test: v
+        for v in check.verdicts(adapters.resolve("wfvae/tiny-random"), check.CheckConfig(num_frames=5, size=16))
+    }
     for test in ("value range", "gain and offset", "frame shift"):
         assert found[test].passed is None
         assert str(found[test]) == f"n/a   {test}: not applicable: an untrained VAE reconstructs nothing"
@@ -290,7 +293,7 @@ def test_what_an_untrained_network_cannot_show_is_not_applicable_with_a_reason()
 @pytest.mark.parametrize("dtype", ["bfloat16", "float16"])
 def test_lower_precision_that_was_asked_for_is_no_fault(dtype: str):
     config = check.CheckConfig(num_frames=4, size=16, dtype=dtype)
-    assert [v.test for v in check.verdicts("pool/4x8x8", config) if v.passed is False] == []
+    assert [v.test for v in check.verdicts(adapters.resolve("pool/4x8x8"), config) if v.passed is False] == []
 
 
 READY = ["dct/4", "dct/8", "dct/16", "pool/4x8x8", "pool/4x4x4", "pool/1x8x8", "identity/pixels", "wfvae/tiny"]
@@ -301,7 +304,7 @@ SIDES = {"ltx2/tiny": 64, "minimaxh3/tiny": 32}  # the smallest that they take
 @pytest.mark.parametrize("name", [*READY, *TINY])
 def test_no_shipped_vae_raises_a_false_alarm(name: str):
     config = check.CheckConfig(num_frames=5, size=SIDES.get(name, 16))
-    verdicts = {v.test: v for v in check.verdicts(name, config)}
+    verdicts = {v.test: v for v in check.verdicts(adapters.resolve(name), config)}
     assert {test: v.said for test, v in verdicts.items() if v.passed is False} == {}
     assert len(verdicts) == len(check.TESTS)
     assert verdicts["parameters"].passed is (True if adapters.find(name).parameters else None)

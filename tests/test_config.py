@@ -4,7 +4,8 @@ from pathlib import Path
 import pytest
 
 from vaebench.check import CheckConfig
-from vaebench.config import RunConfig, options, parse, parse_run
+from vaebench.config import RunConfig, parse_run
+from vaebench.settings import build, parse
 from vaebench.training import run
 
 
@@ -43,9 +44,9 @@ def test_options_are_checked_against_the_suites_own_dataclass():
     class Options:
         metrics: list[str] = field(default_factory=list)
 
-    assert options(Options, {"metrics": ["psnr"]}).metrics == ["psnr"]
+    assert build(Options, {"metrics": ["psnr"]}).metrics == ["psnr"]
     with pytest.raises(ValueError, match="no setting 'metrix'; did you mean 'metrics'"):
-        options(Options, {"metrix": ["psnr"]})
+        build(Options, {"metrix": ["psnr"]})
 
 
 @pytest.mark.parametrize(
@@ -61,6 +62,8 @@ def test_options_are_checked_against_the_suites_own_dataclass():
         (["keep.size=3"], "keep={'size': '3'} should be a whole number"),
         (["metrix=psnr"], "no setting 'metrix'; did you mean 'metrics'"),
         (["posterior=median"], "posterior='median' is not one of mode, sample"),
+        (["suite=blockwise", "require=lossles"], "require='lossles' is not one of lossless"),
+        (["suite=efficiency", "dtypes=float32,int8"], "dtypes='int8' is not one of float32, bfloat16, float16"),
         (["dtype=int8"], "dtype='int8' is not one of float32, bfloat16, float16"),
         (["size"], "settings read key=value"),
         (["num_frames=0"], "at least 1"),
@@ -89,7 +92,7 @@ def test_one_word_where_a_list_belongs_is_the_list_of_it(tmp_path: Path):
 
     assert parse_run(["vaes=pool/4x8x8"]).vaes == ["pool/4x8x8"]
     assert parse_run(["vaes=null"]).vaes is None
-    assert options(Options, {"metrics": "psnr", "lengths": 33}) == Options(["psnr"], [33])
+    assert build(Options, {"metrics": "psnr", "lengths": 33}) == Options(["psnr"], [33])
     file = tmp_path / "run.yaml"
     file.write_text("vaes: dct/4\n")
     assert parse_run([], file=str(file)).vaes == ["dct/4"]
@@ -166,7 +169,6 @@ def test_a_string_setting_is_the_string_that_was_typed(text: str):
     config = parse_run([f"{name}={text}" for name in names])
     assert [getattr(config, name) for name in names] == [text] * len(names)
     assert parse_run([f"weights={text}", "vaes=dct/4"]).weights == text
-    assert parse_run([f"require={text}"], suite="blockwise").options == {"require": text}
     assert parse(CheckConfig, [f"weights={text}", f"device={text}"]) == CheckConfig(weights=text, device=text)
     words = ["data.synthetic=0", *(f"{name}={text}" for name in ("run", "data.root", "validation.manifest", "wandb"))]
     trained = run.parse("smoke", words)
@@ -208,10 +210,10 @@ def test_lists_have_commas_with_or_without_brackets():
     for text in ("['wfvae:a,b/run',dct/4]", '"wfvae:a,b/run",dct/4'):
         assert parse_run([f"vaes={text}"]).vaes == ["wfvae:a,b/run", "dct/4"]
     assert parse_run(["metrics=it's,b[1]"]).options == {"metrics": ["it's", "b[1]"]}
-    assert parse_run(["lengths=[1, 5]", "naive=[]", "pieces="], suite="blockwise").options == {
+    assert parse_run(["lengths=[1, 5]", "independent=[]", "chunks="], suite="blockwise").options == {
         "lengths": [1, 5],
-        "naive": [],
-        "pieces": [],
+        "independent": [],
+        "chunks": [],
     }
 
 

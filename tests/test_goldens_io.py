@@ -28,8 +28,9 @@ from tests.goldens_io import Golden, rebuild
 from vaebench.features.frechet import extrapolate, frechet, frechet_of_subsets, subset_sizes
 from wfvae import WFVAE, WFVAEConfig
 from wfvae.discriminator import PatchDiscriminator3D
-from wfvae.losses import LossConfig, adaptive_weight, balance, discriminator_loss, generator_loss, kl_divergence
+from wfvae.losses import adaptive_weight, balance, discriminator_loss, generator_loss, kl_divergence
 from wfvae.model import Reconstruction
+from wfvae.objective import LossConfig
 from wfvae.regularizers import LCRConfig, local_correlation_loss
 
 MISFIT = (AssertionError, RuntimeError)  # another number, or another shape

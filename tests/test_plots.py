@@ -7,9 +7,10 @@ from pathlib import Path
 import matplotlib.pyplot as plt
 import pytest
 
-from tests.records import UNTRAINED, cost, quality, write_toy_records
+from tests.records import UNTRAINED, cost, quality, record, write_toy_records
 from vaebench import cli, plot_style, plots, records
-from vaebench.records import Record
+from vaebench.plots.blockwise import PROFILES
+from vaebench.records import Record, Score, by_key
 
 
 @pytest.fixture(scope="module")
@@ -55,7 +56,9 @@ def test_axes_say_what_they_show_in_which_unit(root: Path, name: str):
             plt.close(figure)
 
 
-@pytest.mark.parametrize("stem", ["bubbles-clips-33x256-toy-device-float32-33x256", "rate_distortion-clips-33x256"])
+@pytest.mark.parametrize(
+    "stem", ["bubbles-clips-33x256-toy-device-float32-33x256", "rate_distortion-psnr-clips-33x256"]
+)
 def test_labels_of_points_do_not_overlap(root: Path, stem: str):
     kind = stem.partition("-")[0]
     with plot_style.applied("screen"):
@@ -134,17 +137,17 @@ def test_published_numbers_are_drawn_only_on_request_and_say_so(
     ("made", "missing"),
     [
         ([quality("toy/a")], ["there is no cost record: run `vaebench run --suite efficiency`"]),
-        ([cost("toy/a", "float32 33x256")], ["no record has the PSNR of a trained VAE: run `vaebench run --suite recon"]),
+        ([cost("toy/a", ("float32", 33, 256))], ["no record has the PSNR of a trained VAE: run `vaebench run --suite recon"]),
         (
-            [quality("toy/a"), cost("toy/a", "float32 5x64")],
+            [quality("toy/a"), cost("toy/a", ("float32", 5, 64))],
             ["no cost at 33x256 of toy/a (only at 5x64): run `vaebench run --suite efficiency frames=33 sizes=256`"],
         ),
         (
-            [quality("toy/a"), cost("toy/b", "float32 33x256")],
+            [quality("toy/a"), cost("toy/b", ("float32", 33, 256))],
             ["no cost at 33x256 of toy/a: run", "no PSNR at 33x256 of toy/b: run `vaebench run num_frames=33 size=256`"],
         ),
         (
-            [quality("toy/a (ft-1a2b3c)", weights="ft.safetensors"), cost("toy/a", "float32 33x256")],
+            [quality("toy/a (ft-1a2b3c)", weights="ft.safetensors"), cost("toy/a", ("float32", 33, 256))],
             ["toy/a (ft-1a2b3c) was scored with weights=", "run both suites with vaes=[toy:ft.safetensors]"],
         ),
     ],
@@ -170,8 +173,8 @@ def test_bubbles_pair_equal_frames_and_sizes_and_say_who_is_left_out(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ):
     for each in (quality("toy/a"), quality("toy/b"), quality("toy/a", num_frames=5, size=64),
-                 cost("toy/a", "float32 33x256", "bfloat16 33x256", "float32 33x512"),
-                 cost("toy/b", "float32 5x256")):  # fmt: skip
+                 cost("toy/a", ("float32", 33, 256), ("bfloat16", 33, 256), ("float32", 33, 512)),
+                 cost("toy/b", ("float32", 5, 256))):  # fmt: skip
         records.write(each, tmp_path / "r", {})
     assert cli.main(["plot", "--results", str(tmp_path / "r"), "--only", "bubbles", "--format", "png"]) == 0
     captured = capsys.readouterr()
@@ -192,3 +195,30 @@ def test_one_figure_can_be_asked_for_and_a_wrong_name_is_answered(root: Path, tm
         list(plots.draw(root, tmp_path, only="degredation"))
     with pytest.raises(ValueError, match="no format gif"):
         list(plots.draw(root, tmp_path, formats=("gif",)))
+
+
+def test_flicker_and_metrics_of_plug_ins_have_figures(tmp_path: Path):
+    for i, name in enumerate(("toy/a", "toy/b")):
+        values = {"flicker": 0.1 + i, "sharpness": 2.0 + i}
+        scores = [Score(value, "", "lower", 2, metric=metric) for metric, value in values.items()]
+        scores.append(Score(9.0 + i, "", "lower", 2, metric="set_distance"))  # of all clips: none of its own
+        made = record("reconstruction", "clips-5x32", name, by_key(scores))
+        records.write(made, tmp_path / "r", {"x": values, "y": values})
+        changes = [
+            Score(0.1, "", "lower", 2, signed=mode != "whole", metric=metric, condition={"mode": mode})
+            for metric in values
+            for mode in ("whole", "streamed")
+        ]
+        curve = {"metrics": {metric: [1.0, 2.0] for metric in values}}
+        profiles = {"whole": curve, "streamed": {**curve, **{key: [0.0, 0.1] for key in PROFILES}}}
+        lengths = {mode: {metric: [1.0, 2.0] for metric in values} for mode in ("whole", "streamed")}
+        extra = {"profiles": profiles, "by_length": {"lengths": [5, 9], **lengths}}
+        records.write(record("blockwise", "clips-5x32", name, by_key(changes), extra), tmp_path / "r", {})
+    stems = {file.stem for file in plots.draw(tmp_path / "r", tmp_path / "out", formats=("svg",))}
+    assert {f"per_clip-{metric}-clips-5x32" for metric in ("flicker", "sharpness")} <= stems
+    assert "per_clip-set_distance-clips-5x32" not in stems
+    assert {f"rate_distortion-{m}-clips-5x32" for m in ("flicker", "sharpness", "set_distance")} <= stems
+    for kind in ("degradation", "by_frame", "by_length"):
+        for words in texts(tmp_path / "r", kind).values():
+            assert "FLICKER" in words
+            assert "SHARPNESS" in words

@@ -11,17 +11,17 @@ from PIL import Image
 
 from tests.benchmarks import coverage
 from vaebench import records, tables
-from vaebench.records import Failure, Record, Score
+from vaebench.records import Failure, Record, Score, by_key
 
 RECORD = Record(
     suite="reconstruction",
-    suite_version=1,
     vae={"family": "pool", "variant": "4x8x8", "name": "pool/4x8x8", "temporal_compression": 4,
          "spatial_compression": 8, "latent_channels": 3, "weights": "none"},
     data={"name": "bundle"},
     config={"suite": "reconstruction"},
     setting="bundle-33x256",
-    scores={"psnr": Score(23.456, "dB", "higher", 8, 1.0, 21.5, 25.5), "ssim": Score(0.71234, "", "higher", 8)},
+    scores={"psnr": Score(23.456, "dB", "higher", 8, 1.0, 21.5, 25.5, metric="psnr"),
+            "ssim": Score(0.71234, "", "higher", 8, metric="ssim")},
     absent={"lpips": "weights are not here"},
     failed=[Failure("bundle/x", "x.mp4", "cut short")],
     machine={},
@@ -42,7 +42,7 @@ def test_a_record_and_its_clips_come_back_as_written(tmp_path: Path):
 
 def test_a_score_that_is_no_number_is_named_and_nothing_is_written(tmp_path: Path):
     for value in (float("nan"), float("inf")):
-        broken = replace(RECORD, scores={**RECORD.scores, "fvd": Score(value, "", "lower", 8)})
+        broken = replace(RECORD, scores={**RECORD.scores, "fvd": Score(value, "", "lower", 8, metric="fvd")})
         with pytest.raises(ValueError, match="fvd of pool/4x8x8 came out as NaN or infinite"):
             records.write(broken, tmp_path, {"bundle/x": {"psnr": 20.5}})
     assert list(tmp_path.iterdir()) == []
@@ -150,13 +150,13 @@ def test_a_record_in_the_place_of_another_is_named(tmp_path: Path):
 @pytest.mark.parametrize(
     ("score", "said"),
     [
-        (Score(4e-4, "", "higher", 8, 1e-4, 2e-4, 6e-4, signed=True), "+4.0e-04 ±2.0e-04"),
-        (Score(-4e-4, "", "higher", 8, signed=True), "-4.0e-04"),
-        (Score(0.25, "", "higher", 8, 0.1, 0.2, 0.3, signed=True), "+0.2500 ±0.0500"),
-        (Score(0.0, "", "higher", 8, 0.0, 0.0, 0.0, signed=True), "0.0000 ±0.0000"),
-        (Score(31.4, "dB", "higher", 2, 1.0), "31.40"),
-        (Score(12.0, "", "lower", 8, 10.0, 0.0, 31.6), "12.00 (0 to 31.60)"),
-        (Score(None, "s", "lower", 0, note="out of memory (33x512)"), "OOM"),
+        (Score(4e-4, "", "higher", 8, 1e-4, 2e-4, 6e-4, signed=True, metric="psnr"), "+4.0e-04 ±2.0e-04"),
+        (Score(-4e-4, "", "higher", 8, signed=True, metric="psnr"), "-4.0e-04"),
+        (Score(0.25, "", "higher", 8, 0.1, 0.2, 0.3, signed=True, metric="psnr"), "+0.2500 ±0.0500"),
+        (Score(0.0, "", "higher", 8, 0.0, 0.0, 0.0, signed=True, metric="psnr"), "0.0000 ±0.0000"),
+        (Score(31.4, "dB", "higher", 2, 1.0, metric="psnr"), "31.40"),
+        (Score(12.0, "", "lower", 8, 10.0, 0.0, 31.6, metric="psnr"), "12.00 (0 to 31.60)"),
+        (Score(None, "s", "lower", 0, metric="encode_s", status="out of memory"), "OOM"),
         (None, "—"),
     ],
 )
@@ -222,24 +222,27 @@ def test_every_format_shows_value_interval_and_count(form: str):
 
 def test_the_best_row_stands_first_and_the_untrained_are_marked():
     better = replace(RECORD, vae={**RECORD.vae, "name": "toy/tiny", "weights": "random"},
-                     scores={"psnr": Score(30.0, "dB", "higher", 8)})  # fmt: skip
-    _, rows = tables.tabulate([RECORD, better])
-    assert [row[0] for row in rows] == ["toy/tiny (untrained)", "pool/4x8x8"]
-    assert rows[0][-2] == "—"
+                     scores={"psnr": Score(30.0, "dB", "higher", 8, metric="psnr")})  # fmt: skip
+    table = tables.tabulate([RECORD, better])
+    assert list(table["VAE"]) == ["toy/tiny (untrained)", "pool/4x8x8"]
+    assert table["lpips"][0] == "—"
     assert any("random weights" in note for note in tables.notes([better]))
 
 
 def test_a_score_that_could_not_be_had_has_a_column_of_dashes():
     lacking = replace(RECORD, absent={"lpips": "no weights", "fvd": "no weights"})
-    header, rows = tables.tabulate([lacking])
-    assert header[-3:] == ["lpips", "fvd", "n"]
-    assert rows[0][-3:-1] == ["—", "—"]
+    table = tables.tabulate([lacking])
+    assert list(table.columns[-3:]) == ["lpips", "fvd", "n"]
+    assert list(table.iloc[0, -3:-1]) == ["—", "—"]
 
 
 def test_a_caution_is_said_once_with_its_scores_and_names_its_vaes_where_it_is_not_about_all():
     def costs(name: str, **notes: str) -> records.Record:
-        scores = {f"{score}@float32 5x64": Score(1.0, "s", "lower", 8, note=note) for score, note in notes.items()}
-        return replace(RECORD, vae={**RECORD.vae, "name": name}, scores=scores)
+        case = {"dtype": "float32", "frames": 5, "size": 64}
+        scores = [
+            Score(1.0, "s", "lower", 8, note=note, metric=metric, condition=case) for metric, note in notes.items()
+        ]
+        return replace(RECORD, vae={**RECORD.vae, "name": name}, scores=by_key(scores))
 
     rounded, all_of_them = "5x64 is run as 8x64, the next legal shape", "measured once"
     one = costs("toy/one", encode_s=rounded, decode_s=rounded, load_s=all_of_them)

@@ -21,6 +21,7 @@ import adapters
 from vaebench import __version__, cli, records, runner
 from vaebench.config import RunConfig, parse_run
 from vaebench.data import bundle
+from vaebench.prefetch import Prefetch
 from vaebench.video import Clip
 
 ROOT = Path(__file__).parent.parent
@@ -135,10 +136,10 @@ def test_with_stored_latents_a_new_metric_needs_no_encoder(monkeypatch: pytest.M
     from adapters.pool import Pool
 
     assert run("vaes=[pool/4x8x8]", "metrics=[psnr]", "keep_latents=true") == 0
-    monkeypatch.setattr(Pool, "encode", lambda *_: pytest.fail("the latents are stored"))
-    assert run("vaes=[pool/4x8x8]", "metrics=[psnr,flicker]", "keep_latents=true") == 0
+    with monkeypatch.context() as patch:
+        patch.setattr(Pool, "encode", lambda *_: pytest.fail("the latents are stored"))
+        assert run("vaes=[pool/4x8x8]", "metrics=[psnr,flicker]", "keep_latents=true") == 0
     kept = records.read(Path("runs/results/reconstruction/bundle-5x32-psnr+flicker/pool-4x8x8.json")).scores
-    monkeypatch.undo()
     assert run("vaes=[pool/4x8x8]", "runs=fresh", "results=fresh") == 0
     fresh = records.read(Path("fresh/reconstruction/bundle-5x32-psnr+flicker/pool-4x8x8.json")).scores
     assert kept == fresh
@@ -494,14 +495,14 @@ def test_a_vae_that_breaks_does_not_stop_the_others(
 ):
     import adapters
 
-    real = adapters.load
+    real = adapters.ResolvedVAE.load
 
-    def load(name: str, **settings: object):
-        if name == "dct/4":
+    def load(self, *words: str, **settings: object):
+        if self.name == "dct/4":
             raise RuntimeError("no such network")
-        return real(name, **settings)
+        return real(self, *words, **settings)
 
-    monkeypatch.setattr(adapters, "load", load)
+    monkeypatch.setattr(adapters.ResolvedVAE, "load", load)
     assert run("vaes=[dct/4,pool/4x8x8]") == 1
     assert "failed: dct/4: RuntimeError: no such network" in capsys.readouterr().err
     assert record().scores["psnr"].n == 8
@@ -668,7 +669,7 @@ def test_clips_are_decoded_ahead_of_the_device(monkeypatch: pytest.MonkeyPatch):
 
     decoding = threading.Event()
     seen: list[str] = []
-    real = runner._Ahead._load
+    real = Prefetch._load
 
     def load(self, case):
         frames = real(self, case)
@@ -677,7 +678,7 @@ def test_clips_are_decoded_ahead_of_the_device(monkeypatch: pytest.MonkeyPatch):
             decoding.set()
         return frames
 
-    monkeypatch.setattr(runner._Ahead, "_load", load)
+    monkeypatch.setattr(Prefetch, "_load", load)
     measure = Reconstruction.measure
 
     def patient(self, vae, case):
@@ -692,8 +693,8 @@ def test_clips_are_decoded_ahead_of_the_device(monkeypatch: pytest.MonkeyPatch):
 def test_decoding_ahead_leaves_the_cores_to_the_model(monkeypatch: pytest.MonkeyPatch):
     """A decoding thread computes alone; the model, and threads born after the run, keep the number that was set."""
     seen: list[int] = []
-    real = runner._Ahead._load
-    monkeypatch.setattr(runner._Ahead, "_load", lambda *it: (seen.append(torch.get_num_threads()), real(*it))[1])
+    real = Prefetch._load
+    monkeypatch.setattr(Prefetch, "_load", lambda *it: (seen.append(torch.get_num_threads()), real(*it))[1])
     before = torch.get_num_threads()
     torch.set_num_threads(2)
     try:

@@ -22,7 +22,7 @@ from safetensors.torch import load_file
 from tests.test_trainer import LOSS, QUICK, SMALL, Doubled, Killed, curve, trainer
 from wfvae import WFVAE, WFVAEConfig, sharding, state
 from wfvae.batches import Sample
-from wfvae.regularizers import LCRConfig, LMRConfig
+from wfvae.objective import LCRConfig, LMRConfig
 from wfvae.schedule import TrainerConfig
 from wfvae.start import start_from
 from wfvae.trainer import Hooks, Trainer

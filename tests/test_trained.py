@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -13,6 +14,7 @@ import torch
 
 import adapters
 from tests.sources import build
+from vaebench import fingerprint
 from vaebench.generation import latent_cache, latte_run
 from vaebench.generation.latte_run import Plan, Subject
 from vaebench.suites.diffusability import TIERS
@@ -38,13 +40,38 @@ def test_latents_made_in_another_way_lie_in_another_folder(other: dict[str, obje
     assert subject(PLAN, tmp_path).key != subject(replace(PLAN, **other), tmp_path).key  # type: ignore[arg-type]
 
 
+@pytest.fixture
+def edit(monkeypatch: pytest.MonkeyPatch) -> Callable[[str], None]:
+    """Changes the code of a file, as far as fingerprints see."""
+    real = fingerprint._parsed
+
+    def changed(path: str) -> None:
+        def parsed(file: Path, time: int) -> tuple[str, tuple[str, ...], frozenset[str]]:
+            tree, *rest = real(file, time)
+            return (tree + "edited" * file.as_posix().endswith(path), *rest)
+
+        monkeypatch.setattr(fingerprint, "_parsed", parsed)
+
+    return changed
+
+
 @pytest.mark.parametrize(
-    "edited", ["adapters/pool.py", "vaebench/generation/windows.py", "vaebench/generation/latte/train.py"]
+    "edited", ["adapters/pool.py", "vaebench/generation/windows.py", "vaebench/video_io/decode.py"]
 )
-def test_what_an_older_version_made_is_not_taken(edited: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    before, real = subject(PLAN, tmp_path).key, Path.read_bytes
-    monkeypatch.setattr(Path, "read_bytes", lambda file: real(file) + b"#" * file.as_posix().endswith(edited))
+def test_latents_of_older_code_are_not_taken(edited: str, tmp_path: Path, edit: Callable[[str], None]) -> None:
+    before = subject(PLAN, tmp_path).key
+    edit(edited)
     assert subject(PLAN, tmp_path).key != before
+
+
+def test_a_model_of_older_code_is_not_taken_but_the_latents_are(tmp_path: Path, edit: Callable[[str], None]) -> None:
+    before = subject(PLAN, tmp_path)
+    key, folder = before.key, before.folder
+    edit("vaebench/generation/latte/train.py")
+    assert subject(PLAN, tmp_path).folder != folder
+    assert subject(PLAN, tmp_path).key == key
+    edit("adapters/dct.py")
+    assert subject(PLAN, tmp_path).folder == folder
 
 
 def test_the_model_is_trained_on_the_gpu_that_was_asked_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -17,8 +17,7 @@ from torch import Tensor, nn
 
 from wfvae import WFVAE, WFVAEConfig, state
 from wfvae.batches import Sample, batches
-from wfvae.losses import LossConfig
-from wfvae.regularizers import LCRConfig, LMRConfig
+from wfvae.objective import LCRConfig, LMRConfig, LossConfig
 from wfvae.schedule import TrainerConfig, learning_rate
 from wfvae.start import carry_wavelets, start_from
 from wfvae.trainer import Hooks, Trainer

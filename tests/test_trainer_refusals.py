@@ -20,7 +20,7 @@ from tests.test_trainer import LOSS, QUICK, SMALL, Doubled, Ramps, curve, traine
 from wfvae import WFVAE, load, state
 from wfvae.batches import Sample
 from wfvae.checkpoint import save
-from wfvae.regularizers import LCRConfig, LMRConfig
+from wfvae.objective import LCRConfig, LMRConfig
 from wfvae.start import start_from
 from wfvae.trainer import Hooks, Trainer
 

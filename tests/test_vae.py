@@ -102,3 +102,34 @@ def test_every_clip_is_scored_on_its_own_frames_and_pixels():
     reconstruction, latent = reconstruct(adapters.load("pool/4x8x8"), video)
     assert reconstruction.shape == video.shape
     assert latent.shape == (1, 3, 2, 3, 3)
+
+
+class Network:
+    """A VAE around a network whose pixels are not finite, with or without its weights at fault."""
+
+    spec = SPEC
+
+    def __init__(self, dtype: torch.dtype, weight: float):
+        self.dtype = dtype
+        self.model = torch.nn.Conv2d(1, 1, 1)
+        self.model.weight.data.fill_(weight)
+
+    def encode(self, video):
+        return Posterior(torch.zeros(SPEC.latent_shape(video.shape)))
+
+    def decode(self, latent):
+        return torch.full((1, 3, 5, 16, 16), float("nan"))
+
+
+@pytest.mark.parametrize(
+    ("dtype", "weight", "advice"),
+    [
+        (torch.float16, 1.0, "try dtype=float32"),
+        (torch.float32, 1.0, "it ran in float32 with finite weights"),
+        (torch.float32, float("nan"), r"1 tensors of its weights are NaN or infinite \(weight\): replace the file"),
+    ],
+)
+def test_the_advice_on_pixels_that_are_not_finite_fits_the_cause(dtype, weight, advice):
+    with pytest.raises(ValueError, match=f"NaN or infinite pixels; {advice}") as error:
+        reconstruct(Network(dtype, weight), torch.zeros(1, 3, 5, 16, 16))
+    assert ("try dtype" in str(error.value)) == (dtype == torch.float16)

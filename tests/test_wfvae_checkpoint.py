@@ -17,6 +17,7 @@ import adapters.wfvae
 import wfvae
 from tests.goldens_io import manifests
 from vaebench import weights
+from vaebench.training.recipes import read_recipe
 from vaebench.vae import StreamingVAE
 from wfvae import WFVAE, WFVAEConfig
 from wfvae.checkpoint import save
@@ -324,3 +325,26 @@ def test_loaded_weights_lie_in_memory_as_those_of_a_new_model(tmp_path: Path) ->
         found = loaded.get_parameter(name)
         assert torch.equal(found, parameter)
         assert (found.stride(), found.dtype, found.requires_grad) == (parameter.stride(), torch.float32, True), name
+
+
+@pytest.mark.parametrize("variant", ["s-4", "m-4", "l-4"])
+def test_a_row_of_the_paper_without_weights_says_how_to_get_some(variant):
+    vae = adapters.resolve(f"wfvae/{variant}")
+    assert f"never released: train some with `vaebench train {variant}`" in vae.unavailable
+    with pytest.raises(weights.Unavailable, match="never released"):
+        vae.load()
+    with torch.device("meta"):
+        model = WFVAE(adapters.wfvae.config_of(vae.spec))
+    assert sum(parameter.numel() for parameter in model.parameters()) == vae.spec.parameters
+    assert {key: int(value) for key, value in read_recipe(variant)["model"].items()} == {
+        "base_channels": model.config.base_channels,
+        "latent_channels": model.config.latent_channels,
+    }
+
+
+def test_weights_of_ones_own_take_the_place_of_unreleased_ones(tmp_path, model):
+    save(model, tmp_path)
+    vae = adapters.resolve("wfvae/s-4", str(tmp_path))
+    assert not vae.unavailable
+    with pytest.raises(ValueError, match="describes another network than wfvae/s-4"):
+        vae.load()

@@ -12,6 +12,7 @@ import sys
 from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 from vaebench import __version__, plugins
 from vaebench.config import RunConfig
@@ -74,17 +75,39 @@ def _print_in_any_encoding() -> None:
 
 
 class _Verb(argparse.ArgumentParser):
-    """A command whose help ends with its settings; they are read only when the help is printed."""
+    """A command; its help shows the settings of each argument group, and ends with examples.
 
-    listed = ""  # a function of vaebench.help
+    Both are read only when the help is printed.
+    """
+
+    listed = ""  # a function of vaebench.help: title of a group -> its settings
+    examples = ""  # a key of vaebench.help.EXAMPLES
+
+    def __init__(self, **given: Any) -> None:
+        super().__init__(formatter_class=argparse.RawDescriptionHelpFormatter, **given)
+        self.groups: dict[str, argparse._ArgumentGroup] = {}
+
+    def group(self, title: str) -> argparse._ArgumentGroup:
+        """The argument group called `title`; a new one the first time."""
+        if title not in self.groups:
+            self.groups[title] = self.add_argument_group(title)
+        return self.groups[title]
 
     def format_help(self) -> str:
-        if self.listed:
-            from vaebench import help as texts
+        from vaebench import help as texts
 
-            self.formatter_class = argparse.RawDescriptionHelpFormatter
-            self.epilog = getattr(texts, self.listed)()
+        if self.listed:
+            for title, text in getattr(texts, self.listed)().items():
+                self.group(title).description = text
+        if self.examples:
+            self.epilog = texts.examples(self.examples)
         return super().format_help()
+
+
+HOW = (
+    "Settings are key=value words. Lists: vaes=one,two or 'vaes=[one,two]'.\n"
+    "Quote an item that contains a comma: 'vaes=\"wfvae:a,b/run\",dct/4'."
+)
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -99,53 +122,82 @@ def _parser() -> argparse.ArgumentParser:
     run = verbs.add_parser(
         "run",
         help="measure VAEs, print a table, and write records to runs/results (results=DIR: to another folder)",
+        description=f"Measure VAEs, print a table, and write records.\n{HOW}",
     )
-    run.listed = "run_settings"
-    run.add_argument("--suite", default="", help="what to measure: one of `vaebench list suites` (reconstruction)")
-    run.add_argument("--config", metavar="FILE", help="YAML of settings, or a record to run again")
-    run.add_argument("--format", default="text", choices=("text", "markdown", "latex", "csv", "json"))
-    run.add_argument("settings", nargs="*", metavar="key=value")
+    run.listed, run.examples = "run_settings", "run"
+    run.group("selection").add_argument(
+        "--suite", default="", help="what to measure: one of `vaebench list suites` (reconstruction)"
+    )
+    run.group("selection").add_argument("--config", metavar="FILE", help="YAML of settings, or a record to run again")
+    for title in ("data", "scoring", "execution"):
+        run.group(title)
+    run.group("output").add_argument(
+        "--format",
+        default="text",
+        choices=("text", "markdown", "latex", "csv", "json"),
+        help="format of the table on stdout (%(default)s)",
+    )
+    run.add_argument("settings", nargs="*", metavar="key=value", help="the settings and options below")
     run.set_defaults(command=_run)
 
-    plot = verbs.add_parser("plot", help="draw every table and figure from the records of `vaebench run`")
-    plot.add_argument(
+    plot = verbs.add_parser(
+        "plot",
+        help="draw every table and figure from the records of `vaebench run`",
+        description="Draw every table and figure from the records of `vaebench run`.",
+    )
+    plot.examples = "plot"
+    select, output = plot.group("selection"), plot.group("output")
+    select.add_argument(
         "--results",
         default=RunConfig().results,
         metavar="DIR",
         help="folder of records (%(default)s, as `vaebench run`)",
     )
-    plot.add_argument("--out", default="", metavar="DIR", help="folder of the figures (<results>/plots)")
-    plot.add_argument("--only", default="", metavar="NAME", help="one figure: a name of vaebench/plots")
-    plot.add_argument(
+    select.add_argument("--only", default="", metavar="NAME", help="one figure: a name of vaebench/plots")
+    select.add_argument(
         "--training", nargs="+", default=[], metavar="DIR", help="draw the validation of these training runs instead"
     )
-    plot.add_argument(
+    select.add_argument(
         "--published", action="store_true", help="draw the published numbers of the WF-VAE paper instead (bubbles)"
     )
-    plot.add_argument("--format", default="png,svg", help="png, svg, pdf or several with commas (png,svg)")
-    plot.add_argument("--style", default="screen", choices=("screen", "paper"))
+    output.add_argument("--out", default="", metavar="DIR", help="folder of the figures (<results>/plots)")
+    output.add_argument("--format", default="png,svg", help="png, svg, pdf or several with commas (%(default)s)")
+    output.add_argument(
+        "--style", default="screen", choices=("screen", "paper"), help="sizes and fonts of the figures (%(default)s)"
+    )
     plot.set_defaults(command=_plot)
 
-    train = verbs.add_parser("train", help="train WF-VAE from a recipe")
-    train.listed = "train_settings"
+    train = verbs.add_parser(
+        "train",
+        help="train WF-VAE from a recipe",
+        description=f"Train WF-VAE from a recipe. Run the same command again to resume.\n{HOW}\n"
+        "Settings override those of the recipe; the values shown are the defaults without a recipe.",
+    )
+    train.listed, train.examples = "train_settings", "train"
     train.add_argument("recipe", help="name of a recipe below (`vaebench list recipes`), or a YAML file")
-    train.add_argument("settings", nargs="*", metavar="key=value")
+    train.add_argument("settings", nargs="*", metavar="key=value", help="the settings below")
     train.set_defaults(command=_train)
 
-    show = verbs.add_parser("list", help="what there is, and what is ready on this machine")
+    show = verbs.add_parser("list", help="list all plug-ins and recipes, and which VAEs are ready on this machine")
     show.add_argument(
         "kind", nargs="?", choices=(*KINDS, "recipes"), help="one kind with its details (all kinds, names only)"
     )
     show.set_defaults(command=_list)
 
-    check = verbs.add_parser("check", help="test one VAE against the contract, a verdict a line")
+    check = verbs.add_parser(
+        "check",
+        help="test whether one VAE meets the contract; one line per test",
+        description="Test whether one VAE meets the contract; one line per test.\nSettings are key=value words.",
+    )
+    check.listed = "check_settings"
     check.add_argument("name", help="family/variant, family/tiny or family:path/to/checkpoint")
-    check.add_argument("settings", nargs="*", metavar="key=value")
+    check.add_argument("settings", nargs="*", metavar="key=value", help="the settings below")
     check.set_defaults(command=_check)
 
     weights = verbs.add_parser("weights", help="the weight files of metrics and VAEs: which are here, how to get them")
-    weights.add_argument("action", nargs="?", choices=("fetch",))
-    weights.add_argument("name", nargs="?", help="a name of `vaebench weights`, or of `vaebench list adapters`")
+    weights.add_argument("action", nargs="?", choices=("fetch", "verify"))
+    weights.add_argument("names", nargs="*", metavar="NAME", help="of `vaebench weights` or `vaebench list adapters`")
+    weights.add_argument("--all-metrics", action="store_true", help="fetch: the files of all metrics")
     weights.set_defaults(command=_weights)
 
     manifest = verbs.add_parser("manifest", help="write a CSV that pins the clips of a folder, with their checksums")
@@ -180,7 +232,7 @@ def _run(arguments: argparse.Namespace) -> int:
 
 def _plot(arguments: argparse.Namespace) -> int:
     from vaebench import plots
-    from vaebench.config import split_list
+    from vaebench.settings import split_list
 
     results = Path(arguments.results)
     out = Path(arguments.out) if arguments.out else results / "plots"
@@ -240,14 +292,15 @@ def _check(arguments: argparse.Namespace) -> int:
 
 
 def _weights(arguments: argparse.Namespace) -> int:
-    from vaebench import listing, weights
+    from vaebench import weight_files
 
+    if arguments.all_metrics and arguments.action != "fetch":
+        raise ValueError("--all-metrics belongs to `vaebench weights fetch`")
     if arguments.action == "fetch":
-        if not arguments.name:
-            raise ValueError("weights fetch needs a NAME: `vaebench weights` lists them")
-        print(weights.fetch(listing.weights_name(arguments.name)))
-        return 0
-    print(listing.weights_table(), end="")
+        return weight_files.fetch_command(arguments.names, arguments.all_metrics)
+    if arguments.action == "verify":
+        return weight_files.verify_command(arguments.names)
+    print(weight_files.table(), end="")
     return 0
 
 

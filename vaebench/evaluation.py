@@ -18,9 +18,8 @@ from uuid import uuid4
 
 import torch
 
-from vaebench import config as settings
 from vaebench import plugins
-from vaebench.config import OUTPUT, RunConfig, as_dict
+from vaebench.config import OUTPUT, RunConfig, as_dict, complete
 from vaebench.data import list_clips
 from vaebench.machine import describe, pick_device, without_tf32
 from vaebench.prefetch import Prefetch
@@ -53,7 +52,7 @@ class InMemory:
         Raises:
             TypeError: neither a VAE with `spec`, `encode` and `decode`, nor a function that returns one
         """
-        if all(hasattr(vae, name) for name in ("spec", "encode", "decode")):
+        if not isinstance(vae, type) and all(hasattr(vae, name) for name in ("spec", "encode", "decode")):
             vae = cast(VideoVAE, vae)
             spec = replace(vae.spec, modes=("whole",), reference_mode="whole", lossless_modes=())
             return cls(spec, lambda mode: vae, vae)
@@ -183,11 +182,11 @@ def _config(suite: str, data: str | VideoSource, given: Mapping[str, Any]) -> Ru
     """The settings of a run, checked as those of the command line are."""
     name = data if isinstance(data, str) else str(data.identity.get("name", "clips"))
     known = {setting.name for setting in fields(RunConfig)} - {"suite", "data", "options"}
-    if own := known & {"vaes", "weights", "shard", "results", "runs"} & given.keys():
+    if own := known & {"vaes", "weights", "shard", "results", "runs", "fetch"} & given.keys():
         raise ValueError(f"{', '.join(sorted(own))}: settings of `vaebench run`, not of evaluate()")
     run = {key: value for key, value in given.items() if key in known}
     options = {key: value for key, value in given.items() if key not in known}
-    return settings.complete({**run, "suite": suite, "data": name, "options": options})
+    return complete({**run, "suite": suite, "data": name, "options": options})
 
 
 def record_of(
@@ -209,7 +208,6 @@ def record_of(
     padded = {"padded_to": f"{spec.fit(config.num_frames)} frames, size a multiple of {spec.size_multiple}"}
     return Record(
         suite=suite.name,
-        suite_version=0,
         vae=vae_of(suite, candidate),
         data={**source.identity, **(padded if any(case.clip for case in cases) else {})},
         # whichever process wrote it, whoever runs it again takes all of the cases
@@ -222,6 +220,7 @@ def record_of(
         fingerprint=fingerprint,
         created=datetime.now(timezone.utc).isoformat(timespec="seconds"),
         extra=suite.extra(statistics),
+        columns=list(suite.columns),
     )
 
 

@@ -1,101 +1,114 @@
-"""The help texts of `vaebench run` and `vaebench train`: every setting with its comment, read from the source without imports."""
+"""The help texts of settings: every setting with its type, its default and its sentence, from the fields of the dataclasses."""
 
 from __future__ import annotations
 
-import ast
-import importlib.util
-import io
-import re
-import tokenize
-from collections.abc import Iterator
-from pathlib import Path
+from collections.abc import Iterator, Mapping
+from dataclasses import MISSING, Field, fields, is_dataclass
+from types import NoneType, UnionType
+from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
+from vaebench import plugins
+from vaebench.config import CheckConfig, RunConfig
+from vaebench.options import options_of
+from vaebench.training.config import TrainConfig
 from vaebench.training.recipes import descriptions
 
-HERE = Path(__file__).parent
-_DEFAULT = re.compile(r"field\(default_factory=(?:lambda: )?(.*)\)$")
-_EMPTY = {"list": "[]", "dict": "{}"}
+RUN_GROUPS = ("selection", "data", "scoring", "execution", "output")
+EXAMPLES = {
+    "run": {
+        "vaebench run vaes=dct/8,wfvae/tiny clips=2": "two VAEs on two clips; nothing to download",
+        "vaebench run vaes=wfvae:runs/train/s-16 data=folder root=DIR": "a user checkpoint on a folder of videos",
+        "vaebench run --suite blockwise vaes=wfvae/tiny require=lossless": "exit with code 1 if streaming is not lossless",
+        "vaebench run --suite efficiency vaes=wan/2.1 frames=17,33 sizes=256": "time and memory at two lengths",
+    },
+    "train": {
+        "vaebench train smoke": "test the installation: one minute on a CPU, no files needed",
+        "vaebench train s-16 data.root=DIR trainer.batch=2": "a recipe with another batch size",
+        "vaebench train s-16 data.root=DIR trainer.steps=100000 trainer.decay=cosine run=runs/train/short": "a shorter run",
+        "accelerate launch --num_processes 8 -m vaebench train stage1 data.root=DIR": "eight GPUs",
+    },
+    "plot": {
+        "vaebench plot": "every figure of the records in runs/results",
+        "vaebench plot --only per_clip --format pdf --style paper": "one figure for a paper",
+        "vaebench plot --training runs/train/s-4 runs/train/s-16": "compare two training runs",
+        "vaebench plot --published --out figures": "the published numbers of the WF-VAE paper",
+    },
+}
 
 
-def run_settings() -> str:
-    """The fields of RunConfig and of the Options of every suite."""
-    suites = sorted((HERE / "suites").glob("[!_]*.py"))
-    options = (f"options of --suite {file.stem}:\n{_Source(file).fields('Options')}" for file in suites)
-    how = (
-        "settings (key=value; lists: vaes=one,two or 'vaes=[one,two]'; "
-        "an item that contains a comma stands in quotes: 'vaes=\"wfvae:a,b/run\",dct/4'):\n"
-    )
-    return "\n".join([how + _Source(HERE / "config.py").fields("RunConfig"), *options])
+def examples(command: str) -> str:
+    """The examples at the end of `vaebench COMMAND --help`."""
+    return "examples:\n" + "".join(f"  {words}\n      {what}\n" for words, what in EXAMPLES[command].items())
 
 
-def train_settings() -> str:
-    """The recipes, and the fields of TrainConfig with those of its groups."""
+def run_settings() -> dict[str, str]:
+    """Title of a group -> its settings: those of RunConfig, then the options of every suite, plug-ins included."""
+    groups: dict[str, str] = dict.fromkeys(RUN_GROUPS, "")
+    for declared, text in _settings(RunConfig):
+        groups[declared.metadata["group"]] += text
+    return groups | {f"options of --suite {name}": _suite(name) for name in plugins.names("suites")}
+
+
+def train_settings() -> dict[str, str]:
+    """Title of a group -> its settings: the recipes, the settings of the run, then each group of TrainConfig."""
     named = descriptions()
     width = max(map(len, named))
-    lines = "".join(f"  {name.ljust(width)}  {what}\n" for name, what in named.items())
-    how = "settings (key=value, over those of the recipe; the values shown are the defaults without a recipe):\n"
-    return f"recipes:\n{lines}\n{how}{_Source(HERE / 'training' / 'run.py').fields('TrainConfig')}"
+    groups = {"recipes": "".join(f"{name.ljust(width)}  {what}\n" for name, what in named.items()), "run": ""}
+    hints = get_type_hints(TrainConfig)
+    for declared, text in _settings(TrainConfig):
+        kind = hints[declared.name]
+        if isinstance(kind, type) and is_dataclass(kind):
+            groups[declared.name] = "".join(text for _, text in _settings(kind, f"{declared.name}."))
+        else:
+            groups["run"] += text
+    return groups
 
 
-class _Source:
-    """One file of dataclasses."""
+def check_settings() -> dict[str, str]:
+    """One group: the settings of CheckConfig."""
+    return {"settings": "".join(text for _, text in _settings(CheckConfig))}
 
-    def __init__(self, file: Path) -> None:
-        self.text = file.read_text(encoding="utf-8")
-        self.tree = ast.parse(self.text)
-        tokens = tokenize.generate_tokens(io.StringIO(self.text).readline)
-        self.comments = {token.start[0]: token for token in tokens if token.type == tokenize.COMMENT}
 
-    def fields(self, name: str, prefix: str = "") -> str:
-        """A line for each field of a dataclass, and its comment below; a field that is a dataclass lists its own fields."""
-        found = self._class(name)
-        assert found is not None, name
-        text = ""
-        for node in found.body:
-            if not isinstance(node, ast.AnnAssign) or not isinstance(node.target, ast.Name):
-                continue
-            annotation = ast.unparse(node.annotation)
-            group = self._source_of(annotation)
-            if group is not None:
-                text += group.fields(annotation, f"{prefix}{node.target.id}.")
-                continue
-            assert node.value is not None, node.target.id
-            value = " ".join((ast.get_source_segment(self.text, node.value) or "").split())
-            value = _DEFAULT.sub(lambda match: _EMPTY.get(match[1], match[1]), value)
-            value = value.replace("( ", "(").replace(", )", ")")
-            text += f"  {prefix}{node.target.id}: {self._spelled_out(annotation)} = {value}\n"
-            text += f"      {' '.join(self._comments(node))}\n"
-        return text
+def _suite(name: str) -> str:
+    try:
+        kind = options_of(name)
+    except Exception as reason:  # a broken plug-in hides no other setting
+        return f"unavailable: its module cannot be imported ({type(reason).__name__}: {reason})"
+    return "".join(text for _, text in _settings(kind)) or "none"
 
-    def _class(self, name: str) -> ast.ClassDef | None:
-        classes = (node for node in self.tree.body if isinstance(node, ast.ClassDef) and node.name == name)
-        return next(classes, None)
 
-    def _source_of(self, annotation: str) -> _Source | None:
-        """The file of the dataclass `annotation`, which this one defines or imports; None for any other type."""
-        if self._class(annotation):
-            return self
-        for node in self.tree.body:
-            if isinstance(node, ast.ImportFrom) and node.module and annotation in (name.name for name in node.names):
-                package, *parts = node.module.split(".")
-                found = importlib.util.find_spec(package)
-                assert found is not None
-                assert found.submodule_search_locations
-                return _Source(Path(found.submodule_search_locations[0], *parts).with_suffix(".py"))
-        return None
+def _settings(kind: type, prefix: str = "") -> Iterator[tuple[Field[Any], str]]:
+    """Each field of a dataclass, with its line and the line of its help text."""
+    hints = get_type_hints(kind)
+    for declared in fields(kind):
+        default = declared.default_factory() if declared.default_factory is not MISSING else declared.default
+        line = f"{prefix}{declared.name}: {type_text(hints[declared.name])} = {default_text(default)}\n"
+        explained = declared.metadata.get("help", "")
+        yield declared, line + (f"    {explained}\n" if explained else "")
 
-    def _spelled_out(self, annotation: str) -> str:
-        """The type, where it has a name of its own in this file."""
-        for node in self.tree.body:
-            if isinstance(node, ast.Assign) and ast.unparse(node.targets[0]) == annotation:
-                return ast.unparse(node.value)
-        return annotation
 
-    def _comments(self, node: ast.AnnAssign) -> Iterator[str]:
-        """The comment lines above a field, then those behind it."""
-        first = node.lineno
-        while first - 1 in self.comments and self.comments[first - 1].line.lstrip().startswith("#"):
-            first -= 1
-        for line in range(first, (node.end_lineno or node.lineno) + 1):
-            if line in self.comments:
-                yield self.comments[line].string.lstrip("# ")
+def type_text(hint: Any) -> str:
+    """A type as a user types its values: {a,b} for a Literal, `int or null` for an optional one."""
+    origin, parts = get_origin(hint), get_args(hint)
+    if origin is Literal:
+        return f"{{{','.join(str(part) for part in parts if part != '')}}}"
+    if origin in (Union, UnionType):
+        return " or ".join("null" if part is NoneType else type_text(part) for part in parts)
+    if origin in (list, tuple):
+        return f"{origin.__name__}[{', '.join('...' if part is Ellipsis else type_text(part) for part in parts)}]"
+    if origin is dict or hint is dict:
+        return "NAME=VALUE"
+    return str(getattr(hint, "__name__", hint))
+
+
+def default_text(value: Any) -> str:
+    """A default as a user types it; "" for the empty text and [] for the empty list."""
+    if value is None:
+        return "null"
+    if isinstance(value, bool):
+        return str(value).lower()
+    if isinstance(value, list | tuple):
+        return ",".join(map(default_text, value)) or "[]"
+    if isinstance(value, Mapping):
+        return "none"
+    return str(value) if value != "" else '""'

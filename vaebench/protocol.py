@@ -7,15 +7,15 @@ others reproduce what published scripts do, accidents included.  Numbers of two 
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass, fields
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from io import BytesIO
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from vaebench import video as ranges
-from vaebench.config import read_yaml
 from vaebench.plugins import did_you_mean
+from vaebench.settings import build, read_yaml
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -23,12 +23,6 @@ if TYPE_CHECKING:
     from vaebench.video import Video
 
 FOLDER = Path(__file__).parent / "protocols"
-CHOICES = {
-    "posterior": ("mode", "sample"),
-    "dtype": ("float32", "bfloat16", "float16"),
-    "rounding": ("nearest", "truncate"),
-    "codec": ("none", "mp4v"),
-}
 
 
 @dataclass(frozen=True)
@@ -36,10 +30,10 @@ class Protocol:
     name: str  # of its file
     about: str  # one line
     source: str  # where its choices come from
-    posterior: str  # what of q(z|x) is decoded: "mode" or "sample"
-    dtype: str  # in which the VAE runs
-    rounding: str  # of pixels to 8 bits: "nearest", or "truncate" towards black
-    codec: str  # what reference and reconstruction pass before they are scored: "none" or "mp4v"
+    posterior: Literal["mode", "sample"]  # what of q(z|x) is decoded
+    dtype: Literal["float32", "bfloat16", "float16"]  # in which the VAE runs
+    rounding: Literal["nearest", "truncate"]  # of pixels to 8 bits; truncate: towards black
+    codec: Literal["none", "mp4v"]  # what reference and reconstruction pass before they are scored
     metrics: tuple[str, ...]  # by name
     notes: tuple[str, ...] = ()  # what it does not reproduce, and what its numbers are not
 
@@ -69,20 +63,18 @@ def load(name: str) -> Protocol:
     return parse(name, read_yaml(FOLDER / f"{name}.yaml"))
 
 
-def parse(name: str, data: dict[str, Any]) -> Protocol:
-    """The contents of a protocol's file; ValueError naming the key that is missing, unknown or out of its choices."""
-    keys = {field.name for field in fields(Protocol)} - {"name"}
-    unknown, missing = set(data) - keys, keys - set(data) - {"notes"}
-    if unknown or missing:
-        raise ValueError(
-            f"protocol {name}: unknown keys {sorted(unknown)}, missing keys {sorted(missing)}; "
-            f"a protocol has {', '.join(sorted(keys))}"
-        )
-    for key, allowed in CHOICES.items():
-        if data[key] not in allowed:
-            raise ValueError(f"protocol {name}: {key} is {data[key]!r}, not one of {', '.join(allowed)}")
-    texts = {key: value for key, value in data.items() if key not in ("metrics", "notes")}
-    return Protocol(name=name, metrics=tuple(data["metrics"]), notes=tuple(data.get("notes", ())), **texts)
+def parse(name: str, data: Mapping[str, Any]) -> Protocol:
+    """The contents of a protocol's file.
+
+    Raises:
+        ValueError: unknown or missing key, invalid value
+    """
+    if "name" in data:
+        raise ValueError(f"protocol {name}: the name is that of the file; leave the key 'name' out")
+    try:
+        return build(Protocol, {"name": name, **data})
+    except ValueError as reason:
+        raise ValueError(f"protocol {name}: {reason}") from None
 
 
 def _truncated(video: Video) -> Tensor:

@@ -12,7 +12,7 @@ import io
 import json
 import math
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -21,9 +21,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vaebench.files import file_name, write_atomically
+from vaebench.schema1 import upgraded
 from vaebench.typed import members, read_json, typed
 
-SCHEMA = 1
+SCHEMA = 2
 FEWEST = 3  # clips: no interval is printed for fewer
 # what every reader of a record relies on, of the members of its "vae"
 VAE = {"family": str, "variant": str, "name": str, "weights": str,
@@ -31,16 +32,22 @@ VAE = {"family": str, "variant": str, "name": str, "weights": str,
 # two records with other values here are results of other things, and neither may take the place of the other
 IDENTITY = (("vae", "name"), ("vae", "weights"), ("vae", "config_sha256"), ("data", "name"), ("data", "sha256"))
 Better = Literal["higher", "lower", "neither"]
+# why a score has no value; "ok": it has one
+Status = Literal["ok", "out of memory", "too few clips", "undefined", "unavailable"]
 
 
 @dataclass(frozen=True)
 class Score:
-    """`low` and `high` are the ends of the 95 % interval; None where there is none, and the table shows the bare value.
+    """The value of a metric under a condition, such as {"mode": "streamed"} or {"dtype": "float32", "frames": 5, "size": 64}.
 
-    Of a mean over clips it is Student's (`interval`), of a Fréchet distance that of resampled sets, of a time that of the median.
+    `low` and `high` are the ends of the 95 % interval; None where there is none, and the table shows the bare value.  Of a mean
+    over clips it is Student's (`interval`), of a Fréchet distance that of resampled sets, of a time that of the median.
+
+    Raises:
+        ValueError: a value with another status than "ok", or no value with status "ok"
     """
 
-    value: float | None  # None where `n` is too small for the score to mean anything; `note` says so
+    value: float | None  # None where `status` is not "ok"; `note` gives the details
     unit: str
     better: Better
     n: int
@@ -49,6 +56,31 @@ class Score:
     high: float | None = None
     signed: bool = False  # a change, whose sign is part of what it says
     note: str = ""  # what a reader must know before believing it: "n < 256: biased upwards"
+    metric: str = field(kw_only=True)
+    condition: Mapping[str, str | int] = field(default_factory=dict, kw_only=True)  # empty in suites that measure one
+    status: Status = field(default="ok", kw_only=True)
+
+    def __post_init__(self) -> None:
+        if (self.value is None) == (self.status == "ok"):
+            raise ValueError(
+                f"{self.key} has the value {self.value} and the status {self.status!r}, which exclude each other"
+            )
+
+    @property
+    def label(self) -> str:
+        """The condition in words: "streamed", "float32 5x64", "" without one.  For display; readers use `condition`."""
+        shape = [str(self.condition[name]) for name in ("frames", "size") if name in self.condition]
+        words = [str(value) for name, value in self.condition.items() if name not in ("frames", "size")]
+        return " ".join([*words, *(["x".join(shape)] if len(shape) == 2 else [f"{side} px" for side in shape])])
+
+    @property
+    def key(self) -> str:
+        """Its key in `Record.scores`: "psnr", "psnr@streamed", "encode_s@float32 5x64"."""
+        return f"{self.metric}@{self.label}" if self.condition else self.metric
+
+
+def by_key(scores: Iterable[Score]) -> dict[str, Score]:
+    return {score.key: score for score in scores}
 
 
 @dataclass(frozen=True)
@@ -61,21 +93,21 @@ class Failure:
 @dataclass(frozen=True)
 class Record:
     suite: str
-    suite_version: int
     vae: dict[
         str, Any
     ]  # the spec; "weights" and "config_sha256" are the sha256 of what was loaded, "mode" is how it was run
     data: dict[str, Any]  # the source's identity and how clips were fitted to the VAE
     config: dict[str, Any]  # as the run was asked for: `vaebench run --config <this file>` runs it again
     setting: str
-    scores: dict[str, Score]
-    absent: dict[str, str]  # score -> why it is not there
+    scores: dict[str, Score]  # by `Score.key`
+    absent: dict[str, str]  # metric -> why it is unavailable
     failed: list[Failure]
     machine: dict[str, Any]
     fingerprint: str
     created: str  # ISO 8601, UTC
     schema: int = SCHEMA
     extra: dict[str, Any] = field(default_factory=dict)  # curves and profiles that plots draw
+    columns: list[str] = field(default_factory=list)  # metrics that a printed table shows; empty: all
 
     @property
     def name(self) -> str:
@@ -191,12 +223,21 @@ def write_pictures(root: Path, record: Record, pictures: Mapping[str, NDArray]) 
 
 
 def read(file: Path) -> Record:
-    """The record in `file`; ValueError naming the file, and the field that is missing or of another type."""
+    """The record in `file`, of this schema or of schema 1.
+
+    Raises:
+        ValueError: naming the file, and the field that is missing or of another type
+    """
     try:
         data = read_json(file)
+        if data.get("schema") == 1:
+            data = upgraded(data)
         if data.get("schema") != SCHEMA:
-            raise ValueError(f"its schema is {data.get('schema')!r}, this version reads {SCHEMA}")
+            raise ValueError(f"its schema is {data.get('schema')!r}, this version reads 1 and {SCHEMA}")
         record: Record = typed(Record, data, "")
+        for key, score in record.scores.items():
+            if key != score.key:
+                raise ValueError(f"scores.{key} should be called {score.key!r}, by its metric and condition")
         members(VAE, record.vae, "vae")
         for key in ("temporal_compression", "spatial_compression", "latent_channels"):
             if record.vae[key] < 1:

@@ -19,15 +19,17 @@ from tqdm import tqdm
 import adapters
 from adapters import ResolvedVAE
 from vaebench import plugins, records
-from vaebench.config import RunConfig, check_options, options_of
+from vaebench.config import RunConfig, check_options
 from vaebench.data import list_clips
 from vaebench.evaluation import explain, record_of, vae_of
 from vaebench.fingerprint import code, fingerprint, versions
 from vaebench.machine import device_name, pick_device, rank_and_world, without_tf32
+from vaebench.options import options_of
 from vaebench.plugins import did_you_mean
 from vaebench.prefetch import Prefetch
 from vaebench.records import Failure, Record
 from vaebench.store import Store
+from vaebench.weight_files import fetch_for_run
 
 if TYPE_CHECKING:
     from vaebench.data import VideoSource
@@ -61,6 +63,8 @@ def run(config: RunConfig) -> Outcome:
     """
     without_tf32()
     check_options(config, options_of(config.suite))
+    if config.fetch:
+        fetch_for_run(config)
     source = list_clips(plugins.find("data", config.data).build(config), config.data)
     if config.clips is not None and config.clips >= len(source.clips):
         config = replace(config, clips=None)  # all of them: the record is the full one

@@ -1,8 +1,8 @@
 """A suite is three verbs: list the cases, measure one, summarize all.
 
 One module `vaebench/suites/<name>.py` with `build(config) -> Suite` and, if the suite has options of its own, `Options`: a
-frozen dataclass whose fields can be set on the command line.  The runner does everything between: resume, progress, failures,
-records.
+frozen dataclass of `vaebench.settings.setting` fields, which `vaebench run --help` lists.  The runner does everything between:
+resume, progress, failures, records.
 """
 
 from __future__ import annotations
@@ -104,7 +104,8 @@ class Suite(ABC, Generic[Subject]):
         self.config = config
         # everything of the suite that can change a number, besides its code: options, protocol
         self.identity: dict[str, Any] = {}
-        self.absent: dict[str, str] = {}  # scores that cannot be computed here -> why
+        self.absent: dict[str, str] = {}  # metrics that cannot be computed here -> why
+        self.columns: list[str] = []  # metrics that a printed table shows; empty: all
 
     @abstractmethod
     def cases(self, source: VideoSource, spec: VAESpec) -> Iterable[Case]:

@@ -1,99 +1,162 @@
-"""Records -> tables: as text for the terminal, markdown, LaTeX, CSV or JSON.
+"""Records -> pandas: a tidy frame of all scores, and tables as text for the terminal, markdown, LaTeX, CSV or JSON.
 
-A table holds the records of one suite and one setting, and nothing else: what was measured differently stands elsewhere.
+A printed table holds the records of one suite and one setting, and nothing else: what was measured differently has a table of
+its own.
 """
 
 from __future__ import annotations
 
-import csv
-import io
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+import pandas as pd
 
 from vaebench import protocol
-from vaebench.records import Record, Score
+from vaebench.records import Record, Score, read_all
 
 FORMATS = ("text", "markdown", "latex", "csv", "json")
 ARROWS = {"higher": "↑", "lower": "↓", "neither": ""}
-LATEX_ARROWS = {"↑": r"$\uparrow$", "↓": r"$\downarrow$", "±": r"$\pm$", "—": "---", "…": r"\ldots"}
+LATEX = {"↑": r"$\uparrow$", "↓": r"$\downarrow$", "±": r"$\pm$", "—": "---", "…": r"\ldots{}", "·": r"$\cdot$"}
 # stored raw, shown in what a reader can read: unit -> (shown unit, divisor)
 SHOWN = {"bytes": ("MiB", 2**20), "FLOP": ("GFLOP", 1e9), "FLOP/s": ("GFLOP/s", 1e9)}
-# scores that a printed table shows, where a suite has more than fit; csv and json have them all
-COLUMNS = {
-    "efficiency": (
-        *("encode_s", "encode_frames_per_s", "encode_peak_bytes"),
-        *("decode_s", "decode_frames_per_s", "decode_peak_bytes"),
-        "largest_frames",
-    ),
-    "diffusability": (
-        *("denoising_loss", "gaussian_loss", "fvd16", "fvd16_floor", "fvd16_vs_rebuilt", "kvd16"),
-        *("is_tgan_1split", "is_styleganv_10split", "is_debiased"),
-        *("effective_rank", "dead_channels", "slope_space", "slope_time"),
-    ),
-}
-Table = tuple[list[str], list[list[str]]]  # header, rows
+SPEC = ("temporal_compression", "spatial_compression", "latent_channels", "parameters")  # columns of the VAE
+
+
+def results(folder: str | Path = "results") -> pd.DataFrame:
+    """Every score of every record below a folder, as `frame` returns them; published as `vaebench.results`.
+
+    Raises:
+        ValueError: naming the file and the field of an invalid record, or the folder if it holds no record
+    """
+    records = list(read_all(Path(folder)))
+    if not records:
+        raise ValueError(f"no records in {folder}: `vaebench run` writes them")
+    return frame(records)
+
+
+def frame(records: Iterable[Record]) -> pd.DataFrame:
+    """One row per VAE, suite, setting, metric and condition; numbers in full precision, in the unit of the row.
+
+    Columns: suite, setting, vae, temporal_compression, spatial_compression, latent_channels, parameters, mode (how the VAE was
+    run), metric, condition (in words, "" where a suite has one only), condition.<name> (its parts), value, unit, better, n,
+    stderr, low, high (ends of the 95 % interval), status, note.  What is missing is NaN: `value` where `status` is not "ok".
+    An unavailable metric has a row with n = 0, and the reason in `note`.
+    """
+    rows: list[dict[str, object]] = []
+    for record in records:
+        scores = record.scores.values()
+        about: dict[str, object] = {"suite": record.suite, "setting": record.setting, "vae": record.name}
+        about |= {name: record.vae.get(name) for name in SPEC} | {"mode": record.mode}
+        rows += [about | _row(score) for score in scores]
+        measured = {score.metric for score in scores}
+        rows += [
+            about | {"metric": metric, "condition": "", "n": 0, "status": "unavailable", "note": reason}
+            for metric, reason in record.absent.items()
+            if metric not in measured
+        ]
+    conditions = dict.fromkeys(name for row in rows for name in row if name.startswith("condition."))
+    columns = ["suite", "setting", "vae", *SPEC, "mode", "metric", "condition", *conditions]
+    columns += ["value", "unit", "better", "n", "stderr", "low", "high", "status", "note"]
+    table = pd.DataFrame(rows, columns=columns)
+    table = table.astype(dict.fromkeys(("value", "stderr", "low", "high"), "float64"))
+    whole = table[[*SPEC, *conditions]].convert_dtypes()  # whole numbers, also where some are missing
+    return table.assign(**{name: whole[name] for name in whole})
+
+
+def _row(score: Score) -> dict[str, object]:
+    parts = {f"condition.{name}": value for name, value in score.condition.items()}
+    numbers = {name: getattr(score, name) for name in ("value", "unit", "better", "n", "stderr", "low", "high")}
+    return {
+        "metric": score.metric,
+        "condition": score.label,
+        **parts,
+        **numbers,
+        "status": score.status,
+        "note": score.note,
+    }
 
 
 def render(records: Sequence[Record], form: str = "text") -> str:
-    """One table per suite and setting, best first; the text ends with a newline."""
-    groups: dict[tuple[str, str], list[Record]] = {}
-    for record in records:
-        groups.setdefault((record.suite, record.setting), []).append(record)
+    """One table per suite and setting, best first; the text ends with a newline.  CSV is `frame`, JSON the records' scores."""
     if form == "json":
         return json.dumps([_plain(record) for record in records], indent=1) + "\n"
     if form == "csv":
-        return _csv(records)
-    draw: Callable[[Table], str] = {"text": _text, "markdown": _markdown, "latex": _latex}[form]
-    parts = []
-    for (suite, setting), group in groups.items():
-        title = f"{suite} · {setting}"
-        heading = {"text": f"{title}\n", "markdown": f"**{title}**\n\n", "latex": f"% {title}\n"}[form]
-        parts.append(heading + draw(tabulate(group)))
+        return frame(records).to_csv(index=False, lineterminator="\n")
+    groups: dict[tuple[str, str], list[Record]] = {}
+    for record in records:
+        groups.setdefault((record.suite, record.setting), []).append(record)
+    headings = {"text": "{}\n", "markdown": "**{}**\n\n", "latex": "% {}\n"}
+    parts = [
+        headings[form].format(f"{suite} · {setting}") + _drawn(tabulate(group), form)
+        for (suite, setting), group in groups.items()
+    ]
     return "\n".join(parts)
 
 
-def tabulate(records: Sequence[Record]) -> Table:
-    """Header and rows of one setting's records: name, compression, channels, each score with its interval, n.
+def _drawn(table: pd.DataFrame, form: str) -> str:
+    """The first column to the left, all others to the right."""
+    others = len(table.columns) - 1
+    if form == "latex":
+        text: str = table.to_latex(index=False, escape=True, column_format="l" + "r" * others)
+        for plain, typeset in LATEX.items():
+            text = text.replace(plain, typeset)
+        return text
+    style = {"text": "simple", "markdown": "pipe"}[form]
+    # cells are text already: tabulate would read "31.40" as a number and print 31.4
+    return (
+        table.to_markdown(index=False, tablefmt=style, disable_numparse=True, colalign=("left", *["right"] * others))
+        + "\n"
+    )
 
-    A row names the mode of its VAE where it is not "whole".  A score called `psnr@tiled` stands in the column psnr, in a row
-    "tiled" of its own below the VAE's.  A score that is unavailable has a column too: what is missing should be seen.
+
+def tabulate(records: Sequence[Record]) -> pd.DataFrame:
+    """The printed table of one setting's records, as text: VAE, compression, channels, each score with its interval, n.
+
+    Metrics are columns, in the order of the records; each VAE has a row per condition (`psnr@tiled` is in the row "tiled"),
+    and names its mode where that is not "whole".  An unavailable metric has a column too, so that a reader sees the gap.
     """
     first = next((name for record in records for name in record.scores), "")
     best_first = sorted(records, key=lambda record: _rank(record.scores.get(first)))
-    lines = [(record, *line) for record in best_first for line in _split_rows(record.scores)]
-    absent = [name for record in records for names in record.absent for name in names.split(", ")]
-    names = list(dict.fromkeys([*(name for *_, scores in lines for name in scores), *absent]))
-    if wanted := COLUMNS.get(records[0].suite):
-        names = [name for name in names if name in wanted]
+    lines = [(record, label, scores) for record in best_first for label, scores in _by_condition(record).items()]
+    metrics = list(
+        dict.fromkeys([*(name for *_, scores in lines for name in scores), *(m for r in records for m in r.absent)])
+    )
+    wanted = {metric for record in records for metric in record.columns or metrics}
     some = {name: score for *_, scores in lines for name, score in scores.items()}
-    header = ["VAE", "r_t x r_s", "Chn", "tcpr", *(_title(name, some.get(name)) for name in names), "n"]
-    return header, [_row(record, label, scores, names) for record, label, scores in lines]
+    titles = {metric: _title(metric, some.get(metric)) for metric in metrics if metric in wanted}
+    rows = [
+        [*_facts(record, label), *(show(scores.get(metric)) for metric in titles), _count(record, scores)]
+        for record, label, scores in lines
+    ]
+    return pd.DataFrame(rows, columns=["VAE", "r_t x r_s", "Chn", "tcpr", *titles.values(), "n"])
 
 
-def _split_rows(scores: dict[str, Score]) -> list[tuple[str, dict[str, Score]]]:
+def _by_condition(record: Record) -> dict[str, dict[str, Score]]:
+    """Condition in words -> metric -> score."""
     rows: dict[str, dict[str, Score]] = {}
-    for name, score in scores.items():
-        metric, _, label = name.partition("@")
-        rows.setdefault(label, {})[metric] = score
-    return list(rows.items())
+    for score in record.scores.values():
+        rows.setdefault(score.label, {})[score.metric] = score
+    return rows
 
 
-def _row(record: Record, label: str, scores: dict[str, Score], names: list[str]) -> list[str]:
+def _facts(record: Record, label: str) -> list[str]:
     vae = record.vae
     r_s = vae["spatial_compression"]
     untrained = vae.get("weights") == "random" and record.suite != "efficiency"  # cost does not depend on them
-    name = vae.get("name", record.name) + (" (untrained)" if untrained else "")
+    name = record.name + (" (untrained)" if untrained else "")
     name += f" · {record.mode}" if record.mode != "whole" else ""
-    failed = f" ({len(record.failed)} failed)" if record.failed else ""
-    most = max((score.n for score in scores.values()), default=0)
     return [
         f"{name} · {label}" if label else name,
         f"{vae['temporal_compression']}x{r_s}x{r_s}",
         str(vae["latent_channels"]),
         str(vae["temporal_compression"] * r_s**2),
-        *(show(scores.get(name)) for name in names),
-        f"{most}{failed}",
     ]
+
+
+def _count(record: Record, scores: dict[str, Score]) -> str:
+    failed = f" ({len(record.failed)} failed)" if record.failed else ""
+    return f"{max((score.n for score in scores.values()), default=0)}{failed}"
 
 
 def _rank(score: Score | None) -> float:
@@ -118,7 +181,7 @@ def show(score: Score | None) -> str:
 
     "1.20 (0 to 3.5)": the ends of an interval that was cut at 0, which is not centred on the value.  "—": no score.
     """
-    if score is not None and score.value is None and score.note.startswith("out of memory"):
+    if score is not None and score.status == "out of memory":
         return "OOM"
     if score is None or score.value is None:
         return "—"
@@ -140,72 +203,9 @@ def _digits(value: float) -> int:
     return 4 if size < 1 else 3 if size < 10 else 2 if size < 100 else 1 if size < 1000 else 0
 
 
-def _text(table: Table) -> str:
-    header, rows = table
-    widths = [max(len(line[i]) for line in (header, *rows)) for i in range(len(header))]
-    lines = ["  ".join(_align(cell, widths[i], i) for i, cell in enumerate(line)) for line in (header, *rows)]
-    rule = "  ".join("─" * width for width in widths)
-    return "\n".join([lines[0].rstrip(), rule, *(line.rstrip() for line in lines[1:])]) + "\n"
-
-
-def _align(cell: str, width: int, column: int) -> str:
-    return cell.ljust(width) if column == 0 else cell.rjust(width)
-
-
-def _markdown(table: Table) -> str:
-    header, rows = table
-    rule = ["---", *("---:" for _ in header[1:])]
-    return "\n".join(f"| {' | '.join(line)} |" for line in (header, rule, *rows)) + "\n"
-
-
-def _latex(table: Table) -> str:
-    header, rows = table
-    lines = [rf"\begin{{tabular}}{{l{'r' * (len(header) - 1)}}}", r"\toprule"]
-    body = [" & ".join(_escape(cell) for cell in line) + r" \\" for line in (header, *rows)]
-    return "\n".join([*lines, body[0], r"\midrule", *body[1:], r"\bottomrule", r"\end{tabular}"]) + "\n"
-
-
-def _escape(cell: str) -> str:
-    for plain, escaped in (
-        ("_", r"\_"),
-        ("%", r"\%"),
-        ("&", r"\&"),
-        *LATEX_ARROWS.items(),
-    ):
-        cell = cell.replace(plain, escaped)
-    return cell
-
-
-def _csv(records: Sequence[Record]) -> str:
-    """Long form, full precision: one line a score."""
-    text = io.StringIO()
-    rows = csv.writer(text, lineterminator="\n")
-    header = [
-        "suite",
-        "setting",
-        "vae",
-        "score",
-        "value",
-        "unit",
-        "better",
-        "n",
-        "stderr",
-        "low",
-        "high",
-        "note",
-        "mode",
-    ]
-    rows.writerow(header)
-    for record in records:
-        for name, s in record.scores.items():
-            facts = [record.suite, record.setting, record.vae.get("name", record.name), name]
-            rows.writerow([*facts, s.value, s.unit, s.better, s.n, s.stderr, s.low, s.high, s.note, record.mode])
-    return text.getvalue()
-
-
 def _plain(record: Record) -> dict[str, object]:
     scores = {name: vars(score) for name, score in record.scores.items()}
-    facts = {"suite": record.suite, "setting": record.setting, "vae": record.vae.get("name"), "mode": record.mode}
+    facts = {"suite": record.suite, "setting": record.setting, "vae": record.name, "mode": record.mode}
     return {**facts, "scores": scores}
 
 
@@ -214,10 +214,10 @@ def notes(records: Sequence[Record]) -> list[str]:
     # note -> the scores and the VAEs that it is about, in order
     cautions: dict[str, tuple[dict[str, None], dict[str, None]]] = {}
     for record in records:
-        for name, score in record.scores.items():
+        for score in record.scores.values():
             if score.note:
                 about, whose = cautions.setdefault(score.note, ({}, {}))
-                about[name.partition("@")[0]] = whose[record.vae.get("name", record.name)] = None
+                about[score.metric] = whose[record.name] = None
     said: dict[str, None] = {}
     for note, (about, whose) in cautions.items():
         who = f" of {', '.join(whose)}" if len(whose) < len(records) else ""
@@ -226,5 +226,5 @@ def notes(records: Sequence[Record]) -> list[str]:
         if name != "default":
             said |= dict.fromkeys(f"protocol {name}: {note}" for note in protocol.load(name).notes)
     if any(record.vae.get("weights") == "random" for record in records if record.suite != "efficiency"):
-        said["(untrained): random weights; these scores prove the plumbing and say nothing of the VAE"] = None
+        said["(untrained): random weights; these scores show that everything runs and say nothing about the VAE"] = None
     return list(said)

@@ -39,9 +39,8 @@ def typed(hint: Any, value: Any, field: str) -> Any:
         return value
     if is_dataclass(hint):
         return _dataclass(hint, value, field)
-    if origin in (Union, UnionType):  # `X | None` only
-        (inner,) = (argument for argument in arguments if argument is not NoneType)
-        return None if value is None else typed(inner, value, field)
+    if origin in (Union, UnionType):
+        return _union(arguments, value, field)
     if origin is Literal:
         if not isinstance(value, str) or value not in arguments:
             raise ValueError(f"{field} should be one of {', '.join(arguments)}, not {_short(value)}")
@@ -50,12 +49,24 @@ def typed(hint: Any, value: Any, field: str) -> Any:
         if not isinstance(value, list):
             raise ValueError(f"{field} should be a list [...], not {_short(value)}")
         return [typed(arguments[0], item, f"{field}[{i}]") for i, item in enumerate(value)]
-    if origin is dict:
+    if origin in (dict, Mapping):
         return {key: typed(arguments[1], item, f"{field}.{key}") for key, item in _object(value, field).items()}
     fits = isinstance(value, (int, float) if hint is float else hint) and isinstance(value, bool) == (hint is bool)
     if not fits or (hint in (int, float) and not abs(value) <= LARGEST[hint]):
         raise ValueError(f"{field} should be {NAMES[hint]}, not {_short(value)}")
     return float(value) if hint is float else value
+
+
+def _union(kinds: tuple[Any, ...], value: Any, field: str) -> Any:
+    """`X | None`, or a union of scalars such as `str | int`."""
+    if value is None and NoneType in kinds:
+        return None
+    others = [kind for kind in kinds if kind is not NoneType]
+    if len(others) == 1:
+        return typed(others[0], value, field)
+    if type(value) not in others:  # a bool is no int here
+        raise ValueError(f"{field} should be {' or '.join(NAMES[kind] for kind in others)}, not {_short(value)}")
+    return typed(type(value), value, field)
 
 
 def members(hints: Mapping[str, Any], value: Any, field: str) -> dict[str, Any]:

@@ -54,11 +54,12 @@ class FrameRule:
 class VAESpec:
     """What is known of a VAE before any weight is read.
 
-    `source` is "hf:org/repo@commit:path/to/file" of the released weights, or "" where none are needed.
-    `modes` are the ways this family can be run: "whole" (one pass over the whole video), "native" (what the released code
-    does by default), "tiled", "streamed", ...  `reference_mode` is the one that it was released to be used in: "whole" where
-    the authors' own code runs a video in one pass by default, "native" where it always works in tiles or chunks.  Suites use
-    it by default.
+    `source` is "hf:org/repo@commit:path/to/file" of the released weights, `github:...` as in `vaebench.weights.github`,
+    "unreleased:RECIPE" where nobody published any, or "" where none are needed.
+    `modes` are the ways this family can be run: "whole" (one pass over the whole video), "native" (what the authors' code does
+    by default), "diffusers" (what that library does by default, where it is something else), "tiled", "streamed", ...
+    `reference_mode` is the one that it was released to be used in: "whole" where the authors' own code runs a video in one pass
+    by default, "native" where it always works in tiles or chunks.  Suites use it by default.
     The normalised latent, which a diffusion model sees, is `(z - shift) * scale`, per channel where a tuple.
     """
 
@@ -81,6 +82,7 @@ class VAESpec:
     shift: float | tuple[float, ...] = 0.0
     frames_per_piece: int = 0  # the encoder starts afresh after so many frames; 0: never
     lossless_modes: tuple[str, ...] = ()  # modes that claim to give exactly what "whole" gives
+    latent_space: str = ""  # a name shared with other VAEs that read and write the same latents (`adapters/_cross.py`)
     clamps: bool = False  # decode clamps pixels to -1..1, as its release does
     note: str = ""  # hazards that a user must know: precision, silent padding, ...
 
@@ -221,9 +223,22 @@ def check_reconstruction(vae: VideoVAE, video: Video, reconstruction: Video) -> 
             "correct the adapter's decode or the spec's frame rule"
         )
     if not reconstruction.isfinite().all():
-        hint = f" ({vae.spec.note})" if vae.spec.note else ""
-        raise ValueError(f"{vae.spec.name}: the reconstruction has NaN or infinite pixels; try dtype=float32{hint}")
+        raise ValueError(f"{vae.spec.name}: the reconstruction has NaN or infinite pixels; {_remedy(vae)}")
     return reconstruction
+
+
+def _remedy(vae: VideoVAE) -> str:
+    """What to do about non-finite pixels: replace damaged weights, or else take a wider dtype if there is one."""
+    import torch
+
+    model = getattr(vae, "model", None)
+    state = model.state_dict() if isinstance(model, torch.nn.Module) else {}
+    damaged = [key for key, value in state.items() if value.is_floating_point() and not value.isfinite().all()]
+    if damaged:
+        return f"{len(damaged)} tensors of its weights are NaN or infinite ({damaged[0]}): replace the file of weights"
+    if getattr(vae, "dtype", None) == torch.float32:
+        return "it ran in float32 with finite weights: check that these weights belong to this VAE"
+    return "try dtype=float32" + (f" ({vae.spec.note})" if vae.spec.note else "")
 
 
 def reconstruct(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Literal
 
 NormName = Literal["layernorm", "groupnorm"]
@@ -47,19 +47,41 @@ _OFFICIAL_DEFAULTS: dict[str, Any] = {
 class WFVAEConfig:
     """The defaults are the paper's WF-VAE-L with 16 channels, which is also what the authors released."""
 
-    base_channels: int = 192  # width C of the first stage (S 128, M 160, L 192); the stages have C, 2C and 4C channels
-    latent_channels: int = 16  # channels of the latent
-    temporal_compression: Literal[4, 8] = 4  # frames per latent frame; the spatial compression is always 8
-    encoder_res_blocks: int = 2  # residual blocks per stage of the encoder
-    decoder_res_blocks: int = 2  # residual blocks per stage of the decoder
-    connect_res_blocks: int = 1  # residual blocks between the decoder's backbone and its wavelet coefficients
-    encoder_flow_channels: int = 128  # width of the energy flow beside the encoder's backbone
-    decoder_flow_channels: int = 128  # width of the energy flow beside the decoder's backbone
-    norm: NormName = "layernorm"  # normalization; groupnorm averages over time, so such a model cannot be streamed
-    interpolation: Interpolation = "trilinear"  # temporal upsampling in the decoder
-    attention: AttentionName = "per-frame"  # in the middle blocks; legacy spans time and cannot be streamed
-    scale: tuple[float, ...] = (0.18215,) * 4  # copied to config.json for (latent - shift) * scale; unused in training
-    shift: tuple[float, ...] = (0.0,) * 4  # copied to config.json, see scale; unused in training
+    base_channels: int = field(
+        default=192,
+        metadata={"help": "width C of the first stage (S 128, M 160, L 192); the stages have C, 2C and 4C channels"},
+    )
+    latent_channels: int = field(default=16, metadata={"help": "channels of the latent"})
+    temporal_compression: Literal[4, 8] = field(
+        default=4, metadata={"help": "frames per latent frame; the spatial compression is always 8"}
+    )
+    encoder_res_blocks: int = field(default=2, metadata={"help": "residual blocks per stage of the encoder"})
+    decoder_res_blocks: int = field(default=2, metadata={"help": "residual blocks per stage of the decoder"})
+    connect_res_blocks: int = field(
+        default=1, metadata={"help": "residual blocks between the decoder's backbone and its wavelet coefficients"}
+    )
+    encoder_flow_channels: int = field(
+        default=128, metadata={"help": "width of the energy flow beside the encoder's backbone"}
+    )
+    decoder_flow_channels: int = field(
+        default=128, metadata={"help": "width of the energy flow beside the decoder's backbone"}
+    )
+    norm: NormName = field(
+        default="layernorm",
+        metadata={"help": "normalization; groupnorm averages over time, so such a model cannot be streamed"},
+    )
+    interpolation: Interpolation = field(default="trilinear", metadata={"help": "temporal upsampling in the decoder"})
+    attention: AttentionName = field(
+        default="per-frame",
+        metadata={"help": "attention in the middle blocks; legacy spans time and cannot be streamed"},
+    )
+    scale: tuple[float, ...] = field(
+        default=(0.18215,) * 4,
+        metadata={"help": "copied to config.json for (latent - shift) * scale; unused in training"},
+    )
+    shift: tuple[float, ...] = field(
+        default=(0.0,) * 4, metadata={"help": "copied to config.json, see scale; unused in training"}
+    )
 
     def __post_init__(self) -> None:
         choices = {

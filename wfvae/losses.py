@@ -16,32 +16,9 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from wfvae.objective import LossConfig
+
 Perceptual = Callable[[Tensor, Tensor], Tensor]  # (N, 3, H, W) in -1..1, twice -> (N,)
-
-
-@dataclass(frozen=True)
-class LossConfig:
-    """Weights of the terms; the defaults reproduce the released model (stage one)."""
-
-    reconstruction: Literal["l1", "l2"] = "l1"  # pixel loss
-    reduction: Literal["official", "mean"] = "official"  # official: sums over a frame or video; mean: mean of each term
-    perceptual: float = 1.0  # weight of LPIPS (VGG16); 0 = train without it, no weights needed
-    kl: float = 1e-6  # weight of the KL divergence
-    wavelet: float = 0.1  # weight of the L1 loss between encoder and decoder wavelet coefficients (levels 2 and 3)
-    adversarial: float = 0.5  # multiplies the adaptive weight of the adversarial loss; 0 = train without discriminator
-    # added to the denominator of the adaptive weight; the paper prints 1e-6, the released weights were trained with 1e-4
-    delta: float = 1e-4
-    adaptive_limit: float = 1e4  # upper limit of the adaptive weight; later official releases use 1e6 with delta 1e-6
-
-    def __post_init__(self) -> None:
-        if self.reconstruction not in ("l1", "l2") or self.reduction not in ("official", "mean"):
-            raise ValueError(
-                "loss.reconstruction is l1 or l2 and loss.reduction is official or mean; "
-                f"got {self.reconstruction!r} and {self.reduction!r}"
-            )
-        for name in ("perceptual", "kl", "wavelet", "adversarial"):
-            if not getattr(self, name) >= 0:
-                raise ValueError(f"loss.{name} is a weight >= 0, got {getattr(self, name)}")
 
 
 class Gaussian(Protocol):

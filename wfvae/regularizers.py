@@ -8,70 +8,12 @@ secondary descriptions of the paper say, kept apart by name.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-
-@dataclass(frozen=True)
-class LCRConfig:
-    """Local correlation; the defaults are SSVAE's.  `weight` 0 leaves it out."""
-
-    weight: float = 0.0  # weight of the local correlation loss; 0 = off, SSVAE uses 0.02
-    base: float = 0.1  # multiplies the weight and the adaptive gradient ratio
-    window: tuple[int, int, int] = (
-        2,
-        2,
-        2,
-    )  # window in latent positions (t, h, w); the first frame has its own windows
-    threshold: float = 0.75  # the loss is zero where the correlation exceeds this value
-    # average: mean of first frame and remaining frames; frame_weight: weighted by their number of frames
-    average: Literal["average", "frame_weight"] = "average"
-    pearson: bool = True  # compare Pearson correlations; false = dot products divided by the number of channels
-    delta: float = 1e-4  # added to the denominator of the adaptive gradient ratio
-    limit: float = 1e8  # upper limit of the adaptive gradient ratio
-
-    def __post_init__(self) -> None:
-        if min(self.window) < 1 or self.window[1] * self.window[2] < 2:
-            raise ValueError(
-                "lcr.window compares the positions inside it, also those of the first frame: sizes of at least 1 and two "
-                f"positions a frame, as (2, 2, 2); got {self.window}"
-            )
-        if not self.weight >= 0:
-            raise ValueError(f"lcr.weight is 0 or more, got {self.weight}")
-
-
-@dataclass(frozen=True)
-class LMRConfig:
-    """Latent masking in training; `probabilities` all on ratio 0 leaves it out."""
-
-    ratios: tuple[float, ...] = (0.0, 0.25, 0.5, 0.75)  # shares of the latent to mask; one is drawn per step
-    # probability of each ratio; SSVAE uses .7 .1 .1 .1 at 256 pixels and .6 .1 .15 .15 at 512
-    probabilities: tuple[float, ...] = (1.0, 0.0, 0.0, 0.0)
-    # size of a masked block in latent positions (t, h, w); SSVAE uses 1 1 1 at 256 pixels and 2 2 2 at 512
-    block: tuple[int, int, int] = (1, 1, 1)
-    mask: Literal["positions", "channels"] = "positions"  # what is masked; the released code masks positions
-    # official: the block grid is rounded down, so the last latent frame of an odd number is never masked (an image never with
-    # 2 x 2 x 2 blocks); pad: it is rounded up
-    last_block: Literal["official", "pad"] = "official"
-
-    def __post_init__(self) -> None:
-        if len(self.ratios) != len(self.probabilities) or abs(sum(self.probabilities) - 1) > 1e-6:
-            raise ValueError(
-                "lmr.ratios and lmr.probabilities have one entry each per choice and the probabilities sum to 1; "
-                f"got {self.ratios} and {self.probabilities}"
-            )
-        if not all(0 <= share <= 1 for share in (*self.ratios, *self.probabilities)) or min(self.block) < 1:
-            raise ValueError(
-                "lmr.ratios and lmr.probabilities lie in 0..1 and the sizes of lmr.block are at least 1; "
-                f"got {self.ratios}, {self.probabilities} and {self.block}"
-            )
-
-    @property
-    def active(self) -> bool:
-        return any(r > 0 and p > 0 for r, p in zip(self.ratios, self.probabilities, strict=True))
+from wfvae.objective import LCRConfig, LMRConfig
 
 
 @dataclass(frozen=True)

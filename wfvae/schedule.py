@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal
 
 
@@ -11,34 +11,64 @@ from typing import Literal
 class TrainerConfig:
     """How to train; the defaults are the released code's for stage one."""
 
-    # total number of steps; a finished run can be extended, and with cosine decay its remaining steps follow the new schedule
-    steps: int = 800_000
-    # alternating: autoencoder and discriminator take turns; simultaneous: each step updates both
-    order: Literal["alternating", "simultaneous"] = "alternating"
-    batch_size: int = 1  # clips per process and forward pass
-    gradient_accumulation_steps: int = 1  # forward passes per step
-    learning_rate: float = 1e-5  # of AdamW, for both networks
-    warmup: int = 0  # steps of linear learning rate warmup
-    decay: Literal["constant", "cosine"] = "constant"  # learning rate schedule after the warmup; cosine ends at 0
-    decay_steps: int = 0  # length of the cosine decay at the end of the run, in steps; 0 = all steps
-    weight_decay: float = 1e-4  # of AdamW
-    beta2: float = 0.999  # of AdamW; beta1 is 0.9
-    max_grad_norm: float = 0.0  # maximum gradient norm of either network; 0 = no clipping
-    ema: float = 0.999  # decay of the exponential moving average of the weights; 0 = no EMA
-    discriminator_start: int = 0  # first step with an adversarial loss
-    discriminator_width: int = 64  # channels of the discriminator's first layer
-    discriminator_layers: int = 4  # layers of the discriminator that downsample
-    freeze_encoder: bool = False  # train the decoder only
-    precision: Literal["no", "bf16", "fp16"] = "no"  # of autocast; weights and optimizer states stay float32
-    checkpoint_activations: bool = False  # recompute residual blocks in the backward pass: less memory, 1/3 more time
-    compile: bool = False  # compile the autoencoder with torch.compile; needs a C++ compiler
-    # shard the autoencoder's weights, gradients, EMA and optimizer states over all processes (FSDP2): less memory, more traffic
-    shard: bool = False
-    seed: int = 0  # random seed of weights, clips and noise
-    save_every: int = 5000  # steps between checkpoints
-    keep: int = 3  # newest checkpoints to keep, besides the best one
-    validate_every: int = 5000  # steps between validations
-    workers: int = 4  # processes that decode training clips; 0 = decode in the training process
+    steps: int = field(
+        default=800_000,
+        metadata={
+            "help": "total number of steps; a finished run can be extended, and with cosine decay its remaining "
+            "steps follow the new schedule"
+        },
+    )
+    order: Literal["alternating", "simultaneous"] = field(
+        default="alternating",
+        metadata={
+            "help": "alternating: autoencoder and discriminator take turns; simultaneous: each step updates both"
+        },
+    )
+    batch_size: int = field(default=1, metadata={"help": "clips per process and forward pass"})
+    gradient_accumulation_steps: int = field(default=1, metadata={"help": "forward passes per step"})
+    learning_rate: float = field(default=1e-5, metadata={"help": "learning rate of AdamW, for both networks"})
+    warmup: int = field(default=0, metadata={"help": "steps of linear learning rate warmup"})
+    decay: Literal["constant", "cosine"] = field(
+        default="constant", metadata={"help": "learning rate schedule after the warmup; cosine ends at 0"}
+    )
+    decay_steps: int = field(
+        default=0, metadata={"help": "length of the cosine decay at the end of the run, in steps; 0 = all steps"}
+    )
+    weight_decay: float = field(default=1e-4, metadata={"help": "weight decay of AdamW"})
+    beta2: float = field(default=0.999, metadata={"help": "beta2 of AdamW; beta1 is 0.9"})
+    max_grad_norm: float = field(
+        default=0.0, metadata={"help": "maximum gradient norm of either network; 0 = no clipping"}
+    )
+    ema: float = field(
+        default=0.999, metadata={"help": "decay of the exponential moving average of the weights; 0 = no EMA"}
+    )
+    discriminator_start: int = field(default=0, metadata={"help": "first step with an adversarial loss"})
+    discriminator_width: int = field(default=64, metadata={"help": "channels of the discriminator's first layer"})
+    discriminator_layers: int = field(default=4, metadata={"help": "layers of the discriminator that downsample"})
+    freeze_encoder: bool = field(default=False, metadata={"help": "train the decoder only"})
+    precision: Literal["no", "bf16", "fp16"] = field(
+        default="no", metadata={"help": "precision of autocast; weights and optimizer states stay float32"}
+    )
+    checkpoint_activations: bool = field(
+        default=False, metadata={"help": "recompute residual blocks in the backward pass: less memory, 1/3 more time"}
+    )
+    compile: bool = field(
+        default=False, metadata={"help": "compile the autoencoder with torch.compile; needs a C++ compiler"}
+    )
+    shard: bool = field(
+        default=False,
+        metadata={
+            "help": "shard the autoencoder's weights, gradients, EMA and optimizer states over all processes "
+            "(FSDP2): less memory, more traffic"
+        },
+    )
+    seed: int = field(default=0, metadata={"help": "random seed of weights, clips and noise"})
+    save_every: int = field(default=5000, metadata={"help": "steps between checkpoints"})
+    keep: int = field(default=3, metadata={"help": "newest checkpoints to keep, besides the best one"})
+    validate_every: int = field(default=5000, metadata={"help": "steps between validations"})
+    workers: int = field(
+        default=4, metadata={"help": "processes that decode training clips; 0 = decode in the training process"}
+    )
 
     def __post_init__(self) -> None:
         if self.decay_steps < 0:

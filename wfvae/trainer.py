@@ -30,11 +30,12 @@ from torch.nn.parallel import DistributedDataParallel
 from wfvae import sharding, state
 from wfvae.batches import Batch, Clips, batches
 from wfvae.discriminator import PatchDiscriminator3D
-from wfvae.losses import LossConfig, Perceptual, adaptive_weight, discriminator_loss, generator_loss
+from wfvae.losses import Perceptual, adaptive_weight, discriminator_loss, generator_loss
 from wfvae.model import WFVAE, Reconstruction
+from wfvae.objective import LCRConfig, LMRConfig, LossConfig
 from wfvae.passes import Pass, checkpoint_blocks, named
 from wfvae.processes import check_processes
-from wfvae.regularizers import LatentMask, LCRConfig, LMRConfig, local_correlation_loss
+from wfvae.regularizers import LatentMask, local_correlation_loss
 from wfvae.schedule import TrainerConfig, learning_rate
 
 Values = dict[str, float]

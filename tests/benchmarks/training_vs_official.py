@@ -33,7 +33,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 from vaebench import machine
 from wfvae import WFVAE, WFVAEConfig
 from wfvae.batches import Sample
-from wfvae.losses import LossConfig
+from wfvae.objective import LossConfig
 from wfvae.schedule import TrainerConfig
 from wfvae.trainer import Trainer
 

@@ -27,9 +27,10 @@ from vaebench.check.modes import block_wise_against_whole, canary
 from vaebench.check.quality import clamping, frame_shift, gain_and_offset, precision, value_range
 from vaebench.check.reach import causality, hidden_pieces_of_time, hidden_tiles_of_space
 from vaebench.check.state import determinism, other_clips
-from vaebench.check.subject import Answer, CheckConfig, Subject, subject_of
-from vaebench.config import check_values, parse
+from vaebench.check.subject import Answer, Subject, subject_of
+from vaebench.config import CheckConfig
 from vaebench.machine import without_tf32
+from vaebench.settings import parse
 from vaebench.suite import Candidate
 
 TESTS: tuple[Callable[[Subject], Answer], ...] = (
@@ -72,7 +73,7 @@ def check(name: str, settings: Sequence[str]) -> int:
 
     ValueError for an unknown setting, ValueError or OSError if the VAE cannot be loaded.
     """
-    config = check_values(parse(CheckConfig, settings))
+    config = parse(CheckConfig, settings)
     without_tf32()  # its error is a hundred times what the tests allow
     failed = 0
     for verdict in verdicts(adapters.resolve(name, config.weights), config):

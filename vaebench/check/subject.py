@@ -7,22 +7,12 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from vaebench.config import CheckConfig
 from vaebench.machine import pick_device
 from vaebench.suite import Candidate
 from vaebench.vae import VideoVAE
 
 Answer = tuple[bool | None, str]  # passed, or None where the test does not apply; and what was found
-
-
-@dataclass(frozen=True)
-class CheckConfig:
-    """Settings of `vaebench check`."""
-
-    num_frames: int = 33  # frames of the test clip; long enough for several chunks
-    size: int = 64  # height and width of the test clip in pixels; larger finds spatial tiles
-    device: str = "auto"
-    dtype: str = "float32"
-    weights: str = ""  # file or folder of weights
 
 
 @dataclass(frozen=True)

@@ -20,8 +20,8 @@ from safetensors.torch import save_file
 from torch import Tensor
 from tqdm import tqdm
 
-from vaebench.durable import draft, sweep
-from vaebench.generation.latte.train import Batch
+from vaebench.files import draft, sweep
+from vaebench.generation.latte.batch import Batch
 from vaebench.vae import VAESpec, VideoVAE, check_latent
 from vaebench.video import to_model
 

@@ -10,10 +10,10 @@ import hashlib
 import os
 import random
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from io import BytesIO
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 import torch
@@ -24,10 +24,13 @@ from vaebench.features import c3d, i3d, i3d_torchscript, inception_score, videom
 from vaebench.features.frechet import bootstrap, frechet, noise_floor
 from vaebench.features.mmd import kvd
 from vaebench.features.validation import full_precision
+from vaebench.files import draft
+from vaebench.fingerprint import code, fingerprint
 from vaebench.generation.latte.diffusion import linear, respaced
 from vaebench.generation.latte.model import Latte
 from vaebench.generation.latte.sample import Guided, sample
-from vaebench.records import FEWEST, Score
+from vaebench.records import FEWEST, Score, Status, by_key
+from vaebench.store import Store
 from vaebench.vae import VideoVAE
 from vaebench.video import to_score, to_stored
 
@@ -164,46 +167,70 @@ def write_video(file: Path, videos: Sequence[Video]) -> None:
     sheet = sheet.reshape(rows, columns, *frames.shape[1:]).transpose(2, 0, 3, 1, 4, 5)
     sheet = sheet.reshape(length, rows * height, columns * width, 3)
     sheet = sheet[:, : rows * height // 2 * 2, : columns * width // 2 * 2]  # colour is stored at half size
-    part = file.with_suffix(".part")
-    with av.open(os.fspath(part), "w", format="mp4") as container:
+    with draft(file) as part, av.open(os.fspath(part), "w", format="mp4") as container:
         stream = container.add_stream("libx264", rate=8, options={"crf": "12"})
         stream.height, stream.width = sheet.shape[1:3]
         stream.pix_fmt = "yuv420p"
         for pixels in sheet:
             container.mux(stream.encode(av.VideoFrame.from_ndarray(np.ascontiguousarray(pixels), format="rgb24")))
         container.mux(stream.encode(None))
-    part.replace(file)
 
 
-def distances(name: str, real: NDArray, rebuilt: NDArray, fake: NDArray, *, ddof: int) -> dict[str, Score]:
+def distances(
+    name: str, real: NDArray, rebuilt: NDArray, fake: NDArray, *, ddof: int, store: Store | None = None
+) -> dict[str, Score]:
     """FVD16 and KVD16 of features (n, d), (n, d), (m, d): fakes against reals, and against the VAE's reconstructions of them.
 
     The second says how easy the latent space is to generate in, whatever the VAE loses; `rfvd16` is that loss.
+    Standard errors take minutes at 2,048 videos: those in `store` are not computed again.
     """
-    tail = "" if name == "i3d" else f"_{name}"
-    scores: dict[str, Score] = {}
+    scores: list[Score] = []
     pairs = {"fvd16": (real, fake, False), "fvd16_vs_rebuilt": (rebuilt, fake, False), "rfvd16": (real, rebuilt, True)}
     for score, (a, b, paired) in pairs.items():
-        scores |= {f"{key}{tail}": value for key, value in _fvd(score, a, b, ddof, paired=paired).items()}
+        scores += _fvd(score, a, b, ddof, paired, store)
     for score, (a, b) in {"kvd16": (real, fake), "kvd16_vs_rebuilt": (rebuilt, fake)}.items():
         enough = min(len(a), len(b)) > 1
         note = "unbiased: near 0, of either sign, for equal distributions" if enough else "needs 2 videos a side"
-        scores[f"{score}{tail}"] = Score(kvd(a, b) if enough else None, "", "lower", len(b), signed=True, note=note)
-    return scores
+        value = kvd(a, b) if enough else None
+        status: Status = "ok" if enough else "too few clips"
+        scores.append(Score(value, "", "lower", len(b), signed=True, note=note, metric=score, status=status))
+    return by_key(replace(score, metric=f"{score.metric}{tail(name)}") for score in scores)
 
 
-def _fvd(score: str, a: NDArray, b: NDArray, ddof: int, *, paired: bool) -> dict[str, Score]:
+def standard_error(a: NDArray, b: NDArray, ddof: int, *, paired: bool, store: Store | None) -> float:
+    """Of the Fréchet distance, from resampled sets; read from `store` if the same code has computed it of the same features."""
+    facts = {
+        "code": code(["vaebench.features.frechet"]),
+        "sets": [(rows.shape, str(rows.dtype), hashlib.sha256(rows.tobytes()).hexdigest()) for rows in (a, b)],
+        **{"ddof": ddof, "paired": paired},
+    }
+    key = fingerprint(facts)
+    if store is not None and (known := store.get(key)) is not None:
+        return float(known["stderr"])
+    stderr = bootstrap(a, b, paired=paired, ddof=ddof).std(ddof=1)
+    if store is not None:
+        store.put(key, {"stderr": np.float64(stderr)})
+    return float(stderr)
+
+
+def tail(name: str) -> str:
+    """The end of the metrics' names that says which features they compare; none for I3D."""
+    return "" if name == "i3d" else f"_{name}"
+
+
+def _fvd(score: str, a: NDArray, b: NDArray, ddof: int, paired: bool, store: Store | None) -> list[Score]:
     """The distance with its 95 % interval (normal, standard error from resampled sets), its noise floor, and what is above it.
 
     `paired`: row i of both sets is one clip.  A distance is not negative, so the interval ends at 0.
     """
     n = min(len(a), len(b))
     if n < 2:
-        return {score: Score(None, "", "lower", n, note="a Fréchet distance needs 2 videos a side")}
+        note = "a Fréchet distance needs 2 videos a side"
+        return [Score(None, "", "lower", n, note=note, metric=score, status="too few clips")]
     value, floor = frechet(a, b, ddof=ddof), noise_floor(a, b)
     stderr = half = None
     if n >= FEWEST:
-        stderr = float(bootstrap(a, b, paired=paired, ddof=ddof).std(ddof=1))
+        stderr = standard_error(a, b, ddof, paired=paired, store=store)
         half = 1.96 * stderr
     few = f"; of {n} videos it is mostly bias" if n < FEW else ""
     few += "; these two sets are paired, so its own floor is lower" if paired else ""
@@ -211,14 +238,15 @@ def _fvd(score: str, a: NDArray, b: NDArray, ddof: int, *, paired: bool) -> dict
         f"compare only at equal n ({len(a)} and {len(b)} videos); {score}_floor is what two equal sets would give{few}"
     )
     low, high = (None, None) if half is None else (max(value - half, 0.0), value + half)
-    scores = {
-        score: Score(value, "", "lower", n, stderr, low, high, note=note),
-        f"{score}_floor": Score(floor, "", "neither", n),
-    }
+    scores = [
+        Score(value, "", "lower", n, stderr, low, high, note=note, metric=score),
+        Score(floor, "", "neither", n, metric=f"{score}_floor"),
+    ]
     if not paired:  # paired sets have less to take off
         less, said = value - floor, f"{score} less {score}_floor, of either sign"
         low, high = (None, None) if half is None else (less - half, less + half)
-        scores[f"{score}_debiased"] = Score(less, "", "lower", n, stderr, low, high, signed=True, note=said)
+        about: dict[str, Any] = {"signed": True, "note": said, "metric": f"{score}_debiased"}
+        scores.append(Score(less, "", "lower", n, stderr, low, high, **about))
     return scores
 
 
@@ -230,20 +258,22 @@ def inception_scores(probabilities: NDArray, reals: NDArray) -> dict[str, Score]
     n = len(probabilities)
     if n < 10:
         said = "needs 10 videos"
-        return {name: Score(None, "", "higher", n, note=said) for name in INCEPTION}
+        return by_key(
+            Score(None, "", "higher", n, note=said, metric=name, status="too few clips") for name in INCEPTION
+        )
     split = inception_score.is_styleganv_10split(probabilities)
     stderr = split.std / 9**0.5  # of ten parts, whose deviation is divided by 10 as upstream's is
-    scores = {
-        "is_tgan_1split": Score(inception_score.is_tgan_1split(probabilities), "", "higher", n),
-        "is_styleganv_10split": Score(
-            split.mean, "", "higher", n, stderr, note="parts of n/10 videos bias it downward"
-        ),
-        "is_debiased": Score(inception_score.is_debiased(probabilities), "", "higher", n),
-    }
+    note = "parts of n/10 videos bias it downward"
+    scores = [
+        Score(inception_score.is_tgan_1split(probabilities), "", "higher", n, metric="is_tgan_1split"),
+        Score(split.mean, "", "higher", n, stderr, note=note, metric="is_styleganv_10split"),
+        Score(inception_score.is_debiased(probabilities), "", "higher", n, metric="is_debiased"),
+    ]
     if len(reals) >= 10:
         value = inception_score.is_debiased(reals)
-        scores["is_debiased_of_reals"] = Score(value, "", "neither", len(reals), note="the ceiling of is_debiased")
-    return scores
+        note, m = "the ceiling of is_debiased", len(reals)
+        scores.append(Score(value, "", "neither", m, note=note, metric="is_debiased_of_reals"))
+    return by_key(scores)
 
 
 INCEPTION = ("is_tgan_1split", "is_styleganv_10split", "is_debiased")

@@ -8,14 +8,12 @@ from typing import Any
 
 import matplotlib.pyplot as plt
 import numpy as np
-from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from vaebench import plot_style, records
-from vaebench.records import Record
+from vaebench.records import Record, Score
 from vaebench.typed import members, typed
 
-METRICS = ("psnr", "ssim", "lpips", "fvd")
 PROFILES = ("by_frame", "by_step", "by_row", "by_column")
 
 
@@ -50,7 +48,7 @@ def _check_lengths(curves: dict[str, Any]) -> None:
     field = "extra.by_length"
     members({"lengths": list[int], "whole": dict[str, Any]}, curves, field)
     for mode in (mode for mode in curves if mode != "lengths"):
-        names = [name for name in METRICS if name in curves["whole"]]
+        names = [name for name in curves["whole"] if name != "bytes"]
         members(dict.fromkeys(names, list[float | None]), curves[mode], f"{field}.{mode}")
         typed(dict[str, list[float | None]], curves[mode], f"{field}.{mode}")
         typed(list[float], curves[mode].get("bytes", []), f"{field}.{mode}.bytes")
@@ -60,7 +58,22 @@ def _check_lengths(curves: dict[str, Any]) -> None:
 
 
 def _modes(record: Record) -> list[str]:
-    return [name.partition("@")[2] for name in record.scores if name.startswith("pixels_max@")]
+    """The ways to run the VAE that are compared with whole inference."""
+    modes = dict.fromkeys(str(score.condition.get("mode", "")) for score in record.scores.values())
+    return [mode for mode in modes if mode != "whole"]
+
+
+def _metrics(record: Record) -> list[str]:
+    """The metrics of quality: those that whole inference has a score of, too."""
+    return [score.metric for score in record.scores.values() if score.condition.get("mode") == "whole"]
+
+
+def _score(record: Record, metric: str, mode: str) -> Score | None:
+    """None where there is no value."""
+    wanted = {"mode": mode}
+    return next(
+        (s for s in record.scores.values() if s.metric == metric and s.condition == wanted and s.status == "ok"), None
+    )
 
 
 def _stem(kind: str, record: Record) -> str:
@@ -73,14 +86,10 @@ def degradation(root: Path, style: str) -> Iterator[tuple[str, Figure]]:
     for record in _records(root):
         settings.setdefault(record.setting, []).append(record)
     for setting, group in settings.items():
-        shown = [metric for metric in METRICS if any(_changed(r, metric, m) for r in group for m in _modes(r))]
+        metrics = dict.fromkeys(metric for record in group for metric in _metrics(record))
+        shown = [metric for metric in metrics if any(_score(r, metric, m) for r in group for m in _modes(r))]
         if shown:
             yield f"degradation-{setting}", _degradation(group, shown, setting)
-
-
-def _changed(record: Record, metric: str, mode: str) -> bool:
-    score = record.scores.get(f"{metric}@{mode}")
-    return score is not None and score.value is not None
 
 
 def _degradation(records: list[Record], metrics: list[str], setting: str) -> Figure:
@@ -90,16 +99,16 @@ def _degradation(records: list[Record], metrics: list[str], setting: str) -> Fig
     looks = plot_style.look(sorted({record.vae["name"] for record in records}))
     for axes, metric in zip(grid[0], metrics, strict=True):
         for i, (record, mode) in enumerate(rows):
-            score = record.scores.get(f"{metric}@{mode}")
-            if score is None or score.value is None:
+            score = _score(record, metric, mode)
+            if score is None:
                 continue
+            unit, better = score.unit, score.better
             axes.barh(i, score.value, 0.7, color=looks[record.vae["name"]]["color"])
             if score.low is not None and score.high is not None:
                 axes.plot([score.low, score.high], [i, i], color="black", lw=1)
         axes.axvline(0, color="black", lw=0.8)
-        unit = next(r.scores[f"{metric}@{m}"].unit for r, m in rows if _changed(r, metric, m))
-        better = next(r.scores[f"{metric}@{m}"].better for r, m in rows if _changed(r, metric, m))
-        axes.set_xlabel(f"change of {metric.upper()}{f' [{unit}]' if unit else ''}\n({better} is better)")
+        said = "" if better == "neither" else f"\n({better} is better)"
+        axes.set_xlabel(f"change of {metric.upper()}{f' [{unit}]' if unit else ''}{said}")
         axes.grid(axis="y", visible=False)
     grid[0][0].set_yticks(range(len(rows)), [f"{plot_style.vae_name(record)} · {mode}" for record, mode in rows])
     grid[0][0].invert_yaxis()
@@ -164,7 +173,7 @@ def _by_frame(record: Record) -> Figure:
             axes.plot(range(frames - len(values), frames), values, "-" if mode == "whole" else "--", label=mode,
                       lw=2.4 if mode == "whole" else 1.2,
                       color="black" if mode == "whole" else looks[mode]["color"])  # fmt: skip
-        score = record.scores.get(f"{name}@whole")
+        score = _score(record, name, "whole")
         unit = score.unit if score else ""
         axes.set_xlabel("frame")
         axes.set_ylabel(f"{name.upper()}{f' [{unit}]' if unit else ''}")
@@ -177,31 +186,28 @@ def by_length(root: Path, style: str) -> Iterator[tuple[str, Figure]]:
     """Quality and peak memory against the length of the clip: streaming is flat, whole is not."""
     for record in _records(root):
         curves = record.extra["by_length"]
-        if len(curves["lengths"]) > 1:
+        if len(curves["lengths"]) > 1 and curves["whole"]:
             yield _stem("by_length", record), _by_length(record, curves)
 
 
 def _by_length(record: Record, curves: dict[str, Any]) -> Figure:
-    names = [name for name in METRICS if name in curves["whole"]]
-    figure, grid = plt.subplots(1, 1 + len(names), figsize=(4.2 * (1 + len(names)), 3.6), squeeze=False)
+    """A panel of memory, where it was measured, and one of each metric."""
+    names = ["bytes"] if "bytes" in curves["whole"] else []
+    names += [name for name in curves["whole"] if name != "bytes"]
+    figure, grid = plt.subplots(1, len(names), figsize=(4.2 * len(names), 3.6), squeeze=False)
     modes = [mode for mode in curves if mode != "lengths"]
     looks = plot_style.look(modes)
-
-    def line(axes: Axes, mode: str, values: list[float | None]) -> None:
-        """None, where clips are too short for the metric, is left out."""
-        axes.plot(curves["lengths"], np.array(values, dtype=float), label=mode, ms=4, lw=1.3, **looks[mode])  # type: ignore[arg-type]
-
-    for mode in modes:
-        if "bytes" in curves[mode]:
-            line(grid[0][0], mode, [value / 2**20 for value in curves[mode]["bytes"]])
-        for axes, name in zip(grid[0][1:], names, strict=True):
-            line(axes, mode, curves[mode][name])
-    for axes, label in zip(
-        grid[0], ["peak memory above the weights [MiB]", *(name.upper() for name in names)], strict=True
-    ):
+    for axes, name in zip(grid[0], names, strict=True):
+        for mode in (mode for mode in modes if name in curves[mode]):
+            # None, where clips are too short for the metric, becomes NaN and is left out
+            values = np.array(curves[mode][name], dtype=float) / (2**20 if name == "bytes" else 1)
+            axes.plot(curves["lengths"], values, label=mode, ms=4, lw=1.3, **looks[mode])
+        score = _score(record, name, "whole")
+        unit = f" [{score.unit}]" if score and score.unit else ""
         axes.set_xlabel("frames")
-        axes.set_ylabel(label)
-    grid[0][0].set_ylim(bottom=0)
+        axes.set_ylabel("peak memory above the weights [MiB]" if name == "bytes" else f"{name.upper()}{unit}")
+        if name == "bytes":
+            axes.set_ylim(bottom=0)
     grid[0][0].legend(fontsize="small")
     figure.suptitle(f"{plot_style.vae_name(record)}, {record.setting}", fontsize="small")
     return figure

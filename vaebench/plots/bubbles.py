@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 
 from vaebench import plot_style, published, records
 from vaebench.plots import Incomplete
-from vaebench.plots.efficiency import UNITS, by_setting, cases_of, unit_of, value_at
+from vaebench.plots.efficiency import UNITS, Case, by_setting, cases_of, unit_of, value_at
 from vaebench.records import Record
 from vaebench.typed import members
 
@@ -35,11 +35,12 @@ def bubbles(root: Path, style: str) -> Iterator[tuple[str, Figure]]:
     shapes = {record.setting: _shape(root, record) for record in quality}
     for device, measured in costs.items():
         for case in dict.fromkeys(case for record in measured for case in cases_of(record)):
-            for setting in (setting for setting, shape in shapes.items() if shape == case.split()[1]):
+            for setting in (setting for setting, shape in shapes.items() if shape == case.shape):
                 by_name = {r.name: r for r in quality if r.setting == setting}
                 pairs = [(by_name[cost.name], cost) for cost in measured if cost.name in by_name]
                 if drawn := [(q, c) for q, c in pairs if _has_cost(c, case)]:
-                    yield f"bubbles-{setting}-{device}-{case.replace(' ', '-')}", _bubbles(drawn, case, setting, device)
+                    stem = f"bubbles-{setting}-{device}-{case.dtype}-{case.shape}"
+                    yield stem, _bubbles(drawn, case, setting, device)
     ignored = {record.name for record in scored if record not in quality}
     if missing := _missing(root, quality, [r for records in costs.values() for r in records], ignored):
         raise Incomplete("; ".join(missing))
@@ -59,7 +60,7 @@ def _shape(root: Path, record: Record) -> str:
     return f"{record.config['num_frames']}x{record.config['size']}"
 
 
-def _has_cost(record: Record, case: str) -> bool:
+def _has_cost(record: Record, case: Case) -> bool:
     """Whether both halves were measured: out of memory leaves no value."""
     return all(value_at(record, name, case) for name in ("encode_s", "decode_s", "encode_frames_per_s")) and any(
         value_at(record, f"{half}_peak_bytes", case) for half in ("encode", "decode")
@@ -79,12 +80,12 @@ def _missing(root: Path, quality: list[Record], costs: list[Record], ignored: se
         return missing
     measured: dict[str, set[str]] = {}  # VAE -> shapes
     for record in costs:
-        measured.setdefault(record.name, set()).update(case.split()[1] for case in cases_of(record))
+        measured.setdefault(record.name, set()).update(case.shape for case in cases_of(record))
     scored: dict[str, dict[str, Record]] = {}  # shape -> VAE -> its record
     for record in quality:
         scored.setdefault(_shape(root, record), {})[record.name] = record
     for shape, by_name in scored.items():
-        frames, _, size = shape.partition("x")
+        frames, size = (next(iter(by_name.values())).config[key] for key in ("num_frames", "size"))
         lacking = [name for name in by_name if shape not in measured.get(name, ())]
         own = [name for name in lacking if by_name[name].config.get("weights")]
         for name in own:
@@ -112,7 +113,7 @@ def _listed(names: list[str]) -> str:
     return f"{', '.join(names[:LISTED])}{more}"
 
 
-def _bubbles(drawn: list[tuple[Record, Record]], case: str, setting: str, device: str) -> Figure:
+def _bubbles(drawn: list[tuple[Record, Record]], case: Case, setting: str, device: str) -> Figure:
     xs, ys, memories, labels = [], [], [], []
     for quality, cost in drawn:
         seconds = (value_at(cost, "encode_s", case) or 0) + (value_at(cost, "decode_s", case) or 0)
@@ -125,7 +126,7 @@ def _bubbles(drawn: list[tuple[Record, Record]], case: str, setting: str, device
     _scatter(axes, xs, ys, memories, labels, [cost.vae["family"] for _, cost in drawn])
     axes.set_xlabel("frames per second, encode and decode together (log scale)")
     axes.set_ylabel("PSNR [dB] (higher is better)")
-    axes.set_title(f"{setting}; cost of {case} on {device}", loc="left", fontsize="small")
+    axes.set_title(f"{setting}; cost of {case.dtype} {case.shape} on {device}", loc="left", fontsize="small")
     return figure
 
 

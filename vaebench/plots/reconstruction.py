@@ -14,8 +14,6 @@ from vaebench import plot_style, records
 from vaebench.files import file_name
 from vaebench.records import Record
 
-METRICS = ("psnr", "ssim", "lpips")  # what has a score per clip and is worth a picture of its own
-
 
 def _settings(root: Path) -> dict[str, list[Record]]:
     groups: dict[str, list[Record]] = {}
@@ -33,15 +31,20 @@ def _axis_label(metric: str, record: Record) -> str:
 def per_clip(root: Path, style: str) -> Iterator[tuple[str, Figure]]:
     """Every clip's score as a dot, one row per VAE, with the mean and its 95 % interval."""
     for setting, group in _settings(root).items():
-        for metric in METRICS:
-            rows = [(r, records.read_clips(root, r)) for r in group if _has(r, metric)]
-            rows = [(r, clips) for r, clips in rows if any(metric in scores for scores in clips.values())]
+        clips_of = [(record, records.read_clips(root, record)) for record in group]
+        for metric in _metrics(group):
+            rows = [(r, c) for r, c in clips_of if _has(r, metric) and any(metric in scores for scores in c.values())]
             if rows:
                 yield f"per_clip-{metric}-{setting}", _per_clip(rows, metric, setting)
 
 
+def _metrics(group: list[Record]) -> list[str]:
+    """Every metric that has a value in one of these records."""
+    return list(dict.fromkeys(s.metric for record in group for s in record.scores.values() if s.status == "ok"))
+
+
 def _has(record: Record, metric: str) -> bool:
-    return metric in record.scores and record.scores[metric].value is not None
+    return metric in record.scores and record.scores[metric].status == "ok"
 
 
 def _per_clip(rows: list[tuple[Record, dict[str, dict[str, float]]]], metric: str, setting: str) -> Figure:
@@ -66,32 +69,33 @@ def _per_clip(rows: list[tuple[Record, dict[str, dict[str, float]]]], metric: st
 
 
 def rate_distortion(root: Path, style: str) -> Iterator[tuple[str, Figure]]:
-    """Quality against latent values per pixel: what a VAE does with the room it is given.  Trained ones alone."""
+    """Every metric against latent values per pixel: what a VAE does with the size of its latent.  Trained VAEs only."""
     for setting, group in _settings(root).items():
-        quality = [record for record in group if _has(record, "psnr") and not plot_style.untrained(record)]
-        shown = [record for record in quality if record.vae["family"] != "identity"]
-        if len(shown) > 1:
-            yield f"rate_distortion-{setting}", _rate_distortion(shown, setting)
+        trained = [r for r in group if not plot_style.untrained(r) and r.vae["family"] != "identity"]
+        for metric in _metrics(trained):
+            shown = [record for record in trained if _has(record, metric)]
+            if len(shown) > 1:
+                yield f"rate_distortion-{metric}-{setting}", _rate_distortion(shown, metric, setting)
 
 
-def _rate_distortion(records: list[Record], setting: str) -> Figure:
+def _rate_distortion(records: list[Record], metric: str, setting: str) -> Figure:
     families = sorted({record.vae["family"] for record in records})
     looks = plot_style.look(families)
     figure, axes = plt.subplots(figsize=(6.4, 4.2))
     for family in families:
         own = sorted((r for r in records if r.vae["family"] == family), key=_values_per_pixel)
-        scores = [record.scores["psnr"] for record in own]
+        scores = [record.scores[metric] for record in own]
         spread = [[_half(score, side) for score in scores] for side in (-1, 1)]
         x, y = [_values_per_pixel(record) for record in own], [score.value for score in scores]
         axes.errorbar(x, y, yerr=spread, label=family, capsize=2, lw=1, ms=6, **looks[family])
     axes.set_xscale("log", base=2)
     axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"1/{1 / value:g}" if value < 1 else f"{value:g}"))
     axes.set_xlabel("latent values per pixel (log scale)")
-    axes.set_ylabel(_axis_label("psnr", records[0]))
+    axes.set_ylabel(_axis_label(metric, records[0]))
     axes.set_title(f"{setting}: quality against the size of the latent", loc="left", fontsize="medium")
     axes.margins(x=0.15, y=0.1)
     axes.legend(loc="center left", bbox_to_anchor=(1.01, 0.5))
-    at = [(_values_per_pixel(record), record.scores["psnr"].value or 0) for record in records]
+    at = [(_values_per_pixel(record), record.scores[metric].value or 0) for record in records]
     plot_style.label_points(
         axes, [x for x, _ in at], [y for _, y in at], [record.name.partition("/")[2] for record in records]
     )

@@ -13,7 +13,7 @@ the setting's name.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import asdict, dataclass, field, fields, replace
+from dataclasses import asdict, dataclass, fields, replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -22,17 +22,19 @@ import numpy as np
 import torch
 
 from vaebench import plugins, weights
-from vaebench.config import RunConfig, options
+from vaebench.config import RunConfig
 from vaebench.generation import latent_statistics, sampling
 from vaebench.generation.latte.diffusion import linear
 from vaebench.generation.latte.model import SIZES, Latte
-from vaebench.generation.latte.sample import Guided
 from vaebench.generation.latte.train import TrainConfig, denoising_loss, grid_steps
 from vaebench.generation.latte_run import Plan, Subject
 from vaebench.generation.sampling import FILES, INCEPTION, Sampling, to_frames
 from vaebench.generation.windows import windows
 from vaebench.machine import pick_device, rank_and_world
-from vaebench.records import Score, interval
+from vaebench.options import DiffusabilityOptions as Options
+from vaebench.records import Score, by_key, interval
+from vaebench.settings import build as build_settings
+from vaebench.store import Store
 from vaebench.suite import Case, Suite
 from vaebench.vae import VAESpec, reconstruct
 from vaebench.video import to_model
@@ -45,40 +47,6 @@ if TYPE_CHECKING:
 
 CHUNK = 32  # reals or samples of one case
 SHOWN = 8  # samples of the record's picture and of the video beside the checkpoints
-
-
-@dataclass(frozen=True)
-class Options:
-    tier: str = "1"  # preset: 0 (latent statistics only), 1 (Latte-B), 2 (Latte-L, as published) or smoke (toy network)
-    steps: int = 0  # training steps; 0 = set by the tier
-    batch: int = 0  # clips per training step; 0 = set by the tier
-    micro_batch: int = 0  # clips per forward pass (less memory); 0 = the whole batch
-    samples: int = 0  # number of generated videos, and of real clips to compare with; 0 = set by the tier
-    windows: int = 0  # windows per video; 0 = set by the tier
-    clip_frames: int = 0  # frames per window; 0 = the shortest valid length from 16 on (17 for causal 4x VAEs)
-    interval: int = 3  # stride between the frames of a window, in source frames
-    guidance: float = 0.0  # classifier-free guidance scale of a conditional model; 1 = no guidance, 0 = set by the tier
-    guided_channels: str = "all"  # latent channels to guide: "all", or "official-first-4" as in the official code
-    scaling: str = "measured"  # latent normalization: "measured" on the training latents, or "published" shift and scale of the VAE
-    features: list[str] = field(default_factory=lambda: ["i3d"])  # for FVD and KVD: i3d, i3d_videogpt, videomae_ssv2
-    real_selection: str = "random"  # real clips to compare with: "random", or "first2048" as StyleGAN-V
-    real_stride: int = 0  # frame stride of real clips; 0 = same as training, 1 = StyleGAN-V's tool
-    covariance: str = "unbiased"  # "unbiased" (divides by n - 1), or "biased" (divides by n, as StyleGAN-V and cd-fvd)
-    frame_codec: str = "none"  # "none", or "jpeg75": real and generated frames pass through JPEG
-    frame_resize: str = "antialiased"  # resizing for training: "antialiased", or "latte" as in Latte's loaders
-    real_resize: str = "learned"  # resizing of real clips: "learned", latte-tool, styleganv-tool or cdfvd
-
-
-CHOICES = {
-    "tier": ("0", "1", "2", "smoke"),
-    "guided_channels": ("all", "official-first-4"),
-    "scaling": ("measured", "published"),
-    "real_selection": ("random", "first2048"),
-    "covariance": ("unbiased", "biased"),
-    "frame_codec": ("none", "jpeg75"),
-    "frame_resize": ("antialiased", "latte"),
-    "real_resize": ("learned", "latte-tool", "styleganv-tool", "cdfvd"),
-}
 
 
 @dataclass(frozen=True)
@@ -128,6 +96,9 @@ class Diffusability(Suite[Subject]):
         self.size = self.tier.size or config.size
         self.device = pick_device(config.device)
         self.extractors, self.absent = _extractors(config, chosen, self.tier, self.device)
+        tails = [sampling.tail(name) for name in dict.fromkeys(chosen.features)]
+        self.columns = ["denoising_loss", "gaussian_loss", *(f"{score}{tail}" for tail in tails for score in HEADLINES)]
+        self.columns += [*INCEPTION, "effective_rank", "dead_channels", "slope_space", "slope_time"]
         self.identity = {
             **asdict(chosen),
             **{key: getattr(config, key) for key in ("clips", "mode", "dtype", "seed")},
@@ -143,8 +114,8 @@ class Diffusability(Suite[Subject]):
         default = Options()
         parts += [
             f"{key.replace('_', '-')}-{getattr(chosen, key)}"
-            for key in (*INTEGERS, "guidance", "guided_channels", "scaling", *CHOICES, "real_stride")
-            if key not in ("tier", "micro_batch") and getattr(chosen, key) != getattr(default, key)
+            for key in (*INTEGERS, "guidance", "guided_channels", "scaling", *SWITCHES, "real_stride")
+            if getattr(chosen, key) != getattr(default, key)
         ]
         parts += [f"features-{'+'.join(chosen.features) or 'none'}"] if chosen.features != default.features else []
         parts += [choice for choice in (config.dtype, config.mode) if choice]
@@ -245,7 +216,6 @@ class Diffusability(Suite[Subject]):
 
     def _generated(self, subject: Subject, model: Latte, numbers: range) -> list[torch.Tensor]:
         assert subject.cache.scaling is not None
-        channels: Guided = "all" if self.chosen.guided_channels == "all" else "official-first-4"
         return sampling.generate(
             model,
             subject.vae,
@@ -253,7 +223,7 @@ class Diffusability(Suite[Subject]):
             numbers,
             self.tier.sampling,
             seed=self.config.seed,
-            channels=channels,
+            channels=self.chosen.guided_channels,
         )
 
     @torch.inference_mode()
@@ -307,12 +277,13 @@ class Diffusability(Suite[Subject]):
         if "denoising" in statistics:
             scores["denoising_loss"] = self._denoising(**statistics["denoising"])
         ddof = 0 if self.chosen.covariance == "biased" else 1
+        store = Store(Path(self.config.runs) / "standard_errors")
         for name in self.extractors:
             sets = {kind: _joined(statistics, f"{kind} {name}") for kind in ("real", "rebuilt", "fake")}
             if name == "c3d_ucf101":
                 scores |= sampling.inception_scores(sets["fake"], sets["real"]) if len(sets["fake"]) else {}
             elif all(len(rows) for rows in sets.values()):
-                scores |= sampling.distances(name, sets["real"], sets["rebuilt"], sets["fake"], ddof=ddof)
+                scores |= sampling.distances(name, sets["real"], sets["rebuilt"], sets["fake"], ddof=ddof, store=store)
         return scores | (_of_latents(statistics["latents"]) if "latents" in statistics else {})
 
     def _denoising(self, errors: NDArray, scenes: NDArray, held_out: NDArray) -> Score:
@@ -327,7 +298,8 @@ class Diffusability(Suite[Subject]):
             "a linear denoiser reaches: latent spaces differ in how much there is to know; the interval is over "
             f"{len(np.unique(scenes))} scenes, as windows of one scene are not independent"
         )
-        return Score(float(by_window.mean()), "", "lower", len(by_window), stderr, low, high, note=note)
+        mean, n = float(by_window.mean()), len(by_window)
+        return Score(mean, "", "lower", n, stderr, low, high, note=note, metric="denoising_loss")
 
     def pictures(self, statistics: Mapping[str, Statistics]) -> dict[str, NDArray]:
         """The first samples, four frames each: a row a sample."""
@@ -343,6 +315,8 @@ class Diffusability(Suite[Subject]):
 
 
 INTEGERS = ("steps", "batch", "samples", "windows", "clip_frames", "interval")
+HEADLINES = ("fvd16", "fvd16_floor", "fvd16_vs_rebuilt", "kvd16")  # distances that a printed table shows
+SWITCHES = ("real_selection", "covariance", "frame_codec", "frame_resize", "real_resize")  # of the published protocols
 DISTANCES = ("fvd16", "fvd16_vs_rebuilt", "rfvd16", "kvd16", "kvd16_vs_rebuilt")
 OF_LATENTS = ("tier", "windows", "clip_frames", "interval", "scaling", "frame_resize")  # what tier 0 reads
 
@@ -372,7 +346,7 @@ def _extractors(
     if tier.shape is None:
         return found, absent
     for name in dict.fromkeys(chosen.features):
-        tail = "" if name == "i3d" else f"_{name}"
+        tail = sampling.tail(name)
         try:
             found[name] = sampling.extractor(name, device)
         except weights.Unavailable as reason:
@@ -426,28 +400,41 @@ def _of_latents(kept: Statistics) -> dict[str, Score]:
         said.append(
             f"{lost} windows that could not be read are left out; `extra.latents.left_out` of the record says why"
         )
-    kl = Score(float(kept["kl"]), "nats", "neither", n) if "kl" in kept else None
-    return {
-        "gaussian_loss": Score(float(kept["linear_loss"].mean()), "", "neither", n, note="; ".join(said)),
-        "effective_rank": Score(float(kept["effective_rank"]), "", "neither", n),
-        "std_spread": Score(_spread(std), "", "neither", n, note="largest over smallest deviation of a channel"),
-        "dead_channels": Score(float((std < latent_statistics.DEAD * std.max()).sum()), "", "lower", n),
-        "kl": kl or Score(None, "nats", "neither", n, note="the VAE gives no posterior variance"),
-        "slope_space": Score(space, "", "neither", n, note="" if space is not None else "needs 3 frequencies"),
-        "slope_time": Score(time, "", "neither", n, note="" if time is not None else "needs 3 frequencies"),
-    }
+    noise = float(kept["linear_loss"].mean())
+    dead = float((std < latent_statistics.DEAD * std.max()).sum())
+    spread = _spread(std)
+    return by_key(
+        [
+            Score(noise, "", "neither", n, note="; ".join(said), metric="gaussian_loss"),
+            Score(float(kept["effective_rank"]), "", "neither", n, metric="effective_rank"),
+            Score(spread, "", "neither", n, note="largest over smallest deviation of a channel", metric="std_spread",
+                  status="undefined" if spread is None else "ok"),
+            Score(dead, "", "lower", n, metric="dead_channels"),
+            Score(None, "nats", "neither", n, note="the VAE gives no posterior variance", metric="kl", status="unavailable")
+            if "kl" not in kept else Score(float(kept["kl"]), "nats", "neither", n, metric="kl"),
+            *(
+                Score(slope, "", "neither", n, metric=name) if slope is not None
+                else Score(None, "", "neither", n, note="needs 3 frequencies", metric=name, status="undefined")
+                for name, slope in (("slope_space", space), ("slope_time", time))
+            ),
+        ]
+    )  # fmt: skip
 
 
 def _spread(std: NDArray) -> float | None:
     return float(std.max() / std.min()) if std.min() > 0 else None
 
 
+def weight_files(config: RunConfig) -> list[str]:
+    """Names of the weight files that the networks of a run read."""
+    chosen = build_settings(Options, config.options)
+    networks = [*chosen.features, *(["c3d_ucf101"] if config.data == "ucf101" else [])]
+    return [] if chosen.tier == "0" else [file for name in networks for file in FILES.get(name, ())]
+
+
 def build(config: RunConfig) -> Diffusability:
     """ValueError for a choice that does not exist, or a setting that this suite decides by itself."""
-    chosen = options(Options, config.options)
-    for key, allowed in CHOICES.items():
-        if getattr(chosen, key) not in allowed:
-            raise ValueError(f"{key}={getattr(chosen, key)!r} is not one of {', '.join(allowed)}")
+    chosen = build_settings(Options, config.options)
     networks = [name for name in FILES if name != "c3d_ucf101"]
     if unknown := set(chosen.features) - set(networks):
         raise ValueError(f"no features {', '.join(sorted(unknown))} (there are: {', '.join(networks)})")

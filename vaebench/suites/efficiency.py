@@ -17,18 +17,20 @@ import re
 import subprocess
 import sys
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
 
 import adapters
-from vaebench.config import RunConfig, options
+from vaebench.config import RunConfig
 from vaebench.machine import device_name, pick_device
+from vaebench.options import EfficiencyOptions as Options
 from vaebench.profiling import worker
 from vaebench.profiling.worker import Job, no_energy
-from vaebench.records import Better, Score
+from vaebench.records import Better, Score, by_key
+from vaebench.settings import build as build_settings
 from vaebench.suite import Candidate, Case, Suite
 from vaebench.vae import VAESpec
 
@@ -43,22 +45,6 @@ CPU_GRID = ([5], [64])  # what a processor does in minutes for every family: sma
 LIMIT = 1024  # frames: where the search for the largest video ends
 
 
-@dataclass(frozen=True)
-class Options:
-    frames: list[int] = field(default_factory=list)  # frames (or next valid length); default: 33 on a GPU, 5 on a CPU
-    sizes: list[int] = field(default_factory=list)  # pixels; default: 256, 512, 768 on a GPU, 64 on a CPU
-    dtypes: list[str] = field(default_factory=list)  # dtypes to measure; default: the dtype of the run
-    error: float = 0.02  # repeat until the 95 % interval of the mean time is within this fraction of the mean
-    max_seconds: float = 10.0  # stop repeating after this many seconds, per encode and per decode (at least 3 repeats)
-    tf32: bool = False  # allow TF32 in float32 matrix products and convolutions
-    cudnn_benchmark: bool = False  # let cuDNN benchmark its algorithms first: often faster, often more memory
-    compile: bool = False  # compile encode and decode with torch.compile; compilation counts as warm-up
-    channels_last: bool = False  # store the weights in channels-last memory format
-    largest: bool = False  # also search the largest number of frames that fits into memory, at each size
-    memory_gib: float = 0.0  # limit the memory of the device, in GiB; 0 = no limit
-    timeout_s: float = 900.0  # abort a measurement after this many seconds
-
-
 class Efficiency(Suite[Candidate]):
     name = "efficiency"
     needs_weights = False
@@ -71,9 +57,9 @@ class Efficiency(Suite[Candidate]):
         frames, sizes = GPU_GRID if self.device.type == "cuda" else CPU_GRID
         self.frames, self.sizes = chosen.frames or frames, chosen.sizes or sizes
         self.dtypes = chosen.dtypes or [config.dtype or "float32"]
-        if unknown := set(self.dtypes) - {"float32", "bfloat16", "float16"}:
-            raise ValueError(f"dtypes has {', '.join(sorted(unknown))}; there are float32, bfloat16, float16")
-        self.absent = {"encode_joules, decode_joules": why} if (why := no_energy(self.device)) else {}
+        self.absent = {f"{half}_joules": why for half in HALVES} if (why := no_energy(self.device)) else {}
+        self.columns = [f"{half}_{what}" for half in HALVES for what in ("s", "frames_per_s", "peak_bytes")]
+        self.columns += ["decode_s_vs_own_decoder", "decode_peak_bytes_vs_own_decoder", "largest_frames"]
         self.identity = {**asdict(chosen), "mode": config.mode, "threads": torch.get_num_threads()}
 
     def default_vaes(self, names: Sequence[str]) -> list[str]:
@@ -109,18 +95,34 @@ class Efficiency(Suite[Candidate]):
 
     def measure(self, vae: Candidate, case: Case) -> Statistics:
         dtype, size = case.params["dtype"], case.params["size"]
+        asked = {f"asked_{name}": np.asarray(value) for name, value in case.params.items()}
         if "frames" not in case.params:
-            return self._largest(vae, dtype, size)
+            return {**asked, **self._largest(vae, dtype, size)}
         frames = case.params["frames"]
         job = self._job(vae, dtype, frames, size)
         memory = self._measured(vae, job, "memory")
         if "out_of_memory" in memory:
-            return {"out_of_memory": np.str_(memory["out_of_memory"])}
+            return {**asked, "out_of_memory": np.str_(memory["out_of_memory"])}
         time = self._measured(vae, job, "time")
         if "out_of_memory" in time:  # timing repeats may need a little more than one call does
-            return {"out_of_memory": np.str_(time["out_of_memory"])}
-        shape_run = {"frames": job.num_frames, "size": job.size, "asked_frames": frames, "asked_size": size}
-        return {name: np.asarray(value) for name, value in {**shape_run, **memory, **time}.items()}
+            return {**asked, "out_of_memory": np.str_(time["out_of_memory"])}
+        shape_run = {"frames": job.num_frames, "size": job.size}
+        own = self._own_decoder(vae, job)
+        return asked | {name: np.asarray(value) for name, value in {**shape_run, **memory, **time, **own}.items()}
+
+    def _own_decoder(self, vae: Candidate, job: Job) -> dict[str, Any]:
+        """Of a cross of two VAEs, what the decoder of the one that encodes costs at the same shape; of others, nothing."""
+        encoder: Candidate | None = getattr(vae, "encoder", None)
+        if encoder is None:
+            return {}
+        mode = job.mode if job.mode in encoder.spec.modes else encoder.spec.reference_mode
+        own = replace(job, name=encoder.name, mode=mode)
+        measured = self._measured(encoder, own, "memory")
+        if "out_of_memory" not in measured:
+            measured |= self._measured(encoder, own, "time")
+        if "out_of_memory" in measured:
+            return {"own_out_of_memory": np.str_(measured["out_of_memory"])}
+        return {f"own_{name}": measured[name] for name in ("decode_s", "decode_above_bytes")}
 
     def _job(self, vae: Candidate, dtype: str, frames: int, size: int) -> Job:
         multiple = vae.spec.size_multiple
@@ -173,20 +175,16 @@ class Efficiency(Suite[Candidate]):
         return {"largest": np.int64(good), "ended_by_limit": np.bool_(bad == beyond)}
 
     def summarize(self, statistics: Mapping[str, Statistics]) -> dict[str, Score]:
-        scores: dict[str, Score] = {}
-        for case, kept in statistics.items():
-            if "largest" in kept:
-                count = int(kept["largest"])
-                note = f"all that was tried fits; the search ends at {LIMIT} frames" if kept["ended_by_limit"] else ""
-                scores[f"largest_frames@{case}"] = Score(float(count), "frames", "higher", 1, note=note)
-            else:
-                scores |= {f"{name}@{case}": score for name, score in _scores(kept).items()}
-        return scores
+        return by_key(score for kept in statistics.values() for score in _scores(kept))
 
     def extra(self, statistics: Mapping[str, Statistics]) -> dict[str, Any]:
         """Percentiles of the times, the first (cold) call, and the device's own ceilings, for each case."""
         return {
-            case: {name: _plain(value) for name, value in kept.items() if name not in ("encode_s", "decode_s")}
+            case: {
+                name: _plain(value)
+                for name, value in kept.items()
+                if name not in ("encode_s", "decode_s", "own_decode_s")
+            }
             | {f"{half}_s_percentiles": _percentiles(kept[f"{half}_s"]) for half in HALVES if f"{half}_s" in kept}
             for case, kept in statistics.items()
         }
@@ -194,7 +192,20 @@ class Efficiency(Suite[Candidate]):
 
 HALVES = ("encode", "decode")
 # of a run's settings, those that cost does not depend on, or that this suite has lists for
-UNUSED = ("num_frames", "size", "data", "root", "manifest", "clips", "protocol", "posterior", "seed", "weights")
+UNUSED = (
+    "num_frames",
+    "size",
+    "data",
+    "root",
+    "manifest",
+    "reader",
+    "fetch",
+    "clips",
+    "protocol",
+    "posterior",
+    "seed",
+    "weights",
+)
 
 
 def _refuse(config: RunConfig, chosen: Options) -> None:
@@ -215,17 +226,28 @@ def _refuse(config: RunConfig, chosen: Options) -> None:
             raise ValueError(f"{name} are 1 or more, got {getattr(chosen, name)}")
 
 
-def _scores(kept: Statistics) -> dict[str, Score]:
+def _scores(kept: Statistics) -> list[Score]:
+    """The scores of one case."""
+    condition: dict[str, str | int] = {
+        name: kept[f"asked_{name}"].item() for name in ("dtype", "frames", "size") if f"asked_{name}" in kept
+    }
+    if "largest" in kept:
+        note = f"all that was tried fits; the search ends at {LIMIT} frames" if kept["ended_by_limit"] else ""
+        count = float(kept["largest"])
+        return [Score(count, "frames", "higher", 1, note=note, metric="largest_frames", condition=condition)]
     if "out_of_memory" in kept:
         why = f"out of memory ({kept['out_of_memory']})"
-        return {f"{half}_s": Score(None, "s", "lower", 0, note=why) for half in HALVES}
+        return [
+            Score(None, "s", "lower", 0, note=why, metric=f"{half}_s", condition=condition, status="out of memory")
+            for half in HALVES
+        ]
     frames = int(kept["frames"])
-    scores: dict[str, Score] = {}
+    scores: list[Score] = []
     run, asked = ("x".join(str(int(kept[f"{which}{side}"])) for side in ("frames", "size")) for which in ("", "asked_"))
     note = f"{asked} is run as {run}, the next legal shape" if run != asked else ""
 
-    def add(name: str, value: float, unit: str, better: Better, n: int = 1, **more: float | str | None) -> None:
-        scores[name] = Score(float(value), unit, better, n, **more)  # type: ignore[arg-type]
+    def add(name: str, value: float, unit: str, better: Better, n: int = 1, **more: Any) -> None:
+        scores.append(Score(float(value), unit, better, n, metric=name, condition=condition, **more))
 
     for half in HALVES:
         times = kept[f"{half}_s"].astype(np.float64)
@@ -241,6 +263,21 @@ def _scores(kept: Statistics) -> dict[str, Score]:
         add(f"{half}_of_peak", achieved / float(kept["matmul_flop_per_s"]), "of matmul ceiling", "higher")
         if f"{half}_joules" in kept:
             add(f"{half}_joules", float(kept[f"{half}_joules"]), "J", "lower")
+    versus = {"decode_s": float(np.median(kept["decode_s"])), "decode_peak_bytes": float(kept["decode_above_bytes"])}
+    if "own_decode_s" in kept:
+        own = float(np.median(kept["own_decode_s"])), float(kept["own_decode_above_bytes"])
+        for (name, value), before in zip(versus.items(), own, strict=True):
+            if before > 0:
+                add(f"{name}_vs_own_decoder", value / before, "ratio", "lower", note="to the encoder's own decoder")
+    elif "own_out_of_memory" in kept:
+        why = f"the encoder's own decoder is out of memory ({kept['own_out_of_memory']})"
+        scores += [
+            Score(
+                None, "ratio", "lower", 0, note=why, metric=f"{name}_vs_own_decoder", condition=condition,
+                status="out of memory",
+            )
+            for name in versus
+        ]  # fmt: skip
     return scores
 
 
@@ -264,4 +301,4 @@ def _plain(value: NDArray) -> Any:
 
 
 def build(config: RunConfig) -> Efficiency:
-    return Efficiency(config, options(Options, config.options))
+    return Efficiency(config, build_settings(Options, config.options))

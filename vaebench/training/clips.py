@@ -10,11 +10,8 @@ Unlike in evaluation, clips are whatever the augmentation makes of them; nothing
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
-from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal
 
 import torch
 import torch.nn.functional as F
@@ -22,78 +19,20 @@ from torch import Tensor
 
 from vaebench.data import synthetic
 from vaebench.training.clip_files import Entry, entries
+from vaebench.training.config import TrainingData
 from vaebench.video import to_model
-from vaebench.video_io import decode, manifest
+from vaebench.video_io import decode, manifest, tar
 from wfvae.batches import Sample
 
 TRIES = 32  # files that may fail in a row before a clip is given up
 
 
-@dataclass(frozen=True)
-class TrainingData:
-    """Where clips come from and what is done to them; the defaults are the paper's stage one."""
-
-    root: str = ""  # folder with videos and uncompressed shards (.tar), searched to any depth
-    # CSV of the files to train on, as `vaebench manifest` writes; it pins their sha256, `label` names the scene, `start` is unused
-    manifest: str = ""
-    index: str = ""  # file that stores the list of videos; "" = files.csv in the folder of the run
-    num_frames: int = 25  # frames per clip
-    size: int = 256  # height and width of the crop in pixels
-    # shapes FRAMESxSIZE such as 33x64, one drawn for each batch; [] = num_frames and size for all batches
-    shapes: list[str] = field(default_factory=list)
-    short: int = 0  # short side in pixels to which frames are resized before cropping; 0 = size
-    # above 1: random crops up to this factor larger than size, limited by short, and resized to size
-    zoom: float = 1.0
-    crop: Literal["center", "random"] = "center"  # position of the crop
-    stride: int = 1  # take every N-th frame
-    dynamic_fps: bool = False  # draw the stride of each clip from 1..stride
-    augment: Literal["none", "flip", "strong"] = "none"  # strong: flips, rotation, time reversal, colours
-    # draw a scene, then one of its files, so that scenes with many clips do not dominate
-    by_scene: bool = False
-    synthetic: float = 0.0  # share of synthetic clips (moving patterns), from 0 to 1
-    cache: Literal["none", "memory"] = "none"  # memory: decode and resize all videos once, at the start
-
-    def __post_init__(self) -> None:
-        for num_frames, size in (*self.pairs, (self.num_frames, self.size)):
-            if num_frames < 1 or size < 8 or size % 8 or self.stride < 1 or self.zoom < 1:
-                raise ValueError(
-                    "data.num_frames and data.stride are at least 1, data.size a multiple of 8, data.zoom at least 1; "
-                    f"got {num_frames}, {self.stride}, {size}, {self.zoom}"
-                )
-            if self.short and self.short < size:
-                raise ValueError(f"data.short ({self.short}) should be at least the size of the crops ({size})")
-            if self.zoom > 1 and self.short <= size:
-                raise ValueError(
-                    f"data.zoom={self.zoom:g} cuts crops larger than {size} pixels: set data.short above it"
-                )
-        if not 0 <= self.synthetic <= 1:
-            raise ValueError(f"data.synthetic is a share from 0 to 1, got {self.synthetic}")
-        unused = [f"data.{name}={getattr(self, name)}" for name in ("root", "manifest") if getattr(self, name)]
-        if self.synthetic == 1 and unused:
-            raise ValueError(
-                f"{' and '.join(unused)} would not be read: this recipe trains on synthetic clips only; "
-                "set data.synthetic=0, or leave data.root and data.manifest out"
-            )
-
-    @property
-    def pairs(self) -> list[tuple[int, int]]:
-        """`shapes` as (num_frames, size); ValueError for one that is not FRAMESxSIZE."""
-        found = [re.fullmatch(r"(\d+)x(\d+)", shape) for shape in self.shapes]
-        if None in found:
-            raise ValueError(f"data.shapes should hold FRAMESxSIZE, such as 33x64, got {self.shapes}")
-        return [(int(match[1]), int(match[2])) for match in found if match]
-
-    @property
-    def side(self) -> int:
-        """Short side to which frames are resized before cropping, in pixels."""
-        return self.short or max([self.size, *(size for _, size in self.pairs)])
-
-    def shape(self, index: int, group: int, seed: int) -> tuple[int, int]:
-        """(num_frames, size) of clip `index`, where `group` clips in a row make one batch and share one shape."""
-        if not self.shapes:
-            return self.num_frames, self.size
-        generator = torch.Generator().manual_seed((seed + 1) * 0x85EBCA6B + index // group)
-        return self.pairs[_draw(len(self.shapes), generator)]
+def shape_of(config: TrainingData, index: int, group: int, seed: int) -> tuple[int, int]:
+    """(num_frames, size) of clip `index`, where `group` clips in a row make one batch and share one shape."""
+    if not config.shapes:
+        return config.num_frames, config.size
+    generator = torch.Generator().manual_seed((seed + 1) * 0x85EBCA6B + index // group)
+    return config.pairs[_draw(len(config.shapes), generator)]
 
 
 class TrainingClips:
@@ -138,7 +77,7 @@ class TrainingClips:
 
     def __getitem__(self, index: int) -> Sample:
         generator = torch.Generator().manual_seed((self.seed + 1) * 0x9E3779B1 + index)
-        num_frames, size = self.config.shape(index, self.group, self.seed)
+        num_frames, size = shape_of(self.config, index, self.group, self.seed)
         if self.config.synthetic and torch.rand((), generator=generator) < self.config.synthetic:
             return Sample(to_model(self._augment(self._synthetic(num_frames, size, generator), generator)))
         failed: list[str] = []
@@ -182,9 +121,7 @@ class TrainingClips:
     def _bytes(self, entry: Entry) -> bytes | None:
         if not entry.member:
             return None
-        with self._path(entry).open("rb") as shard:
-            shard.seek(entry.offset)
-            return shard.read(entry.length)
+        return tar.content(self._path(entry), tar.Member(entry.member, entry.offset, entry.length))
 
     def _length(self, entry: Entry) -> int:
         path = self._path(entry)

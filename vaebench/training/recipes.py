@@ -6,8 +6,8 @@ import importlib.util
 from pathlib import Path
 from typing import Any
 
-from vaebench import config as settings
 from vaebench.plugins import did_you_mean
+from vaebench.settings import merge, read_yaml
 
 
 def _folder() -> Path:
@@ -27,7 +27,7 @@ def recipes() -> list[str]:
 
 def descriptions() -> dict[str, str]:
     """The names of all recipes, with what each one trains."""
-    return {name: str(settings.read_yaml(RECIPES / f"{name}.yaml").get("description", "")) for name in recipes()}
+    return {name: str(read_yaml(RECIPES / f"{name}.yaml").get("description", "")) for name in recipes()}
 
 
 def read_recipe(recipe: str) -> dict[str, Any]:
@@ -38,6 +38,6 @@ def read_recipe(recipe: str) -> dict[str, Any]:
         if not path.is_file():
             names = recipes()
             raise ValueError(f"no recipe {recipe!r}{did_you_mean(recipe, names)} (there are: {', '.join(names)})")
-    given = settings.read_yaml(path)
+    given = read_yaml(path)
     base = given.pop("base", "")
-    return settings.merge(read_recipe(base), given) if base else given
+    return merge(read_recipe(base), given) if base else given

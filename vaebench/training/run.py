@@ -17,10 +17,10 @@ from __future__ import annotations
 import json
 import os
 import shlex
-from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass, field, replace
+from collections.abc import Callable
+from dataclasses import asdict, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import torch
 import yaml
@@ -28,20 +28,17 @@ from torch import Tensor
 
 import adapters
 from adapters import wfvae
-from vaebench import config as settings
 from vaebench import weights
 from vaebench.features import lpips
-from vaebench.training.clips import TrainingClips, TrainingData
+from vaebench.files import write_atomically
+from vaebench.training.clips import TrainingClips
+from vaebench.training.config import TrainConfig, parse
 from vaebench.training.log import RunLog
-from vaebench.training.recipes import read_recipe
-from vaebench.training.validation import Validation, validator
+from vaebench.training.validation import validator
 from wfvae import WFVAE, state
 from wfvae import trainer as wf
 from wfvae.config import WFVAEConfig
-from wfvae.losses import LossConfig
 from wfvae.processes import launched, locked
-from wfvae.regularizers import LCRConfig, LMRConfig
-from wfvae.schedule import TrainerConfig
 from wfvae.start import carry_wavelets, close_flow, start_from
 
 # Settings that a run may change when it goes on: where it lies, how long it trains, and what is kept and shown of it.  With
@@ -52,41 +49,6 @@ FREE = (
     "device",
     *(f"trainer.{name}" for name in ("steps", "workers", "save_every", "validate_every", "keep")),
 )
-
-
-@dataclass(frozen=True)
-class TrainConfig:
-    """Everything that decides a run."""
-
-    run: str = "runs/train"  # folder of the run (runs/train/RECIPE)
-    description: str = ""  # what the recipe trains, for `vaebench list recipes`
-    model: WFVAEConfig = field(default_factory=WFVAEConfig)
-    loss: LossConfig = field(default_factory=LossConfig)
-    lcr: LCRConfig = field(default_factory=LCRConfig)
-    lmr: LMRConfig = field(default_factory=LMRConfig)
-    trainer: TrainerConfig = field(default_factory=TrainerConfig)
-    data: TrainingData = field(default_factory=TrainingData)
-    validation: Validation = field(default_factory=Validation)
-    # initial weights; wavelets: the strongest wavelet coefficients pass through the network unchanged, for short trainings
-    initial: Literal["random", "wavelets"] = "random"
-    without_flow: list[int] = field(default_factory=list)  # ablation: close the energy flow at these levels (1, 2)
-    # weights to start from: a run, a checkpoint of it, a released folder or file, or a built-in model such as wfvae/tiny
-    start_from: str = ""
-    refresh_discriminator: bool = False  # with start_from: begin with a new discriminator
-    device: Literal["auto", "cpu"] = "auto"  # auto = a GPU where there is one
-    wandb: str = ""  # Weights & Biases project to log to; "" = none
-
-
-def parse(recipe: str, overrides: Sequence[str]) -> TrainConfig:
-    """The settings of a recipe, with the `key=value` words over them.
-
-    Raises:
-        ValueError: unknown recipe or setting, invalid value
-    """
-    given = read_recipe(recipe)
-    given.setdefault("run", f"runs/train/{Path(recipe).stem}")
-    given = settings.merge(given, settings.from_words(overrides))
-    return settings.options(TrainConfig, given)
 
 
 def train(recipe: str, overrides: list[str]) -> int:
@@ -211,7 +173,7 @@ def _claim(folder: Path, config: TrainConfig) -> None:
             )
     if launched()[0] == 0:
         folder.mkdir(parents=True, exist_ok=True)
-        file.write_text(text)
+        write_atomically(file, text)
 
 
 # trainer settings of config.yaml before they were renamed; runs that began with them can be resumed

@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
 
-from vaebench import config as settings
 from vaebench import evaluation, plugins
+from vaebench.config import complete
 from vaebench.data import list_clips
+from vaebench.training.config import Validation
 from vaebench.vae import FrameRule, Posterior, VAESpec
 
 if TYPE_CHECKING:
@@ -22,22 +23,6 @@ if TYPE_CHECKING:
     from vaebench.training.log import RunLog
     from vaebench.video import Latent, Video
     from wfvae import WFVAE
-
-
-@dataclass(frozen=True)
-class Validation:
-    """On what the weights are judged while they train; `metrics` are the benchmark's, the first chooses the best."""
-
-    data: str = "bundle"  # source of clips, as in `vaebench run`; "" = no validation
-    root: str = ""  # folder of the clips, for sources that need one
-    manifest: str = ""  # CSV that pins the clips of validation.root, as `vaebench manifest` writes
-    clips: int = 0  # validate on the first N clips only; 0 = all
-    num_frames: int = 17  # frames per clip
-    size: int = 256  # height and width of the clips in pixels
-    metrics: list[str] = field(
-        default_factory=lambda: ["psnr"]
-    )  # metrics of `vaebench list metrics`; the first chooses the best
-    samples: int = 4  # number of clips to show in samples/ and TensorBoard
 
 
 class InTraining:
@@ -71,7 +56,7 @@ def validator(given: Validation, temporal_compression: int, log: RunLog) -> Call
             f"got validation.num_frames={given.num_frames} and validation.size={given.size}"
         )
     options = {"metrics": given.metrics, "keep": given.samples}
-    config = settings.complete(
+    config = complete(
         {"data": given.data, "root": given.root, "manifest": given.manifest, "num_frames": given.num_frames,
          "size": given.size, "clips": given.clips or None, "options": options}
     )  # fmt: skip

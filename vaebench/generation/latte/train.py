@@ -21,21 +21,14 @@ from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 import torch
 from torch import Tensor, nn
 
-from vaebench.durable import draft, sweep
+from vaebench.files import draft, sweep
+from vaebench.generation.latte.batch import Batch
 from vaebench.generation.latte.diffusion import Schedule, linear, noised, split, training_loss
 from vaebench.generation.latte.model import Latte
 from vaebench.pickled import load_tensors
 
 if TYPE_CHECKING:  # it is handed in; what trains nothing needs no accelerate
     from accelerate import Accelerator
-
-
-class Batch(NamedTuple):
-    """Standardised latents of some clips: what their encoder said, not yet a sample of it."""
-
-    mean: Tensor  # (B, C, F, H, W)
-    std: Tensor | None  # the same, or None of a VAE without posterior variance
-    labels: Tensor | None  # int64 (B,), or None for an unconditional model
 
 
 class Latents(Protocol):

@@ -1,0 +1,118 @@
+"""The options of the suites, in a module that does not import torch, so that `vaebench run --help` is fast.
+
+A suite of another package defines `Options` in its own module; it is imported when its options are needed.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from vaebench import plugins
+from vaebench.settings import setting
+
+
+@dataclass(frozen=True)
+class ReconstructionOptions:
+    metrics: list[str] = setting([], "see `vaebench list metrics`; default: those of the protocol")
+    keep: int = setting(0, "save the first, middle and last frame of the first N clips as PNG")
+    keep_latents: bool = setting(False, "store the latents, so that a metric added later needs no encoder pass")
+
+
+@dataclass(frozen=True)
+class BlockwiseOptions:
+    metrics: list[str] = setting(["psnr", "ssim", "lpips", "fvd"], "see `vaebench list metrics`")
+    lengths: list[int] = setting([], "clip lengths to evaluate, in frames; default: num_frames only")
+    chunks: list[int] = setting([], "also stream in chunks of N frames, if the VAE can stream")
+    independent: list[int] = setting(
+        [16], "also evaluate independent chunks of N frames (rounded up to a valid length)"
+    )
+    require: Literal["", "lossless"] = setting(
+        "", "lossless: exit with code 1 if a mode that claims to be lossless is not"
+    )
+
+
+@dataclass(frozen=True)
+class EfficiencyOptions:
+    frames: list[int] = setting([], "frames (or next valid length); default: 33 on a GPU, 5 on a CPU")
+    sizes: list[int] = setting([], "pixels; default: 256, 512, 768 on a GPU, 64 on a CPU")
+    dtypes: list[Literal["float32", "bfloat16", "float16"]] = setting(
+        [], "dtypes to measure; default: the dtype of the run"
+    )
+    error: float = setting(0.02, "repeat until the 95 % interval of the mean time is within this fraction of the mean")
+    max_seconds: float = setting(
+        10.0, "stop repeating after this many seconds, per encode and per decode (at least 3 repeats)"
+    )
+    tf32: bool = setting(False, "allow TF32 in float32 matrix products and convolutions")
+    cudnn_benchmark: bool = setting(False, "let cuDNN benchmark its algorithms first: often faster, often more memory")
+    compile: bool = setting(False, "compile encode and decode with torch.compile; compilation counts as warm-up")
+    channels_last: bool = setting(False, "store the weights in channels-last memory format")
+    largest: bool = setting(False, "also search the largest number of frames that fits into memory, at each size")
+    memory_gib: float = setting(0.0, "limit the memory of the device, in GiB; 0 = no limit")
+    timeout_s: float = setting(900.0, "abort a measurement after this many seconds")
+
+
+@dataclass(frozen=True)
+class DiffusabilityOptions:
+    tier: Literal["0", "1", "2", "smoke"] = setting(
+        "1", "preset: 0 (latent statistics only), 1 (Latte-B), 2 (Latte-L, as published) or smoke (toy network)"
+    )
+    steps: int = setting(0, "training steps; 0 = set by the tier")
+    batch: int = setting(0, "clips per training step; 0 = set by the tier")
+    micro_batch: int = setting(0, "clips per forward pass (less memory); 0 = the whole batch")
+    samples: int = setting(0, "number of generated videos, and of real clips to compare with; 0 = set by the tier")
+    windows: int = setting(0, "windows per video; 0 = set by the tier")
+    clip_frames: int = setting(0, "frames per window; 0 = the shortest valid length from 16 on (17 for causal 4x VAEs)")
+    interval: int = setting(3, "stride between the frames of a window, in source frames")
+    guidance: float = setting(
+        0.0, "classifier-free guidance scale of a conditional model; 1 = no guidance, 0 = set by the tier"
+    )
+    guided_channels: Literal["all", "official-first-4"] = setting(
+        "all", "latent channels to guide; official-first-4: the first four, as in the official code"
+    )
+    scaling: Literal["measured", "published"] = setting(
+        "measured",
+        "latent normalization; measured: on the training latents, published: the VAE's own shift and scale",
+    )
+    features: list[str] = setting(["i3d"], "features for FVD and KVD: i3d, i3d_videogpt, videomae_ssv2")
+    real_selection: Literal["random", "first2048"] = setting(
+        "random", "real clips to compare with; first2048: as StyleGAN-V"
+    )
+    real_stride: int = setting(0, "frame stride of real clips; 0 = same as training, 1 = StyleGAN-V's tool")
+    covariance: Literal["unbiased", "biased"] = setting(
+        "unbiased", "unbiased divides by n - 1, biased by n (as StyleGAN-V and cd-fvd)"
+    )
+    frame_codec: Literal["none", "jpeg75"] = setting(
+        "none", "jpeg75: real and generated frames pass through JPEG at quality 75"
+    )
+    frame_resize: Literal["antialiased", "latte"] = setting(
+        "antialiased", "resizing for training; latte: as in Latte's loaders"
+    )
+    real_resize: Literal["learned", "latte-tool", "styleganv-tool", "cdfvd"] = setting(
+        "learned", "resizing of real clips; learned: as for training"
+    )
+
+
+OURS: dict[str, type[Any]] = {
+    "reconstruction": ReconstructionOptions,
+    "blockwise": BlockwiseOptions,
+    "efficiency": EfficiencyOptions,
+    "diffusability": DiffusabilityOptions,
+}
+
+
+@dataclass(frozen=True)
+class NoOptions:
+    """The options of a suite that has none."""
+
+
+def options_of(suite: str) -> type[Any]:
+    """The dataclass of the options of a suite.
+
+    Raises:
+        ValueError: unknown suite
+    """
+    if suite in OURS:
+        return OURS[suite]
+    kind: type[Any] = getattr(plugins.find("suites", suite), "Options", NoOptions)
+    return kind

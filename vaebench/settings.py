@@ -1,0 +1,229 @@
+"""The one parser of settings: frozen dataclasses define them; a YAML file and `key=value` words fill them.
+
+A field is declared with `setting(default, help)`; a closed set of values is a `Literal`.  Precedence: defaults < file <
+`key=value`.  The type of a setting decides how its text is read, in a file as on the command line: a string is the string
+that was typed, and nothing in it is interpolated.  OmegaConf merges the layers.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping, Sequence
+from copy import deepcopy
+from dataclasses import MISSING, field, fields, is_dataclass
+from pathlib import Path
+from types import NoneType, UnionType
+from typing import Any, Literal, TypeVar, Union, cast, get_args, get_origin, get_type_hints
+
+import yaml
+
+from vaebench.plugins import did_you_mean
+
+SCALARS = {str: "text", int: "a whole number", float: "a number", bool: "true or false"}
+BOOLEANS = {"true": True, "yes": True, "on": True, "1": True, "false": False, "no": False, "off": False, "0": False}
+# an item of a list: 'quoted', "quoted", or the text up to the next comma
+ITEM = re.compile(r"""\s*(?:'(?P<single>[^']*)'|"(?P<double>[^"]*)"|(?P<plain>[^,'"\s][^,]*?))\s*(?:,|$)""")
+T = TypeVar("T")
+
+
+def setting(default: T, help: str, *, group: str = "", at_least: int | None = None) -> T:
+    """A field of a dataclass of settings.
+
+    Args:
+        default: the value of the field; a list or a dictionary is copied for each instance
+        help: the sentence that `--help` shows
+        group: the title under which `--help` shows it
+        at_least: the smallest value that `parse` accepts; None accepts all
+    """
+    metadata = {"help": help, "group": group, "at_least": at_least}
+    if isinstance(default, list | dict):
+        return cast(T, field(default_factory=lambda: deepcopy(default), metadata=metadata))
+    return field(default=default, metadata=metadata)
+
+
+def parse(kind: type[T], words: Sequence[str] = (), file: Mapping[str, Any] | None = None) -> T:
+    """`key=value` words over the settings of a file over the defaults of the dataclass `kind`.
+
+    Args:
+        kind: a frozen dataclass
+        words: `key=value` each; of a key given twice, the last counts
+        file: the settings of a file, as `read_yaml` returns them
+
+    Raises:
+        ValueError: unknown or missing setting, malformed word, invalid value
+    """
+    return build(kind, merge(file or {}, from_words(words)))
+
+
+def build(kind: type[T], given: Mapping[str, Any], prefix: str = "") -> T:
+    """The dataclass `kind` from text, or from values of the right types; a setting that is not given has its default.
+
+    Raises:
+        ValueError: unknown or missing setting, invalid value
+    """
+    hints = get_type_hints(kind)
+    known = {setting.name: setting for setting in fields(kind)}  # type: ignore[arg-type]  # T is a dataclass
+    for key in given:
+        if key not in known:
+            near = did_you_mean(key, list(known))
+            raise ValueError(f"no setting {prefix + str(key)!r}{near} (there are: {', '.join(known)})")
+    for name, declared in known.items():
+        if name not in given and declared.default is MISSING and declared.default_factory is MISSING:
+            raise ValueError(f"the setting {prefix + name!r} is missing (there are: {', '.join(known)})")
+    values = {key: _value(hints[key], value, prefix + key) for key, value in given.items()}
+    for key, value in values.items():
+        least = known[key].metadata.get("at_least")
+        if least is not None and value is not None and value < least:
+            raise ValueError(f"{prefix}{key}={value} should be at least {least}")
+    return kind(**values)
+
+
+class _TextLoader(yaml.SafeLoader):
+    """YAML whose plain scalars stay the text that was typed; only null is None.  A key given twice is an error."""
+
+    # first character -> (tag, pattern) pairs, without those that read 0012 as 10 and no as False
+    yaml_implicit_resolvers = {  # noqa: RUF012 (the library defines the name and the type)
+        first: [(tag, pattern) for tag, pattern in resolvers if tag.endswith((":null", ":merge"))]
+        for first, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
+    }
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        keys = [key.value for key, _ in node.value if isinstance(key, yaml.ScalarNode)]
+        if twice := [key for key in keys if keys.count(key) > 1]:
+            raise yaml.MarkedYAMLError(problem=f"{twice[0]!r} is given twice", problem_mark=node.start_mark)
+        mapping: dict[Any, Any] = super().construct_mapping(node, deep)
+        return mapping
+
+
+def read_yaml(file: Path) -> dict[str, Any]:
+    """A YAML file as dictionaries and lists of text.
+
+    Raises:
+        ValueError: the file is missing, is not YAML of key: value lines, or is empty
+    """
+    try:
+        data = yaml.load(file.read_bytes(), _TextLoader)
+    except FileNotFoundError:
+        raise ValueError(f"{file}: no such file") from None
+    except OSError as reason:
+        raise ValueError(f"{file} cannot be read: {reason.strerror}") from None
+    except yaml.MarkedYAMLError as reason:
+        mark = reason.problem_mark
+        raise ValueError(
+            f"{file} cannot be read as YAML: {reason.problem} in line {mark.line + 1}, column {mark.column + 1}"
+        ) from None
+    except (yaml.YAMLError, ValueError, TypeError, RecursionError) as reason:  # characters, tags, keys, nesting
+        raise ValueError(f"{file} cannot be read as YAML: {' '.join(str(reason).split())}") from None
+    if data is None or data == {}:
+        raise ValueError(f"{file} is empty: it should hold key: value lines")
+    if not isinstance(data, dict):
+        raise ValueError(f"{file} should hold key: value lines")
+    return {str(key): value for key, value in data.items()}
+
+
+def from_words(words: Sequence[str]) -> dict[str, Any]:
+    """`a.b=value` words as nested dictionaries of the text behind the first `=`; of a key given twice, the last."""
+    given: dict[str, Any] = {}
+    for word in words:
+        key, equals, text = word.partition("=")
+        if not equals or not key:
+            raise ValueError(f"settings read key=value, got {word!r} (a list reads key=one,two, without spaces)")
+        nested: Any = text
+        for name in reversed(key.split(".")):
+            nested = {name: nested}
+        given = merge(given, nested)
+    return given
+
+
+class _Text:
+    """A value that OmegaConf passes on as it is: it neither interpolates it nor converts it."""
+
+    def __init__(self, value: Any) -> None:
+        self.value = value
+
+
+def merge(*layers: Mapping[str, Any]) -> dict[str, Any]:
+    """All layers, key by key; a later layer wins over an earlier one.  Text stays as it was typed."""
+    from omegaconf import OmegaConf
+
+    trees = (OmegaConf.create(_map_leaves(_Text, layer), flags={"allow_objects": True}) for layer in layers)
+    merged = OmegaConf.to_container(OmegaConf.merge(*trees), resolve=False)
+    return cast(dict[str, Any], _map_leaves(lambda text: text.value, merged))
+
+
+def _map_leaves(change: Callable[[Any], Any], tree: Any) -> Any:
+    """`change` applied to everything in nested dictionaries that is not a dictionary."""
+    return (
+        {key: _map_leaves(change, value) for key, value in tree.items()} if isinstance(tree, Mapping) else change(tree)
+    )
+
+
+def _value(hint: Any, given: Any, key: str) -> Any:
+    """`given`, text or a value, as the type `hint`; ValueError naming the setting `key` if it is not of that type."""
+    origin, parts = get_origin(hint), get_args(hint)
+    if origin in (Union, UnionType):
+        (hint,) = (part for part in parts if part is not NoneType)  # our only unions are `X | None`
+        return None if given is None or given == "null" else _value(hint, given, key)
+    if is_dataclass(hint):
+        if not isinstance(given, dict):
+            raise ValueError(f"{key}={given} should be given one by one, as {key}.NAME=VALUE")
+        return build(hint, given, f"{key}.")  # type: ignore[arg-type]  # a class, not an instance
+    if origin is dict:
+        if not isinstance(given, dict):
+            raise ValueError(f"{key}={given} should be given one by one, as {key}.NAME=VALUE")
+        return given
+    if origin in (list, tuple):
+        return _items(origin, parts, given, key)
+    if origin is Literal:
+        for choice in parts:
+            if str(choice) == str(given):
+                return choice
+        raise ValueError(f"{key}={given!r} is not one of {', '.join(str(choice) for choice in parts if choice != '')}")
+    return _scalar(hint, given, key)
+
+
+def _scalar(hint: type, given: Any, key: str) -> Any:
+    if isinstance(given, str) and hint is not str:
+        try:
+            return BOOLEANS[given.strip().lower()] if hint is bool else hint(given)
+        except (ValueError, KeyError):
+            pass
+    elif type(given) is hint:
+        return given
+    elif hint is float and type(given) is int:
+        return float(given)
+    raise ValueError(f"{key}={given!r} should be {SCALARS[hint]}")
+
+
+def _items(origin: type, parts: tuple[Any, ...], given: Any, key: str) -> Any:
+    """A list or tuple; a single value is the list of that one."""
+    if isinstance(given, str):
+        given = split_list(given, key)
+    elif isinstance(given, bool | int | float):
+        given = [given]
+    elif not isinstance(given, list | tuple):
+        raise ValueError(f"{key} is a list, which reads {key}=one,two or {key}=[one,two]; got {given}")
+    fixed = origin is tuple and parts[-1] is not Ellipsis
+    if fixed and len(given) != len(parts):
+        raise ValueError(f"{key} has {len(parts)} values, got {len(given)}")
+    hints = parts if fixed else parts[:1] * len(given)
+    return origin(_value(hint, item, key) for hint, item in zip(hints, given, strict=True))
+
+
+def split_list(text: str, key: str) -> list[str]:
+    """`one,two` or `[one,two]` -> its items.  An item with a comma stands in quotes: `['a,b',c]`."""
+    inner = text.strip()
+    if inner.startswith("["):
+        if not inner.endswith("]"):
+            raise ValueError(
+                f"cannot read '{key}={text}': no ] at its end; a list reads {key}=one,two or {key}=[one,two]"
+            )
+        inner = inner[1:-1].strip()
+    items, position = [], 0
+    while position < len(inner):
+        item = ITEM.match(inner, position)
+        if item is None:
+            raise ValueError(f"cannot read '{key}={text}': an empty or badly quoted item after {inner[:position]!r}")
+        items.append(next(found for found in item.groups() if found is not None))
+        position = item.end()
+    return items
