@@ -208,14 +208,15 @@ def main() -> None:
             f"{row.get('largest_difference', row.get('imported_modules'))}",
             flush=True,
         )
-    if args.output:
-        record = {
-            "benchmark": "wfvae_against_commit",
-            "setting": {"what": args.what, "before": args.commit, "repeats": args.repeats, "threads": args.threads},
-            "machine": dataclasses.asdict(machine.describe(torch.device("cpu"))),
-            "rows": rows,
-        }
-        args.output.write_text(json.dumps(record, indent=2) + "\n")
+        if args.output:  # after each row: a run that is stopped leaves those it has
+            record = {
+                "benchmark": "wfvae_against_commit",
+                "setting": {"what": args.what, "before": args.commit, "repeats": args.repeats, "threads": args.threads},
+                "machine": dataclasses.asdict(machine.describe(torch.device("cpu"))),
+                "rows": rows,
+            }
+            args.output.write_text(json.dumps(record, indent=2) + "\n")
+
 
 
 if __name__ == "__main__":
