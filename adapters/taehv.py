@@ -92,7 +92,7 @@ VARIANTS = {
         latent_space="cogvideox",
         frames=FrameRule(8, 1),
         source=SOURCE.format("taecvx", "faf18249d011f1188d28ac3dbcca7d91316baef2"),
-        note=f"{AHEAD.format(3)}; the latent is CogVideoX's, not normalised (its author is not sure of that); an even number of "
+        note=f"{AHEAD.format(3)}; the latent is that of CogVideoX, not normalised (unconfirmed by its author); an even number of "
         "latents gives frames that are not trimmed",
     ),
     "taeos1_3": replace(
@@ -126,7 +126,7 @@ VARIANTS = {
         frames_per_chunk=17,
         source=SOURCE.format("taeh3", "8c459d15868be182ca52f95c82410767e06ef510"),
         parameters=11_348_964,
-        note="17 frames are encoded at a time, causally; the decoder never starts afresh; no posterior; the latent is the "
+        note="17 frames are encoded at a time, causally; the decoder does not restart; no posterior; the latent is the "
         "normalised one of MiniMax-H3",
     ),
     "taeltx_2": LTX2,
@@ -187,27 +187,27 @@ class TinyVideoVAE(OwnVAE):
     def __init__(
         self, spec: VAESpec, model: TAEHV, mode: str, *, device: torch.device | str, dtype: torch.dtype | None
     ) -> None:
-        piece = 1 if mode == "streamed" else 0
+        chunk = 1 if mode == "streamed" else 0
         super().__init__(
             spec,
             model,
-            lambda video: model.encode(_to_network(video), piece),
-            lambda latent: _from_network(model.decode(latent, piece)),
+            lambda video: model.encode(_to_network(video), chunk),
+            lambda latent: _from_network(model.decode(latent, chunk)),
             device=device,
             dtype=dtype,
             has_variance=False,
         )
         self.network = model
 
-    def encode_stream(self, pieces: Iterable[Video]) -> Iterator[Posterior]:
-        """Pieces (B, 3, n, H, W) of one video, cut anywhere -> pieces of its latent."""
-        moved = (_to_network(piece.to(self.device, self.dtype)) for piece in pieces)
+    def encode_stream(self, chunks: Iterable[Video]) -> Iterator[Posterior]:
+        """Chunks (B, 3, n, H, W) of one video, cut anywhere -> chunks of its latent."""
+        moved = (_to_network(chunk.to(self.device, self.dtype)) for chunk in chunks)
         for latent in without_gradients(self.network.encode_stream(moved)):
             yield Posterior(latent.float())
 
-    def decode_stream(self, pieces: Iterable[Latent]) -> Iterator[Video]:
-        """Pieces (B, c, n, h, w) of one latent, cut anywhere -> pieces of its video."""
-        moved = (piece.to(self.device, self.dtype) for piece in pieces)
+    def decode_stream(self, chunks: Iterable[Latent]) -> Iterator[Video]:
+        """Chunks (B, c, n, h, w) of one latent, cut anywhere -> chunks of its video."""
+        moved = (chunk.to(self.device, self.dtype) for chunk in chunks)
         for frames in without_gradients(self.network.decode_stream(moved)):
             yield _from_network(frames).float()
 

@@ -1,7 +1,7 @@
 """TAESD: tiny image autoencoders for the latents of Stable Diffusion, FLUX and Sana, run frame by frame.
 
 Ollin Boer Bohan, github.com/madebyollin/taesd.  Its latent is what a diffusion model sees: the parent's, already normalised.  The
-released code gives pixels that are not clamped.
+released code does not clamp pixels.
 """
 
 from __future__ import annotations
@@ -78,7 +78,7 @@ VARIANTS = {
         source=_source("taef2", "8d738aba02f7ba9d156712489322dc5c43d5db1c", "f4da1ec48cb805b5ee8deb22cfad03f48fe52f64"),
         parameters=2_677_027,
         note="frame by frame, without a posterior; the latent is FLUX.2's after the batch norm of its 2x2-packed channels; a group "
-        "norm spans the frame: results depend on its size, and tiles are not exact; bfloat16 loses up to 0.8 dB, float16 0.04 dB",
+        "norm spans the frame: results depend on its size, and tiling is not exact; bfloat16 loses up to 0.8 dB, float16 0.04 dB",
     ),
     "sana": replace(
         SD,
@@ -94,7 +94,7 @@ VARIANTS = {
         note="frame by frame, without a posterior; the latent is the normalised one of DC-AE f32c32 (Sana 1.0)",
     ),
 }
-DTYPE_WARNINGS = {"bfloat16": "measured on flux2, it loses up to 0.8 dB; prefer float32 or float16"}
+DTYPE_WARNINGS = {"bfloat16": "it loses up to 0.8 dB (measured on flux2); prefer float32 or float16"}
 
 
 def config_of(variant: str) -> TAESDConfig:

@@ -126,7 +126,7 @@ def test_a_pickle_and_a_broken_file_are_refused(released, tmp_path):
         family.load(sd.FT_MSE, weights=str(file))
 
 
-def test_a_checkpoint_of_ones_own_is_recognised_by_its_tensors(tmp_path):
+def test_a_user_checkpoint_is_recognised_by_its_tensors(tmp_path):
     family = small(wan.FAMILY)
     file = publish(tmp_path, family, "2.2", with_config=False).rename(tmp_path / "mine.safetensors")
     spec = family.spec_of(str(file))

@@ -168,11 +168,11 @@ class VideoVAE(Protocol):
 
 @runtime_checkable
 class StreamingVAE(VideoVAE, Protocol):
-    """A VAE that takes a video in pieces.  State lives in the call, so two streams never disturb each other."""
+    """A VAE that takes a video in chunks.  State lives in the call, so streams are independent of each other."""
 
-    def encode_stream(self, pieces: Iterable[Video]) -> Iterator[Posterior]: ...
+    def encode_stream(self, chunks: Iterable[Video]) -> Iterator[Posterior]: ...
 
-    def decode_stream(self, pieces: Iterable[Latent]) -> Iterator[Video]: ...
+    def decode_stream(self, chunks: Iterable[Latent]) -> Iterator[Video]: ...
 
 
 def networks(vae: object) -> list[torch.nn.Module]:

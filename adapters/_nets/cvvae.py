@@ -67,7 +67,7 @@ class CVVAEConfig:
 SD3 = CVVAEConfig(latent_channels=16, sd3=True)
 
 
-# words of the released config.json that name this network; the class upstream can build others from other words
+# values of the released config.json for this network; with others, the reference implementation builds other networks
 RELEASED = {
     "double_z": True,
     "attn_resolutions": [],
@@ -87,7 +87,7 @@ RELEASED = {
 
 def read_config(released: Mapping[str, Any]) -> CVVAEConfig:
     """The config.json beside the weights -> our config; ValueError if it describes another network."""
-    other = {key: released[key] for key, word in RELEASED.items() if released.get(key, word) != word}
+    other = {key: released[key] for key, value in RELEASED.items() if released.get(key, value) != value}
     sd3 = "block_out_channels" in released or "out_channels" in released
     if sd3:
         channels = tuple(released.get("block_out_channels", SD3.channels))
@@ -103,7 +103,7 @@ def read_config(released: Mapping[str, Any]) -> CVVAEConfig:
     if len(channels) != 4:
         other["channels per level"] = channels
     if other:
-        raise ValueError(f"not the network of CV-VAE: its config says {other}")
+        raise ValueError(f"not the network of CV-VAE: its config has {other}")
     default = Blocks()
     blocks = Blocks(
         released.get("en_de_n_frames_a_time", default.frames),
@@ -282,22 +282,22 @@ class CVVAE(nn.Module):
         self.decoder = Decoder(config)
 
     def encode(self, x: Tensor, blocks: Blocks | None = None) -> Tensor:
-        """(B, 3, T, H, W) in -1..1 -> moments (B, 2 c, t, h, w).  Frames beyond the last 1 + 4 k are lost in pieces."""
+        """(B, 3, T, H, W) in -1..1 -> moments (B, 2 c, t, h, w).  In blocks, frames beyond the last 1 + 4 k are lost."""
         if blocks is None:
             return self.encoder(x)
         run = tiled(self.encoder, blocks, blocks.tile, 1 / SPATIAL)
-        return in_pieces(run, x, blocks.frames)
+        return in_chunks(run, x, blocks.frames)
 
     def decode(self, z: Tensor, blocks: Blocks | None = None) -> Tensor:
         """(B, c, t, h, w) -> (B, 3, 4 t - 3, 8 h, 8 w)."""
         if blocks is None:
             return self.decoder(z)
         run = tiled(self.decoder, blocks, blocks.tile and blocks.tile // SPATIAL, SPATIAL)
-        return in_pieces(run, z, blocks.frames and blocks.frames // TEMPORAL)
+        return in_chunks(run, z, blocks.frames and blocks.frames // TEMPORAL)
 
 
-def in_pieces(run: Callable[[Tensor], Tensor], x: Tensor, frames: int | None) -> Tensor:
-    """`run` on pieces of 1 + `frames` frames that share one frame, whose result is dropped from all but the first."""
+def in_chunks(run: Callable[[Tensor], Tensor], x: Tensor, frames: int | None) -> Tensor:
+    """`run` on chunks of 1 + `frames` frames that share one frame, whose result is dropped from all but the first chunk."""
     last = max(x.shape[2] - 1, 1)
     step = frames or last
     parts = [run(x[:, :, start : start + step + 1])[:, :, min(start, 1) :] for start in range(0, last, step)]

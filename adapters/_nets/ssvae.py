@@ -2,8 +2,8 @@
 
     frames -> 5 levels of causal residual blocks, halving space 4 times and time twice -> middle with attention -> mean, logvar
 
-Every change of size has a shortcut without weights (space to channels and back, as in DC-AE, arXiv 2410.10733), and the norms look
-at one position at a time, so nothing here sees a later frame.  Keys and shapes are those of the released checkpoint
+Every change of size has a shortcut without weights (space to channels and back, as in DC-AE, arXiv 2410.10733), and the norms
+look at one position at a time, so no output depends on a later frame.  Keys and shapes are those of the released checkpoint
 (zai-org/SSVAE, `ch48_256p_15w_512p_5w.ckpt`).  Facts: github.com/zai-org/SSVAE at 0b141f7.
 """
 
@@ -117,7 +117,7 @@ class Upsample(nn.Module):
         return self.conv(h).add_(self.shortcut(x))
 
     def shortcut(self, x: Tensor) -> Tensor:
-        """Channels, each repeated as often as needed, to space (and time); the first of a pair of frames goes."""
+        """Channels, each repeated as often as needed, to space (and time), without the first of the first pair of frames."""
         depth = 1 + self.time
         repeats = self.out_channels * depth * 4 // x.shape[1]
         x = x.repeat_interleave(repeats, dim=1)
@@ -137,7 +137,7 @@ class Encoder(nn.Module):
             inputs = width if i else config.width
             down = Downsample(width, wider, config.halve_time[i]) if wider else None
             self.down.append(Level(stack(res_block, inputs, width, config.res_blocks), downsample=down))
-        # upstream compares the index with res_blocks, so that attention follows both blocks; the decoder has it once
+        # as in the reference implementation, attention follows both blocks here, and only the first in the decoder
         self.mid = nn.Sequential(res_block(width, width), Attention(width), res_block(width, width), Attention(width))
         self.out = nn.Sequential(RMSNorm(width), nn.SiLU(), CausalConv3d(width, 2 * config.latent_channels))
 
