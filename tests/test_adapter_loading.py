@@ -180,5 +180,5 @@ def test_an_old_diffusers_is_named_with_the_version_to_install(monkeypatch):
     assert adapters.resolve("wan/2.1").unavailable.startswith(
         "wan/2.1 needs diffusers >= 0.38: pip install 'diffusers>=0.38'"
     )
-    with pytest.raises(FileNotFoundError, match=r"here: 0\.34\.2"):
+    with pytest.raises(FileNotFoundError, match=r"installed: 0\.34\.2"):
         wan.tiny()

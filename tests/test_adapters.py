@@ -319,7 +319,7 @@ def _with_statistics(model):
 @pytest.mark.parametrize(
     ("family", "dtype"), [("mochi", "bfloat16"), ("hunyuanvideo", "bfloat16"), ("kvae", "bfloat16")]
 )
-def test_a_hazardous_dtype_warns_once_and_works(family, dtype):
+def test_a_dtype_with_a_warning_warns_once_and_works(family, dtype):
     module = plugins.find("adapters", family)
     with pytest.warns(UserWarning, match=f"{family}/tiny in {dtype}"):
         vae = module.tiny(dtype=getattr(torch, dtype))
