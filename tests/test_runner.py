@@ -291,7 +291,7 @@ def test_a_default_spelled_out_is_the_default():
 def test_a_process_is_one_of_many_only_where_both_numbers_are_there(
     found: dict[str, str], expected: tuple[int, int], monkeypatch: pytest.MonkeyPatch
 ):
-    from vaebench.machine import rank_and_world
+    from vaebench.distributed import rank_and_world
 
     for name in ("RANK", "WORLD_SIZE", "SLURM_PROCID", "SLURM_NTASKS", "SLURM_STEP_NUM_TASKS"):
         monkeypatch.delenv(name, raising=False)

@@ -14,6 +14,7 @@ from itertools import islice
 from typing import TYPE_CHECKING, Any, ClassVar, Generic, NamedTuple, Protocol, TypeVar
 
 from vaebench import protocol
+from vaebench.options import refuse_unused
 
 if TYPE_CHECKING:
     from types import ModuleType
@@ -99,8 +100,11 @@ class Suite(ABC, Generic[Subject]):
 
     name: ClassVar[str]
     needs_weights: ClassVar[bool] = True  # False: random weights of the released size will do
+    # settings of `RunConfig` that the suite does not use -> why, and what to set instead; a run that sets one is refused
+    unused: ClassVar[Mapping[str, str]] = {}
 
     def __init__(self, config: RunConfig) -> None:
+        refuse_unused(config, self.unused)
         self.config = config
         # everything of the suite that can change a number, besides its code: options, protocol
         self.identity: dict[str, Any] = {}

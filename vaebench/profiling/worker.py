@@ -19,8 +19,8 @@ import torch
 from torch import Tensor
 
 import adapters
-from vaebench.machine import peak_memory, return_freed_memory, stopwatch, synchronize
 from vaebench.suite import Candidate
+from vaebench.timing import peak_memory, return_freed_memory, stopwatch, synchronize
 from vaebench.vae import VideoVAE, networks
 
 WARM_CALLS = 3  # at least, and until two in a row differ by less than 5 %

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 import torch
@@ -18,12 +18,13 @@ import torch
 from vaebench.config import RunConfig
 from vaebench.inference.differences import differences
 from vaebench.inference.modes import Modes
-from vaebench.machine import peak_memory, pick_device, return_freed_memory, stopwatch
+from vaebench.machine import pick_device
 from vaebench.options import BlockwiseOptions as Options
 from vaebench.records import Score, by_key, interval
 from vaebench.scoring import build_metrics, change, metric_digest, score, stack
 from vaebench.settings import build as build_settings
 from vaebench.suite import Case, Demand, Suite, clip_cases, video_setting
+from vaebench.timing import peak_memory, return_freed_memory, stopwatch
 from vaebench.vae import LOSSLESS_TOLERANCE, VAESpec
 from vaebench.video import to_model, to_score
 
@@ -37,15 +38,14 @@ if TYPE_CHECKING:
 
 class Blockwise(Suite[Modes]):
     name = "blockwise"
+    unused: ClassVar[dict[str, str]] = dict.fromkeys(
+        ("protocol", "posterior"),
+        "the blockwise suite decodes the mode of the posterior and scores as the default protocol",
+    )
 
     def __init__(self, config: RunConfig, chosen: Options) -> None:
         if config.mode not in ("", "whole"):
             raise ValueError("the blockwise suite runs every mode of a VAE against its whole; leave mode out")
-        if config.protocol != "default" or config.posterior:
-            raise ValueError(
-                "the blockwise suite decodes the posterior's mode and scores as the default protocol does; "
-                "leave protocol and posterior out"
-            )
         for name in ("lengths", "pieces", "naive"):
             if any(frames < 1 for frames in getattr(chosen, name)):
                 raise ValueError(f"{name} counts frames, from 1 up, got {getattr(chosen, name)}")

@@ -18,7 +18,7 @@ import subprocess
 import sys
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 import torch
@@ -48,10 +48,18 @@ LIMIT = 1024  # frames: where the search for the largest video ends
 class Efficiency(Suite[Candidate]):
     name = "efficiency"
     needs_weights = False
+    unused: ClassVar[dict[str, str]] = dict.fromkeys(
+        ("num_frames", "size", "data", "root", "manifest", "clips", "protocol", "posterior", "seed", "weights"),
+        "the efficiency suite makes its own videos and weights; choose shapes with frames=[...] sizes=[...]",
+    )
 
     def __init__(self, config: RunConfig, chosen: Options) -> None:
-        _refuse(config, chosen)
         super().__init__(config)
+        if chosen.dtypes and config.dtype:
+            raise ValueError(f"dtype={config.dtype} would change nothing: dtypes={chosen.dtypes} selects the dtypes")
+        for name in ("frames", "sizes"):
+            if any(count < 1 for count in getattr(chosen, name)):
+                raise ValueError(f"{name}={getattr(chosen, name)} should be 1 or more each")
         self.chosen = chosen
         self.device = pick_device(config.device)
         frames, sizes = GPU_GRID if self.device.type == "cuda" else CPU_GRID
@@ -172,26 +180,6 @@ class Efficiency(Suite[Candidate]):
 
 
 HALVES = ("encode", "decode")
-# of a run's settings, those that cost does not depend on, or that this suite has lists for
-UNUSED = ("num_frames", "size", "data", "root", "manifest", "clips", "protocol", "posterior", "seed", "weights")
-
-
-def _refuse(config: RunConfig, chosen: Options) -> None:
-    """ValueError for a setting that would change nothing, and for an impossible shape."""
-    default = RunConfig()
-    unused = [name for name in UNUSED if getattr(config, name) != getattr(default, name)]
-    if unused:
-        raise ValueError(
-            f"the efficiency suite makes its own videos and weights and does not use {', '.join(unused)}; "
-            "choose shapes with frames=[...] sizes=[...]"
-        )
-    if chosen.dtypes and config.dtype:
-        raise ValueError(
-            f"dtypes={chosen.dtypes} names the dtypes, and dtype={config.dtype} would not be used; leave it out"
-        )
-    for name in ("frames", "sizes"):
-        if any(count < 1 for count in getattr(chosen, name)):
-            raise ValueError(f"{name} are 1 or more, got {getattr(chosen, name)}")
 
 
 def _scores(kept: Statistics) -> list[Score]:

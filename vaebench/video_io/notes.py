@@ -7,7 +7,7 @@ from collections import Counter
 from functools import cache
 from pathlib import Path, PurePosixPath
 
-from vaebench.machine import rank_and_world
+from vaebench.distributed import rank_and_world
 
 SHOWN = 6  # file types that a note names
 
