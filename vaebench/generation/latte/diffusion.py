@@ -207,38 +207,23 @@ class Step(NamedTuple):
     x0: Tensor  # the prediction of the clean latent at this step
 
 
-def ddpm_step(schedule: Schedule, output: Tensor, x: Tensor, step: int, noise: Tensor, *, clip: bool = False) -> Step:
-    """One ancestral step; `noise` (B, C, ...) goes unused at step 0. `clip` clamps the predicted x_0 to -1..1."""
+def ddpm_step(schedule: Schedule, output: Tensor, x: Tensor, step: int, noise: Tensor) -> Step:
+    """One ancestral step; `noise` (B, C, ...) is unused at step 0."""
     noise_hat, code = split(output, x.shape[1])
-    x0 = _clipped(predicted_x0(schedule, x, noise_hat, step), clip)
+    x0 = predicted_x0(schedule, x, noise_hat, step)
     mean = posterior_mean(schedule, x0, x, step)
     if step == 0:
         return Step(mean, x0)
     return Step(mean + (0.5 * log_variance(schedule, code, x, step)).exp() * noise, x0)
 
 
-def ddim_step(
-    schedule: Schedule,
-    output: Tensor,
-    x: Tensor,
-    step: int,
-    noise: Tensor,
-    *,
-    eta: float = 0.0,
-    clip: bool = False,
-) -> Step:
-    """One implicit step; `eta` 0 is deterministic, 1 as noisy as DDPM. The variance code is not used."""
+def ddim_step(schedule: Schedule, output: Tensor, x: Tensor, step: int) -> Step:
+    """One implicit step, which is deterministic and does not use the variance code."""
     noise_hat, _ = split(output, x.shape[1])
-    x0 = _clipped(predicted_x0(schedule, x, noise_hat, step), clip)
-    # from the clipped x_0, so that both describe one x_t
+    x0 = predicted_x0(schedule, x, noise_hat, step)
+    # computed from x_0, as in the official code, although it equals the predicted noise up to rounding
     direction = (_at(schedule.sqrt_recip_alphas_cumprod, step, x) * x - x0) / _at(
         schedule.sqrt_recipm1_alphas_cumprod, step, x
     )
-    kept, before = schedule.alphas_cumprod[step].item(), schedule.alphas_cumprod_prev[step].item()
-    sigma = eta * math.sqrt((1 - before) / (1 - kept) * (1 - kept / before))
-    sample = math.sqrt(before) * x0 + math.sqrt(1 - before - sigma**2) * direction
-    return Step(sample + sigma * noise if sigma and step else sample, x0)
-
-
-def _clipped(x0: Tensor, clip: bool) -> Tensor:
-    return x0.clamp(-1, 1) if clip else x0
+    before = schedule.alphas_cumprod_prev[step].item()
+    return Step(math.sqrt(before) * x0 + math.sqrt(1 - before) * direction, x0)

@@ -40,24 +40,6 @@ class Latents(Protocol):
 
 
 @dataclass(frozen=True)
-class InMemory:
-    """Latents held as tensors, memory-mapped ones included."""
-
-    mean: Tensor
-    std: Tensor | None = None
-    labels: Tensor | None = None
-
-    def __len__(self) -> int:
-        return len(self.mean)
-
-    def take(self, rows: Sequence[int]) -> Batch:
-        picked = (None if x is None else x[list(rows)] for x in (self.mean, self.std, self.labels))
-        mean, std, labels = picked
-        assert mean is not None
-        return Batch(mean, std, labels)
-
-
-@dataclass(frozen=True)
 class TrainConfig:
     """How a Latte is trained; the defaults are the paper's, for UCF-101."""
 
@@ -69,7 +51,6 @@ class TrainConfig:
     label_dropout: float = 0.1  # share of labels replaced by the null label
     clip_norm: float = 0.1  # largest gradient norm, from step `clip_from` on
     clip_from: int = 100_000  # 20,000 for SkyTimelapse
-    skip_first_update: bool = False  # as the official loop, whose second update sums the gradients of two batches
     micro_batch: int = 0  # clips of one forward pass on one process; 0: all of them
     checkpoint_every: int = 5_000
     seed: int = 3407
@@ -134,13 +115,12 @@ def update(
     norm = torch.linalg.vector_norm(torch.stack(torch._foreach_norm(gradients)))
     if state.step >= config.clip_from:
         torch._foreach_mul_(gradients, (config.clip_norm / (norm + 1e-6)).clamp(max=1.0))
-    if state.step > 0 or not config.skip_first_update:
-        for group in state.optimizer.param_groups:
-            group["lr"] = config.learning_rate * min(1.0, (state.step + 1) / max(config.warmup, 1))
-        state.optimizer.step()
-        state.optimizer.zero_grad()
-        with torch.no_grad():
-            torch._foreach_lerp_(state.averaged, state.trained, 1 - config.ema_decay)
+    for group in state.optimizer.param_groups:
+        group["lr"] = config.learning_rate * min(1.0, (state.step + 1) / max(config.warmup, 1))
+    state.optimizer.step()
+    state.optimizer.zero_grad()
+    with torch.no_grad():
+        torch._foreach_lerp_(state.averaged, state.trained, 1 - config.ema_decay)
     state.step += 1
     total, mse, vb = sums / len(x0)
     return Report(state.step, total, mse, vb, norm, state.ema)
