@@ -14,11 +14,12 @@ from PIL import Image
 
 import adapters
 from tests.videos import pictures
-from vaebench.features.frechet import bootstrap, debiased, frechet, noise_floor
+from vaebench.features.frechet import bootstrap, frechet, noise_floor
 from vaebench.generation import extractors, latent_cache, sampling
 from vaebench.generation import scores as generation_scores
 from vaebench.generation.latte.model import Latte, LatteConfig
 from vaebench.generation.sampling import Sampling
+from vaebench.store import Store
 
 
 def test_distances_stand_beside_their_floor_and_interval() -> None:
@@ -30,7 +31,11 @@ def test_distances_stand_beside_their_floor_and_interval() -> None:
     assert scores["fvd16"].low < 4.0 < scores["fvd16"].high  # |1, 1, 1, 1|^2
     assert scores["fvd16_vs_rebuilt"].value < scores["fvd16"].value
     assert scores["rfvd16"].value < 0.1
-    assert scores["fvd16_debiased"].value == debiased(real, generated) < scores["fvd16"].value
+    assert (
+        scores["fvd16_debiased"].value
+        == frechet(real, generated) - noise_floor(real, generated)
+        < scores["fvd16"].value
+    )
     assert scores["fvd16_debiased"].high - scores["fvd16_debiased"].low == pytest.approx(
         scores["fvd16"].high - scores["fvd16"].low
     )
@@ -52,6 +57,28 @@ def test_the_interval_of_reconstructions_is_that_of_pairs_and_those_of_samples_a
     )  # |1, 1, 1, 1|^2 in all resamples
     assert scores["fvd16_vs_rebuilt"].stderr == pytest.approx(bootstrap(reconstructed, generated).std(ddof=1))
     assert scores["fvd16"].stderr == pytest.approx(bootstrap(real, generated).std(ddof=1))
+
+
+def test_a_standard_error_is_computed_once_for_the_same_features(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real, reconstructed, generated = np.random.default_rng(0).normal(size=(3, 20, 4))
+    calls: list[bool] = []
+    monkeypatch.setattr(
+        generation_scores,
+        "bootstrap",
+        lambda *a, paired, ddof: calls.append(paired) or bootstrap(*a, paired=paired, ddof=ddof),
+    )
+    store = Store(tmp_path / "standard_errors")
+    first = generation_scores.distances("i3d", real, reconstructed, generated, ddof=1, store=store)
+    assert calls == [False, False, True]
+    assert generation_scores.distances("i3d", real, reconstructed, generated, ddof=1, store=store) == first
+    assert len(calls) == 3
+    assert first == generation_scores.distances("i3d", real, reconstructed, generated, ddof=1)
+    calls.clear()
+    generation_scores.distances("i3d", real, reconstructed, generated, ddof=0, store=store)
+    generation_scores.distances("i3d", real, reconstructed, generated + 1e-9, ddof=1, store=store)
+    assert calls == [False, False, True, False, False]  # the third pair is as before
 
 
 def test_a_distance_has_no_negative_lower_end_and_its_excess_over_the_floor_has() -> None:

@@ -15,7 +15,6 @@ from vaebench.records import Failure, Record, Score, by_key
 
 RECORD = Record(
     suite="reconstruction",
-    suite_version=1,
     vae={"family": "pool", "variant": "4x8x8", "name": "pool/4x8x8", "temporal_compression": 4,
          "spatial_compression": 8, "latent_channels": 3, "weights": "none"},
     data={"name": "bundle"},

@@ -195,8 +195,9 @@ def _parser() -> argparse.ArgumentParser:
     check.set_defaults(command=_check)
 
     weights = verbs.add_parser("weights", help="the weight files of metrics and VAEs: which are here, how to get them")
-    weights.add_argument("action", nargs="?", choices=("fetch",))
-    weights.add_argument("name", nargs="?", help="a name of `vaebench weights`, or of `vaebench list adapters`")
+    weights.add_argument("action", nargs="?", choices=("fetch", "verify"))
+    weights.add_argument("names", nargs="*", metavar="NAME", help="of `vaebench weights` or `vaebench list adapters`")
+    weights.add_argument("--all-metrics", action="store_true", help="fetch: the files of all metrics")
     weights.set_defaults(command=_weights)
 
     manifest = verbs.add_parser("manifest", help="write a CSV that pins the clips of a folder, with their checksums")
@@ -291,14 +292,15 @@ def _check(arguments: argparse.Namespace) -> int:
 
 
 def _weights(arguments: argparse.Namespace) -> int:
-    from vaebench import listing, weights
+    from vaebench import weight_files
 
+    if arguments.all_metrics and arguments.action != "fetch":
+        raise ValueError("--all-metrics belongs to `vaebench weights fetch`")
     if arguments.action == "fetch":
-        if not arguments.name:
-            raise ValueError("weights fetch needs a NAME: `vaebench weights` lists them")
-        print(weights.fetch(listing.weights_name(arguments.name)))
-        return 0
-    print(listing.weights_table(), end="")
+        return weight_files.fetch_command(arguments.names, arguments.all_metrics)
+    if arguments.action == "verify":
+        return weight_files.verify_command(arguments.names)
+    print(weight_files.table(), end="")
     return 0
 
 

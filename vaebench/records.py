@@ -93,7 +93,6 @@ class Failure:
 @dataclass(frozen=True)
 class Record:
     suite: str
-    suite_version: int
     vae: dict[
         str, Any
     ]  # the spec; "weights" and "config_sha256" are the sha256 of what was loaded, "mode" is how it was run

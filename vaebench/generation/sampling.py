@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Literal
 import numpy as np
 import torch
 
+from vaebench.files import draft
 from vaebench.generation.latte.diffusion import linear, respaced
 from vaebench.generation.latte.model import Latte
 from vaebench.generation.latte.sample import Guided, sample
@@ -110,12 +111,10 @@ def write_video(file: Path, videos: Sequence[Video]) -> None:
     sheet = sheet.reshape(rows, columns, *frames.shape[1:]).transpose(2, 0, 3, 1, 4, 5)
     sheet = sheet.reshape(length, rows * height, columns * width, 3)
     sheet = sheet[:, : rows * height // 2 * 2, : columns * width // 2 * 2]  # colour is stored at half size
-    part = file.with_suffix(".part")
-    with av.open(os.fspath(part), "w", format="mp4") as container:
+    with draft(file) as part, av.open(os.fspath(part), "w", format="mp4") as container:
         stream = container.add_stream("libx264", rate=8, options={"crf": "12"})
         stream.height, stream.width = sheet.shape[1:3]
         stream.pix_fmt = "yuv420p"
         for pixels in sheet:
             container.mux(stream.encode(av.VideoFrame.from_ndarray(np.ascontiguousarray(pixels), format="rgb24")))
         container.mux(stream.encode(None))
-    part.replace(file)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -10,7 +11,9 @@ import numpy as np
 from vaebench.features import inception_score
 from vaebench.features.frechet import bootstrap, frechet, noise_floor
 from vaebench.features.mmd import kvd
+from vaebench.fingerprint import code, fingerprint
 from vaebench.records import FEWEST, Score, Status, by_key, interval
+from vaebench.store import Store
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -21,7 +24,9 @@ DISTANCES = ("fvd16", "fvd16_vs_rebuilt", "rfvd16", "kvd16", "kvd16_vs_rebuilt")
 INCEPTION = ("is_tgan_1split", "is_styleganv_10split", "is_debiased")
 
 
-def distances(name: str, real: NDArray, reconstructed: NDArray, generated: NDArray, *, ddof: int) -> dict[str, Score]:
+def distances(
+    name: str, real: NDArray, reconstructed: NDArray, generated: NDArray, *, ddof: int, store: Store | None = None
+) -> dict[str, Score]:
     """FVD16 and KVD16 of generated videos against real ones, and against the VAE's reconstructions of the real ones.
 
     The distance to the reconstructions measures how well the latent space is generated, apart from the reconstruction loss,
@@ -33,6 +38,7 @@ def distances(name: str, real: NDArray, reconstructed: NDArray, generated: NDArr
         reconstructed: (n, d) features of the same clips, reconstructed
         generated: (m, d) features of generated videos
         ddof: 1 for unbiased covariances, 0 for biased ones
+        store: keeps standard errors, which take minutes at 2,048 videos, so that they are computed once
     """
     scores: list[Score] = []
     pairs = {
@@ -41,7 +47,7 @@ def distances(name: str, real: NDArray, reconstructed: NDArray, generated: NDArr
         "rfvd16": (real, reconstructed, True),
     }
     for score, (a, b, paired) in pairs.items():
-        scores += _fvd(score, a, b, ddof, paired=paired)
+        scores += _fvd(score, a, b, ddof, paired, store)
     for score, (a, b) in {"kvd16": (real, generated), "kvd16_vs_rebuilt": (reconstructed, generated)}.items():
         enough = min(len(a), len(b)) > 1
         note = "unbiased: near 0, with either sign, for equal distributions" if enough else "needs 2 videos per set"
@@ -51,12 +57,28 @@ def distances(name: str, real: NDArray, reconstructed: NDArray, generated: NDArr
     return by_key(replace(score, metric=f"{score.metric}{suffix(name)}") for score in scores)
 
 
+def standard_error(a: NDArray, b: NDArray, ddof: int, *, paired: bool, store: Store | None) -> float:
+    """The standard error of the Fréchet distance by bootstrap; from `store` if the same code computed it of the same features."""
+    facts = {
+        "code": code(["vaebench.features.frechet"]),
+        "sets": [(rows.shape, str(rows.dtype), hashlib.sha256(rows.tobytes()).hexdigest()) for rows in (a, b)],
+        **{"ddof": ddof, "paired": paired},
+    }
+    key = fingerprint(facts)
+    if store is not None and (known := store.get(key)) is not None:
+        return float(known["stderr"])
+    stderr = bootstrap(a, b, paired=paired, ddof=ddof).std(ddof=1)
+    if store is not None:
+        store.put(key, {"stderr": np.float64(stderr)})
+    return float(stderr)
+
+
 def suffix(name: str) -> str:
     """The end of the metrics' names that states the feature network; none for I3D."""
     return "" if name == "i3d" else f"_{name}"
 
 
-def _fvd(score: str, a: NDArray, b: NDArray, ddof: int, *, paired: bool) -> list[Score]:
+def _fvd(score: str, a: NDArray, b: NDArray, ddof: int, paired: bool, store: Store | None) -> list[Score]:
     """The distance with its 95 % interval (normal, standard error by bootstrap), its noise floor, and the excess over the floor.
 
     `paired`: row i of both sets is the same clip.  A distance is never negative, so the interval is cut at 0.
@@ -68,7 +90,7 @@ def _fvd(score: str, a: NDArray, b: NDArray, ddof: int, *, paired: bool) -> list
     value, floor = frechet(a, b, ddof=ddof), noise_floor(a, b)
     stderr = half = None
     if n >= FEWEST:
-        stderr = float(bootstrap(a, b, paired=paired, ddof=ddof).std(ddof=1))
+        stderr = standard_error(a, b, ddof, paired=paired, store=store)
         half = 1.96 * stderr
     few = f"; with {n} videos it is mostly bias" if n < FEW else ""
     few += "; these two sets are paired, so their floor is lower" if paired else ""

@@ -30,6 +30,7 @@ from vaebench.generation.latte.train import denoising_loss
 from vaebench.machine import pick_device
 from vaebench.options import DiffusabilityOptions as Options
 from vaebench.settings import build as build_settings
+from vaebench.store import Store
 from vaebench.suite import Case, Suite
 from vaebench.vae import VAESpec
 
@@ -162,6 +163,7 @@ class Diffusability(Suite[DiffusionRun]):
         return features(vae, case.params["numbers"])
 
     def summarize(self, statistics: Mapping[str, Statistics]) -> dict[str, Score]:
+        store = Store(Path(self.config.runs) / "standard_errors")
         found: dict[str, Score] = {}
         if losses := statistics.get("denoising"):
             errors, scenes, held_out = losses["errors"], losses["scenes"], int(losses["held_out"])
@@ -174,7 +176,7 @@ class Diffusability(Suite[DiffusionRun]):
                 found |= scores.inception_scores(generated, real) if len(generated) else {}
             elif len(real) and len(reconstructed) and len(generated):
                 ddof = 0 if self.chosen.covariance == "biased" else 1
-                found |= scores.distances(name, real, reconstructed, generated, ddof=ddof)
+                found |= scores.distances(name, real, reconstructed, generated, ddof=ddof, store=store)
         return found | (latent_scores.latent_scores(statistics["latents"]) if "latents" in statistics else {})
 
     def pictures(self, statistics: Mapping[str, Statistics]) -> dict[str, NDArray]:
@@ -197,6 +199,13 @@ def _chunks(kind: str, count: int) -> list[Case]:
     """Cases of CHUNK videos each, `count` videos in all."""
     numbers = [range(start, min(start + CHUNK, count)) for start in range(0, count, CHUNK)]
     return [Case(f"{kind} {n.start}-{n.stop - 1}", params={"kind": kind, "numbers": n}) for n in numbers]
+
+
+def weight_files(config: RunConfig) -> list[str]:
+    """Names of the weight files that the networks of a run read."""
+    chosen = build_settings(Options, config.options)
+    networks = [*chosen.features, *(["c3d_ucf101"] if config.data == "ucf101" else [])]
+    return [] if chosen.tier == "0" else [file for name in networks for file in extractors.FILES.get(name, ())]
 
 
 def build(config: RunConfig) -> Diffusability:

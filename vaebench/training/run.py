@@ -31,6 +31,7 @@ from adapters import wfvae
 from vaebench import weights
 from vaebench.distributed import rank_and_world
 from vaebench.features import lpips
+from vaebench.files import write_atomically
 from vaebench.training.clips import TrainingClips
 from vaebench.training.config import TrainConfig, parse
 from vaebench.training.log import RunLog
@@ -172,7 +173,7 @@ def _claim(folder: Path, config: TrainConfig) -> None:
             )
     if rank_and_world()[0] == 0:
         folder.mkdir(parents=True, exist_ok=True)
-        file.write_text(text)
+        write_atomically(file, text)
 
 
 def _flat(settings: dict[str, Any], prefix: str = "") -> dict[str, Any]:

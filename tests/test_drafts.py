@@ -13,7 +13,7 @@ import pytest
 import torch
 from safetensors import SafetensorError
 
-from vaebench import durable
+from vaebench import files
 from vaebench.store import Store
 from wfvae import state
 
@@ -38,15 +38,15 @@ def synced(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, bool]]:
 def test_contents_reach_the_disk_before_the_name_and_the_name_before_the_end(
     tmp_path: Path, synced: list[tuple[str, bool]]
 ) -> None:
-    with durable.draft(tmp_path / "done") as part:
+    with files.draft(tmp_path / "done") as part:
         part.write_text("content")
     assert synced == [(part.name, False), (tmp_path.name, True)]
     synced.clear()
     state.write(state.checkpoint_folder(tmp_path, 1), {}, {"w": torch.zeros(1)}, {"step": 1})
-    *files, last = synced
+    *contents, last = synced
     draft = f".step-00000001.{os.getpid()}"
-    assert {name for name, _ in files} == {"config.json", state.WEIGHTS, state.TRAINING, draft}
-    assert not any(there for _, there in files)
+    assert {name for name, _ in contents} == {"config.json", state.WEIGHTS, state.TRAINING, draft}
+    assert not any(there for _, there in contents)
     assert last == ("checkpoints", True)
 
 
@@ -56,7 +56,7 @@ def test_a_failed_write_is_one_line_and_keeps_the_older_file(tmp_path: Path, fai
     target.write_text("older")
 
     def fill() -> None:
-        with durable.draft(target) as part:
+        with files.draft(target) as part:
             part.write_text("half a fi")
             raise failure
 
@@ -80,3 +80,14 @@ def test_a_store_removes_drafts_of_dead_processes_of_this_machine_only(tmp_path:
     assert not dead.exists()
     assert living.exists()
     assert foreign.exists()
+
+
+def test_an_error_names_the_file_and_not_its_draft(tmp_path: Path) -> None:
+    with pytest.raises(FileNotFoundError) as caught:
+        files.write_atomically(tmp_path / "missing" / "done", "content")
+    assert caught.value.filename == str(tmp_path / "missing" / "done")
+
+
+def test_a_long_name_leaves_room_for_the_end_of_its_draft(tmp_path: Path) -> None:
+    files.write_atomically(tmp_path / ("x" * 250), "content")
+    assert [file.name for file in tmp_path.iterdir()] == ["x" * 250]
