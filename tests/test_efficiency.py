@@ -269,7 +269,7 @@ def test_a_case_is_named_as_asked_and_runs_the_next_legal_shape(monkeypatch: pyt
     scores = made.summarize({case.id: kept})
     assert scores["encode_frames_per_s@float32 33x60"].value == 18
     assert scores["encode_clips_per_s@float32 33x60"].value == 0.5
-    assert scores["decode_s@float32 33x60"].note == "33x60 is run as 36x64, the next legal shape"
+    assert scores["decode_s@float32 33x60"].note == "33x60 is run as 36x64, the next valid shape"
 
 
 @pytest.mark.parametrize(

@@ -100,6 +100,9 @@ class Suite(ABC, Generic[Subject]):
 
     name: ClassVar[str]
     needs_weights: ClassVar[bool] = True  # False: random weights of the released size will do
+    builds_source: ClassVar[bool] = (
+        False  # True: it builds sources from the settings, so `evaluate` takes no source object
+    )
     # settings of `RunConfig` that the suite does not use -> why, and what to set instead; a run that sets one is refused
     unused: ClassVar[Mapping[str, str]] = {}
 

@@ -46,6 +46,7 @@ CHUNK = 32  # real or generated videos per case
 
 class Diffusability(Suite[DiffusionRun]):
     name = "diffusability"
+    builds_source = True
     unused: ClassVar[dict[str, str]] = {
         "num_frames": "the diffusability suite chooses the frames of a window for each VAE; set clip_frames",
         "posterior": "the diffusability suite samples the posterior in training and scores its mean",
