@@ -63,7 +63,7 @@ class Modes:
         return self.loaded[label]
 
     def decode(self, label: str, latent: Latent) -> Video | None:
-        """The video that the decoder of `label` makes of a latent; None for independent chunks, whose latent is not that of a video."""
+        """The video that the decoder of `label` makes of a latent; None for independent chunks, which have no common latent."""
         vae = self.get(label)
         return None if isinstance(vae, IndependentChunks) else vae.decode(latent)
 
