@@ -541,7 +541,7 @@ def tar(name: str, *members: str) -> None:
 def test_a_source_without_clips_is_one_line_and_exit_code_2(capsys: pytest.CaptureFixture[str]):
     tar("00000.tar", "a.txt")
     assert run("vaes=[pool/4x8x8]", "data=shards", "root=shards") == 2
-    assert "data=shards has no clip there" in capsys.readouterr().err
+    assert "data=shards has no clips" in capsys.readouterr().err
 
 
 def test_clips_that_would_share_their_results_are_refused(
@@ -560,7 +560,7 @@ def test_clips_that_would_share_their_results_are_refused(
     monkeypatch.setattr(bundle, "build", Twice)
     assert run("vaes=[pool/4x8x8]") == 2
     first = min(BUNDLE.glob("*.mp4")).stem
-    assert f"2 clips are called 'bundle/{first}'" in capsys.readouterr().err
+    assert f"2 clips have the id 'bundle/{first}'" in capsys.readouterr().err
     assert not Path("runs").exists()
 
 

@@ -1,6 +1,6 @@
 """A suite is three verbs: list the cases, measure one, summarize all.
 
-One module `vaebench/suites/<name>.py` with `build(config) -> Suite` and, if the suite has options of its own, `Options`: a
+One module `vaebench/suites/<name>.py` with `build(config) -> Suite` and, if the suite has options, `Options`: a
 frozen dataclass of `vaebench.settings.setting` fields, which `vaebench run --help` lists.  The runner does everything between:
 resume, progress, failures, records.
 """

@@ -78,7 +78,7 @@ def frame_positions(frames: int, dim: int) -> Tensor:
 
 
 def grid_positions(rows: int, columns: int, dim: int) -> Tensor:
-    """float32 (rows * columns, dim), row by row; the first half of the features says the column, the second the row."""
+    """float32 (rows * columns, dim), row by row; the first half of the features encodes the column, the second the row."""
     row = torch.arange(rows, dtype=torch.float64).repeat_interleave(columns)
     column = torch.arange(columns, dtype=torch.float64).repeat(rows)
     return torch.cat([sincos(column, dim // 2), sincos(row, dim // 2)], dim=1).float()
