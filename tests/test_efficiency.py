@@ -338,7 +338,7 @@ def test_only_a_search_that_met_its_limit_says_so(monkeypatch: pytest.MonkeyPatc
 
     assert (largest(900).value, largest(900).note) == (897, "")
     assert largest(10**6).value == 1017  # the last of 8k+1 below 1024
-    assert "ends at 1024 frames" in largest(10**6).note
+    assert "the limit of 1024 frames" in largest(10**6).note
 
 
 def test_variants_that_differ_in_weights_alone_run_once():

@@ -605,7 +605,7 @@ def test_a_named_untrained_vae_runs_and_is_marked(capsys: pytest.CaptureFixture[
     assert run("vaes=[cogvideox/tiny]", "clips=1") == 0
     captured = capsys.readouterr()
     assert "cogvideox/tiny (untrained)" in captured.out
-    assert "say nothing of the VAE" in captured.err
+    assert "say nothing about the VAE" in captured.err
 
 
 def test_a_record_runs_again_from_its_own_file_and_is_not_replaced():
