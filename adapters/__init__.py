@@ -1,6 +1,7 @@
 """Every VAE by name: `load("wan/2.1")`, `load("wfvae:path/to/checkpoint")`, `load("cogvideox/tiny")`, `load("./halves.py")`.
 
 A name is `family/variant`, `family:path` for a user checkpoint, or `file.py` (`file.py/variant`) for an adapter in a file.
+`wan/2.1+taehv/taew2_1` encodes with one VAE and decodes with another (`_cross.py`).
 `family/tiny` (`family/tiny-random` where `tiny` is a trained VAE) is a small network with random weights for tests: its scores
 mean nothing, so it runs only where it is named.
 """
@@ -18,6 +19,7 @@ from adapters._own import of_ones_own, variant_of
 from vaebench import plugins
 from vaebench import weights as places
 from vaebench.vae import VAESpec, VideoVAE
+from vaebench.weights.github import KIND as GITHUB
 
 if TYPE_CHECKING:
     from types import ModuleType
@@ -49,15 +51,17 @@ class ResolvedVAE:
     untrained: bool = False
 
     @cached_property
-    def file(self) -> Path | None:
-        """The weights file, or the index of its shards; None where there are no weights.
+    def files(self) -> list[Path]:
+        """The weights files (of weights in shards, their index or first shard); empty where there are no weights.
 
         Raises:
             vaebench.weights.Unavailable: the file is not on this machine
         """
         if self.untrained or not (self.checkpoint or self.spec.source):
-            return None
-        return places.find("", self.checkpoint) if self.checkpoint else places.find(self.spec.source, self.override)
+            return []
+        return (
+            [places.find("", self.checkpoint)] if self.checkpoint else places.find_all(self.spec.source, self.override)
+        )
 
     @cached_property
     def weights(self) -> str:
@@ -67,24 +71,26 @@ class ResolvedVAE:
         """
         if self.untrained:
             return "random"
-        if not self.file:
+        if not self.files:
             return "none"
         from adapters._layouts.reading import files_of
 
-        parts = files_of(self.file)
-        if parts == [self.file]:
-            return places.digest(self.file)
+        parts = list(dict.fromkeys(part for file in self.files for part in files_of(file)))
+        if len(self.files) == 1 and parts == self.files:
+            return places.digest(parts[0])
         lines = "".join(f"{places.digest(part)}  {part.name}\n" for part in parts)
         return hashlib.sha256(lines.encode()).hexdigest()
 
     @cached_property
     def config_sha256(self) -> str:
         """sha256 of the config.json beside the weights, from which the network is built; "" without one."""
-        beside = self.file.with_name("config.json") if self.file else None
-        if not (self.file and beside and beside.is_file()):
+        if not self.files or self.spec.source.startswith(GITHUB):  # whose files may lie in a folder with other families
+            return ""
+        beside = self.files[0].with_name("config.json")
+        if not beside.is_file():
             return ""
         family = getattr(self.module, "FAMILY", None)
-        if family and not family.reads_config(self.file):  # that of another class, such as the transformer's
+        if family and not family.reads_config(self.files[0]):  # that of another class, such as the transformer's
             return ""
         return places.digest(beside)
 
@@ -114,7 +120,7 @@ class ResolvedVAE:
         try:
             if hasattr(self.module, "requires"):  # a package, or a version of one
                 self.module.requires(self.spec)
-            _ = self.file
+            _ = self.files
         except (places.Unavailable, ImportError) as reason:
             return str(reason)
         return ""
@@ -158,16 +164,24 @@ class ResolvedVAE:
 
 
 def resolve(name: str, weights: str = "") -> ResolvedVAE:
-    """The VAE called `name`; `weights` is a file or folder that takes the place of the released weights.
+    """The VAE called `name`, or the cross `encoder+decoder` of two.
+
+    `weights` is a file or folder that takes the place of the released weights.
 
     Raises:
         ValueError: unknown family or variant (with the nearest name), or `weights` for a VAE that would not read them
         vaebench.weights.Unavailable: the user checkpoint of `family:path` does not exist
     """
+    if halves := _halves(name):
+        from adapters import _cross
+
+        if weights:
+            raise ValueError(f"{name} is two VAEs; leave weights={weights} out, or name a checkpoint as family:path")
+        return _cross.resolve(*map(resolve, halves))
     module, variant, checkpoint = _parts(name)
-    spec, untrained = _spec(name, module, variant, checkpoint)
     if weights and checkpoint:
         raise ValueError(f"{name} names its weights already; leave weights={weights} out")
+    spec, untrained = _spec(name, module, variant, checkpoint)
     if weights and (untrained or not spec.source):
         raise ValueError(f"{name} reads no weights; leave weights={weights} out")
     return ResolvedVAE(name, spec, module, checkpoint, weights, untrained)
@@ -188,6 +202,15 @@ def load(
 ) -> VideoVAE:
     """The VAE called `name`, ready to run; errors as `resolve` and `ResolvedVAE.load`."""
     return resolve(name, weights).load(mode, device=device, dtype=dtype)
+
+
+def _halves(name: str) -> tuple[str, str] | None:
+    """The two VAEs of `encoder+decoder`; None for any other name, also for a path that contains a +."""
+    for plus in (match.start() for match in re.finditer(r"\+", name)):
+        encoder, decoder = name[:plus], name[plus + 1 :]
+        if encoder and re.split("[/:]", decoder)[0] in plugins.names("adapters"):
+            return encoder, decoder
+    return None
 
 
 def _parts(name: str) -> tuple[ModuleType, str, str]:

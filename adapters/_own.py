@@ -9,7 +9,7 @@ import json
 import os
 import re
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
 from types import MappingProxyType
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
     from vaebench.video import Latent, Video
 
+    Item = TypeVar("Item")
     Network = TypeVar("Network", bound=nn.Module)
 
 
@@ -30,7 +31,8 @@ class OwnVAE:
     """A VideoVAE around a network, in one mode.
 
     `encode` and `decode` run the network in that mode: (B, 3, T, H, W) -> moments (B, 2 c, t, h, w), mean before log
-    variance, and (B, c, t, h, w) -> (B, 3, T, H, W).  `hazards` are what goes wrong, by name of dtype.
+    variance, and (B, c, t, h, w) -> (B, 3, T, H, W).  Where `has_variance` is False, `encode` gives the latent itself,
+    (B, c, t, h, w).  `hazards` are what goes wrong, by name of dtype.
     """
 
     def __init__(
@@ -43,6 +45,7 @@ class OwnVAE:
         device: torch.device | str,
         dtype: torch.dtype | None,
         hazards: Mapping[str, str] = MappingProxyType({}),
+        has_variance: bool = True,
     ) -> None:
         import torch
 
@@ -55,6 +58,7 @@ class OwnVAE:
         self.model = model.to(self.device, self.dtype).eval().requires_grad_(False)
         self._encode = encode
         self._decode = decode
+        self._has_variance = has_variance
 
     def encode(self, video: Video) -> Posterior:
         import torch
@@ -62,6 +66,8 @@ class OwnVAE:
         check_legal(self.spec, video)
         with torch.no_grad():
             moments = self._encode(video.to(self.device, self.dtype)).float()
+        if not self._has_variance:
+            return Posterior(moments)
         mean, logvar = moments.chunk(2, dim=1)
         return Posterior(mean, logvar)
 
@@ -70,6 +76,19 @@ class OwnVAE:
 
         with torch.no_grad():
             return self._decode(latent.to(self.device, self.dtype)).float()
+
+
+def without_gradients(stream: Iterator[Item]) -> Iterator[Item]:
+    """The items of a stream, each computed without gradients; between them, its caller's setting is as it was."""
+    import torch
+
+    while True:
+        with torch.no_grad():
+            try:
+                item = next(stream)
+            except StopIteration:
+                return
+        yield item
 
 
 def check_mode(spec: VAESpec, mode: str) -> None:

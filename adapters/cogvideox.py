@@ -30,6 +30,7 @@ B2 = VAESpec(
     size_multiple=8,
     modes=("whole", "native", "diffusers", "tiled"),
     source=SOURCE.format("-2b@1137dacfc2c9c012bed6a0793f4ecf2ca8e7ba01"),
+    latent_space="cogvideox",
     license="Apache-2.0",
     reference="arXiv 2408.06072",
     parameters=215_583_907,

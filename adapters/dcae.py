@@ -29,6 +29,7 @@ VARIANTS = {
         modes=("whole", "native", "sliced"),
         lossless_modes=("native", "sliced"),
         source="hf:mit-han-lab/dc-ae-f32c32-sana-1.0-diffusers@8589aeeb0a1ab152a305081d83d3794e089c0326:diffusion_pytorch_model.safetensors",
+        latent_space="dc-ae-f32c32-sana-1.0",
         license="see LICENSE.txt beside the weights",
         reference="arXiv 2410.10733",
         parameters=312_250_275,

@@ -16,6 +16,7 @@ VARIANTS = {
         sd.VARIANTS["3"],
         family="flux",
         variant="1",
+        latent_space="flux.1",
         source="hf:black-forest-labs/FLUX.1-schnell@main:vae/diffusion_pytorch_model.safetensors",
         license="Apache-2.0",
         reference="github.com/black-forest-labs/flux",

@@ -28,6 +28,7 @@ VARIANTS = {
         modes=("whole", "native", "sliced"),
         lossless_modes=("native", "sliced"),
         source="hf:black-forest-labs/FLUX.2-dev@main:vae/diffusion_pytorch_model.safetensors",
+        latent_space="flux.2",
         license="not known; see the model card (gated)",
         reference="github.com/black-forest-labs/flux2",
         parameters=84_046_115,

@@ -28,6 +28,7 @@ VARIANTS = {
         modes=("whole", "native", "diffusers", "tiled"),
         source="hf:hunyuanvideo-community/HunyuanVideo@e8c2aaa66fe3742a32c11a6766aecbf07c56e773"
         ":vae/diffusion_pytorch_model.safetensors",
+        latent_space="hunyuanvideo",
         license="Tencent Hunyuan community licence (not for the EU, the UK and South Korea)",
         reference="arXiv 2412.03603",
         parameters=246_478_803,

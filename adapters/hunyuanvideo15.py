@@ -22,6 +22,7 @@ VARIANTS = {
         modes=("whole", "native", "tiled"),
         lossless_modes=("native",),
         source="hf:hunyuanvideo-community/HunyuanVideo-1.5-Diffusers-480p_t2v@main:vae/diffusion_pytorch_model.safetensors",
+        latent_space="hunyuanvideo-1.5",
         license="Tencent Hunyuan community licence (not for the EU, the UK and South Korea)",
         reference="arXiv 2511.18870",
         parameters=1_260_634_115,

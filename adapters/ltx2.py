@@ -25,6 +25,7 @@ VARIANTS = {
         modes=("whole", "native", "framewise"),
         lossless_modes=("native",),
         source="hf:Lightricks/LTX-2@47da56e2ad66ce4125a9922b4a8826bf407f9d0a:vae/diffusion_pytorch_model.safetensors",
+        latent_space="ltx-2",
         license="LTX-2 community licence",
         reference="github.com/Lightricks/LTX-2",
         parameters=1_222_479_601,

@@ -31,6 +31,7 @@ VARIANTS = {
         modes=("whole", "native"),
         reference_mode="native",
         source="hf:MiniMaxAI/MiniMax-H3@main:vae/diffusion_pytorch_model.safetensors",
+        latent_space="minimax-h3",
         license="not known; see the model card",
         reference="huggingface.co/MiniMaxAI/MiniMax-H3",
         parameters=2_603_868_984,

@@ -39,6 +39,7 @@ FT_MSE = VAESpec(
     modes=("whole", "native", "sliced", "tiled"),
     lossless_modes=("native", "sliced"),
     source="hf:stabilityai/sd-vae-ft-mse@31f26fdeee1355a5c34592e401dd41e45d25a493:diffusion_pytorch_model.safetensors",
+    latent_space="sd",
     license="MIT",
     reference="arXiv 2112.10752",
     parameters=83_653_863,
@@ -50,6 +51,7 @@ VARIANTS = {
     "xl": replace(
         FT_MSE,
         variant="xl",
+        latent_space="sdxl",
         source="hf:stabilityai/sdxl-vae@main:diffusion_pytorch_model.safetensors",
         reference="arXiv 2307.01952",
         scale=0.13025,
@@ -58,6 +60,7 @@ VARIANTS = {
     "3": replace(
         FT_MSE,
         variant="3",
+        latent_space="sd3",
         latent_channels=16,
         source="hf:stabilityai/stable-diffusion-3-medium-diffusers@main:vae/diffusion_pytorch_model.safetensors",
         license="Stability AI community licence (gated)",

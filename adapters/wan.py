@@ -46,6 +46,7 @@ V21 = VAESpec(
     lossless_modes=("native",),
     clamps=True,
     source="hf:Wan-AI/Wan2.1-T2V-1.3B-Diffusers@0fad780a534b6463e45facd96134c9f345acfa5b:vae/diffusion_pytorch_model.safetensors",
+    latent_space="wan-2.1",
     license="Apache-2.0",
     reference="arXiv 2503.20314",
     parameters=126_892_531,
@@ -57,6 +58,7 @@ V21 = VAESpec(
 V22 = replace(
     V21,
     variant="2.2",
+    latent_space="wan-2.2",
     spatial_compression=16,
     latent_channels=48,
     size_multiple=16,

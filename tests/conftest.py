@@ -20,7 +20,7 @@ from tests.videos import pictures, write, write_images
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption(
         "--goldens", action="append", type=Path, metavar="DIR",
-        help="take golden vectors from DIR instead of tests/goldens and ../shared/goldens; repeatable",
+        help="also take golden vectors from DIR (default: ../shared/goldens, if it exists); repeatable",
     )  # fmt: skip
 
 
@@ -30,14 +30,24 @@ def pytest_configure(config: pytest.Config) -> None:
         missing = [str(path) for path in chosen if not path.is_dir()]
         if missing:
             raise pytest.UsageError(f"--goldens: no such folder: {', '.join(missing)}")
-        goldens_io.roots[:] = chosen
+        goldens_io.roots[1:] = chosen
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    absent = [item for item in items if _has_no_parameters(item)]
+    for item in absent:
+        if not item.get_closest_marker("large"):
+            raise pytest.UsageError(f"{item.nodeid}: no golden file in tests/goldens is of its kind")
+    items[:] = [item for item in items if item not in absent]
+    config.hook.pytest_deselected(items=absent)
     if not torch.cuda.is_available():
         for item in items:
             if "gpu" in item.keywords:
                 item.add_marker(pytest.mark.skip(reason="needs a CUDA device, and there is none here"))
+
+
+def _has_no_parameters(item: pytest.Item) -> bool:
+    return any("got empty parameter set" in mark.kwargs.get("reason", "") for mark in item.iter_markers("skip"))
 
 
 @pytest.fixture(scope="session")

@@ -1,8 +1,9 @@
 """Golden vectors: every `.safetensors` below the golden roots, told apart by its own metadata; and the recipe of their weights.
 
-The roots are `--goldens DIR` (repeatable) or, without it, `tests/goldens` and the optional `../shared/goldens` beside the checkout.
-A new file of a known kind in any of these folders becomes a test case without a line of code: a test takes every setting (depths,
-windows, weights, sizes, limits) from the file's metadata, its shapes or the names of its tensors, and has none of its own.
+The roots are `tests/goldens`, and `--goldens DIR` (repeatable) with large files; by default `../shared/goldens`, if it exists.
+A test of large files alone has the mark `large`; it is not collected where they are absent.  A new file of a known kind in any of
+these folders becomes a test case without a line of code: a test takes every setting (depths, windows, weights, sizes, limits) from
+the file's metadata, its shapes or the names of its tensors, and has none of its own.
 """
 
 from __future__ import annotations
@@ -23,8 +24,9 @@ from torch import Tensor
 
 HERE = Path(__file__).parent
 NUMBER = r"(\d+(?:\.\d+)?(?:e[+-]?\d+)?)"
-DEFAULT_ROOTS = (HERE / "goldens", HERE.parent.parent / "shared" / "goldens")
-roots: list[Path] = [root for root in DEFAULT_ROOTS if root.is_dir()]  # conftest replaces it from --goldens
+COMMITTED = HERE / "goldens"
+LARGE = HERE.parent.parent / "shared" / "goldens"  # optional, next to the checkout
+roots: list[Path] = [COMMITTED, *([LARGE] if LARGE.is_dir() else [])]  # conftest replaces the second by --goldens
 
 
 @dataclass(frozen=True)
@@ -67,6 +69,11 @@ def _all(folders: tuple[Path, ...]) -> list[Golden]:
             with safe_open(path, "pt") as file:
                 namesakes.append(Golden(path, file.metadata() or {}))
     return [golden for namesakes in found.values() for golden in namesakes]
+
+
+def clips(folder: str) -> list[Path]:
+    """The files of `../clips/<folder>` beside the large goldens, sorted; none where it is absent."""
+    return sorted(file for root in roots[1:] for file in (root.parent / "clips" / folder).glob("*"))
 
 
 def goldens(keep: Callable[[dict[str, str]], bool]) -> list[Golden]:

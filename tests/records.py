@@ -8,7 +8,7 @@ import numpy as np
 from vaebench import records
 from vaebench.records import Record, Score, by_key
 
-LABELS = ("streamed", "naive-16")
+LABELS = ("streamed", "independent-16")
 UNTRAINED = "toy-d/tiny"
 
 
@@ -20,7 +20,7 @@ def record(
     vae = {"family": family, "variant": variant, "name": name, "temporal_compression": 4, "spatial_compression": 8,
            "latent_channels": 16, "weights": weights}  # fmt: skip
     asked = {"num_frames": 33, "size": 256, "weights": "", **(config or {})}
-    return Record(suite, 1, vae, {}, asked, setting, scores, {}, [], {}, "0" * 16, "2026-01-01", extra=extra or {})
+    return Record(suite, vae, {}, asked, setting, scores, {}, [], {}, "0" * 16, "2026-01-01", extra=extra or {})
 
 
 def quality(name: str, **config: object) -> Record:

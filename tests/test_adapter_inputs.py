@@ -70,7 +70,7 @@ def _scores(suite: str, *words: str) -> dict[str, dict[str, float | None]]:
     ("suite", "words"),
     [
         ("reconstruction", ["num_frames=8", "size=32", "clips=2", "metrics=[psnr]", "data=synthetic"]),
-        ("blockwise", ["num_frames=8", "size=32", "clips=2", "metrics=[psnr]", "data=synthetic", "naive=[4]"]),
+        ("blockwise", ["num_frames=8", "size=32", "clips=2", "metrics=[psnr]", "data=synthetic", "independent=[4]"]),
         ("diffusability", ["tier=smoke", "features=[videomae_ssv2]"]),
     ],
 )

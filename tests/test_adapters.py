@@ -15,7 +15,12 @@ from vaebench import cli, plugins
 from vaebench.vae import VAESpec, VideoVAE, reconstruct
 
 # networks of a family that are not a wider or narrower copy of its first
-OTHER_NETWORKS = {"ltx": ["0.9.1", "0.9.5"], "wan": ["2.2"], "svd": ["img2vid"], "cvvae": ["sd3"], "sd": ["3"]}
+OTHER_NETWORKS = {
+    "ltx": ["0.9.1", "0.9.5"], "wan": ["2.2"], "svd": ["img2vid"], "cvvae": ["sd3"], "sd": ["3"],
+    "taesd": ["flux2", "sana"],
+    "taehv": ["taecvx", "taeltx_2", "taeh3", "taew2_2_super"],
+}  # fmt: skip
+IN_GROUPS = {"taehv"}  # whose encoders, where not causal, look ahead only to the last frame of a latent's own group
 TRANSFORMS = {"pool", "dct", "identity"}  # fixed block transforms: nothing outside a block can reach it
 
 
@@ -156,7 +161,14 @@ def test_whole_has_no_hidden_pieces_of_time(case):
         encode, decode = borders(vae, video)
         assert len(set(encode)) == 1, f"encode: some borders are crossed and others are not: {encode}"
         assert len(set(decode)) == 1, f"decode: some borders are crossed and others are not: {decode}"
-    if not vae.spec.causal and case.family not in TRANSFORMS:  # norms over all frames: the last reaches the first
+    if not vae.spec.causal and case.family in IN_GROUPS:
+        latent, ends = vae.encode(video).mode(), range(ratio - 1, video.shape[2] - 1, ratio)
+        encode = lambda x: vae.encode(x).mode()  # noqa: E731
+        numbers = list(range(len(ends)))
+        assert all(crossings(encode, video, list(ends), numbers)), "the last frame of a group reaches its latent"
+        assert not any(crossings(encode, video, [end + 1 for end in ends], numbers)), "and the next frame does not"
+        assert latent.shape[2] == len(ends) + 1
+    elif not vae.spec.causal and case.family not in TRANSFORMS:  # norms over all frames: the last reaches the first
         changed = torch.cat([video[:, :, :-1], -video[:, :, -1:]], dim=2)
         assert not torch.equal(vae.encode(video).mode()[:, :, 0], vae.encode(changed).mode()[:, :, 0])
 

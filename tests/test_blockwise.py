@@ -13,6 +13,8 @@ from vaebench.config import parse_run
 from vaebench.evaluation import evaluate
 from vaebench.inference.differences import differences
 from vaebench.inference.modes import share_weights
+from vaebench.metrics.fvd import FVD
+from vaebench.scoring import change
 from vaebench.suites import blockwise
 from vaebench.vae import Posterior, VAESpec, networks
 
@@ -136,13 +138,13 @@ def test_the_verdict_is_of_the_largest_difference_of_all_cases(pixels: float, la
     exact = {"pixels_max@streamed": np.float64(0), "latents_max@streamed": np.float64(0)}
     moved = {"pixels_max@streamed": np.float64(pixels), "latents_max@streamed": np.float64(latents)}
     for statistics in ({"a@13": exact, "b@13": moved}, {"b@13": moved, "a@13": exact}):
-        labelled = {case: {**kept, "pixels_max@naive-16": np.float64(1)} for case, kept in statistics.items()}
-        assert suite.demands(spec, labelled) == [(met, said)]  # naive-16 claims nothing
+        labelled = {case: {**kept, "pixels_max@independent-16": np.float64(1)} for case, kept in statistics.items()}
+        assert suite.demands(spec, labelled) == [(met, said)]  # independent-16 claims nothing
 
 
 def test_the_profile_shows_where_the_seams_are():
     vae = blurred(8)
-    assert run(vae, "naive=[]") == 0
+    assert run(vae, "independent=[]") == 0
     profile = record("blurred-a").extra["profiles"]["streamed"]
     moved = [i for i, value in enumerate(profile["by_frame"]) if value > 1e-6]
     assert moved == [8, 9]  # the two frames after the seam, which lost their predecessors
@@ -156,14 +158,17 @@ def test_choices_of_ones_own_are_in_the_settings_name_and_the_defaults_are_not()
         config = parse_run(["num_frames=13", "size=32", "data=synthetic", *words], suite="blockwise")
         return blockwise.build(config).setting(plugins.find("data", "synthetic").build(config))
 
-    assert setting() == setting("naive=[16]") == "synthetic-13x32"
-    assert setting("metrics=[psnr]", "lengths=[5,13]", "naive=[]") == "synthetic-13x32-psnr-lengths5+13-naive-none"
+    assert setting() == setting("independent=[16]") == "synthetic-13x32"
+    assert (
+        setting("metrics=[psnr]", "lengths=[5,13]", "independent=[]")
+        == "synthetic-13x32-psnr-lengths5+13-independent-none"
+    )
 
 
 def test_the_signs_are_those_of_the_papers_table():
     """PSNR against the reference falls when frames are lost, or rises when a blur is: here the first piece is as before."""
     vae = blurred(4)
-    assert run(vae, "naive=[]") == 0
+    assert run(vae, "independent=[]") == 0
     found = record("blurred-a").scores
     assert found["psnr@streamed"].signed
     whole, got = (torch.rand(1, 3, 4, 8, 8) for _ in range(2))
@@ -179,16 +184,16 @@ def test_a_demand_that_would_test_nothing_is_refused(capsys: pytest.CaptureFixtu
     assert run("vaes=[pool/4x8x8]", "lengths=[99]") == 2
 
 
-def test_naive_pieces_of_a_vae_without_memory_cost_nothing_and_of_one_with_memory_do():
-    assert run("vaes=[pool/4x8x8,cogvideox/tiny]", "naive=[4]") == 0
-    assert record("pool-4x8x8").scores["pixels_max@naive-4"].value == 0
-    assert record("cogvideox-tiny").scores["pixels_max@naive-9"].value > 1e-3
+def test_independent_chunks_of_a_vae_without_memory_cost_nothing_and_of_one_with_memory_do():
+    assert run("vaes=[pool/4x8x8,cogvideox/tiny]", "independent=[4]") == 0
+    assert record("pool-4x8x8").scores["pixels_max@independent-4"].value == 0
+    assert record("cogvideox-tiny").scores["pixels_max@independent-9"].value > 1e-3
 
 
 @pytest.mark.parametrize("name", ["cogvideox/tiny", "odvae/tiny", "allegro/tiny", "wfvae/tiny-random"])
 def test_every_mode_of_a_family_is_measured_against_its_whole(name: str):
     size = "size=64" if name.startswith("allegro") else "size=32"
-    assert run(f"vaes=[{name}]", size, "clips=1", "naive=[]", "num_frames=9") == 0
+    assert run(f"vaes=[{name}]", size, "clips=1", "independent=[]", "num_frames=9") == 0
     found = record(name.replace("/", "-"))
     for mode in adapters.find(name).modes[1:]:
         assert found.scores[f"pixels_max@{mode}"].value >= 0
@@ -201,9 +206,11 @@ def test_every_mode_of_a_family_is_measured_against_its_whole(name: str):
 def test_the_causal_cache_of_wfvae_costs_nothing_at_any_length_or_cut():
     # the first synthetic clip stands still and would hide a lost frame; the second moves
     lengths = "lengths=[1,5,13]"
-    assert run("vaes=[wfvae/tiny-random]", "require=lossless", lengths, "pieces=[1,3]", "clips=2", "naive=[]") == 0
+    assert (
+        run("vaes=[wfvae/tiny-random]", "require=lossless", lengths, "chunks=[1,3]", "clips=2", "independent=[]") == 0
+    )
     found = record("wfvae-tiny-random")
-    assert {f"pixels_max@{mode}" for mode in ("streamed", "pieces-1", "pieces-3")} <= found.scores.keys()
+    assert {f"pixels_max@{mode}" for mode in ("streamed", "chunks-1", "chunks-3")} <= found.scores.keys()
     assert max(s.value for name, s in found.scores.items() if name.startswith("latents_max")) <= 2e-5
     assert found.extra["by_length"]["lengths"] == [1, 5, 13]
 
@@ -224,7 +231,7 @@ def test_every_way_is_warmed_up_once_for_each_shape_before_it_is_timed():
         def decode(self, latent: torch.Tensor) -> torch.Tensor:
             return latent.clone()
 
-    given = {"num_frames": 13, "size": 32, "metrics": ["psnr"], "clips": 2, "naive": [], "lengths": [5, 13]}
+    given = {"num_frames": 13, "size": 32, "metrics": ["psnr"], "clips": 2, "independent": [], "lengths": [5, 13]}
     evaluate(Recorded, suite="blockwise", data="synthetic", **given)
     ways = ["whole", "streamed"]
     assert encoded == 4 * ways + 2 * ways
@@ -248,11 +255,7 @@ def test_a_ratio_of_cost_is_the_mean_of_the_clips_ratios_with_their_interval():
 
 
 def test_the_interval_of_a_change_is_that_of_the_paired_differences():
-    from types import SimpleNamespace
-
-    from vaebench.scoring import change
-
-    psnr = SimpleNamespace(unit="dB", better="higher", per_clip=True, reduce=np.mean)
+    psnr = plugins.find("metrics", "psnr").build("cpu")
     # differences -1, -2, -3 on clips that lie 20 dB apart: mean -2, deviation 1, t(0.975, 2) = 4.302653
     found = change("psnr", psnr, before=np.array([20.0, 30.0, 40.0]), after=np.array([19.0, 28.0, 37.0]))
     half = 4.302653 / 3**0.5
@@ -275,7 +278,7 @@ def test_the_lossless_figure_is_the_worse_of_the_whole_way_and_of_the_decoder_al
 
 def test_a_decoder_that_is_not_lossless_is_found_where_its_encoder_hides_it(capsys: pytest.CaptureFixture[str]):
     """A mode whose encoder undoes what its decoder adds gives the whole's pixels, but not from the whole's latent."""
-    assert run(blurred(0, shift=0.25), "naive=[]", "require=lossless") == 1
+    assert run(blurred(0, shift=0.25), "independent=[]", "require=lossless") == 1
     assert (
         "not lossless: largest difference 2.5e-01 > 2e-05 over 2 cases (pixels of streamed" in capsys.readouterr().err
     )
@@ -296,19 +299,21 @@ def test_modes_with_the_same_weights_keep_them_once():
 
 
 def test_a_clip_too_short_for_a_metric_goes_without_it():
-    assert run("vaes=[pool/4x8x8]", "metrics=[psnr,flicker]", "lengths=[1,13]", "naive=[4]") == 0
+    assert run("vaes=[pool/4x8x8]", "metrics=[psnr,flicker]", "lengths=[1,13]", "independent=[4]") == 0
     found = record("pool-4x8x8")
     assert not found.failed
-    assert found.scores["flicker@naive-4"].value == 0
-    curve = found.extra["by_length"]["naive-4"]
+    assert found.scores["flicker@independent-4"].value == 0
+    curve = found.extra["by_length"]["independent-4"]
     assert curve["flicker"][0] is None
     assert curve["flicker"][1] > 0
     assert None not in curve["psnr"]
 
 
-def test_naive_pieces_are_named_by_the_length_that_is_run():
-    assert run("vaes=[cogvideox/tiny]", "naive=[8,9]", "clips=1") == 0
-    assert {name.partition("@")[2] for name in record("cogvideox-tiny").scores if "naive" in name} == {"naive-9"}
+def test_independent_chunks_are_named_by_the_length_that_is_run():
+    assert run("vaes=[cogvideox/tiny]", "independent=[8,9]", "clips=1") == 0
+    assert {name.partition("@")[2] for name in record("cogvideox-tiny").scores if "independent" in name} == {
+        "independent-9"
+    }
 
 
 @pytest.mark.parametrize(
@@ -317,8 +322,8 @@ def test_naive_pieces_are_named_by_the_length_that_is_run():
         ("protocol=wfvae-paper", "leave protocol and posterior out"),
         ("posterior=sample", "leave protocol and posterior out"),
         ("lengths=[0]", "lengths counts frames, from 1 up, got [0]"),
-        ("pieces=[-1]", "pieces counts frames"),
-        ("naive=[0]", "naive counts frames"),
+        ("chunks=[-1]", "chunks counts frames"),
+        ("independent=[0]", "independent counts frames"),
     ],
 )
 def test_what_the_suite_cannot_do_is_refused(words: str, said: str, capsys: pytest.CaptureFixture[str]):
@@ -327,18 +332,15 @@ def test_what_the_suite_cannot_do_is_refused(words: str, said: str, capsys: pyte
 
 
 def test_a_change_keeps_its_metrics_caution():
-    from types import SimpleNamespace
-
-    from vaebench.scoring import change
-
-    toy = SimpleNamespace(unit="", better="lower", per_clip=False, reduce=np.mean, caution=lambda n: f"only {n} clips")
-    assert change("toy", toy, np.zeros(3), np.ones(3)).note == "only 3 clips"
+    fvd = FVD(i3d=None)  # reduction needs no network
+    features = np.random.default_rng(0).standard_normal((3, 2, 4))
+    assert change("fvd", fvd, features, features).note == fvd.caution(3) != ""
 
 
 def test_the_table_has_a_row_for_every_mode():
-    assert run("vaes=[pool/4x8x8]", "naive=[4,8]") == 0
+    assert run("vaes=[pool/4x8x8]", "independent=[4,8]") == 0
     table = tables.tabulate([record("pool-4x8x8")])
-    assert list(table["VAE"]) == [f"pool/4x8x8 · {label}" for label in ("whole", "naive-4", "naive-8")]
+    assert list(table["VAE"]) == [f"pool/4x8x8 · {label}" for label in ("whole", "independent-4", "independent-8")]
 
 
 def test_a_posterior_of_another_shape_has_no_latent_difference():

@@ -140,7 +140,7 @@ def test_recipes_are_listed_with_their_descriptions(capsys: pytest.CaptureFixtur
         (["run", "vaes=[pool/4x8x8]", "weights=here.pt"], "pool/4x8x8 reads no weights; leave weights=here.pt out"),
         (["run", "vaes=[cogvideox/tiny]", "weights=here.pt"], "cogvideox/tiny reads no weights"),
         (["run", "vaes=[wfvae/tiny]", "weights=nowhere.ckpt"], "not ready: wfvae/tiny: nowhere.ckpt is not here"),
-        (["run", "vaes=[pool/4x8x8]", "num_frames=1", "metrics=[flicker]"], "none of the metrics can be taken here"),
+        (["run", "vaes=[pool/4x8x8]", "num_frames=1", "metrics=[flicker]"], "none of the metrics can be computed here"),
         (["run", "shard=3"], "should read i/n"),
         (["run", "vaes=[pool/4x8x8]", "data=folder", "root=nowhere"], "nowhere"),
         (["run", "--config", "nowhere.yaml"], "nowhere.yaml"),
@@ -152,7 +152,7 @@ def test_recipes_are_listed_with_their_descriptions(capsys: pytest.CaptureFixtur
         ),
         (["check", "pool/4x8x8", "size=1e3"], "size='1e3' should be a whole number"),
         (["weights", "fetch", "alexnt"], "did you mean 'alexnet'"),
-        (["weights", "fetch"], "needs a NAME"),
+        (["weights", "fetch"], "takes names, or --all-metrics"),
         (["plot", "--results", "nowhere"], "no records in nowhere"),
         (["plot", "--training", "a", "--only", "strips"], "--only names a figure of records"),
         (["check", "wan/9"], "wan has no variant '9'"),
@@ -324,12 +324,12 @@ def test_a_user_without_a_home_is_told_in_one_line(
 
 
 def test_another_runtime_error_is_not_hidden(monkeypatch: pytest.MonkeyPatch):
-    from vaebench import listing
+    from vaebench import weight_files
 
     def broken() -> str:
         raise RuntimeError("a bug of ours")
 
-    monkeypatch.setattr(listing, "weights_table", broken)
+    monkeypatch.setattr(weight_files, "table", broken)
     with pytest.raises(RuntimeError, match="a bug of ours"):
         cli.main(["weights"])
 

@@ -210,10 +210,10 @@ def test_lists_have_commas_with_or_without_brackets():
     for text in ("['wfvae:a,b/run',dct/4]", '"wfvae:a,b/run",dct/4'):
         assert parse_run([f"vaes={text}"]).vaes == ["wfvae:a,b/run", "dct/4"]
     assert parse_run(["metrics=it's,b[1]"]).options == {"metrics": ["it's", "b[1]"]}
-    assert parse_run(["lengths=[1, 5]", "naive=[]", "pieces="], suite="blockwise").options == {
+    assert parse_run(["lengths=[1, 5]", "independent=[]", "chunks="], suite="blockwise").options == {
         "lengths": [1, 5],
-        "naive": [],
-        "pieces": [],
+        "independent": [],
+        "chunks": [],
     }
 
 

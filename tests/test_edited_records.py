@@ -94,7 +94,6 @@ def root(tmp_path: Path) -> Path:
         (RECORD, drop("config/size"), "config.size is missing"),
         (RECORD, put("config/num_frames", "33"), 'config.num_frames should be a whole number, not "33"'),
         (RECORD, put("extra", 5), "extra should be an object {...}, not 5"),
-        (RECORD, put("suite_version", "1"), 'suite_version should be a whole number, not "1"'),
         (RECORD, put("schema", 99), "its schema is 99, this version reads 1 and 2"),
         (RECORD, drop("fingerprint"), "fingerprint is missing"),
         (RECORD, put("comment", "mine"), "comment is not a field of a record"),

@@ -394,9 +394,8 @@ def test_channels_last_puts_the_channels_of_every_convolution_last_and_changes_n
 
 
 def test_the_flag_puts_the_weights_of_a_loaded_vae_in_channels_last_and_its_results_stay():
-    plain, last = (
-        worker.prepare(replace(job(channels_last=flag), name="cogvideox/tiny", num_frames=9)) for flag in (False, True)
-    )
+    asked = [replace(job(channels_last=flag), name="cogvideox/tiny", num_frames=9) for flag in (False, True)]
+    plain, last = (worker.prepare(each, adapters.resolve(each.name)) for each in asked)
 
     def channels_first(vae: object) -> int:
         own = [p for network in worker.networks(vae) for p in network.parameters() if p.dim() == 5]

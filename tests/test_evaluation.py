@@ -50,8 +50,8 @@ def test_an_object_has_the_scores_of_its_name(tmp_path: Path, monkeypatch: pytes
 def test_a_module_is_evaluated_in_every_suite_but_that_of_generation() -> None:
     module = Halves()
     assert vaebench.evaluate(module, **SMALL).scores["psnr"].value > 10
-    blockwise = vaebench.evaluate(module, "blockwise", **SMALL, naive=[2]).scores
-    assert blockwise["pixels_max@naive-2"].value == 0
+    blockwise = vaebench.evaluate(module, "blockwise", **SMALL, independent=[2]).scores
+    assert blockwise["pixels_max@independent-2"].value == 0
     cost = vaebench.evaluate(module, "efficiency", frames=[2], sizes=[16], max_seconds=0.1)
     assert cost.extra["float32 2x16"]["parameters"] == 9
     assert cost.scores["encode_flop@float32 2x16"].value == 2 * 9 * 2 * 8 * 8
@@ -75,7 +75,7 @@ def test_channels_last_reaches_a_vae_that_is_a_module_and_is_refused_for_one_wit
 
 def test_a_factory_gives_every_mode() -> None:
     make = lambda mode: adapters.load("wfvae/tiny-random", mode=mode)  # noqa: E731
-    scores = vaebench.evaluate(make, "blockwise", **SMALL, naive=[]).scores
+    scores = vaebench.evaluate(make, "blockwise", **SMALL, independent=[]).scores
     assert scores["pixels_max@streamed"].value <= 2e-5
 
 

@@ -116,6 +116,7 @@ def test_same_padding_of_an_odd_size_is_even_and_of_an_even_size_ends_heavier() 
     assert padded[0, 0, 0, 3].tolist() == [1, 1, 1, 1, 1, 1, 0]
 
 
+@pytest.mark.large
 @pytest.mark.parametrize("golden", kind("c3d"), ids=str)
 def test_c3d_has_the_official_probabilities(golden: Golden) -> None:
     spec, tensors = golden.json("spec"), golden.tensors()
@@ -148,7 +149,7 @@ def test_c3d_reads_the_arrays_of_tgan_and_misses_none(tmp_path: Path) -> None:
     assert set(state) == {"mean", "conv1a.weight", "conv1a.bias"}
     np.savez(tmp_path / "c3d.npz", **arrays)
     np.savez(tmp_path / "mean2.npz", mean=mean)
-    with pytest.raises(ValueError, match=r"Missing key\(s\) in state_dict: \"conv2a\.weight"):
+    with pytest.raises(ValueError, match=r"c3d\.npz with .*mean2\.npz does not fit C3D: 20 missing: conv2a\.weight"):
         c3d.load(tmp_path / "c3d.npz", tmp_path / "mean2.npz")
 
 
@@ -198,7 +199,9 @@ def test_another_file_is_refused_by_name(load, content: object, tmp_path: Path) 
     torch.save(content, tmp_path / "other.pt")
     if content is None:
         (tmp_path / "other.pt").write_bytes(b"")
-    with pytest.raises(ValueError, match=r"other\.pt .*(do(es)? not hold|cannot be read as weights)"):
+    with pytest.raises(
+        ValueError, match=r"other\.pt .*(do(es)? not (hold|fit)|holds no state dict|cannot be read as weights)"
+    ):
         load(tmp_path / "other.pt")
     with pytest.raises(FileNotFoundError):
         load(tmp_path / "missing.pt")

@@ -91,6 +91,7 @@ def test_guidance_reaches_all_channels_and_the_official_four_by_name(golden: Gol
         close(swap(guided(model, labels[:batch], scale, channels=channels)(x, t)), tensors[name][:batch])
 
 
+@pytest.mark.large
 @pytest.mark.parametrize("golden", kind("latte_embed"), ids=str)
 def test_position_and_time_tables_are_the_official_ones(golden: Golden) -> None:
     spec, tensors = golden.json("spec"), golden.tensors()
@@ -107,6 +108,7 @@ def test_position_and_time_tables_are_the_official_ones(golden: Golden) -> None:
         torch.testing.assert_close(timestep_features(t, expected.shape[1]), expected, rtol=0, atol=1e-4)
 
 
+@pytest.mark.large
 @pytest.mark.parametrize("golden", kind("latte_embed"), ids=str)
 def test_a_dropped_label_is_the_null_label(golden: Golden) -> None:
     tensors = golden.tensors()
@@ -235,9 +237,11 @@ def test_a_released_checkpoint_loads_its_ema_strictly(tmp_path: Path) -> None:
     torch.save({"model": other, "ema": model.state_dict()}, tmp_path / "latte.pt")
     inputs = random_input(TINY)
     torch.testing.assert_close(load(tmp_path / "latte.pt", TINY)(*inputs), model(*inputs))
-    with pytest.raises(ValueError, match=r"temp_embed: \(1, 3, 16\) \(expected \(1, 5, 16\)\) \(1 in all\)"):
+    with pytest.raises(ValueError, match=r"1 of another shape: temp_embed \(1, 3, 16\), expected \(1, 5, 16\)$"):
         load(tmp_path / "latte.pt", replace(TINY, frames=5))
-    with pytest.raises(ValueError, match=r"y_embedder.embedding_table.weight: \(6, 16\) \(expected none\)"):
+    with pytest.raises(
+        ValueError, match=r"latte\.pt does not fit Latte: 1 unexpected: y_embedder.embedding_table.weight$"
+    ):
         load(tmp_path / "latte.pt", replace(TINY, classes=0))
 
 

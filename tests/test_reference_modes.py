@@ -93,7 +93,7 @@ def test_another_mode_is_there_by_name_and_has_a_record_of_its_own(capsys: pytes
 @pytest.mark.usefixtures("tiler")
 def test_blockwise_compares_with_whole_whatever_the_reference_mode_is():
     for words in ([], ["mode=whole"]):
-        assert cli.main(["run", "--suite", "blockwise", *SMALL, "metrics=psnr", "naive=[]", *words]) == 0
+        assert cli.main(["run", "--suite", "blockwise", *SMALL, "metrics=psnr", "independent=[]", *words]) == 0
     (record,) = records.read_all(Path("runs/results"))
     assert record.mode == "whole"
     assert record.scores["pixels_rms@native"].value == pytest.approx(0.5)

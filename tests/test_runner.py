@@ -136,10 +136,10 @@ def test_with_stored_latents_a_new_metric_needs_no_encoder(monkeypatch: pytest.M
     from adapters.pool import Pool
 
     assert run("vaes=[pool/4x8x8]", "metrics=[psnr]", "keep_latents=true") == 0
-    monkeypatch.setattr(Pool, "encode", lambda *_: pytest.fail("the latents are stored"))
-    assert run("vaes=[pool/4x8x8]", "metrics=[psnr,flicker]", "keep_latents=true") == 0
+    with monkeypatch.context() as patch:
+        patch.setattr(Pool, "encode", lambda *_: pytest.fail("the latents are stored"))
+        assert run("vaes=[pool/4x8x8]", "metrics=[psnr,flicker]", "keep_latents=true") == 0
     kept = records.read(Path("runs/results/reconstruction/bundle-5x32-psnr+flicker/pool-4x8x8.json")).scores
-    monkeypatch.undo()
     assert run("vaes=[pool/4x8x8]", "runs=fresh", "results=fresh") == 0
     fresh = records.read(Path("fresh/reconstruction/bundle-5x32-psnr+flicker/pool-4x8x8.json")).scores
     assert kept == fresh

@@ -18,7 +18,7 @@ def score(value: float | None, note: str = "") -> dict[str, Any]:
 
 def old(suite: str, scores: dict[str, Any], absent: dict[str, str] | None = None) -> dict[str, Any]:
     made = record(suite, "setting", "toy/a", {})
-    data = {**vars(made), "schema": 1, "scores": scores, "absent": absent or {}}
+    data = {**vars(made), "schema": 1, "suite_version": 1, "scores": scores, "absent": absent or {}}
     del data["columns"]
     return data
 
@@ -27,7 +27,7 @@ def old(suite: str, scores: dict[str, Any], absent: dict[str, str] | None = None
     ("suite", "key", "metric", "condition", "new_key"),
     [
         ("reconstruction", "psnr", "psnr", {}, "psnr"),
-        ("blockwise", "psnr@naive-16", "psnr", {"mode": "naive-16"}, "psnr@naive-16"),
+        ("blockwise", "psnr@independent-16", "psnr", {"mode": "independent-16"}, "psnr@independent-16"),
         (
             "efficiency",
             "encode_s@float32 5x64",

@@ -41,7 +41,7 @@ def test_conditions_and_the_spec_are_columns_to_select_and_pivot_by(root: Path):
     assert math.isnan(wide.loc["toy-c/with-a-long-name", 512])
     (lost,) = times[times["status"] != "ok"].itertuples()
     assert (lost.vae, lost.status, lost.condition) == ("toy-c/with-a-long-name", "out of memory", "float32 33x512")
-    changes = table[(table["suite"] == "blockwise") & (table["condition.mode"] == "naive-16")]
+    changes = table[(table["suite"] == "blockwise") & (table["condition.mode"] == "independent-16")]
     assert list(changes["metric"].unique()) == ["psnr", "pixels_max"]
     assert (table["spatial_compression"] == 8).all()
     assert set(table["mode"]) == {"whole"}

@@ -51,6 +51,7 @@ def test_sky_windows_keep_the_interval_and_ask_for_more_than_the_span(sky: Path)
         short.load()
 
 
+@pytest.mark.large
 @pytest.mark.parametrize("golden", goldens(lambda m: m.get("kind") == "preproc"), ids=str)
 def test_resizes_are_the_official_ones(golden: Golden) -> None:
     size, tensors = golden.json("spec")["size"], golden.tensors()

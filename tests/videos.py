@@ -11,8 +11,6 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-CLIPS = Path(__file__).parents[2] / "shared" / "clips"  # optional, next to the checkout
-
 
 def pictures(count: int, height: int = 48, width: int = 64, seed: int = 0) -> NDArray[np.uint8]:
     """uint8 (count, height, width, 3): smooth colour and a bright square that moves, every frame different."""

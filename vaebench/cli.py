@@ -182,6 +182,12 @@ def _parser() -> argparse.ArgumentParser:
     show.add_argument(
         "kind", nargs="?", choices=(*KINDS, "recipes"), help="one kind with its details (all kinds, names only)"
     )
+    show.add_argument(
+        "--format",
+        default="text",
+        choices=("text", "markdown"),
+        help="markdown: the list of VAEs as in results/vaes.md, without the state of this machine",
+    )
     show.set_defaults(command=_list)
 
     check = verbs.add_parser(
@@ -195,8 +201,9 @@ def _parser() -> argparse.ArgumentParser:
     check.set_defaults(command=_check)
 
     weights = verbs.add_parser("weights", help="the weight files of metrics and VAEs: which are here, how to get them")
-    weights.add_argument("action", nargs="?", choices=("fetch",))
-    weights.add_argument("name", nargs="?", help="a name of `vaebench weights`, or of `vaebench list adapters`")
+    weights.add_argument("action", nargs="?", choices=("fetch", "verify"))
+    weights.add_argument("names", nargs="*", metavar="NAME", help="of `vaebench weights` or `vaebench list adapters`")
+    weights.add_argument("--all-metrics", action="store_true", help="fetch: the files of all metrics")
     weights.set_defaults(command=_weights)
 
     manifest = verbs.add_parser("manifest", help="write a CSV that pins the clips of a folder, with their checksums")
@@ -265,7 +272,13 @@ def _train(arguments: argparse.Namespace) -> int:
 
 
 def _list(arguments: argparse.Namespace) -> int:
-    if arguments.kind == "adapters":
+    if arguments.format == "markdown" and arguments.kind != "adapters":
+        raise ValueError("--format markdown prints the list of VAEs: vaebench list adapters --format markdown")
+    if arguments.format == "markdown":
+        from vaebench import listing
+
+        print(listing.adapters_markdown(), end="")
+    elif arguments.kind == "adapters":
         from vaebench import listing
 
         print(listing.adapters_table(), end="")
@@ -291,14 +304,15 @@ def _check(arguments: argparse.Namespace) -> int:
 
 
 def _weights(arguments: argparse.Namespace) -> int:
-    from vaebench import listing, weights
+    from vaebench import weight_files
 
+    if arguments.all_metrics and arguments.action != "fetch":
+        raise ValueError("--all-metrics belongs to `vaebench weights fetch`")
     if arguments.action == "fetch":
-        if not arguments.name:
-            raise ValueError("weights fetch needs a NAME: `vaebench weights` lists them")
-        print(weights.fetch(listing.weights_name(arguments.name)))
-        return 0
-    print(listing.weights_table(), end="")
+        return weight_files.fetch_command(arguments.names, arguments.all_metrics)
+    if arguments.action == "verify":
+        return weight_files.verify_command(arguments.names)
+    print(weight_files.table(), end="")
     return 0
 
 

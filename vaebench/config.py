@@ -24,10 +24,18 @@ class RunConfig:
     weights: str = setting(
         "", "file or folder with the weights of the VAE, if a single VAE is evaluated", group="selection"
     )
+    fetch: bool = setting(
+        False, "first download the missing weights of the metrics, and of the VAEs that are named", group="selection"
+    )
     data: str = setting("bundle", "data source; see `vaebench list data`", group="data")
     root: str = setting("", "folder of the data source, for sources that read one", group="data")
     manifest: str = setting(
         "", "CSV with the ids, start frames and sha256 of the clips to read from root", group="data"
+    )
+    reader: Literal["auto", "pyav", "decord"] = setting(
+        "auto",
+        "decoder of video files: decord reads pinned files, if its frames equal those of PyAV; auto uses PyAV",
+        group="data",
     )
     num_frames: int = setting(33, "frames per clip, at the clip's own frame rate", group="data", at_least=1)
     size: int = setting(
@@ -74,7 +82,7 @@ class CheckConfig:
     weights: str = setting("", "file or folder with the weights of the VAE")
 
 
-OUTPUT = ("results", "runs")  # folders: they belong to a run and not to its record
+OUTPUT = ("results", "runs", "fetch")  # they belong to a run and not to its record
 
 
 def parse_run(words: Sequence[str], *, suite: str = "", file: str | None = None) -> RunConfig:

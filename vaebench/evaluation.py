@@ -182,7 +182,7 @@ def _config(suite: str, data: str | VideoSource, given: Mapping[str, Any]) -> Ru
     """The settings of a run, checked as those of the command line are."""
     name = data if isinstance(data, str) else str(data.identity.get("name", "clips"))
     known = {setting.name for setting in fields(RunConfig)} - {"suite", "data", "options"}
-    if own := known & {"vaes", "weights", "shard", "results", "runs"} & given.keys():
+    if own := known & {"vaes", "weights", "shard", "results", "runs", "fetch"} & given.keys():
         raise ValueError(f"{', '.join(sorted(own))}: settings of `vaebench run`, not of evaluate()")
     run = {key: value for key, value in given.items() if key in known}
     options = {key: value for key, value in given.items() if key not in known}
@@ -208,7 +208,6 @@ def record_of(
     padded = {"padded_to": f"{spec.fit(config.num_frames)} frames, size a multiple of {spec.size_multiple}"}
     return Record(
         suite=suite.name,
-        suite_version=0,
         vae=vae_of(suite, candidate),
         data={**source.identity, **(padded if any(case.clip for case in cases) else {})},
         # whichever process wrote it, whoever runs it again takes all of the cases

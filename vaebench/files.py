@@ -1,14 +1,19 @@
-"""File names that every file system takes, and writes that leave either the old file or the new one."""
+"""File names that every file system takes, and writes that leave the old file or the new one, whole, also after a kill, a
+full disk or a power cut."""
 
 from __future__ import annotations
 
 import hashlib
 import os
 import re
-import tempfile
+import socket
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 LONGEST = 120  # characters; file systems end at 255 bytes, and suffixes follow
+READABLE = 30  # characters of a target's name in the name of its draft
 
 
 def file_name(text: str) -> str:
@@ -29,15 +34,64 @@ def digest(text: str) -> str:
 
 
 def write_atomically(file: Path, content: str | bytes) -> None:
-    """`content` into `file` by renaming: a reader, another writer or a kill sees the old file or the new one, always whole."""
+    """`content` into `file`, by `draft`; text as UTF-8.
+
+    Raises:
+        OSError: the file cannot be written
+    """
     data = content.encode("utf-8", "surrogateescape") if isinstance(content, str) else content
-    with tempfile.NamedTemporaryFile(dir=file.parent, suffix=".part", delete=False) as part:
-        try:
-            part.write(data)
-            part.flush()
-            os.fsync(part.fileno())
-        except BaseException:
-            Path(part.name).unlink(missing_ok=True)
-            raise
-    os.chmod(part.name, 0o644)  # a temporary file is private; a record is not
-    Path(part.name).replace(file)
+    with draft(file) as part:
+        part.write_bytes(data)
+
+
+@contextmanager
+def draft(target: Path) -> Iterator[Path]:
+    """A path to write to beside `target`.  It replaces `target` when the block ends, and is removed when the block fails.
+
+    Raises:
+        OSError: the file cannot be written; writers of PyTorch and safetensors, which raise other types, included
+    """
+    from safetensors import SafetensorError
+
+    # machines that share the folder may share process ids
+    part = target.with_name(f"{target.stem[:READABLE]}.{uuid.uuid4().hex}.{socket.gethostname()}.{os.getpid()}.part")
+    try:
+        yield part
+        _sync(part)
+        part.replace(target)
+        _sync(target.parent)
+    except OSError as reason:
+        if reason.filename == os.fspath(part):  # the user knows the file by its own name
+            raise type(reason)(reason.errno, reason.strerror, os.fspath(target)) from None
+        raise
+    except (SafetensorError, RuntimeError) as reason:
+        raise OSError(f"{target} cannot be written: {' '.join(str(reason).split())}") from reason
+    finally:
+        part.unlink(missing_ok=True)
+
+
+def sweep(folder: Path) -> None:
+    """Removes the drafts that killed processes of this machine left in `folder`."""
+    for part in folder.glob(f"*.{socket.gethostname()}.*.part"):
+        pid = part.name.split(".")[-2]
+        if pid.isdigit() and not _alive(int(pid)):
+            part.unlink(missing_ok=True)
+
+
+def _alive(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:  # another user's
+        pass
+    return True
+
+
+def _sync(path: Path) -> None:
+    """Wait until a file, or the list of files of a folder, is on disk."""
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)

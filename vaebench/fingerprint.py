@@ -21,8 +21,12 @@ from typing import Any
 
 OURS = ("vaebench", "adapters", "wfvae")
 # modules of ours that find, read, name and write things: no pixel and no score passes through them
-NEUTRAL = ("config", "durable", "files", "fingerprint", "pickled", "plugins", "records", "store", "typed", "weights")
-WITHOUT_NUMBERS = tuple(f"vaebench.{name}" for name in NEUTRAL)
+NEUTRAL = (
+    *("config", "files", "fingerprint", "options", "pickled", "plugins", "records", "schema1"),
+    *("settings", "state_dicts", "store", "torchmetric", "typed"),
+    *("weights.fetch", "weights.github", "weights.locate", "weights.verify"),
+)
+WITHOUT_NUMBERS = frozenset(f"vaebench.{name}" for name in NEUTRAL)
 
 
 def fingerprint(facts: Mapping[str, Any]) -> str:
@@ -70,7 +74,7 @@ def _reachable(modules: Iterable[ModuleType | str]) -> dict[str, Path]:
         package = name.partition(".")[0]
         for target in _parsed(file, file.stat().st_mtime_ns)[1]:
             inside = target.partition(".")[0] in (package, *OURS)
-            if inside and not target.startswith(WITHOUT_NUMBERS) and (source := _file(target)):
+            if inside and target not in WITHOUT_NUMBERS and (source := _file(target)):
                 waiting.append((target, source))
     return found
 

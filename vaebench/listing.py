@@ -1,4 +1,4 @@
-"""What `vaebench list` and `vaebench weights` print.  Reads specs and docstrings; torch is never imported."""
+"""What `vaebench list` prints.  Reads specs and docstrings; torch is never imported."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ from vaebench.training.recipes import descriptions
 from vaebench.vae import VAESpec
 
 
-def _columns(rows: list[list[str]]) -> str:
+def columns(rows: list[list[str]]) -> str:
     widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
     return "".join("  ".join(cell.ljust(widths[i]) for i, cell in enumerate(row)).rstrip() + "\n" for row in rows)
 
 
-HEADER = ["VAE", "r_t x r_s", "chn", "tcpr", "params", "causal", "frames", "modes", "licence"]
+HEADER = ["VAE", "r_t x r_s", "chn", "tcpr", "params", "causal", "frames", "modes", "reference mode", "licence"]
 
 
 def _facts(spec: VAESpec) -> list[str]:
@@ -30,22 +30,23 @@ def _facts(spec: VAESpec) -> list[str]:
         "yes" if spec.causal else "no",
         str(spec.frames),
         ", ".join(spec.modes),
+        spec.reference_mode,
         spec.license or "not stated",
     ]
 
 
 def adapters_table() -> str:
     """Every VAE with what its spec says, and whether it is ready on this machine or how to get it."""
-    rows = [[*HEADER, "reference mode", "ready"]]
+    rows = [[*HEADER, "ready"]]
     for name in adapters.names():
         vae = adapters.resolve(name)
         how, spec = vae.unavailable, vae.spec
-        rows.append([*_facts(spec), spec.reference_mode, f"no: {how}" if how else "ready"])
-    return _columns(rows)
+        rows.append([*_facts(spec), f"no: {how}" if how else "ready"])
+    return columns(rows)
 
 
 def adapters_markdown() -> str:
-    """The same for README: what is known of every VAE, with the source of its weights instead of this machine's state."""
+    """results/vaes.md: what its spec says of every VAE, with the source of its weights instead of the state of this machine."""
     rows = [[*HEADER, "weights"], ["---"] * (len(HEADER) + 1)]
     for name in adapters.names():
         spec = adapters.find(name)
@@ -61,12 +62,12 @@ def _origin(spec: VAESpec) -> str:
 
 def modules_table(kind: str) -> str:
     """Name and first sentence of every module of a kind, without importing it where it is ours."""
-    return _columns([[name, _first_sentence(kind, name)] for name in plugins.names(kind)])
+    return columns([[name, _first_sentence(kind, name)] for name in plugins.names(kind)])
 
 
 def recipes_table() -> str:
     """Name and description of every recipe of `vaebench train`."""
-    return _columns([[name, what] for name, what in descriptions().items()])
+    return columns([[name, what] for name, what in descriptions().items()])
 
 
 def _first_sentence(kind: str, name: str) -> str:
@@ -78,41 +79,3 @@ def _first_sentence(kind: str, name: str) -> str:
         return (plugins.find(kind, name).__doc__ or "").strip().partition("\n")[0]
     doc = ast.get_docstring(ast.parse(Path(found.origin).read_text(encoding="utf-8"))) or ""
     return doc.partition("\n")[0]
-
-
-def weights_table() -> str:
-    """Every weight file: its name, what needs it, its licence, where it is or where it comes from."""
-    rows = [["name", "used by", "licence", "here"]]
-    for name, entry in weights.FILES.items():
-        try:
-            here = str(weights.path(name))
-        except weights.Unavailable:
-            get = f"`vaebench weights fetch {name}`" if entry.checksum else "download it yourself"
-            here = f"no: {get} ({entry.url})"
-        rows.append([name, entry.used_by, entry.license, here])
-    for name in adapters.names():
-        spec = adapters.find(name)
-        if spec.source:
-            try:
-                here = str(weights.find(spec.source))
-            except weights.Unavailable as reason:
-                fetch = f"`vaebench weights fetch {name}` ({spec.source})"
-                here = f"no: {reason if spec.source.startswith(weights.UNRELEASED) else fetch}"
-            rows.append([name, "VAE", spec.license, here])
-    return _columns(rows)
-
-
-def weights_name(name: str) -> str:
-    """What `weights.fetch` takes: the name of a metric's file, or the source of a VAE named family/variant."""
-    if name in weights.FILES or name.startswith("hf:"):
-        return name
-    if "/" in name:
-        source = adapters.find(name).source
-        if not source:
-            raise ValueError(f"{name} needs no weights")
-        if source.startswith(weights.UNRELEASED):
-            raise ValueError(f"the weights of {name} were never released")
-        if source.startswith(weights.PACKAGE):
-            raise ValueError(f"the weights of {name} ship with the package")
-        return source
-    return name

@@ -23,8 +23,10 @@ class ReconstructionOptions:
 class BlockwiseOptions:
     metrics: list[str] = setting(["psnr", "ssim", "lpips", "fvd"], "see `vaebench list metrics`")
     lengths: list[int] = setting([], "clip lengths to evaluate, in frames; default: num_frames only")
-    pieces: list[int] = setting([], "also stream in chunks of N frames, if the VAE can stream")
-    naive: list[int] = setting([16], "also evaluate independent chunks of N frames (rounded up to a valid length)")
+    chunks: list[int] = setting([], "also stream in chunks of N frames, if the VAE can stream")
+    independent: list[int] = setting(
+        [16], "also evaluate independent chunks of N frames (rounded up to a valid length)"
+    )
     require: Literal["", "lossless"] = setting(
         "", "lossless: exit with code 1 if a mode that claims to be lossless is not"
     )

@@ -52,6 +52,11 @@ def names(kind: str) -> list[str]:
     return sorted({*_inside(kind), *_outside(kind)})
 
 
+def label(name: str) -> str:
+    """The name of a plug-in in records and tables: that of its file, without folder and ending, if it is one."""
+    return Path(name).stem if name.endswith(".py") else name
+
+
 def find(kind: str, name: str) -> ModuleType:
     """The module called `name`, or in the file `name.py`.
 

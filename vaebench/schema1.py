@@ -46,7 +46,8 @@ def upgraded(data: Mapping[str, Any]) -> dict[str, Any]:
         for names, reason in typed(dict[str, str], data.get("absent"), "absent").items()
         for name in names.split(", ")
     }
-    return {**data, "scores": scores, "absent": absent, "columns": COLUMNS.get(str(suite), []), "schema": 2}
+    kept = {key: value for key, value in data.items() if key != "suite_version"}  # the fingerprint takes its place
+    return {**kept, "scores": scores, "absent": absent, "columns": COLUMNS.get(str(suite), []), "schema": 2}
 
 
 def _named(suite: str, key: str) -> dict[str, Any]:

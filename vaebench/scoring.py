@@ -10,13 +10,13 @@ from numpy.typing import NDArray
 
 from vaebench import plugins
 from vaebench.fingerprint import code, fingerprint
+from vaebench.metric import Metric
 from vaebench.records import Score, interval
 from vaebench.weights import Unavailable
 
 if TYPE_CHECKING:
     import torch
 
-    from vaebench.metric import Metric
     from vaebench.suite import Statistics
 
 
@@ -28,27 +28,39 @@ class _About(TypedDict):
 def build_metrics(
     names: Iterable[str], device: torch.device, num_frames: int
 ) -> tuple[dict[str, Metric], dict[str, str]]:
-    """(metrics that can score clips of `num_frames` here, reason for each that cannot); ValueError for an unknown name."""
+    """(label -> metric that can score clips of `num_frames` here, label -> why another one cannot).
+
+    Raises:
+        ValueError: unknown name, two metrics with one label, or a module whose `build` returns no metric
+    """
     found: dict[str, Metric] = {}
     absent: dict[str, str] = {}
-    for name in dict.fromkeys(names):
-        module = plugins.find("metrics", name)
+    for given in dict.fromkeys(names):
+        module, name = plugins.find("metrics", given), plugins.label(given)
+        if name in found or name in absent or (name != given and name in plugins.names("metrics")):
+            raise ValueError(f"{given}: there is another metric called {name}; give the file another name")
         try:
             metric = module.build(device)
         except Unavailable as reason:
             absent[name] = str(reason)
             continue
-        least = getattr(metric, "min_frames", 1)
-        if num_frames < least:
-            absent[name] = f"needs clips of at least {least} frames, these have {num_frames}"
+        if not isinstance(metric, Metric):
+            found_type = type(metric).__name__
+            raise ValueError(f"{module.__name__}.build returned a {found_type}, not a vaebench.metric.Metric")
+        if num_frames < metric.min_frames:
+            absent[name] = f"needs clips of at least {metric.min_frames} frames, these have {num_frames}"
         else:
             found[name] = metric
     return found, absent
 
 
-def metric_digest(name: str, metric: Metric) -> str:
-    """8 hex digits of the code of a metric and of the libraries below it."""
-    return fingerprint(code([plugins.find("metrics", name), type(metric).__module__]))[:8]
+def metric_digests(names: Iterable[str], metrics: Mapping[str, Metric]) -> dict[str, str]:
+    """Label -> 8 hex digits of the code of a metric and of the libraries below it."""
+    given = {plugins.label(name): name for name in names}
+    return {
+        name: fingerprint(code([plugins.find("metrics", given[name]), type(metric).__module__]))[:8]
+        for name, metric in metrics.items()
+    }
 
 
 def stack(statistics: Mapping[str, Statistics], name: str) -> NDArray:
@@ -64,7 +76,7 @@ def score(name: str, metric: Metric, stacked: NDArray, condition: Mapping[str, s
     except ValueError as reason:  # too few clips for this metric to mean anything: said, not guessed
         return Score(None, metric.unit, metric.better, len(stacked), note=str(reason), status="too few clips", **about)
     stderr, low, high = interval(stacked) if metric.per_clip else (None, None, None)
-    note = _caution(metric, len(stacked))
+    note = metric.caution(len(stacked))
     return Score(value, metric.unit, metric.better, len(stacked), stderr, low, high, note=note, **about)
 
 
@@ -83,11 +95,5 @@ def change(
     except ValueError as reason:
         return Score(None, metric.unit, metric.better, n, note=str(reason), status="too few clips", **about)
     stderr, low, high = interval(after - before) if metric.per_clip else (None, None, None)
-    note = _caution(metric, n)
+    note = metric.caution(n)
     return Score(value, metric.unit, metric.better, n, stderr, low, high, signed=True, note=note, **about)
-
-
-def _caution(metric: Metric, n: int) -> str:
-    """What a reader of this metric over `n` clips must know; "" where nothing."""
-    caution = getattr(metric, "caution", None)
-    return caution(n) if caution else ""

@@ -17,7 +17,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from vaebench.durable import draft, sweep
+from vaebench.files import draft, sweep, write_atomically
 
 Statistics = Mapping[str, NDArray]
 
@@ -70,7 +70,7 @@ class Store:
     def fail(self, case: str, file: str, reason: str) -> None:
         """Remember that `case` was tried and failed, so that processes that share the folder know that it is done."""
         self.folder.mkdir(parents=True, exist_ok=True)
-        self._mark(case).write_text(json.dumps({"case": case, "file": file, "reason": reason}))
+        write_atomically(self._mark(case), json.dumps({"case": case, "file": file, "reason": reason}))
 
     def failure(self, case: str) -> dict[str, str] | None:
         """How `case` failed when it was last tried; None if it did not."""

@@ -54,8 +54,8 @@ class FrameRule:
 class VAESpec:
     """What is known of a VAE before any weight is read.
 
-    `source` is "hf:org/repo@commit:path/to/file" of the released weights, "unreleased:RECIPE" where nobody published any, or ""
-    where none are needed.
+    `source` is "hf:org/repo@commit:path/to/file" of the released weights, `github:...` as in `vaebench.weights.github`,
+    "unreleased:RECIPE" where nobody published any, or "" where none are needed.
     `modes` are the ways this family can be run: "whole" (one pass over the whole video), "native" (what the authors' code does
     by default), "diffusers" (what that library does by default, where it is something else), "tiled", "streamed", ...
     `reference_mode` is the one that it was released to be used in: "whole" where the authors' own code runs a video in one pass
@@ -82,6 +82,7 @@ class VAESpec:
     shift: float | tuple[float, ...] = 0.0
     frames_per_piece: int = 0  # the encoder starts afresh after so many frames; 0: never
     lossless_modes: tuple[str, ...] = ()  # modes that claim to give exactly what "whole" gives
+    latent_space: str = ""  # a name shared with other VAEs that read and write the same latents (`adapters/_cross.py`)
     clamps: bool = False  # decode clamps pixels to -1..1, as its release does
     note: str = ""  # hazards that a user must know: precision, silent padding, ...
 

@@ -29,11 +29,12 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 from tests.videos import write
 from vaebench import machine
 from vaebench.data.synthetic import Motion, render
-from vaebench.video_io import decode, resize
+from vaebench.video_io import decode, decord_reader, resize
 
 COUNT = 33
 LENGTH = 300
 STARTS = (0, 250)
+BUNDLE = sorted((Path(__file__).parents[2] / "vaebench" / "data" / "bundle").glob("*.mp4"))
 
 
 def make(folder: Path) -> Path:
@@ -81,6 +82,7 @@ WAYS: dict[str, Callable[[Path, int], NDArray[np.uint8]]] = {
     "ours_s": ours,
     "decord_all_threads_s": lambda file, start: by_decord(file, start, 0),
     "decord_one_thread_s": lambda file, start: by_decord(file, start, 1),
+    "reader_decord_s": lambda file, start: np.stack(list(decord_reader.read(file, start, COUNT))),
 }
 
 
@@ -122,17 +124,31 @@ def parts(file: Path, repeats: int) -> dict[str, float]:
     return {"decode_s": statistics.median(reading), "resize_s": statistics.median(resizing)}
 
 
-def side_by_side(file: Path, repeats: int) -> list[dict[str, float]]:
+def readers(repeats: int) -> dict[str, float]:
+    """Seconds to read the clips of the bundle, one after the other, by reader=pyav and by reader=decord."""
+    seconds: dict[str, list[float]] = {"pyav_s": [], "decord_s": []}
+    for _ in range(repeats):
+        for name, module in {"pyav_s": decode, "decord_s": decord_reader}.items():
+            begin = time.perf_counter()
+            for clip in BUNDLE:
+                for _ in module.read(clip, 0, COUNT):
+                    pass
+            seconds[name].append(time.perf_counter() - begin)
+    medians = {name: statistics.median(times) for name, times in seconds.items()}
+    print({name: round(value, 3) for name, value in medians.items()})
+    return {**medians, "decord_over_pyav": medians["decord_s"] / medians["pyav_s"]}
+
+
+def side_by_side(repeats: int) -> list[dict[str, float]]:
     """Clips per second with so many threads loading; the files are small, as most are, so that threads inside help little."""
-    small = sorted((Path(__file__).parents[2] / "vaebench" / "data" / "bundle").glob("*.mp4"))
     rows = []
     for threads in (1, 2):
         rates = []
         for _ in range(repeats):
             with ThreadPoolExecutor(threads) as pool:
                 begin = time.perf_counter()
-                list(pool.map(lambda clip: resize.clip(decode.read(clip, 0, COUNT), 256), small))
-                rates.append(len(small) / (time.perf_counter() - begin))
+                list(pool.map(lambda clip: resize.clip(decode.read(clip, 0, COUNT), 256), BUNDLE))
+                rates.append(len(BUNDLE) / (time.perf_counter() - begin))
         rows.append({"threads": threads, "clips_per_s": statistics.median(rates)})
         print(rows[-1])
     return rows
@@ -150,7 +166,8 @@ def main() -> None:
             "file_bytes": file.stat().st_size,
             "starts": far_and_near(file, args.repeats),
             "clip": parts(file, args.repeats),
-            "bundle_side_by_side": side_by_side(file, args.repeats),
+            "bundle_side_by_side": side_by_side(args.repeats),
+            "bundle_readers": readers(args.repeats),
             "libraries": {"av": av.__version__, "decord": __import__("decord").__version__},
             "threads": torch.get_num_threads(),
             "machine": dataclasses.asdict(machine.describe(torch.device("cpu"))),

@@ -44,19 +44,19 @@ class Shards:
             keys: set[PurePosixPath] = set()
             faults: list[str] = []
             try:
-                for name, offset, length in tar.members(path):
-                    if not manifest.is_video(name):
-                        ignored.add(f"{shard}:{name}")
+                for member in tar.members(path):
+                    if not manifest.is_video(member.name):
+                        ignored.add(f"{shard}:{member.name}")
                         continue
-                    key = PurePosixPath(shard).with_suffix("") / PurePosixPath(name).with_suffix("")
+                    key = PurePosixPath(shard).with_suffix("") / PurePosixPath(member.name).with_suffix("")
                     if key in keys:  # results are kept by key
-                        faults.append(f"{path}:{name}: an earlier video of this shard has its key; rename one of them")
+                        faults.append(
+                            f"{path}:{member.name}: an earlier video of this shard has its key; rename one of them"
+                        )
                         continue
                     keys.add(key)
-                    load = file_source.below(
-                        self.root, partial(_load, path, name, offset, length, self.num_frames, self.size)
-                    )
-                    yield Clip(id=key.as_posix(), fps=0.0, load=load, file=f"{shard}:{name}", stamp=stamp)
+                    load = file_source.below(self.root, partial(_load, path, member, self.num_frames, self.size))
+                    yield Clip(id=key.as_posix(), fps=0.0, load=load, file=f"{shard}:{member.name}", stamp=stamp)
             except (OSError, ValueError) as reason:
                 faults.append(str(reason))
             if faults:
@@ -69,6 +69,7 @@ class Shards:
 def build(config: RunConfig) -> Shards:
     """OSError for a folder that cannot be read, ValueError for one without shards."""
     root = file_source.need_root(config, LAYOUT)
+    file_source.refuse_decord(config, "nothing pins the bytes of a shard")
     if config.manifest:
         raise ValueError("data=shards reads every video of its shards; a manifest pins files, with data=folder")
     shards = sorted(manifest.walk(root, (".tar",)))
@@ -89,11 +90,6 @@ def _fail(reason: str) -> NoReturn:
     raise ValueError(reason)
 
 
-def _load(shard: Path, name: str, offset: int, length: int, num_frames: int, size: int) -> Tensor:
+def _load(shard: Path, member: tar.Member, num_frames: int, size: int) -> Tensor:
     """uint8 (3, num_frames, size, size)."""
-    with open(shard, "rb") as content:
-        content.seek(offset)
-        data = content.read(length)
-    if len(data) < length:
-        raise ValueError(f"{shard}:{name}: the shard ends before this clip does; fetch it again")
-    return resize.clip(decode.read(f"{shard}:{name}", 0, num_frames, data), size)
+    return resize.clip(decode.read(f"{shard}:{member.name}", 0, num_frames, tar.content(shard, member)), size)

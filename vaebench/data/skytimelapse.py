@@ -55,6 +55,7 @@ class Folders:
 
 def build(config: RunConfig) -> Folders:
     """OSError for a folder that cannot be read; ValueError, with the layout, if it has no images or they have no numbers."""
+    file_source.refuse_decord(config, "it reads images")
     root = file_source.need_root(config, LAYOUT)
     if config.manifest:
         raise ValueError("data=skytimelapse reads folders of images, which no manifest pins; root=DIR names the split")

@@ -65,6 +65,8 @@ def build(config: RunConfig) -> Synthetic:
     """Needs no root; the hash is of small renderings of every clip."""
     if config.root or config.manifest:
         raise ValueError("data=synthetic reads no files; for yours say data=folder root=DIR")
+    if config.reader == "decord":
+        raise ValueError("data=synthetic reads no files, so reader=decord does not apply; use reader=auto")
     digest = hashlib.sha256()
     for seed, motion in enumerate(MOTIONS.values()):
         digest.update(render(motion, 5, 16, seed).numpy().tobytes())

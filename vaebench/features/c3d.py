@@ -18,6 +18,8 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from vaebench.state_dicts import load_strict
+
 FRAMES, SIDE, CLASSES = 16, 112, 101
 WIDTHS = {
     "conv1a": 64, "conv2a": 128, "conv3a": 256, "conv3b": 256,
@@ -78,7 +80,8 @@ def load(weights: Path, mean: Path) -> C3D:
         network = C3D()
     try:
         with np.load(weights) as arrays, np.load(mean) as frames:
-            network.load_state_dict(state_of(arrays, frames["mean"]), assign=True)
+            state = state_of(arrays, frames["mean"])
     except (KeyError, TypeError, ValueError, RuntimeError, EOFError, zipfile.BadZipFile) as error:
         raise ValueError(f"{weights} and {mean} do not hold C3D of TGAN-v2 and its mean: {error}") from error
+    load_strict(network, state, f"{weights} with {mean}")
     return network.requires_grad_(False)

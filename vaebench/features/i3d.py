@@ -16,6 +16,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from vaebench.pickled import load_tensors
+from vaebench.state_dicts import load_strict, state_dict_of
 
 SIDE = 224
 MIXED = {  # out of: 1x1 | 1x1, 3x3x3 | 1x1, 3x3x3 | pooled 1x1
@@ -137,11 +138,6 @@ class InceptionI3d(nn.Module):
 
 def load(path: Path) -> InceptionI3d:
     """`i3d_pretrained_400.pt`, strictly. OSError: no such file. ValueError: the file holds something else."""
-    state = load_tensors(path)
     network = InceptionI3d()
-    try:
-        network.load_state_dict(state)
-    except (RuntimeError, TypeError) as error:
-        said = " ".join(str(error).split())
-        raise ValueError(f"{path} does not hold the weights of I3D (i3d_pretrained_400.pt): {said}") from error
-    return network
+    load_strict(network, state_dict_of(load_tensors(path), path), str(path))
+    return network.float()  # a file in half precision gives the features of float32

@@ -14,6 +14,7 @@ import torch
 
 from vaebench import weights
 from vaebench.features.validation import check, full_precision, mean_over_clips
+from vaebench.metric import Metric
 from vaebench.pickled import load_tensors
 from vaebench.records import Better
 
@@ -26,7 +27,9 @@ if TYPE_CHECKING:
 SMALLEST = {"alex": 31, "vgg": 16}  # pixels that the poolings of the backbone leave something of
 
 
-class LPIPS:
+class LPIPS(Metric):
+    """Args: the network of the lpips package, and the shortest side in pixels that it takes."""
+
     unit = ""
     better: Better = "lower"
     version = 1

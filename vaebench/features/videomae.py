@@ -14,6 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from vaebench.pickled import load_tensors
+from vaebench.state_dicts import load_strict, state_dict_of
 
 
 @dataclass(frozen=True)
@@ -135,11 +136,6 @@ def load(path: Path) -> VideoMAE:
     with torch.device("meta"):
         network = VideoMAE()
     network.table = positions(network.table.shape[1], network.table.shape[2])
-    content = load_tensors(path, mmap=True)
-    try:
-        state = content.get("module", content.get("model", content))
-        network.load_state_dict({key: value.float() for key, value in state.items()}, assign=True)
-    except (RuntimeError, AttributeError) as error:
-        said = " ".join(str(error).split())
-        raise ValueError(f"{path} does not hold VideoMAE-v2 ViT-g of Something-Something v2: {said}") from error
+    state = state_dict_of(load_tensors(path, mmap=True), path, "module", "model")
+    load_strict(network, {key: value.float() for key, value in state.items()}, str(path))
     return network.requires_grad_(False)

@@ -20,7 +20,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 from tqdm import tqdm
 
-from vaebench.durable import draft, sweep
+from vaebench.files import draft, sweep
 from vaebench.generation.latte.batch import Batch
 from vaebench.vae import VAESpec, VideoVAE, check_latent
 from vaebench.video import to_model

@@ -24,10 +24,13 @@ from vaebench.features import c3d, i3d, i3d_torchscript, inception_score, videom
 from vaebench.features.frechet import bootstrap, frechet, noise_floor
 from vaebench.features.mmd import kvd
 from vaebench.features.validation import full_precision
+from vaebench.files import draft
+from vaebench.fingerprint import code, fingerprint
 from vaebench.generation.latte.diffusion import linear, respaced
 from vaebench.generation.latte.model import Latte
 from vaebench.generation.latte.sample import Guided, sample
 from vaebench.records import FEWEST, Score, Status, by_key
+from vaebench.store import Store
 from vaebench.vae import VideoVAE
 from vaebench.video import to_score, to_stored
 
@@ -164,26 +167,27 @@ def write_video(file: Path, videos: Sequence[Video]) -> None:
     sheet = sheet.reshape(rows, columns, *frames.shape[1:]).transpose(2, 0, 3, 1, 4, 5)
     sheet = sheet.reshape(length, rows * height, columns * width, 3)
     sheet = sheet[:, : rows * height // 2 * 2, : columns * width // 2 * 2]  # colour is stored at half size
-    part = file.with_suffix(".part")
-    with av.open(os.fspath(part), "w", format="mp4") as container:
+    with draft(file) as part, av.open(os.fspath(part), "w", format="mp4") as container:
         stream = container.add_stream("libx264", rate=8, options={"crf": "12"})
         stream.height, stream.width = sheet.shape[1:3]
         stream.pix_fmt = "yuv420p"
         for pixels in sheet:
             container.mux(stream.encode(av.VideoFrame.from_ndarray(np.ascontiguousarray(pixels), format="rgb24")))
         container.mux(stream.encode(None))
-    part.replace(file)
 
 
-def distances(name: str, real: NDArray, rebuilt: NDArray, fake: NDArray, *, ddof: int) -> dict[str, Score]:
+def distances(
+    name: str, real: NDArray, rebuilt: NDArray, fake: NDArray, *, ddof: int, store: Store | None = None
+) -> dict[str, Score]:
     """FVD16 and KVD16 of features (n, d), (n, d), (m, d): fakes against reals, and against the VAE's reconstructions of them.
 
     The second says how easy the latent space is to generate in, whatever the VAE loses; `rfvd16` is that loss.
+    Standard errors take minutes at 2,048 videos: those in `store` are not computed again.
     """
     scores: list[Score] = []
     pairs = {"fvd16": (real, fake, False), "fvd16_vs_rebuilt": (rebuilt, fake, False), "rfvd16": (real, rebuilt, True)}
     for score, (a, b, paired) in pairs.items():
-        scores += _fvd(score, a, b, ddof, paired=paired)
+        scores += _fvd(score, a, b, ddof, paired, store)
     for score, (a, b) in {"kvd16": (real, fake), "kvd16_vs_rebuilt": (rebuilt, fake)}.items():
         enough = min(len(a), len(b)) > 1
         note = "unbiased: near 0, of either sign, for equal distributions" if enough else "needs 2 videos a side"
@@ -193,12 +197,28 @@ def distances(name: str, real: NDArray, rebuilt: NDArray, fake: NDArray, *, ddof
     return by_key(replace(score, metric=f"{score.metric}{tail(name)}") for score in scores)
 
 
+def standard_error(a: NDArray, b: NDArray, ddof: int, *, paired: bool, store: Store | None) -> float:
+    """Of the Fréchet distance, from resampled sets; read from `store` if the same code has computed it of the same features."""
+    facts = {
+        "code": code(["vaebench.features.frechet"]),
+        "sets": [(rows.shape, str(rows.dtype), hashlib.sha256(rows.tobytes()).hexdigest()) for rows in (a, b)],
+        **{"ddof": ddof, "paired": paired},
+    }
+    key = fingerprint(facts)
+    if store is not None and (known := store.get(key)) is not None:
+        return float(known["stderr"])
+    stderr = bootstrap(a, b, paired=paired, ddof=ddof).std(ddof=1)
+    if store is not None:
+        store.put(key, {"stderr": np.float64(stderr)})
+    return float(stderr)
+
+
 def tail(name: str) -> str:
     """The end of the metrics' names that says which features they compare; none for I3D."""
     return "" if name == "i3d" else f"_{name}"
 
 
-def _fvd(score: str, a: NDArray, b: NDArray, ddof: int, *, paired: bool) -> list[Score]:
+def _fvd(score: str, a: NDArray, b: NDArray, ddof: int, paired: bool, store: Store | None) -> list[Score]:
     """The distance with its 95 % interval (normal, standard error from resampled sets), its noise floor, and what is above it.
 
     `paired`: row i of both sets is one clip.  A distance is not negative, so the interval ends at 0.
@@ -210,7 +230,7 @@ def _fvd(score: str, a: NDArray, b: NDArray, ddof: int, *, paired: bool) -> list
     value, floor = frechet(a, b, ddof=ddof), noise_floor(a, b)
     stderr = half = None
     if n >= FEWEST:
-        stderr = float(bootstrap(a, b, paired=paired, ddof=ddof).std(ddof=1))
+        stderr = standard_error(a, b, ddof, paired=paired, store=store)
         half = 1.96 * stderr
     few = f"; of {n} videos it is mostly bias" if n < FEW else ""
     few += "; these two sets are paired, so its own floor is lower" if paired else ""

@@ -92,7 +92,11 @@ def _clips(source: VideoSource, frames: int, interval: int, resize: str) -> Iter
     if isinstance(source, Files):
         fit = partial(_fit, resizes.find(resize, images=False), source.size)
         for row in source.rows:
-            yield row.id, row.label, partial(_of_file, source.root / row.file, row, fit, frames, interval)
+            yield (
+                row.id,
+                row.label,
+                partial(_of_file, source.root / row.file, row, fit, source.reader, frames, interval),
+            )
     elif isinstance(source, Folders):
         fit = partial(_fit, resizes.find(resize, images=True), source.size)
         for folder, names in source.folders.items():
@@ -122,7 +126,9 @@ def spread(begin: int, end: int, frames: int) -> list[int]:
     return np.linspace(begin, end - 1, frames, dtype=int).tolist()
 
 
-def _of_file(path: Path, row: Row, fit: Fit, frames: int, interval: int, draw: Draw, flipped: bool) -> Tensor:
+def _of_file(
+    path: Path, row: Row, fit: Fit, reader: str, frames: int, interval: int, draw: Draw, flipped: bool
+) -> Tensor:
     total = frame_count(path) - row.start
     if total < frames:
         raise ValueError(
@@ -130,7 +136,7 @@ def _of_file(path: Path, row: Row, fit: Fit, frames: int, interval: int, draw: D
         )
     begin, end = span(total, frames, interval, draw)
     shown = {index - begin for index in spread(begin, end, frames)}
-    decoded = file_source.read_row(path, replace(row, start=row.start + begin), end - begin)
+    decoded = file_source.read_row(path, replace(row, start=row.start + begin), end - begin, reader)
     return torch.stack([fit(frame, flipped) for number, frame in enumerate(decoded) if number in shown], dim=1)
 
 

@@ -18,18 +18,20 @@ class Modes:
 
     Args:
         load: mode -> the VAE in that mode
-        pieces: sizes of chunks to stream, in frames; unused if the VAE cannot stream
-        naive: sizes of independent chunks, in frames; rounded up to a valid length
+        chunks: sizes of chunks to stream, in frames; unused if the VAE cannot stream
+        independent: sizes of independent chunks, in frames; rounded up to a valid length
     """
 
-    def __init__(self, load: Callable[[str], VideoVAE], pieces: Sequence[int] = (), naive: Sequence[int] = ()) -> None:
+    def __init__(
+        self, load: Callable[[str], VideoVAE], chunks: Sequence[int] = (), independent: Sequence[int] = ()
+    ) -> None:
         self.load = load
         self.whole = load("whole")
         self.spec = self.whole.spec
-        streamed = pieces if isinstance(self.whole, StreamingVAE) else []
+        streamed = chunks if isinstance(self.whole, StreamingVAE) else []
         # those with a decoder of their own, which can also be compared on the latent of the whole
-        self.offered = [mode for mode in self.spec.modes if mode != "whole"] + [f"pieces-{n}" for n in streamed]
-        self.labels = [*self.offered, *dict.fromkeys(f"naive-{self.spec.fit(n)}" for n in naive)]
+        self.offered = [mode for mode in self.spec.modes if mode != "whole"] + [f"chunks-{n}" for n in streamed]
+        self.labels = [*self.offered, *dict.fromkeys(f"independent-{self.spec.fit(n)}" for n in independent)]
         self.loaded: dict[str, VideoVAE] = {}
         self.warm: set[tuple[int, ...]] = set()  # shapes of clips
 
@@ -46,13 +48,13 @@ class Modes:
         return vae.reconstruct(reference) if isinstance(vae, IndependentChunks) else reconstruct(vae, reference)
 
     def get(self, label: str) -> VideoVAE | IndependentChunks:
-        """The VAE as `label` runs it: "whole", another of its modes, "pieces-4" or "naive-16"."""
+        """The VAE as `label` runs it: "whole", another of its modes, "chunks-4" or "independent-16"."""
         if label == "whole":
             return self.whole
         kind, _, number = label.partition("-")
-        if kind == "naive":
+        if kind == "independent":
             return IndependentChunks(self.whole, int(number))
-        if kind == "pieces":
+        if kind == "chunks":
             assert isinstance(self.whole, StreamingVAE)
             return Chunked(self.whole, int(number))
         if label not in self.loaded:

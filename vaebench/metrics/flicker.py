@@ -10,6 +10,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from vaebench.features.validation import check, mean_over_clips
+from vaebench.metric import Metric
 from vaebench.records import Better
 
 if TYPE_CHECKING:
@@ -20,7 +21,18 @@ if TYPE_CHECKING:
     from vaebench.video import Video
 
 
-class Flicker:
+class Flicker(Metric):
+    """
+    >>> import torch
+    >>> reference = torch.full((1, 3, 4, 8, 8), 100 / 255)
+    >>> lit = reference.clone()
+    >>> lit[:, :, ::2] += 5 / 255  # every other frame is brighter by 5 levels
+    >>> round(float(Flicker().measure(reference, lit)), 3)
+    5.0
+    >>> round(float(Flicker().measure(reference, reference + 5 / 255)), 3)  # a constant error does not flicker
+    0.0
+    """
+
     unit = "levels"  # of 255
     better: Better = "lower"
     version = 1

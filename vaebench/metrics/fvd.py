@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from vaebench.features.frechet import frechet
 from vaebench.features.i3d_torchscript import MIN_FRAMES, Extractor, extractor
+from vaebench.metric import Metric
 from vaebench.records import Better
 
 if TYPE_CHECKING:
@@ -23,7 +24,16 @@ if TYPE_CHECKING:
 FEW = 256  # below it the bias is of the size of what is measured
 
 
-class FVD:
+class FVD(Metric):
+    """Args: the extractor of I3D features; `reduce` does not use it.
+
+    >>> import numpy as np
+    >>> features = np.random.default_rng(0).standard_normal((300, 5))
+    >>> statistics = np.stack([features, features + 3], axis=1)  # (300, 2, 5): one covariance, means 3 apart in 5 features
+    >>> round(FVD(i3d=None).reduce(statistics), 6)
+    45.0
+    """
+
     unit = ""
     better: Better = "lower"
     version = 1

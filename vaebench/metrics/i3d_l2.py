@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from vaebench.features.i3d_torchscript import MIN_FRAMES, Extractor, extractor
 from vaebench.features.validation import mean_over_clips
+from vaebench.metric import Metric
 from vaebench.records import Better
 
 if TYPE_CHECKING:
@@ -21,7 +22,16 @@ if TYPE_CHECKING:
     from vaebench.video import Video
 
 
-class I3DL2:
+class I3DL2(Metric):
+    """Args: the extractor of I3D features.
+
+    >>> import torch
+    >>> from types import SimpleNamespace
+    >>> i3d = SimpleNamespace(pair=lambda a, b: torch.tensor([[[1.0, 2.0, 3.0], [1.0, 4.0, 0.0]]]))  # for the network
+    >>> float(I3DL2(i3d).measure(None, None))  # 2^2 + 3^2
+    13.0
+    """
+
     unit = ""
     better: Better = "lower"
     version = 1

@@ -2,6 +2,14 @@
 
 The default of the package, and what WF-VAE, LeanVAE and Open-Sora-Plan report; `lpips_vgg` is what VidTok and
 TokenBench do, and its values are larger.
+
+>>> import torch
+>>> def network(a, b, normalize):  # in the place of AlexNet: one distance per frame
+...     return (a - b).square().mean(dim=(1, 2, 3))
+>>> metric = lpips.LPIPS(network, smallest=16)
+>>> reference = torch.zeros(1, 3, 4, 16, 16)
+>>> float(metric.measure(reference, reference + torch.tensor([0, 0, 0.5, 0.5]).view(1, 1, 4, 1, 1)))
+0.125
 """
 
 from __future__ import annotations

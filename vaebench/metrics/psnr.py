@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 import torch
 
 from vaebench.features.validation import check, mean_over_clips
+from vaebench.metric import Metric
 from vaebench.records import Better
 
 if TYPE_CHECKING:
@@ -28,7 +29,17 @@ def decibels(mse: Tensor) -> Tensor:
     return -10 * torch.log10(mse.double().clamp_min(MSE_FLOOR))
 
 
-class PSNR:
+class PSNR(Metric):
+    """
+    >>> reference = torch.full((1, 3, 5, 8, 8), 100 / 255)
+    >>> metric = PSNR()
+    >>> statistics = metric.measure(reference, reference + 4 / 255)  # every value is off by 4 of 255
+    >>> round(metric.reduce(statistics.numpy()), 2)
+    36.09
+    >>> round(metric.reduce(metric.measure(reference, reference).numpy()), 2)
+    58.92
+    """
+
     unit = "dB"
     better: Better = "higher"
     version = 1

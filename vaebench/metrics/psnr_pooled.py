@@ -9,6 +9,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from vaebench.features.validation import check, mean_over_clips
+from vaebench.metric import Metric
 from vaebench.metrics.psnr import decibels
 from vaebench.records import Better
 
@@ -20,7 +21,18 @@ if TYPE_CHECKING:
     from vaebench.video import Video
 
 
-class PooledPSNR:
+class PooledPSNR(Metric):
+    """
+    >>> import torch
+    >>> from vaebench.metrics.psnr import PSNR
+    >>> reference = torch.full((1, 3, 2, 8, 8), 100 / 255)
+    >>> reconstruction = reference + torch.tensor([2, 8]).view(1, 1, 2, 1, 1) / 255  # off by 2 of 255, then by 8
+    >>> round(float(PooledPSNR().measure(reference, reconstruction)), 2)
+    32.82
+    >>> round(float(PSNR().measure(reference, reconstruction)), 2)
+    36.09
+    """
+
     unit = "dB"
     better: Better = "higher"
     version = 1

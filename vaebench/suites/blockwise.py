@@ -1,4 +1,4 @@
-"""What block-wise inference costs: each VAE whole against streamed, tiled or cut in pieces, on the same clips.
+"""What block-wise inference costs: each VAE whole against streamed, tiled or cut in chunks, on the same clips.
 
 The scores are changes against the whole, with signs, as in the WF-VAE paper's Table 5 (arXiv 2411.17459), and what that table
 cannot show: how far pixels and latents move at worst, where (over frames, rows and columns: the seams), and what is saved.
@@ -15,13 +15,14 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
+from vaebench import weights
 from vaebench.config import RunConfig
 from vaebench.inference.differences import differences
 from vaebench.inference.modes import Modes
 from vaebench.machine import peak_memory, pick_device, return_freed_memory, stopwatch
 from vaebench.options import BlockwiseOptions as Options
 from vaebench.records import Score, by_key, interval
-from vaebench.scoring import build_metrics, change, metric_digest, score, stack
+from vaebench.scoring import build_metrics, change, metric_digests, score, stack
 from vaebench.settings import build as build_settings
 from vaebench.suite import Case, Demand, Suite, clip_cases, video_setting
 from vaebench.vae import LOSSLESS_TOLERANCE, VAESpec
@@ -46,7 +47,7 @@ class Blockwise(Suite[Modes]):
                 "the blockwise suite decodes the posterior's mode and scores as the default protocol does; "
                 "leave protocol and posterior out"
             )
-        for name in ("lengths", "pieces", "naive"):
+        for name in ("lengths", "chunks", "independent"):
             if any(frames < 1 for frames in getattr(chosen, name)):
                 raise ValueError(f"{name} counts frames, from 1 up, got {getattr(chosen, name)}")
         if any(length > config.num_frames for length in chosen.lengths):
@@ -59,16 +60,16 @@ class Blockwise(Suite[Modes]):
         self.lengths = list(dict.fromkeys(chosen.lengths)) or [config.num_frames]
         self.metrics, self.absent = build_metrics(chosen.metrics, self.device, max(self.lengths))
         self.identity = {
-            "metrics": {name: metric_digest(name, metric) for name, metric in self.metrics.items()},
+            "metrics": metric_digests(chosen.metrics, self.metrics),
             **{key: getattr(config, key) for key in ("num_frames", "size")},
             "mode": "whole",  # with which the others are compared
             "dtype": self.dtype,
-            **{key: getattr(chosen, key) for key in ("lengths", "pieces", "naive")},
+            **{key: getattr(chosen, key) for key in ("lengths", "chunks", "independent")},
         }
 
     def setting(self, source: VideoSource) -> str:
         """Choices of one's own stand apart, so that a try never takes the place of a full record."""
-        lists = {name: getattr(self.chosen, name) for name in ("metrics", "lengths", "pieces", "naive")}
+        lists = {name: getattr(self.chosen, name) for name in ("metrics", "lengths", "chunks", "independent")}
         own = [
             f"{'' if name == 'metrics' else name}{'+'.join(map(str, given)) or '-none'}"
             for name, given in lists.items()
@@ -79,7 +80,7 @@ class Blockwise(Suite[Modes]):
     def open(self, candidate: Candidate) -> Modes:
         dtype = getattr(torch, self.dtype)
         load = partial(candidate.load, device=self.device, dtype=dtype)
-        return Modes(load, self.chosen.pieces, self.chosen.naive)
+        return Modes(load, self.chosen.chunks, self.chosen.independent)
 
     def cases(self, source: VideoSource, spec: VAESpec) -> Iterable[Case]:
         if self.chosen.require and not spec.lossless_modes:
@@ -112,13 +113,14 @@ class Blockwise(Suite[Modes]):
         seen, got = to_score(reference), to_score(reconstruction)
         kept: dict[str, Any] = {}
         for name, metric in self.metrics.items():
-            if seen.shape[2] < getattr(metric, "min_frames", 1):
+            if seen.shape[2] < metric.min_frames:
                 continue
-            if by_frame := getattr(metric, "by_frame", None):
-                kept[f"{name}_by_frame"] = by_frame(seen, got)[0].cpu().numpy()
-                kept[name] = kept[f"{name}_by_frame"].mean()
-            else:
+            curve = metric.by_frame(seen, got)
+            if curve is None:
                 kept[name] = metric.measure(seen, got)[0].cpu().numpy()
+            else:
+                kept[f"{name}_by_frame"] = curve[0].cpu().numpy()
+                kept[name] = kept[f"{name}_by_frame"].mean()
         cost = {"seconds": np.float64(elapsed.seconds)}
         cost["bytes"] = np.float64(peak.above_bytes if self.memory_is_known else "nan")
         return reconstruction, latent, {f"{name}@{label}": value for name, value in {**kept, **cost}.items()}
@@ -192,7 +194,8 @@ class Blockwise(Suite[Modes]):
 
     def _by_frame(self, longest: Mapping[str, Statistics], label: str) -> dict[str, list[float]]:
         """Mean over clips of the metrics that score single frames, or the steps between them."""
-        own = [name for name, metric in self.metrics.items() if hasattr(metric, "by_frame")]
+        first = next(iter(longest.values()))
+        own = [name for name in self.metrics if f"{name}_by_frame@{label}" in first]
         return {name: _plain(stack(longest, f"{name}_by_frame@{label}").mean(axis=0)) for name in own}
 
     def _by_length(self, statistics: Mapping[str, Statistics]) -> dict[str, Any]:
@@ -219,11 +222,17 @@ def _mean(group: list[Statistics], name: str) -> float | None:
 
 
 def _claims(spec: VAESpec, label: str) -> bool:
-    return label in spec.lossless_modes or (label.startswith("pieces-") and "streamed" in spec.lossless_modes)
+    return label in spec.lossless_modes or (label.startswith("chunks-") and "streamed" in spec.lossless_modes)
 
 
 def _plain(values: NDArray) -> list[float]:
     return [float(value) for value in values]
+
+
+def weight_files(config: RunConfig) -> list[str]:
+    """Names of the weight files that the metrics of a run read."""
+    chosen = build_settings(Options, config.options)
+    return weights.used_by(chosen.metrics)
 
 
 def build(config: RunConfig) -> Blockwise:

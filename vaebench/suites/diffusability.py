@@ -34,6 +34,7 @@ from vaebench.machine import pick_device, rank_and_world
 from vaebench.options import DiffusabilityOptions as Options
 from vaebench.records import Score, by_key, interval
 from vaebench.settings import build as build_settings
+from vaebench.store import Store
 from vaebench.suite import Case, Suite
 from vaebench.vae import VAESpec, reconstruct
 from vaebench.video import to_model
@@ -276,12 +277,13 @@ class Diffusability(Suite[Subject]):
         if "denoising" in statistics:
             scores["denoising_loss"] = self._denoising(**statistics["denoising"])
         ddof = 0 if self.chosen.covariance == "biased" else 1
+        store = Store(Path(self.config.runs) / "standard_errors")
         for name in self.extractors:
             sets = {kind: _joined(statistics, f"{kind} {name}") for kind in ("real", "rebuilt", "fake")}
             if name == "c3d_ucf101":
                 scores |= sampling.inception_scores(sets["fake"], sets["real"]) if len(sets["fake"]) else {}
             elif all(len(rows) for rows in sets.values()):
-                scores |= sampling.distances(name, sets["real"], sets["rebuilt"], sets["fake"], ddof=ddof)
+                scores |= sampling.distances(name, sets["real"], sets["rebuilt"], sets["fake"], ddof=ddof, store=store)
         return scores | (_of_latents(statistics["latents"]) if "latents" in statistics else {})
 
     def _denoising(self, errors: NDArray, scenes: NDArray, held_out: NDArray) -> Score:
@@ -421,6 +423,13 @@ def _of_latents(kept: Statistics) -> dict[str, Score]:
 
 def _spread(std: NDArray) -> float | None:
     return float(std.max() / std.min()) if std.min() > 0 else None
+
+
+def weight_files(config: RunConfig) -> list[str]:
+    """Names of the weight files that the networks of a run read."""
+    chosen = build_settings(Options, config.options)
+    networks = [*chosen.features, *(["c3d_ucf101"] if config.data == "ucf101" else [])]
+    return [] if chosen.tier == "0" else [file for name in networks for file in FILES.get(name, ())]
 
 
 def build(config: RunConfig) -> Diffusability:

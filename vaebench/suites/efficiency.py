@@ -17,7 +17,7 @@ import re
 import subprocess
 import sys
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -59,7 +59,7 @@ class Efficiency(Suite[Candidate]):
         self.dtypes = chosen.dtypes or [config.dtype or "float32"]
         self.absent = {f"{half}_joules": why for half in HALVES} if (why := no_energy(self.device)) else {}
         self.columns = [f"{half}_{what}" for half in HALVES for what in ("s", "frames_per_s", "peak_bytes")]
-        self.columns.append("largest_frames")
+        self.columns += ["decode_s_vs_own_decoder", "decode_peak_bytes_vs_own_decoder", "largest_frames"]
         self.identity = {**asdict(chosen), "mode": config.mode, "threads": torch.get_num_threads()}
 
     def default_vaes(self, names: Sequence[str]) -> list[str]:
@@ -107,7 +107,22 @@ class Efficiency(Suite[Candidate]):
         if "out_of_memory" in time:  # timing repeats may need a little more than one call does
             return {**asked, "out_of_memory": np.str_(time["out_of_memory"])}
         shape_run = {"frames": job.num_frames, "size": job.size}
-        return asked | {name: np.asarray(value) for name, value in {**shape_run, **memory, **time}.items()}
+        own = self._own_decoder(vae, job)
+        return asked | {name: np.asarray(value) for name, value in {**shape_run, **memory, **time, **own}.items()}
+
+    def _own_decoder(self, vae: Candidate, job: Job) -> dict[str, Any]:
+        """Of a cross of two VAEs, what the decoder of the one that encodes costs at the same shape; of others, nothing."""
+        encoder: Candidate | None = getattr(vae, "encoder", None)
+        if encoder is None:
+            return {}
+        mode = job.mode if job.mode in encoder.spec.modes else encoder.spec.reference_mode
+        own = replace(job, name=encoder.name, mode=mode)
+        measured = self._measured(encoder, own, "memory")
+        if "out_of_memory" not in measured:
+            measured |= self._measured(encoder, own, "time")
+        if "out_of_memory" in measured:
+            return {"own_out_of_memory": np.str_(measured["out_of_memory"])}
+        return {f"own_{name}": measured[name] for name in ("decode_s", "decode_above_bytes")}
 
     def _job(self, vae: Candidate, dtype: str, frames: int, size: int) -> Job:
         multiple = vae.spec.size_multiple
@@ -165,7 +180,11 @@ class Efficiency(Suite[Candidate]):
     def extra(self, statistics: Mapping[str, Statistics]) -> dict[str, Any]:
         """Percentiles of the times, the first (cold) call, and the device's own ceilings, for each case."""
         return {
-            case: {name: _plain(value) for name, value in kept.items() if name not in ("encode_s", "decode_s")}
+            case: {
+                name: _plain(value)
+                for name, value in kept.items()
+                if name not in ("encode_s", "decode_s", "own_decode_s")
+            }
             | {f"{half}_s_percentiles": _percentiles(kept[f"{half}_s"]) for half in HALVES if f"{half}_s" in kept}
             for case, kept in statistics.items()
         }
@@ -173,7 +192,20 @@ class Efficiency(Suite[Candidate]):
 
 HALVES = ("encode", "decode")
 # of a run's settings, those that cost does not depend on, or that this suite has lists for
-UNUSED = ("num_frames", "size", "data", "root", "manifest", "clips", "protocol", "posterior", "seed", "weights")
+UNUSED = (
+    "num_frames",
+    "size",
+    "data",
+    "root",
+    "manifest",
+    "reader",
+    "fetch",
+    "clips",
+    "protocol",
+    "posterior",
+    "seed",
+    "weights",
+)
 
 
 def _refuse(config: RunConfig, chosen: Options) -> None:
@@ -231,6 +263,21 @@ def _scores(kept: Statistics) -> list[Score]:
         add(f"{half}_of_peak", achieved / float(kept["matmul_flop_per_s"]), "of matmul ceiling", "higher")
         if f"{half}_joules" in kept:
             add(f"{half}_joules", float(kept[f"{half}_joules"]), "J", "lower")
+    versus = {"decode_s": float(np.median(kept["decode_s"])), "decode_peak_bytes": float(kept["decode_above_bytes"])}
+    if "own_decode_s" in kept:
+        own = float(np.median(kept["own_decode_s"])), float(kept["own_decode_above_bytes"])
+        for (name, value), before in zip(versus.items(), own, strict=True):
+            if before > 0:
+                add(f"{name}_vs_own_decoder", value / before, "ratio", "lower", note="to the encoder's own decoder")
+    elif "own_out_of_memory" in kept:
+        why = f"the encoder's own decoder is out of memory ({kept['own_out_of_memory']})"
+        scores += [
+            Score(
+                None, "ratio", "lower", 0, note=why, metric=f"{name}_vs_own_decoder", condition=condition,
+                status="out of memory",
+            )
+            for name in versus
+        ]  # fmt: skip
     return scores
 
 

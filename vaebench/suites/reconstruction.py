@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from vaebench import protocol
+from vaebench import plugins, protocol, weights
 from vaebench.config import RunConfig
 from vaebench.machine import pick_device
 from vaebench.options import ReconstructionOptions as Options
-from vaebench.scoring import build_metrics, metric_digest, score, stack
+from vaebench.scoring import build_metrics, change, metric_digests, score, stack
 from vaebench.settings import build as build_settings
 from vaebench.suite import Case, Suite, clip_cases, video_setting
 from vaebench.vae import VAESpec, VideoVAE, decode_as, reconstruct
@@ -47,7 +47,8 @@ class Reconstruction(Suite[VideoVAE]):
             reasons = "; ".join(f"{name}: {reason}" for name, reason in self.absent.items())
             raise ValueError(f"none of the metrics can be computed here: {reasons}")
         # a stored statistic belongs to the code and the weights of its metric: those of other versions are ignored
-        self.keys = {name: f"{name}.{metric_digest(name, metric)}" for name, metric in self.metrics.items()}
+        digests = metric_digests(self.chosen, self.metrics)
+        self.keys = {name: f"{name}.{digest}" for name, digest in digests.items()}
         self.identity = {
             "protocol": [self.protocol.name, self.protocol.rounding, self.protocol.codec],
             **{key: getattr(config, key) for key in ("num_frames", "size", "mode")},
@@ -57,7 +58,7 @@ class Reconstruction(Suite[VideoVAE]):
 
     def setting(self, source: VideoSource) -> str:
         # another choice of metrics has another setting, so that a try never replaces a full record
-        own = [] if self.chosen == list(self.protocol.metrics) else ["+".join(self.chosen)]
+        own = [] if self.chosen == list(self.protocol.metrics) else ["+".join(map(plugins.label, self.chosen))]
         return "-".join([video_setting(self.config, source), *own])
 
     def open(self, candidate: Candidate) -> VideoVAE:
@@ -84,6 +85,13 @@ class Reconstruction(Suite[VideoVAE]):
             for name, metric in self.metrics.items()
             if self.keys[name] not in case.stored
         }
+        if own := getattr(vae, "own", None):  # a cross of two VAEs is compared with the decoder of the one that encodes
+            got_by_own = self.protocol.to_score(decode_as(own, reference, latent))
+            statistics |= {
+                f"own {self.keys[name]}": metric.measure(seen, got_by_own)[0].cpu().numpy()
+                for name, metric in self.metrics.items()
+                if self.keys[name] not in case.stored
+            }
         if case.params["keep"]:
             statistics["frames"] = _some_frames(seen, got)
         if self.keep_latents:
@@ -100,7 +108,16 @@ class Reconstruction(Suite[VideoVAE]):
         return reconstruct(vae, reference, posterior=self.posterior, generator=generator)
 
     def summarize(self, statistics: Mapping[str, Statistics]) -> dict[str, Score]:
-        return {name: score(name, metric, stack(statistics, self.keys[name])) for name, metric in self.metrics.items()}
+        scores = {
+            name: score(name, metric, stack(statistics, self.keys[name])) for name, metric in self.metrics.items()
+        }
+        for name, metric in self.metrics.items():
+            key = self.keys[name]
+            if all(f"own {key}" in kept for kept in statistics.values()):
+                before, after = stack(statistics, f"own {key}"), stack(statistics, key)
+                versus = f"{name}_vs_own_decoder"
+                scores[versus] = change(versus, metric, before, after)
+        return scores
 
     def per_case(self, statistics: Mapping[str, Statistics]) -> dict[str, dict[str, float]]:
         own = [name for name, metric in self.metrics.items() if metric.per_clip]
@@ -116,6 +133,12 @@ def _some_frames(seen: Video, got: Video) -> NDArray:
     some = sorted({0, frames // 2, frames - 1})
     both = torch.cat([seen, got])[:, :, some].mul(255).round().byte()
     return both.permute(0, 2, 3, 4, 1).cpu().numpy()
+
+
+def weight_files(config: RunConfig) -> list[str]:
+    """Names of the weight files that the metrics of a run read."""
+    chosen = build_settings(Options, config.options)
+    return weights.used_by(chosen.metrics or protocol.load(config.protocol).metrics)
 
 
 def build(config: RunConfig) -> Reconstruction:

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import csv
 import json
-import os
 from dataclasses import dataclass
 from pathlib import Path
 
+from vaebench.files import draft
 from vaebench.video_io import file_source, manifest, notes, tar
 
 COLUMNS = ["stamp", "member", "offset", "length"]  # of an index; the first column, the file, is headed by the root
@@ -81,13 +81,11 @@ def entries(folder: str, listing: str, index: Path) -> tuple[list[Entry], list[s
 
 def _write_index(index: Path, root: Path, found: Listing) -> None:
     index.parent.mkdir(parents=True, exist_ok=True)
-    draft = index.with_name(f".{index.name}.{os.getpid()}")
-    with draft.open("w", newline="", encoding="utf-8") as text:
+    with draft(index) as part, part.open("w", newline="", encoding="utf-8") as text:
         writer = csv.writer(text)
         writer.writerow([json.dumps(str(root.resolve())), *COLUMNS])
         for (file, stamp), videos in found.items():
             writer.writerows([file, stamp, e.member, e.offset, e.length] for e in videos or [Entry(file, "")])
-    draft.replace(index)
 
 
 def _read_index(index: Path, root: Path) -> Listing:

@@ -21,7 +21,7 @@ from vaebench.data import synthetic
 from vaebench.training.clip_files import Entry, entries
 from vaebench.training.config import TrainingData
 from vaebench.video import to_model
-from vaebench.video_io import decode, manifest
+from vaebench.video_io import decode, manifest, tar
 from wfvae.batches import Sample
 
 TRIES = 32  # files that may fail in a row before a clip is given up
@@ -121,9 +121,7 @@ class TrainingClips:
     def _bytes(self, entry: Entry) -> bytes | None:
         if not entry.member:
             return None
-        with self._path(entry).open("rb") as shard:
-            shard.seek(entry.offset)
-            return shard.read(entry.length)
+        return tar.content(self._path(entry), tar.Member(entry.member, entry.offset, entry.length))
 
     def _length(self, entry: Entry) -> int:
         path = self._path(entry)

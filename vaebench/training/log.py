@@ -11,6 +11,8 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
+from vaebench.files import write_atomically
+
 
 class Writer(NamedTuple):
     """One place besides the CSV files that gets the values of each step."""
@@ -41,7 +43,7 @@ class RunLog:
             file = self.folder / name
             if file.is_file() and (lines := file.read_text().splitlines()):
                 kept = [row for row in lines[1:] if row and int(row.split(",")[0]) <= step]
-                file.write_text("\n".join([lines[0], *kept]) + "\n")
+                write_atomically(file, "\n".join([lines[0], *kept]) + "\n")
         failed = self.folder / "failed.txt"
         if step == 0:
             failed.unlink(missing_ok=True)

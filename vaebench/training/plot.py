@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import csv
 from collections.abc import Iterator, Sequence
+from inspect import isabstract
 from operator import attrgetter
 from pathlib import Path
 
 import matplotlib.pyplot as plt
 
 from vaebench import plot_style, plugins
+from vaebench.metric import Metric
 
 
 def axis_label(metric: str) -> str:
@@ -24,7 +26,8 @@ def axis_label(metric: str) -> str:
     returned = getattr(module.build, "__annotations__", {}).get("return", "")
     # the class of the metric says enough; building it could need a file of weights
     kind = attrgetter(returned)(module) if isinstance(returned, str) and returned else returned
-    found = kind if hasattr(kind, "unit") else module.build("cpu")
+    concrete = isinstance(kind, type) and issubclass(kind, Metric) and not isabstract(kind)
+    found = kind if concrete else module.build("cpu")
     unit = f" [{found.unit}]" if found.unit else ""
     return f"{metric.upper()}{unit}{'' if found.better == 'neither' else f' ({found.better} is better)'}"
 

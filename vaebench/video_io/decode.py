@@ -1,10 +1,10 @@
-"""Frames of a video file, as the file shows them: the one place where a video is opened.
+"""Frames of a video file by PyAV, as the file shows them.
 
 PyAV, with its threads, stopped after the last frame that is asked for.  A far start is reached by one seek where the packets
-prove which frame is which (`_packets`) and decoding agrees, otherwise by decoding from the first frame.  decord gives the same
-pixels for ordinary files (tests/test_decode.py compares the two) but is slower from every start
+prove which frame is which (`packets`) and decoding agrees, otherwise by decoding from the first frame.  decord gives the same
+pixels for ordinary files (tests/test_decode.py compares the two) but is slower from every start of a large one
 (results/benchmarks/decode.json), returns damaged frames as good ones, and fails on narrow, odd-sized, 10-bit and interlaced
-video, GIF and MPEG-TS; so only the tests use it.
+video, GIF and MPEG-TS; `decord_reader` reads what it reads right.
 
 What "as the file shows them" means:
     order     presentation order, every stored frame once: variable frame rate is neither filled nor thinned

@@ -12,7 +12,7 @@ from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING
 
 from vaebench.video import Clip
-from vaebench.video_io import decode, manifest, notes, resize
+from vaebench.video_io import decode, decord_reader, manifest, notes, resize
 from vaebench.video_io.manifest import Row
 
 if TYPE_CHECKING:
@@ -34,10 +34,11 @@ class Files:
     rows: Sequence[Row]
     num_frames: int
     size: int
+    reader: str = "auto"  # as `RunConfig.reader`
 
     def __iter__(self) -> Iterator[Clip]:
         for row in self.rows:
-            load = partial(load_row, self.root / row.file, row, self.num_frames, self.size)
+            load = partial(load_row, self.root / row.file, row, self.num_frames, self.size, self.reader)
             yield Clip(
                 id=row.id,
                 fps=row.fps,
@@ -54,15 +55,22 @@ def source(
     """The source of these rows.  `listed`: how many clips the data set has, where only those on disk are in `rows`.
 
     `fixed`: the name says it all; otherwise it ends in digits of the clips' hash (`marked`).
-    ValueError if two different rows have one id.
+    ValueError if two different rows have one id, or for reader=decord if a row is not pinned or decord is missing.
     """
+    if config.reader == "decord":
+        decord_reader.require()
+        if unpinned := next((row for row in rows if not row.sha256), None):
+            raise ValueError(
+                f"{unpinned.file}: reader=decord reads only files that a manifest pins by sha256, since decord does not report "
+                "damage; write one with `vaebench manifest`, or use reader=pyav"
+            )
     rows = manifest.distinct(rows, config.manifest or root)
     contents = ((row.id, row.start, row.sha256 or ends(root / row.file)) for row in rows)
     sha256 = fingerprint(contents)
     identity = {"name": name if fixed else marked(name, sha256), "sha256": sha256, "clips": str(len(rows))}
     if listed is not None:
         identity["listed"] = str(listed)
-    return Files(identity, root, rows, config.num_frames, config.size)
+    return Files(identity, root, rows, config.num_frames, config.size, config.reader)
 
 
 def published(
@@ -110,12 +118,12 @@ def _by_name(root: Path, name_of: Callable[[Path, str], str]) -> dict[str, str]:
     return on_disk
 
 
-def load_row(path: Path, row: Row, num_frames: int, size: int) -> Tensor:
+def load_row(path: Path, row: Row, num_frames: int, size: int, reader: str = "auto") -> Tensor:
     """uint8 (3, num_frames, size, size).  OSError or ValueError naming file and reason."""
-    return resize.clip(read_row(path, row, num_frames), size)
+    return resize.clip(read_row(path, row, num_frames, reader), size)
 
 
-def read_row(path: Path, row: Row, num_frames: int) -> Iterator[NDArray[np.uint8]]:
+def read_row(path: Path, row: Row, num_frames: int, reader: str = "auto") -> Iterator[NDArray[np.uint8]]:
     """The frames (H, W, 3) of a row as decoded.  OSError or ValueError naming file and reason."""
     if row.sha256 and path.is_file():  # a missing file is named by the decoder
         found = manifest.sha256(path)
@@ -124,7 +132,7 @@ def read_row(path: Path, row: Row, num_frames: int) -> Iterator[NDArray[np.uint8
                 f"{path}: is not the file that the manifest pins (sha256 {found[:12]}..., expected {row.sha256[:12]}...); "
                 "fetch it again, or write a new manifest"
             )
-    return decode.read(path, row.start, num_frames)
+    return (decord_reader if reader == "decord" else decode).read(path, row.start, num_frames)
 
 
 def fingerprint(contents: Iterable[tuple[str, int, str]]) -> str:
@@ -187,6 +195,12 @@ def _told_below(root: str, load: Callable[[], Tensor]) -> Tensor:
     except (OSError, ValueError) as reason:
         kind = OSError if isinstance(reason, OSError) else ValueError
         raise kind(str(reason).replace(root, "")) from None
+
+
+def refuse_decord(config: RunConfig, why: str) -> None:
+    """ValueError for reader=decord with a source that it cannot read."""
+    if config.reader == "decord":
+        raise ValueError(f"reader=decord does not apply to data={config.data}: {why}; use reader=auto")
 
 
 def need_root(config: RunConfig, what: str) -> Path:

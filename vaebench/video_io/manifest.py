@@ -19,6 +19,7 @@ from dataclasses import asdict, dataclass, fields
 from pathlib import Path, PurePosixPath
 from typing import TextIO
 
+from vaebench.files import draft
 from vaebench.plugins import did_you_mean
 from vaebench.video_io import notes
 
@@ -214,12 +215,10 @@ def write(
         raise ValueError(
             f"{root}: no video below it has {num_frames} frames" + "".join(f"; {left_out[0]}" for _ in left_out[:1])
         )
-    part = Path(f"{out}.part")  # so that a manifest is whole or absent
-    with open(part, "w", encoding="utf-8", newline="") as text:
+    with draft(Path(out)) as part, part.open("w", encoding="utf-8", newline="") as text:
         writer = csv.DictWriter(text, COLUMNS, lineterminator="\n")
         writer.writeheader()
         writer.writerows({**asdict(row), "fps": round(row.fps, 6)} for row in kept)
-    os.replace(part, out)
     return len(kept), left_out
 
 

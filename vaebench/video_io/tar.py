@@ -19,6 +19,21 @@ class Member(NamedTuple):
     length: int
 
 
+def content(shard: Path, member: Member) -> bytes:
+    """The bytes of a member.
+
+    Raises:
+        OSError: the shard cannot be opened
+        ValueError: it ends before the member does
+    """
+    with open(shard, "rb") as file:
+        file.seek(member.offset)
+        data = file.read(member.length)
+    if len(data) < member.length:
+        raise ValueError(f"{shard}:{member.name}: the shard ends before this clip does; fetch it again")
+    return data
+
+
 def members(shard: Path) -> Iterator[Member]:
     """The files in a shard that are whole, without hidden ones.
 
@@ -26,8 +41,8 @@ def members(shard: Path) -> Iterator[Member]:
     or is damaged or cut off.
     """
     try:
-        with open(shard, "rb") as content, tarfile.open(fileobj=content, mode="r:") as archive:
-            size = os.fstat(content.fileno()).st_size
+        with open(shard, "rb") as file, tarfile.open(fileobj=file, mode="r:") as archive:
+            size = os.fstat(file.fileno()).st_size
             for member in archive:
                 archive.members = []  # type: ignore[attr-defined]  # it remembers every header it has seen
                 if member.offset_data + member.size > size:
@@ -35,8 +50,8 @@ def members(shard: Path) -> Iterator[Member]:
                 if member.isreg() and not manifest.hidden(member.name):
                     yield Member(member.name, member.offset_data, member.size)
             # tarfile stops without an error at a damaged header, and where the file ends between two members
-            content.seek(archive.offset)
-            if content.read(tarfile.BLOCKSIZE) != bytes(tarfile.BLOCKSIZE):
+            file.seek(archive.offset)
+            if file.read(tarfile.BLOCKSIZE) != bytes(tarfile.BLOCKSIZE):
                 raise tarfile.ReadError(f"no member and no end mark at byte {archive.offset}")
     except OSError as reason:
         raise OSError(f"{shard}: {reason.strerror or reason}; make it readable or leave it out") from None

@@ -19,6 +19,7 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from vaebench.pickled import load_tensors
+from vaebench.state_dicts import load_strict, state_dict_of
 
 SIZES = {
     "XL": (28, 1152, 16),
@@ -274,19 +275,6 @@ def load(path: Path, config: LatteConfig) -> Latte:
 
     OSError: no such file. ValueError: not a state dict, or keys or shapes other than the configuration's, which it lists.
     """
-    content = load_tensors(path)
-    state = content.get("ema", content.get("model", content)) if isinstance(content, dict) else content
-    if not isinstance(state, dict) or not all(isinstance(value, Tensor) for value in state.values()):
-        raise ValueError(f"{path} holds no state dict, by itself or under 'ema' or 'model'")
     model = Latte(config)
-    expected = {key: tuple(value.shape) for key, value in model.state_dict().items()}
-    found = {key: tuple(value.shape) for key, value in state.items()}
-    wrong = [
-        f"{key}: {found.get(key, 'missing')} (expected {expected.get(key, 'none')})"
-        for key in sorted(expected.keys() | found.keys())
-        if expected.get(key) != found.get(key)
-    ]
-    if wrong:
-        raise ValueError(f"{path} does not hold the weights of {config}: {'; '.join(wrong[:5])} ({len(wrong)} in all)")
-    model.load_state_dict(state)
-    return model
+    load_strict(model, state_dict_of(load_tensors(path), path, "ema", "model"), str(path))
+    return model.float()

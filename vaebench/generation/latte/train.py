@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 import torch
 from torch import Tensor, nn
 
-from vaebench.durable import draft, sweep
+from vaebench.files import draft, sweep
 from vaebench.generation.latte.batch import Batch
 from vaebench.generation.latte.diffusion import Schedule, linear, noised, split, training_loss
 from vaebench.generation.latte.model import Latte

@@ -1,0 +1,176 @@
+"""TAESD: tiny image autoencoders for the latents of Stable Diffusion, FLUX and Sana, run frame by frame.
+
+Ollin Boer Bohan, github.com/madebyollin/taesd.  Its latent is what a diffusion model sees: the parent's, already normalised.  The
+released code gives pixels that are not clamped.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from adapters._own import OwnVAE, check_mode, filled, of_ones_own, untrained
+from vaebench import weights as places
+from vaebench.vae import VAESpec
+
+if TYPE_CHECKING:
+    import torch
+    from torch import Tensor
+
+    from adapters._nets.taesd import TAESD, TAESDConfig
+
+SOURCE = "github:madebyollin/taesd@5cccb12dc72074a4be35680c3b108548a7c69978:{0}_encoder.pth#{1}+{0}_decoder.pth#{2}"
+
+
+def _source(file: str, encoder: str, decoder: str) -> str:
+    return SOURCE.format(file, encoder, decoder)
+
+
+SD = VAESpec(
+    family="taesd",
+    variant="sd",
+    temporal_compression=1,
+    spatial_compression=8,
+    latent_channels=4,
+    causal=True,
+    size_multiple=8,
+    source=_source("taesd", "65f85afc58480128926e52086fbf0fdc61c2c9b5", "5915a429fc08eba4adf62bf74f96705b8b0d5c1f"),
+    latent_space="sd",
+    license="MIT",
+    reference="github.com/madebyollin/taesd@5cccb12",
+    parameters=2_445_063,
+    note="frame by frame, without a posterior; the latent is the normalised one of Stable Diffusion 1 and 2",
+)
+SD3 = replace(
+    SD,
+    variant="sd3",
+    latent_space="sd3",
+    latent_channels=16,
+    source=_source("taesd3", "9678667c0e3e4b648a36daaa8094b1732ae4fb67", "7943be72a9151d0b330c5d8a4fbb885d889b60a1"),
+    parameters=2_458_899,
+    note="frame by frame, without a posterior; the latent is the normalised one of Stable Diffusion 3",
+)
+VARIANTS = {
+    "sd": SD,
+    "sdxl": replace(
+        SD,
+        variant="sdxl",
+        latent_space="sdxl",
+        source=_source(
+            "taesdxl", "56dfb7ed13ac774bc28dcd981f072f26eb7c5e99", "477bc7e9604f418029508e72ac8719bb9d048291"
+        ),
+        note="frame by frame, without a posterior; the latent is the normalised one of Stable Diffusion XL",
+    ),
+    "sd3": SD3,
+    "flux1": replace(
+        SD3,
+        variant="flux1",
+        latent_space="flux.1",
+        source=_source("taef1", "d8ee13fa3a1ff9a92643669d718e4b0827daafa5", "b772c9c4e6d3b79d06b277be59296389591783d3"),
+        note="frame by frame, without a posterior; the latent is the normalised one of FLUX.1",
+    ),
+    "flux2": replace(
+        SD,
+        variant="flux2",
+        latent_space="flux.2",
+        latent_channels=32,
+        source=_source("taef2", "8d738aba02f7ba9d156712489322dc5c43d5db1c", "f4da1ec48cb805b5ee8deb22cfad03f48fe52f64"),
+        parameters=2_677_027,
+        note="frame by frame, without a posterior; the latent is FLUX.2's after the batch norm of its 2x2-packed channels; a group "
+        "norm spans the frame: results depend on its size, and tiles are not exact; bfloat16 loses up to 0.8 dB, float16 0.04 dB",
+    ),
+    "sana": replace(
+        SD,
+        variant="sana",
+        latent_space="dc-ae-f32c32-sana-1.0",
+        spatial_compression=32,
+        latent_channels=32,
+        size_multiple=32,
+        source=_source(
+            "taesana", "7e6354ea9e818c2fe56d3e80070a9e5e8a37be2f", "aa645f9d0a0a1c6b5ed1fc5b446e764af4843a9f"
+        ),
+        parameters=9_558_051,
+        note="frame by frame, without a posterior; the latent is the normalised one of DC-AE f32c32 (Sana 1.0)",
+    ),
+}
+HAZARDS = {"bfloat16": "measured on flux2, it loses up to 0.8 dB; prefer float32 or float16"}
+
+
+def config_of(variant: str) -> TAESDConfig:
+    """The released network of a variant."""
+    from adapters._nets.taesd import TAESDConfig
+
+    if variant == "sana":
+        return TAESDConfig(32, stem=(32,), widths=(256, 128, 64, 64, 64, 64))
+    return TAESDConfig(VARIANTS[variant].latent_channels, pool=256 if variant == "flux2" else 0)
+
+
+def load(
+    spec: VAESpec,
+    *,
+    weights: str = "",
+    device: torch.device | str = "cpu",
+    dtype: torch.dtype | None = None,
+    mode: str = "whole",
+) -> OwnVAE:
+    """The two released files, strictly; or one file of both, whose keys begin with `encoder.` and `decoder.`."""
+    from adapters._layouts.reading import read_vae
+    from adapters._nets.taesd import TAESD
+
+    check_mode(spec, mode)
+    if weights == places.RANDOM:
+        return _vae(spec, TAESD(config_of(spec.variant)), device, dtype)
+    file = places.released(spec.source, weights)[0]
+    state = read_vae(file)  # with the other half, which lies beside it
+    variant = spec.variant if spec.source else _variant_of(state)
+    return _vae(spec, filled(lambda: TAESD(config_of(variant)), state, file, spec.name), device, dtype)
+
+
+def spec_of(path: str) -> VAESpec:
+    """The spec of a user checkpoint: of the variant whose tensors it has."""
+    from adapters._layouts.reading import read_vae
+
+    return of_ones_own(VARIANTS[_variant_of(read_vae(places.find("", path)))], path)
+
+
+def _variant_of(state: dict[str, Tensor]) -> str:
+    """The first variant of this number of latent channels and layers; strict loading says what still differs."""
+    shape = getattr(state.get("decoder.1.weight"), "shape", (0, 4))
+    if shape[0] == 256:
+        return "sana"
+    same = [name for name, spec in VARIANTS.items() if spec.latent_channels == shape[1] and name != "sana"]
+    return same[0] if same else "sd"
+
+
+def tiny(
+    *,
+    device: torch.device | str = "cpu",
+    dtype: torch.dtype | None = None,
+    mode: str = "whole",
+    variant: str = "sd",
+) -> OwnVAE:
+    """A narrow network with random weights, of the first form or (variant "flux2", "sana") of another."""
+    from adapters._nets.taesd import TAESD, enlarge_weights
+
+    base, released = VARIANTS[variant], config_of(variant)
+    check_mode(base, mode)
+    narrow = replace(
+        released,
+        stem=tuple(width // 8 for width in released.stem),
+        widths=tuple(width // 8 for width in released.widths),
+        encoder_width=released.encoder_width // 8,
+        pool=released.pool // 8,
+    )
+    model, spec = untrained(lambda: TAESD(narrow), base)
+    enlarge_weights(model)
+    return _vae(spec, model, device, dtype)
+
+
+def _vae(spec: VAESpec, model: TAESD, device: torch.device | str, dtype: torch.dtype | None) -> OwnVAE:
+    def encode(video: Tensor) -> Tensor:
+        return model.encode((video + 1) / 2)
+
+    def decode(latent: Tensor) -> Tensor:
+        return model.decode(latent) * 2 - 1
+
+    return OwnVAE(spec, model, encode, decode, device=device, dtype=dtype, hazards=HAZARDS, has_variance=False)
