@@ -89,6 +89,7 @@ def test_other_bytes_are_neither_kept_nor_taken_for_the_release(site, shelf: Pat
 def test_verify_checks_both_files(shelf: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]):  # noqa: F811
     file = weight_files.File("taesd/mine", SOURCE, "VAE", "MIT")
     monkeypatch.setattr(weight_files, "named", lambda name: file)
+    shelf.mkdir(exist_ok=True)
     for name, content in CONTENT.items():
         (shelf / name).write_bytes(content)
     assert weight_files.verify_command(["taesd/mine"]) == 0
