@@ -63,7 +63,7 @@ def test_a_smoke_test_runs_from_clip_to_table_and_says_what_it_is(capsys: pytest
     assert lines[0] == "diffusability · smoke-test-bundle-32px"
     assert lines[1].split()[6] == "denoising_loss"
     assert "SMOKE TEST, a toy model that says nothing of the VAE" in said.err
-    assert "absent: fvd16: not available: i3d_torchscript.pt is not here" in said.err
+    assert "unavailable: fvd16: not available: i3d_torchscript.pt is not here" in said.err
     found = record()
     assert found.extra["smoke_test"] is True
     assert found.scores["denoising_loss"].n == 2  # a quarter of eight clips

@@ -17,7 +17,7 @@ ADAPTER = re.findall(r"<!-- adapter -->\n```python\n(.*?)```", README, re.DOTALL
 
 
 def test_an_unknown_name_is_answered_with_the_nearest():
-    with pytest.raises(ValueError, match=r"no 'pol' in adapters; did you mean 'pool'\? \(there are: .*pool.*\)"):
+    with pytest.raises(ValueError, match=r"no 'pol' in adapters; did you mean 'pool'\? \(available: .*pool.*\)"):
         plugins.find("adapters", "pol")
 
 

@@ -304,7 +304,7 @@ def report(outcome: Outcome, stream: Any = None) -> None:
         who = "" if names == [case] else f" [{', '.join(names)}]"
         print(f"failed: {case}{where}: {reason}{who}", file=stream)
     for score, reason in _absent(outcome.records).items():
-        print(f"absent: {score}: {reason}", file=stream)
+        print(f"unavailable: {score}: {reason}", file=stream)
     if outcome.waiting:
         print(f"waiting for other shards: {', '.join(outcome.waiting)}", file=stream)
 
