@@ -105,7 +105,7 @@ def root(tmp_path: Path) -> Path:
         (RECORD, put("suite", "efficiency"), "efficiency/clips-33x256/toy-a-one.json (fields suite, setting and vae.name)"),
         (RECORD, put("vae/name", "../../../x"), "clips-33x256/x-"),
         (COST, put("scores/encode_s@float32 33x256/value", -1.0), "scores.encode_s@float32 33x256.value should not be neg"),
-        (COST, rename("scores/encode_s@float32 33x256", "encode_s@float32"), "the key scores.encode_s@float32 should be 'encode_s@"),
+        (COST, rename("scores/encode_s@float32 33x256", "encode_s@float32"), "the key scores.encode_s@float32 should be 'enc"),
         (COST, put("scores/encode_s@float32 33x256/condition/frames", "33"), "condition.frames should be a whole number, not"),
         (COST, put("scores/encode_s@float32 33x256/condition/frames", 33.0), "condition.frames should be a string or a whole numb"),
         (COST, put("scores/encode_s@float32 33x256/status", "out of memory"), "has the value 0.5 and the status 'out of memory'"),

@@ -199,6 +199,12 @@ def _parser() -> argparse.ArgumentParser:
         choices=(*KINDS, "recipes"),
         help="list one kind with details (default: the names of all kinds)",
     )
+    show.add_argument(
+        "--format",
+        default="text",
+        choices=("text", "markdown"),
+        help="markdown: the list of VAEs as in results/vaes.md, without the state of this machine",
+    )
     show.set_defaults(command=_list)
 
     check = verbs.add_parser(
@@ -289,7 +295,13 @@ def _train(arguments: argparse.Namespace) -> int:
 
 
 def _list(arguments: argparse.Namespace) -> int:
-    if arguments.kind == "adapters":
+    if arguments.format == "markdown" and arguments.kind != "adapters":
+        raise ValueError("--format markdown prints the list of VAEs: vaebench list adapters --format markdown")
+    if arguments.format == "markdown":
+        from vaebench import listing
+
+        print(listing.adapters_markdown(), end="")
+    elif arguments.kind == "adapters":
         from vaebench import listing
 
         print(listing.adapters_table(), end="")

@@ -18,7 +18,7 @@ def columns(rows: list[list[str]]) -> str:
     return "".join("  ".join(cell.ljust(widths[i]) for i, cell in enumerate(row)).rstrip() + "\n" for row in rows)
 
 
-HEADER = ["VAE", "r_t x r_s", "chn", "tcpr", "params", "causal", "frames", "modes", "licence"]
+HEADER = ["VAE", "r_t x r_s", "chn", "tcpr", "params", "causal", "frames", "modes", "reference mode", "licence"]
 
 
 def _facts(spec: VAESpec) -> list[str]:
@@ -31,22 +31,23 @@ def _facts(spec: VAESpec) -> list[str]:
         "yes" if spec.causal else "no",
         str(spec.frames),
         ", ".join(spec.modes),
+        spec.reference_mode,
         spec.license or "not stated",
     ]
 
 
 def adapters_table() -> str:
     """Every VAE with the facts of its spec, and whether it is ready on this machine or how to get its weights."""
-    rows = [[*HEADER, "reference mode", "ready"]]
+    rows = [[*HEADER, "ready"]]
     for name in adapters.names():
         vae = adapters.resolve(name)
         remedy, spec = vae.unavailable, vae.spec
-        rows.append([*_facts(spec), spec.reference_mode, f"no: {remedy}" if remedy else "ready"])
+        rows.append([*_facts(spec), f"no: {remedy}" if remedy else "ready"])
     return columns(rows)
 
 
 def adapters_markdown() -> str:
-    """The table of VAEs for the README: the source of the weights replaces the state of this machine."""
+    """The table results/vaes.md: the facts of each spec, with the source of the weights instead of the state of this machine."""
     rows = [[*HEADER, "weights"], ["---"] * (len(HEADER) + 1)]
     for name in adapters.names():
         spec = adapters.find(name)

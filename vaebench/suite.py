@@ -14,6 +14,7 @@ from itertools import islice
 from typing import TYPE_CHECKING, Any, ClassVar, Generic, NamedTuple, Protocol, TypeVar
 
 from vaebench import protocol
+from vaebench.options import refuse_unused
 
 if TYPE_CHECKING:
     from types import ModuleType
@@ -108,8 +109,14 @@ class Suite(ABC, Generic[Subject]):
 
     name: ClassVar[str]
     needs_weights: ClassVar[bool] = True  # False: random weights of the released size suffice
+    builds_source: ClassVar[bool] = (
+        False  # True: the suite builds data sources from the settings, so `evaluate` accepts no source object
+    )
+    # settings of `RunConfig` that the suite does not use -> reason and alternative; a run that sets one is an error
+    unused: ClassVar[Mapping[str, str]] = {}
 
     def __init__(self, config: RunConfig) -> None:
+        refuse_unused(config, self.unused)
         self.config = config
         # options and protocol: everything besides the code that can change a number
         self.identity: dict[str, Any] = {}
