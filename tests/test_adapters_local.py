@@ -145,12 +145,12 @@ def test_the_config_beside_a_checkpoint_is_named_where_it_is_of_something_else(t
 
 
 def test_a_user_folder_holds_one_file_of_weights(tmp_path):
-    with pytest.raises(OSError, match=r"holds no \.safetensors"):
+    with pytest.raises(OSError, match=r"contains no \.safetensors"):
         adapters.find(f"odvae:{tmp_path}")
     (tmp_path / "a.ckpt").touch()
     assert adapters.find(f"odvae:{tmp_path}").variant == f"{tmp_path.parent.name}-{tmp_path.name}"
     (tmp_path / "b.pt").touch()
-    with pytest.raises(OSError, match=r"holds a\.ckpt, b\.pt; give the file itself"):
+    with pytest.raises(OSError, match=r"contains a\.ckpt, b\.pt: give the path of the file"):
         adapters.find(f"odvae:{tmp_path}")
     with pytest.raises(OSError, match="gone is not here"):
         adapters.find(f"odvae:{tmp_path}/gone")

@@ -319,11 +319,11 @@ def test_independent_chunks_are_named_by_the_length_that_is_run():
 @pytest.mark.parametrize(
     ("words", "said"),
     [
-        ("protocol=wfvae-paper", "leave protocol and posterior out"),
-        ("posterior=sample", "leave protocol and posterior out"),
-        ("lengths=[0]", "lengths counts frames, from 1 up, got [0]"),
-        ("chunks=[-1]", "chunks counts frames"),
-        ("independent=[0]", "independent counts frames"),
+        ("protocol=wfvae-paper", "protocol=wfvae-paper would change nothing"),
+        ("posterior=sample", "posterior=sample would change nothing"),
+        ("lengths=[0]", "lengths=[0] should be numbers of frames, 1 or more each"),
+        ("chunks=[-1]", "chunks=[-1] should be numbers of frames"),
+        ("independent=[0]", "independent=[0] should be numbers of frames"),
     ],
 )
 def test_what_the_suite_cannot_do_is_refused(words: str, said: str, capsys: pytest.CaptureFixture[str]):

@@ -89,7 +89,8 @@ class Toy:
 
 
 @pytest.mark.parametrize(
-    ("wrong", "said"), [("latent", "should give a latent"), ("frames", "came back as"), ("nan", "NaN")]
+    ("wrong", "said"),
+    [("latent", "the latent of a video"), ("frames", "the reconstruction of a video"), ("nan", "NaN")],
 )
 def test_the_doorway_names_the_vae_and_both_shapes(wrong: str, said: str):
     with pytest.raises(ValueError, match=said) as caught:

@@ -29,6 +29,7 @@ from torch import Tensor
 import adapters
 from adapters import wfvae
 from vaebench import weights
+from vaebench.distributed import rank_and_world
 from vaebench.features import lpips
 from vaebench.files import write_atomically
 from vaebench.training.clips import TrainingClips
@@ -38,7 +39,7 @@ from vaebench.training.validation import validator
 from wfvae import WFVAE, state
 from wfvae import trainer as wf
 from wfvae.config import WFVAEConfig
-from wfvae.processes import launched, locked
+from wfvae.processes import locked
 from wfvae.start import carry_wavelets, close_flow, start_from
 
 # Settings that a run may change when it goes on: where it lies, how long it trains, and what is kept and shown of it.  With
@@ -171,7 +172,7 @@ def _claim(folder: Path, config: TrainConfig) -> None:
             raise ValueError(
                 f"{folder} holds a run with another configuration ({'; '.join(changed)}); choose another run=DIR"
             )
-    if launched()[0] == 0:
+    if rank_and_world()[0] == 0:
         folder.mkdir(parents=True, exist_ok=True)
         write_atomically(file, text)
 
