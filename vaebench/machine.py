@@ -5,7 +5,6 @@ Timing is honest or it is nothing: the device is synchronised on both sides of t
 
 from __future__ import annotations
 
-import ctypes
 import hashlib
 import json
 import os
@@ -22,6 +21,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from vaebench import __version__
+from vaebench.allocator import freed_memory_returned, is_glibc
 
 if TYPE_CHECKING:
     import torch
@@ -200,11 +200,17 @@ def stopwatch(device: torch.device) -> Iterator[Elapsed]:
     elapsed.seconds = time.perf_counter() - start
 
 
+def memory_is_known(device: torch.device) -> bool:
+    """Whether `peak_memory` measures the memory in use: on a GPU, and on a CPU whose C library is glibc."""
+    return device.type == "cuda" or is_glibc()
+
+
 @contextmanager
 def peak_memory(device: torch.device) -> Iterator[Peak]:
     """High-water mark of the block: the CUDA allocator's on a GPU, the resident set's on a CPU.
 
     On a CPU the kernel's mark is reset where it can be (Linux); where it cannot, only a fresh process measures truly.
+    Page faults make the block slow on a CPU: take its time in another run.
     """
     import torch
 
@@ -218,27 +224,12 @@ def peak_memory(device: torch.device) -> Iterator[Peak]:
         torch.cuda.synchronize(device)
         peak.total_bytes = torch.cuda.max_memory_allocated(device)
     else:
-        _reset_resident_peak()
-        before = resident_bytes()
-        yield peak
-        peak.total_bytes = resident_peak_bytes()
+        with freed_memory_returned():
+            _reset_resident_peak()
+            before = resident_bytes()
+            yield peak
+            peak.total_bytes = resident_peak_bytes()
     peak.above_bytes = max(0, peak.total_bytes - before)
-
-
-def return_freed_memory() -> bool:
-    """From now on big blocks go back to the system as soon as they are freed, so that the resident set tells what is in use.
-
-    A little slower.  False where the C library is not glibc, and the resident set tells what was once in use.
-    """
-    try:
-        libc = ctypes.CDLL("libc.so.6")
-        mmap_threshold, trim_threshold = -3, -1  # glibc's malloc.h
-        libc.mallopt(mmap_threshold, 1 << 16)
-        libc.mallopt(trim_threshold, 1 << 16)
-        libc.malloc_trim(0)
-    except (OSError, AttributeError):
-        return False
-    return True
 
 
 def _reset_resident_peak() -> None:

@@ -19,7 +19,7 @@ import torch
 from torch import Tensor
 
 import adapters
-from vaebench.machine import peak_memory, return_freed_memory, stopwatch, synchronize
+from vaebench.machine import peak_memory, stopwatch, synchronize
 from vaebench.suite import Candidate
 from vaebench.vae import VideoVAE, networks
 
@@ -238,7 +238,6 @@ def measure_memory(job: Job, candidate: Candidate) -> dict[str, Any]:
     """
     from torch.utils.flop_counter import FlopCounterMode
 
-    return_freed_memory()
     vae, video, device = prepare(job, candidate)
     found: dict[str, Any] = {"parameters": sum(p.numel() for network in networks(vae) for p in network.parameters())}
     encode, decode = halves(vae, job)
