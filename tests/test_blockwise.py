@@ -240,12 +240,7 @@ def test_every_way_is_warmed_up_once_for_each_shape_before_it_is_timed():
     given = {"num_frames": 13, "size": 32, "metrics": ["psnr"], "clips": 2, "independent": [], "lengths": [5, 13]}
     evaluate(Recorded, suite="blockwise", data="synthetic", **given)
     ways = ["whole", "streamed"]
-    first, other_shape, warm = (
-        3 * ways,
-        2 * ways,
-        2 * ways,
-    )  # warm-up, memory, time; memory, time; time of the second clip
-    assert encoded == first + other_shape + warm
+    assert encoded == 2 * (3 * ways) + 2 * ways  # warm-up, memory and time of two shapes, and times of the second clip
 
 
 def test_a_ratio_of_cost_is_the_mean_of_the_clips_ratios_with_their_interval():

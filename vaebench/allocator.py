@@ -9,8 +9,10 @@ import ctypes
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import cache
+from mmap import PAGESIZE
 
 MMAP_THRESHOLD, TRIM_THRESHOLD = -3, -1  # parameters of mallopt, from glibc's malloc.h
+DONTNEED = 4  # advice of madvise: release the pages; MADV_DONTNEED of Linux
 RETURN = 1 << 16  # bytes; blocks of this size and more are returned when they are freed
 # glibc raises its threshold with the blocks that a program frees, up to this size, until mallopt is called for the first time.
 # mallopt ends that for the rest of the process, so this limit is restored and not the initial 128 KiB.
@@ -31,7 +33,6 @@ def freed_memory_returned() -> Iterator[bool]:
         yield False
         return
     _set_thresholds(libc, RETURN, RETURN)
-    libc.malloc_trim(0)
     holes = _fill_holes(libc)
     try:
         yield True
@@ -47,10 +48,10 @@ def is_glibc() -> bool:
 
 
 def _fill_holes(libc: ctypes.CDLL) -> list[int]:
-    """Allocate, and do not touch, the free parts of the heap that could hold a large block; returns the addresses.
+    """Allocate the free parts of the heap that could hold a large block, and return their pages; gives the addresses.
 
     A block in the heap leaves its pages resident when it is freed.  With the holes filled, every large block gets pages of its
-    own, whatever the process allocated before.
+    own, whatever the process allocated before.  Smaller holes keep their pages: small blocks that reuse them take no new memory.
     """
     addresses: list[int] = []
     size = KEEP
@@ -58,6 +59,8 @@ def _fill_holes(libc: ctypes.CDLL) -> list[int]:
         address = libc.malloc(size)
         if address and not _has_own_pages(address):
             addresses.append(address)
+            first, last = -(-address // PAGESIZE) * PAGESIZE, (address + size) // PAGESIZE * PAGESIZE
+            libc.madvise(first, last - first, DONTNEED)
         else:
             libc.free(address)
             size //= 2
@@ -81,7 +84,7 @@ def _glibc() -> ctypes.CDLL | None:
         libc.malloc.restype, libc.malloc.argtypes = ctypes.c_void_p, [ctypes.c_size_t]
         libc.free.restype, libc.free.argtypes = None, [ctypes.c_void_p]
         libc.mallopt.argtypes = [ctypes.c_int, ctypes.c_int]
-        libc.malloc_trim.argtypes = [ctypes.c_size_t]
+        libc.madvise.argtypes = [ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int]
     except (OSError, AttributeError):
         return None
     return libc

@@ -21,11 +21,11 @@ from typing import Any
 
 import torch
 
-ROOT = Path(__file__).resolve().parents[2]
-sys.path.insert(0, str(ROOT))
+sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
 from vaebench import machine
 
+ROOT = Path(__file__).resolve().parents[2]
 RUN = "import sys; from vaebench.cli import main; sys.exit(main(sys.argv[1:]))"
 
 

@@ -55,9 +55,8 @@ class Modes:
         shape = tuple(reference.shape)
         if shape not in self.peak_bytes:
             labels = ("whole", *self.labels)
-            if not self.peak_bytes:  # the very first call of a mode also loads its weights, which stay
-                for label in labels:
-                    self.reconstruct(label, reference)
+            for label in labels:
+                self.reconstruct(label, reference)
             self.peak_bytes[shape] = {label: self._peak_bytes(label, reference) for label in labels}
         return self.peak_bytes[shape]
 
