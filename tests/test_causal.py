@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 
 from wfvae import causal
-from wfvae.causal import CausalConv3d, Join, Stream, TemporalUpsample
+from wfvae.causal import CausalConv3d, Join, Stream, TemporalUpsample, window_bounds
 from wfvae.wavelet import HaarAnalysis3d, HaarSynthesis3d
 
 
@@ -130,9 +130,24 @@ def test_nothing_is_kept_after_the_last_piece() -> None:
     assert not stream.kept
 
 
-def test_windows_put_the_odd_frame_first_and_say_which_is_last() -> None:
-    stream = Stream(last=True)
-    seen = [(window.shape[1], stream.last) for window in stream.windows(video(9), 4)]
-    assert seen == [(5, False), (4, True)]
-    assert [window.shape[1] for window in Stream().windows(video(4), 2)] == [2, 2]
-    assert [window.shape[1] for window in Stream().windows(video(1)[:, :0], 2)] == [0]
+def test_windows_put_the_odd_frame_first() -> None:
+    assert window_bounds(9, 4) == [(0, 5), (5, 9)]
+    assert window_bounds(4, 2) == [(0, 2), (2, 4)]
+    assert window_bounds(7, 4) == [(0, 5), (5, 7)]
+    assert window_bounds(3, 4) == [(0, 3)]
+    assert window_bounds(0, 2) == [(0, 0)]
+
+
+def test_only_the_last_window_of_the_last_piece_is_the_last() -> None:
+    for last in (False, True):
+        stream, seen = Stream(last), []
+
+        def step(window: Tensor, stream: Stream = stream, seen: list[bool] = seen) -> Tensor:
+            seen.append(stream.last)
+            return window * 2
+
+        x = video(9)
+        assert torch.equal(stream.in_windows(step, x, 4), x * 2)
+        assert torch.equal(stream.in_windows(step, x, 4, out=torch.empty_like(x)), x * 2)
+        assert seen == [False, last, False, last]
+        assert stream.last is last

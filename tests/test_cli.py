@@ -135,7 +135,7 @@ def test_recipes_are_listed_with_their_descriptions(capsys: pytest.CaptureFixtur
         (["run", "vaes=dct/4,,dct/8"], "an empty or badly quoted item"),
         (["run", "vaes=[pool/4x8x8]", "keep=-1"], "keep=-1 should be a number of clips"),
         (["run", "vaes=[pool/4x8x8]", "mode=tiled"], "mode 'tiled'"),
-        (["run", "vaes=[pool/4x8x8]", "device=abacus"], "torch knows no such device"),
+        (["run", "vaes=[pool/4x8x8]", "device=abacus"], "unknown to torch; use auto, cpu or cuda"),
         (["run", "vaes=[]"], "names no VAE"),
         (["run", "vaes=[pool/4x8x8]", "weights=here.pt"], "pool/4x8x8 reads no weights; leave weights=here.pt out"),
         (["run", "vaes=[cogvideox/tiny]", "weights=here.pt"], "cogvideox/tiny reads no weights"),

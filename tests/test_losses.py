@@ -15,6 +15,7 @@ from wfvae.losses import (
     LossConfig,
     adaptive_weight,
     balance,
+    differentiate_once,
     discriminator_loss,
     generator_loss,
     kl_divergence,
@@ -72,7 +73,7 @@ def test_losses_and_their_gradients_are_the_official_ones(golden: Golden) -> Non
     model = WFVAE(WFVAEConfig.from_official(golden.json("config"))).double()
     salt = golden.salt
     model.load_state_dict(rebuild(model.state_dict(), salt, keep=HAAR))
-    critic = discriminator(golden, torch.float64).train()
+    network = discriminator(golden, torch.float64).train()
     # the golden was written with the later delta and limit
     config = LossConfig(
         reconstruction=settings["loss_type"],
@@ -92,7 +93,7 @@ def test_losses_and_their_gradients_are_the_official_ones(golden: Golden) -> Non
     def per_frame(a: torch.Tensor, b: torch.Tensor) -> torch.Tensor:
         return (a - b).square().mean(dim=(1, 2, 3))
 
-    logits = critic(output.video)
+    logits = network(output.video)
     found = generator_loss(video, output, config, perceptual=per_frame, fake_logits=logits, last_layer=model.last_layer)
     terms = found.terms
     expected = {
@@ -121,11 +122,11 @@ def test_losses_and_their_gradients_are_the_official_ones(golden: Golden) -> Non
     )
     assert early.total.item() == pytest.approx(scalars["gen_before_disc_start_no_wl.total_loss"], rel=1e-6)
 
-    critic = discriminator(golden, torch.float64).train()
-    loss = discriminator_loss(critic(video), critic(output.video.detach()))
+    network = discriminator(golden, torch.float64).train()
+    loss = discriminator_loss(network(video), network(output.video.detach()))
     loss.backward()
     assert loss.item() == pytest.approx(scalars["disc.disc_loss"], rel=1e-6)
-    gradients = dict(critic.named_parameters())
+    gradients = dict(network.named_parameters())
     for key, value in tensors.items():
         if key.startswith("grad_disc."):
             gradient = gradients[key.removeprefix("grad_disc.")].grad
@@ -235,6 +236,83 @@ def test_adaptive_weight_of_a_scaled_copy_is_the_scale_up_to_delta_and_limit() -
     assert adaptive_weight(8 * loss, loss, layer, 0.0, 100.0).item() == pytest.approx(8.0)
     assert adaptive_weight(8 * loss, loss, layer, 3.0, 100.0).item() == pytest.approx(4.0)
     assert adaptive_weight(8 * loss, loss, layer, 0.0, 2.0).item() == 2.0
+
+
+class Counted(torch.nn.Module):
+    """A small network of pixels that counts how often it is differentiated."""
+
+    def __init__(self, seed: int) -> None:
+        super().__init__()
+        torch.manual_seed(seed)
+        self.layer = torch.nn.Conv3d(3, 4, 3, padding=1).double().requires_grad_(False)
+        self.backward_passes = 0
+
+    def forward(self, video: torch.Tensor) -> torch.Tensor:
+        features = self.layer(video).tanh()
+        features.register_hook(self._count)
+        return features.square()
+
+    def _count(self, gradient: torch.Tensor) -> None:
+        self.backward_passes += 1
+
+
+def generator_step(delta: float, weight_limit: float, plain: bool) -> tuple[dict[str, torch.Tensor], float, list[int]]:
+    """Gradients of all parameters, the adversarial weight and how often LPIPS and discriminator were differentiated."""
+    torch.manual_seed(0)
+    model = WFVAE(WFVAEConfig(8, 4, encoder_flow_channels=8, decoder_flow_channels=8)).double()
+    video = torch.rand(1, 3, 5, 16, 16, dtype=torch.float64) * 2 - 1
+    lpips, network = Counted(1), Counted(2)
+    output = model(video, generator=torch.Generator().manual_seed(3))
+    config = LossConfig(kl=1e-3, delta=delta, adaptive_limit=weight_limit)
+
+    def distance(a: torch.Tensor, b: torch.Tensor) -> torch.Tensor:
+        return (lpips(b.movedim(1, 0)) - lpips.layer(a.movedim(1, 0)).tanh().square()).square().mean(dim=(0, 2, 3))
+
+    if plain:  # the loss as it is defined: both terms are differentiated for the weight, and again for the step
+        nll = reconstruction_loss(video, output.video, config, distance)["nll"]
+        adversarial = -network(output.video).mean()
+        weight = adaptive_weight(nll, adversarial, model.last_layer, delta, weight_limit)
+        kl = kl_divergence(output.posterior.mean, output.posterior.logvar).sum()
+        total = nll + config.kl * kl + config.wavelet * wavelet_loss(output, "official") + 0.5 * weight * adversarial
+        weight = 0.5 * weight
+    else:
+        options = {"perceptual": distance, "fake_logits": network(output.video), "last_layer": model.last_layer}
+        found = generator_loss(video, output, config, **options)
+        total, weight = found.total, found.terms["adversarial_weight"]
+    total.backward()
+    gradients = {name: p.grad for name, p in model.named_parameters()}
+    return gradients, weight.item(), [lpips.backward_passes, network.backward_passes]
+
+
+@pytest.mark.parametrize("limit", [1e30, 3.0], ids=["below the limit", "at the limit"])
+def test_a_generator_step_differentiates_lpips_and_discriminator_once_to_the_same_gradients(limit: float) -> None:
+    expected, weight, twice = generator_step(1e-4, limit, plain=True)
+    found, same, once = generator_step(1e-4, limit, plain=False)
+    assert (twice, once) == ([2, 2], [1, 1])
+    assert (weight == 0.5 * limit) is (limit == 3.0)
+    assert same == pytest.approx(weight, rel=1e-12)
+    a, b = (torch.cat([gradient.flatten() for gradient in side.values()]) for side in (found, expected))
+    assert (a - b).norm() <= 1e-14 * b.norm()
+
+
+def test_a_scalar_that_was_differentiated_once_has_its_value_and_its_gradient_each_time() -> None:
+    x = torch.tensor([1.0, 2.0], requires_grad=True)
+    pixels = x * 3
+    value = differentiate_once(pixels.square().sum(), pixels)
+    assert value.item() == 45
+    for factor in (1.0, 2.0):
+        (gradient,) = torch.autograd.grad(factor * value, x, retain_graph=True)
+        assert gradient.tolist() == [factor * 18, factor * 36]
+
+
+def test_gradients_too_small_for_float16_survive_with_a_scale() -> None:
+    pixels = torch.ones(2, requires_grad=True) * 1.0
+    gradients = []
+    for scale in (1.0, 2.0**16):
+        value = (pixels.half() * 1e-3).float().sum() * 1e-7  # as a network in float16 does: its gradient is one, too
+        gradients.append(torch.autograd.grad(differentiate_once(value, pixels, scale), pixels)[0])
+    assert torch.equal(gradients[0], torch.zeros(2))
+    torch.testing.assert_close(gradients[1], torch.full((2,), 1e-10), rtol=1e-2, atol=0)
 
 
 def test_hinge_is_zero_exactly_when_both_margins_hold() -> None:

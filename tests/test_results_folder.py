@@ -39,6 +39,5 @@ def test_a_table_in_readme_is_what_the_records_say(suite: str, setting: str, sho
     assert shown.strip() == tables.render(group, "markdown").strip()
 
 
-def test_the_list_of_vaes_in_readme_is_what_their_specs_say():
-    (shown,) = re.findall(r"<!-- vaes -->\n(.*?)<!-- end -->", README, re.DOTALL)
-    assert shown.strip() == listing.adapters_markdown().strip()
+def test_the_committed_list_of_vaes_is_what_their_specs_say():
+    assert (RESULTS / "vaes.md").read_text() == listing.adapters_markdown()

@@ -291,7 +291,7 @@ def test_a_default_spelled_out_is_the_default():
 def test_a_process_is_one_of_many_only_where_both_numbers_are_there(
     found: dict[str, str], expected: tuple[int, int], monkeypatch: pytest.MonkeyPatch
 ):
-    from vaebench.machine import rank_and_world
+    from vaebench.distributed import rank_and_world
 
     for name in ("RANK", "WORLD_SIZE", "SLURM_PROCID", "SLURM_NTASKS", "SLURM_STEP_NUM_TASKS"):
         monkeypatch.delenv(name, raising=False)
@@ -541,7 +541,7 @@ def tar(name: str, *members: str) -> None:
 def test_a_source_without_clips_is_one_line_and_exit_code_2(capsys: pytest.CaptureFixture[str]):
     tar("00000.tar", "a.txt")
     assert run("vaes=[pool/4x8x8]", "data=shards", "root=shards") == 2
-    assert "data=shards has no clip there" in capsys.readouterr().err
+    assert "data=shards has no clips" in capsys.readouterr().err
 
 
 def test_clips_that_would_share_their_results_are_refused(
@@ -560,7 +560,7 @@ def test_clips_that_would_share_their_results_are_refused(
     monkeypatch.setattr(bundle, "build", Twice)
     assert run("vaes=[pool/4x8x8]") == 2
     first = min(BUNDLE.glob("*.mp4")).stem
-    assert f"2 clips are called 'bundle/{first}'" in capsys.readouterr().err
+    assert f"2 clips have the id 'bundle/{first}'" in capsys.readouterr().err
     assert not Path("runs").exists()
 
 
@@ -605,7 +605,7 @@ def test_a_named_untrained_vae_runs_and_is_marked(capsys: pytest.CaptureFixture[
     assert run("vaes=[cogvideox/tiny]", "clips=1") == 0
     captured = capsys.readouterr()
     assert "cogvideox/tiny (untrained)" in captured.out
-    assert "say nothing of the VAE" in captured.err
+    assert "say nothing about the VAE" in captured.err
 
 
 def test_a_record_runs_again_from_its_own_file_and_is_not_replaced():

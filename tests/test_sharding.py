@@ -19,25 +19,33 @@ import torch
 from accelerate.state import AcceleratorState
 from safetensors.torch import load_file
 
-from tests.test_trainer import QUICK, SMALL, Doubled, Killed, curve, trainer
+from tests.test_trainer import LOSS, QUICK, SMALL, Doubled, Killed, curve, trainer
 from wfvae import WFVAE, WFVAEConfig, sharding, state
 from wfvae.batches import Sample
 from wfvae.objective import LCRConfig, LMRConfig
 from wfvae.schedule import TrainerConfig
-from wfvae.trainer import Hooks, Trainer, start_from
+from wfvae.start import start_from
+from wfvae.trainer import Hooks, Trainer
 
 Log = dict[int, dict[str, float]]
 
-# all that a sharded model meets in a step: both adaptive weights, accumulation, clipping, a mask token, validation
+# all that a sharded model meets: a perceptual loss, both adaptive weights, accumulation, clipping, a mask token, validation
 BUSY = replace(
-    QUICK, steps=2, order="simultaneous", discriminator_start=0, accumulate=2, clip=0.05, validate_every=1, save_every=1
+    QUICK,
+    steps=2,
+    order="simultaneous",
+    discriminator_start=0,
+    gradient_accumulation_steps=2,
+    max_grad_norm=0.05,
+    validate_every=1,
+    save_every=1,
 )
 REGULARISED = {
     "lcr": LCRConfig(weight=0.5, window=(1, 2, 2), threshold=1.0),
     "lmr": LMRConfig((0.0, 0.5), (0.5, 0.5)),
 }
 # the discriminator sees each clip by itself, where it is in evaluation mode: then a batch can be cut anywhere
-CUT = replace(QUICK, steps=3, batch=2, discriminator_start=0)
+CUT = replace(QUICK, steps=3, batch_size=2, discriminator_start=0)
 EXACT = replace(QUICK, steps=3, discriminator_start=1, shard=True)
 
 
@@ -68,9 +76,15 @@ def scores(log: Log) -> Hooks:
     return Hooks(curve(log), validate=validate)
 
 
+def squared_error(reference: torch.Tensor, reconstruction: torch.Tensor) -> torch.Tensor:
+    """In place of LPIPS."""
+    return (reference - reconstruction).square().mean(dim=(1, 2, 3))
+
+
 def busy(run: Path, config: TrainerConfig) -> tuple[Trainer, Log]:
     log: Log = {}
-    found = trainer(run, config, hooks=scores(log), clips=Doubled(size=16), **REGULARISED)
+    more = {"loss": replace(LOSS, perceptual=0.1), "perceptual": squared_error, **REGULARISED}
+    found = trainer(run, config, hooks=scores(log), clips=Doubled(size=16), **more)
     found.train()
     return found, log
 
@@ -110,7 +124,7 @@ def _one_of_two(rank: int, port: int, folder: str) -> None:
     found = trainer(
         runs / "cut", replace(CUT, shard=True), hooks=Hooks(curve(logs.setdefault("cut", {}))), clips=Damaged()
     )
-    found.critic.eval()
+    found.discriminator.eval()
     found.train()
     for name in ("undisturbed", "killed"):
         clips, hooks = Mortal() if name == "killed" else Doubled(), Hooks(curve(logs.setdefault(name, {})))
@@ -166,7 +180,7 @@ def end(run: Path, step: int = 2) -> dict:
 
 
 def assert_alike(a: dict, b: dict, atol: float) -> None:
-    for kind in ("model", "ema", "critic"):
+    for kind in ("model", "ema", "discriminator"):
         assert a[kind].keys() == b[kind].keys()
         for name, value in a[kind].items():
             assert type(b[kind][name]) is torch.Tensor
@@ -183,7 +197,7 @@ def test_sharded_weights_averages_and_moments_are_those_of_whole_ones(runs: Path
 def test_sharded_losses_adaptive_weights_norms_and_scores_are_those_of_whole_ones(runs: Path) -> None:
     whole, sharded = log_of(runs, "whole"), log_of(runs, "sharded")
     assert {"adversarial_weight", "lcr_weight", "gradient_norm", "discriminator"} <= whole[2].keys()
-    assert whole[2]["gradient_norm"] > BUSY.clip
+    assert whole[2]["gradient_norm"] > BUSY.max_grad_norm
     assert whole[-1] != whole[-2]
     assert whole.keys() == sharded.keys()
     for step, values in whole.items():
@@ -194,8 +208,8 @@ def test_sharded_losses_adaptive_weights_norms_and_scores_are_those_of_whole_one
 @pytest.mark.usefixtures("double")
 def test_two_sharded_processes_equal_one_with_the_doubled_batch(runs: Path, tmp_path: Path) -> None:
     log: Log = {}
-    one = trainer(tmp_path, replace(CUT, batch=4), hooks=Hooks(curve(log)), clips=Doubled())
-    one.critic.eval()
+    one = trainer(tmp_path, replace(CUT, batch_size=4), hooks=Hooks(curve(log)), clips=Doubled())
+    one.discriminator.eval()
     one.train()
     assert_alike(end(tmp_path, 3), end(runs / "cut", 3), 1e-9)
     found = log_of(runs, "cut")
@@ -238,7 +252,9 @@ def test_a_sharded_checkpoint_is_an_official_file_and_trains_on_in_one_process(r
     name = "decoder.mid.0.conv1.conv.weight"
     assert torch.equal(loaded.state_dict()[name], end(runs / "sharded")["ema"]["model." + name])
     shutil.copytree(folder, state.checkpoint_folder(tmp_path, 2))
-    alone, log = busy(tmp_path, replace(BUSY, steps=3, accumulate=4))  # as many clips per step as two processes
+    alone, log = busy(
+        tmp_path, replace(BUSY, steps=3, gradient_accumulation_steps=4)
+    )  # as many clips per step as two processes
     assert alone.step == 3
     assert list(log) == [3, -3]
 

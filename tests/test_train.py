@@ -15,6 +15,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import torch
+import yaml
 from PIL import Image
 
 import adapters
@@ -212,6 +213,30 @@ def test_another_configuration_is_refused_in_the_same_folder(tmp_path: Path) -> 
     train("smoke", words)
     with pytest.raises(ValueError, match=r"\(trainer\.learning_rate=\S+ there, 0\.5 here\)"):
         train("smoke", [*words, "trainer.learning_rate=0.5", "trainer.steps=6"])
+
+
+def test_a_run_that_began_with_the_old_names_of_settings_and_discriminator_goes_on(tmp_path: Path) -> None:
+    words = [*SHORT, "validation.data=", "trainer.decay=constant"]
+    train("smoke", [*words, f"run={tmp_path / 'new'}"])
+    shutil.copytree(tmp_path / "new", tmp_path / "old")
+    file = tmp_path / "old" / "config.yaml"
+    settings = yaml.safe_load(file.read_text())
+    old_names = {"batch": "batch_size", "accumulate": "gradient_accumulation_steps", "clip": "max_grad_norm"}
+    for old, new in old_names.items():
+        settings["trainer"][old] = settings["trainer"].pop(new)
+    file.write_text(yaml.safe_dump(settings))
+    for folder in state.checkpoints(tmp_path / "old"):
+        content = torch.load(folder / state.TRAINING, weights_only=True)
+        for key in ("discriminator", "discriminator_optimizer"):
+            content[key.replace("discriminator", "critic")] = content.pop(key)
+        torch.save(content, folder / state.TRAINING)
+    with pytest.raises(ValueError, match=r"trainer\.max_grad_norm=1\.0 there, 0\.5 here"):
+        train("smoke", [*words, f"run={tmp_path / 'old'}", "trainer.steps=6", "trainer.max_grad_norm=0.5"])
+    for name in ("new", "old"):
+        train("smoke", [*words, f"run={tmp_path / name}", "trainer.steps=6"])
+    assert _curve(tmp_path / "old") == _curve(tmp_path / "new")
+    assert len(_curve(tmp_path / "old")) == 6
+    assert yaml.safe_load(file.read_text())["trainer"]["max_grad_norm"] == 1.0
 
 
 def test_a_run_that_was_moved_is_extended_with_more_workers_to_the_bits_of_the_longer_run(tmp_path: Path) -> None:

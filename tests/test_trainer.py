@@ -19,17 +19,17 @@ from wfvae import WFVAE, WFVAEConfig, state
 from wfvae.batches import Sample, batches
 from wfvae.objective import LCRConfig, LMRConfig, LossConfig
 from wfvae.schedule import TrainerConfig, learning_rate
-from wfvae.start import carry_wavelets
-from wfvae.trainer import Hooks, Trainer, start_from
+from wfvae.start import carry_wavelets, start_from
+from wfvae.trainer import Hooks, Trainer
 
 SMALL = WFVAEConfig(4, 2, 4, 1, 1, 1, 4, 4)
 QUIET = Hooks()
 LOSS = LossConfig(reduction="mean", perceptual=0, adversarial=0.1)
 QUICK = TrainerConfig(
     steps=6,
-    batch=1,
+    batch_size=1,
     learning_rate=2e-3,
-    clip=1.0,
+    max_grad_norm=1.0,
     ema=0.9,
     discriminator_start=2,
     discriminator_width=4,
@@ -80,7 +80,9 @@ class Doubled(Ramps):
 def trainer(run: Path, config: TrainerConfig = QUICK, loss: LossConfig = LOSS, hooks: Hooks = QUIET, **more) -> Trainer:
     clips = more.pop("clips", Ramps())
     net = model().double() if isinstance(clips, Doubled) else model()
-    return Trainer(net, clips, run, config, loss, hooks=hooks, cpu=True, **more)
+    built = Trainer(net, clips, run, config=config, loss=loss, hooks=hooks, cpu=True, **more)
+    built.resume()
+    return built
 
 
 def curve(log: dict[int, dict[str, float]]) -> Callable[[int, dict[str, float]], None]:
@@ -104,7 +106,7 @@ def test_the_loss_falls(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(("order", "killed_at"), [("alternating", 5), ("simultaneous", 3)])
 def test_a_killed_run_goes_on_bit_for_bit(tmp_path: Path, order: str, killed_at: int) -> None:
-    config = replace(QUICK, order=order, accumulate=2)
+    config = replace(QUICK, order=order, gradient_accumulation_steps=2)
     more = {"lmr": LMRConfig((0.0, 0.5), (0.5, 0.5))}
     whole: dict[int, dict[str, float]] = {}
     trainer(tmp_path / "whole", config, hooks=Hooks(curve(whole)), **more).train()
@@ -124,7 +126,7 @@ def test_a_killed_run_goes_on_bit_for_bit(tmp_path: Path, order: str, killed_at:
     again.train()
     assert parts == whole
     a, b = (state.read(state.checkpoint_folder(tmp_path / name, 6)) for name in ("whole", "parts"))
-    for key in ("model", "ema", "critic"):
+    for key in ("model", "ema", "discriminator"):
         assert a[key].keys() == b[key].keys()
         assert all(torch.equal(a[key][name], b[key][name]) for name in a[key]), key
 
@@ -157,7 +159,7 @@ def test_accumulation_equals_the_larger_batch(tmp_path: Path) -> None:
     for name, batch, accumulate in (("large", 4, 1), ("small", 2, 2)):
         found = trainer(
             tmp_path / name,
-            replace(QUICK, steps=3, batch=batch, accumulate=accumulate),
+            replace(QUICK, steps=3, batch_size=batch, gradient_accumulation_steps=accumulate),
             loss,
             clips=Doubled(),
         )
@@ -174,7 +176,7 @@ def _one_of_two(rank: int, port: int, run: str) -> None:
     }  # fmt: skip
     torch.set_num_threads(1)
     log: dict[int, dict[str, float]] = {}
-    config = replace(QUICK, steps=3, batch=2)
+    config = replace(QUICK, steps=3, batch_size=2)
     trainer(Path(run), config, replace(LOSS, adversarial=0), Hooks(curve(log)), clips=Doubled()).train()
     if rank == 0:
         Path(run, "curve.json").write_text(json.dumps(log))
@@ -187,7 +189,7 @@ def test_two_processes_equal_one_with_the_doubled_batch(tmp_path: Path) -> None:
         port = free.getsockname()[1]
     torch.multiprocessing.spawn(_one_of_two, (port, str(tmp_path / "two")), nprocs=2)
     log: dict[int, dict[str, float]] = {}
-    config = replace(QUICK, steps=3, batch=4)
+    config = replace(QUICK, steps=3, batch_size=4)
     one = trainer(tmp_path / "one", config, replace(LOSS, adversarial=0), Hooks(curve(log)), clips=Doubled())
     one.train()
     two = state.read(state.checkpoint_folder(tmp_path / "two", 3))
@@ -272,7 +274,7 @@ def test_a_frozen_encoder_stays_and_the_decoder_moves(tmp_path: Path) -> None:
 
 def test_clipped_gradients_are_no_longer_than_the_limit(tmp_path: Path) -> None:
     lengths = []
-    found = trainer(tmp_path, replace(QUICK, steps=3, clip=0.01, discriminator_start=100))
+    found = trainer(tmp_path, replace(QUICK, steps=3, max_grad_norm=0.01, discriminator_start=100))
     step = found.optimizer.step
 
     def spy() -> None:
@@ -308,7 +310,7 @@ def test_a_later_stage_takes_weights_over_and_refreshes_the_discriminator(tmp_pa
         assert torch.equal(later.model.last_layer, first.model.last_layer)
         name = "model.decoder.conv_out.weight"
         assert torch.equal(later.ema.averages[name], first.ema.averages[name])
-        same = torch.equal(later.critic.main[0].weight, first.critic.main[0].weight)
+        same = torch.equal(later.discriminator.main[0].weight, first.discriminator.main[0].weight)
         assert same is not refresh
 
 
@@ -366,7 +368,7 @@ def test_bfloat16_is_of_the_computation_and_weights_stay_float32(tmp_path: Path)
         {"precision": "fp16", "order": "simultaneous"},
         {"ema": 1.0},
         {"learning_rate": 0.0},
-        {"accumulate": 0},
+        {"gradient_accumulation_steps": 0},
     ],
 )
 def test_impossible_trainer_settings_are_refused(bad: dict) -> None:

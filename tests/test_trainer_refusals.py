@@ -21,7 +21,8 @@ from wfvae import WFVAE, load, state
 from wfvae.batches import Sample
 from wfvae.checkpoint import save
 from wfvae.objective import LCRConfig, LMRConfig
-from wfvae.trainer import Hooks, Trainer, start_from
+from wfvae.start import start_from
+from wfvae.trainer import Hooks, Trainer
 
 ALONE = replace(LOSS, adversarial=0)
 ONE = replace(QUICK, steps=1)
@@ -38,7 +39,7 @@ def spoil_gradient_of_step(step: int, found: Trainer, parameter: nn.Parameter) -
     parameter.register_hook(lambda gradient: gradient * float("nan") if found.step == step else gradient)
 
 
-@pytest.mark.parametrize(("step", "network"), [(4, "passes"), (5, "critic")])
+@pytest.mark.parametrize(("step", "network"), [(4, "passes"), (5, "discriminator")])
 def test_a_gradient_that_is_not_finite_stops_the_run_before_it_reaches_the_weights(
     tmp_path: Path, step: int, network: str
 ) -> None:
@@ -47,7 +48,7 @@ def test_a_gradient_that_is_not_finite_stops_the_run_before_it_reaches_the_weigh
     good = f"gradient norm is nan at step {step}; the last good checkpoint is .*step-{step:08d}"
     with pytest.raises(ValueError, match=good):
         found.train()
-    for module in (found.passes, found.critic):
+    for module in (found.passes, found.discriminator):
         assert all(value.isfinite().all() for value in module.state_dict().values())
     weights = load_file(state.checkpoints(tmp_path)[-1] / state.WEIGHTS)
     assert all(value.isfinite().all() for value in weights.values())
@@ -94,7 +95,7 @@ def test_a_discriminator_of_another_size_is_refused(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("other", [{"latent_channels": 8}, {"interpolation": "nearest"}])
 def test_a_stage_of_another_model_is_refused_by_its_settings(stage: Path, tmp_path: Path, other: dict) -> None:
-    later = Trainer(WFVAE(replace(SMALL, **other)), Ramps(), tmp_path, ONE, ALONE, cpu=True)
+    later = Trainer(WFVAE(replace(SMALL, **other)), Ramps(), tmp_path, config=ONE, loss=ALONE, cpu=True)
     ((name, value),) = other.items()
     held = getattr(SMALL, name)
     with pytest.raises(ValueError, match=rf"step-00000001 holds another model.*model\.{name}={held}.*{name}={value}"):
@@ -148,7 +149,7 @@ class Damaged(Ramps):
 
 def test_the_count_of_files_that_failed_goes_on_with_the_run(tmp_path: Path) -> None:
     log: dict[int, dict[str, float]] = {}
-    config = replace(QUICK, steps=2, accumulate=2)
+    config = replace(QUICK, steps=2, gradient_accumulation_steps=2)
     found = trainer(tmp_path, config, ALONE, Hooks(curve(log)), clips=Damaged())
     found.train()
     assert [log[step]["files_failed"] for step in (1, 2)] == [2, 4]
@@ -205,8 +206,10 @@ def test_processes_that_accelerate_does_not_see_are_refused(tmp_path: Path, monk
 def test_steps_of_another_number_of_clips_are_refused(tmp_path: Path) -> None:
     trainer(tmp_path, ONE).train()
     assert state.read(state.checkpoint_folder(tmp_path, 1))["clips_per_step"] == 1
-    with pytest.raises(ValueError, match=r"1 clips per step, and this would be 6 \(1 processes x trainer\.batch=2"):
-        trainer(tmp_path, replace(ONE, batch=2, accumulate=3))
+    with pytest.raises(
+        ValueError, match=r"1 clips per step, and this would be 6 \(1 processes x trainer\.batch_size=2"
+    ):
+        trainer(tmp_path, replace(ONE, batch_size=2, gradient_accumulation_steps=3))
 
 
 def test_an_average_that_is_not_finite_is_neither_validated_nor_exported(tmp_path: Path) -> None:
@@ -308,7 +311,7 @@ def test_a_compiled_run_equals_a_plain_one_and_either_goes_on_with_its_files(tmp
     for step in (1, 2):
         plain, compiled = (state.checkpoint_folder(tmp_path / name, step) for name in ("plain", "compiled"))
         a, b = state.read(plain), state.read(compiled)
-        for kind in ("model", "ema", "critic"):
+        for kind in ("model", "ema", "discriminator"):
             assert a[kind].keys() == b[kind].keys()
             for name, value in a[kind].items():
                 assert torch.allclose(value, b[kind][name], rtol=0, atol=1e-9), f"{kind} {name}"

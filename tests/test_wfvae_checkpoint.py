@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -302,6 +304,27 @@ def test_the_released_variants_have_the_released_parameters() -> None:
         assert sum(p.numel() for p in model.parameters()) == spec.parameters
         assert model.config.latent_channels == spec.latent_channels
         assert model.config.temporal_compression == spec.temporal_compression
+
+
+def test_loading_needs_none_of_the_modules_of_meta_tensors_and_compilers(tmp_path: Path) -> None:
+    """Arithmetic on meta tensors makes torch import 900 modules, which took most of the time of loading."""
+    save(WFVAE(WFVAEConfig(4, 2, 4, 1, 1, 1, 4, 4)), tmp_path)
+    program = (
+        "import sys, wfvae; wfvae.load(sys.argv[1]); print('sympy' in sys.modules, 'torch._dynamo' in sys.modules)"
+    )
+    command = [sys.executable, "-c", program, str(tmp_path)]
+    done = subprocess.run(command, capture_output=True, text=True, check=True, cwd=Path(wfvae.__file__).parents[1])
+    assert done.stdout.split() == ["False", "False"]
+
+
+def test_loaded_weights_lie_in_memory_as_those_of_a_new_model(tmp_path: Path) -> None:
+    model = WFVAE(WFVAEConfig(4, 2, 4, 1, 1, 1, 4, 4))
+    save(model, tmp_path)
+    loaded = wfvae.load(tmp_path)
+    for name, parameter in model.named_parameters():
+        found = loaded.get_parameter(name)
+        assert torch.equal(found, parameter)
+        assert (found.stride(), found.dtype, found.requires_grad) == (parameter.stride(), torch.float32, True), name
 
 
 @pytest.mark.parametrize("variant", ["s-4", "m-4", "l-4"])

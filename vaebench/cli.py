@@ -182,6 +182,12 @@ def _parser() -> argparse.ArgumentParser:
     show.add_argument(
         "kind", nargs="?", choices=(*KINDS, "recipes"), help="one kind with its details (all kinds, names only)"
     )
+    show.add_argument(
+        "--format",
+        default="text",
+        choices=("text", "markdown"),
+        help="markdown: the list of VAEs as in results/vaes.md, without the state of this machine",
+    )
     show.set_defaults(command=_list)
 
     check = verbs.add_parser(
@@ -266,7 +272,13 @@ def _train(arguments: argparse.Namespace) -> int:
 
 
 def _list(arguments: argparse.Namespace) -> int:
-    if arguments.kind == "adapters":
+    if arguments.format == "markdown" and arguments.kind != "adapters":
+        raise ValueError("--format markdown prints the list of VAEs: vaebench list adapters --format markdown")
+    if arguments.format == "markdown":
+        from vaebench import listing
+
+        print(listing.adapters_markdown(), end="")
+    elif arguments.kind == "adapters":
         from vaebench import listing
 
         print(listing.adapters_table(), end="")

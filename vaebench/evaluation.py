@@ -147,8 +147,13 @@ def evaluation(
     parameter = next((p for part in parts for p in part.parameters()), None)
     if config.device == "auto" and parameter is not None:
         config = replace(config, device=str(parameter.device))
+    built: Suite[Any] = plugins.find("suites", suite).build(config)
+    if built.builds_source and not isinstance(data, str):
+        raise ValueError(
+            f"the {suite} suite builds its own source of longer clips; give data by name, such as data='folder', root=DIR"
+        )
     source = list_clips(plugins.find("data", config.data).build(config) if isinstance(data, str) else data, config.data)
-    return run(plugins.find("suites", suite).build(config), candidate, source)
+    return run(built, candidate, source)
 
 
 def run(suite: Suite[Any], candidate: Candidate, source: VideoSource) -> Evaluation:

@@ -17,7 +17,7 @@ def columns(rows: list[list[str]]) -> str:
     return "".join("  ".join(cell.ljust(widths[i]) for i, cell in enumerate(row)).rstrip() + "\n" for row in rows)
 
 
-HEADER = ["VAE", "r_t x r_s", "chn", "tcpr", "params", "causal", "frames", "modes", "licence"]
+HEADER = ["VAE", "r_t x r_s", "chn", "tcpr", "params", "causal", "frames", "modes", "reference mode", "licence"]
 
 
 def _facts(spec: VAESpec) -> list[str]:
@@ -30,22 +30,23 @@ def _facts(spec: VAESpec) -> list[str]:
         "yes" if spec.causal else "no",
         str(spec.frames),
         ", ".join(spec.modes),
+        spec.reference_mode,
         spec.license or "not stated",
     ]
 
 
 def adapters_table() -> str:
     """Every VAE with what its spec says, and whether it is ready on this machine or how to get it."""
-    rows = [[*HEADER, "reference mode", "ready"]]
+    rows = [[*HEADER, "ready"]]
     for name in adapters.names():
         vae = adapters.resolve(name)
         how, spec = vae.unavailable, vae.spec
-        rows.append([*_facts(spec), spec.reference_mode, f"no: {how}" if how else "ready"])
+        rows.append([*_facts(spec), f"no: {how}" if how else "ready"])
     return columns(rows)
 
 
 def adapters_markdown() -> str:
-    """The same for README: what is known of every VAE, with the source of its weights instead of this machine's state."""
+    """results/vaes.md: what its spec says of every VAE, with the source of its weights instead of the state of this machine."""
     rows = [[*HEADER, "weights"], ["---"] * (len(HEADER) + 1)]
     for name in adapters.names():
         spec = adapters.find(name)

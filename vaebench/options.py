@@ -5,6 +5,7 @@ A suite of another package defines `Options` in its own module; it is imported w
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -101,6 +102,23 @@ OURS: dict[str, type[Any]] = {
     "efficiency": EfficiencyOptions,
     "diffusability": DiffusabilityOptions,
 }
+
+
+def refuse_unused(settings: Any, reasons: Mapping[str, str]) -> None:
+    """Refuse settings that would change nothing, so that no user believes that they did.
+
+    Args:
+        settings: an instance of a dataclass of settings, such as `RunConfig` or the options of a suite
+        reasons: unused setting -> why it is unused, and what to set instead
+
+    Raises:
+        ValueError: an unused setting differs from its default
+    """
+    default = type(settings)()
+    unused = [name for name in reasons if getattr(settings, name) != getattr(default, name)]
+    if unused:
+        listed = ", ".join(f"{name}={getattr(settings, name)}" for name in unused)
+        raise ValueError(f"{listed} would change nothing: {'; '.join(dict.fromkeys(reasons[name] for name in unused))}")
 
 
 @dataclass(frozen=True)

@@ -61,6 +61,9 @@ class Score:
     status: Status = field(default="ok", kw_only=True)
 
     def __post_init__(self) -> None:
+        for name in ("value", "stderr", "low", "high"):  # of NumPy's types, too, which JSON does not know
+            if (number := getattr(self, name)) is not None:
+                object.__setattr__(self, name, float(number))
         if (self.value is None) == (self.status == "ok"):
             raise ValueError(
                 f"{self.key} has the value {self.value} and the status {self.status!r}, which exclude each other"

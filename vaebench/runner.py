@@ -21,9 +21,10 @@ from adapters import ResolvedVAE
 from vaebench import plugins, records
 from vaebench.config import RunConfig, check_options
 from vaebench.data import list_clips
+from vaebench.distributed import rank_and_world
 from vaebench.evaluation import explain, record_of, vae_of
 from vaebench.fingerprint import code, fingerprint, versions
-from vaebench.machine import device_name, pick_device, rank_and_world, without_tf32
+from vaebench.machine import device_name, pick_device, without_tf32
 from vaebench.options import options_of
 from vaebench.plugins import did_you_mean
 from vaebench.prefetch import Prefetch

@@ -1,6 +1,6 @@
 """A suite is three verbs: list the cases, measure one, summarize all.
 
-One module `vaebench/suites/<name>.py` with `build(config) -> Suite` and, if the suite has options of its own, `Options`: a
+One module `vaebench/suites/<name>.py` with `build(config) -> Suite` and, if the suite has options, `Options`: a
 frozen dataclass of `vaebench.settings.setting` fields, which `vaebench run --help` lists.  The runner does everything between:
 resume, progress, failures, records.
 """
@@ -15,6 +15,7 @@ from itertools import islice
 from typing import TYPE_CHECKING, Any, ClassVar, Generic, NamedTuple, Protocol, TypeVar
 
 from vaebench import protocol
+from vaebench.options import refuse_unused
 
 if TYPE_CHECKING:
     from types import ModuleType
@@ -100,8 +101,14 @@ class Suite(ABC, Generic[Subject]):
 
     name: ClassVar[str]
     needs_weights: ClassVar[bool] = True  # False: random weights of the released size will do
+    builds_source: ClassVar[bool] = (
+        False  # True: it builds sources from the settings, so `evaluate` takes no source object
+    )
+    # settings of `RunConfig` that the suite does not use -> why, and what to set instead; a run that sets one is refused
+    unused: ClassVar[Mapping[str, str]] = {}
 
     def __init__(self, config: RunConfig) -> None:
+        refuse_unused(config, self.unused)
         self.config = config
         # everything of the suite that can change a number, besides its code: options, protocol
         self.identity: dict[str, Any] = {}

@@ -46,12 +46,7 @@ def by_windows(
     frame = x.shape[0] * max(math.prod(x.shape[2:]), math.prod(shape))
     num_frames = max(WINDOW.get(x.device.type, WINDOW["cuda"]) // frame // 2 * 2, 2)
     out = x.new_empty(*x.shape[:2], *shape) if out is None else out
-    start = 0
-    for window in stream.windows(x, num_frames):
-        stop = start + window.shape[1]
-        out[:, start:stop] = step(window)
-        start = stop
-    return out
+    return stream.in_windows(step, x, num_frames, out)
 
 
 class ChannelNorm(nn.Module):
@@ -207,7 +202,7 @@ class TimeDownsample(nn.Module):
     def forward(self, x: Tensor, stream: Stream) -> Tensor:
         if not lean():
             return self.conv(x, stream)
-        return torch.cat([self.conv(window, stream) for window in stream.windows(x, 4)], dim=1)
+        return stream.in_windows(lambda window: self.conv(window, stream), x, 4)
 
 
 def scale_frames(x: Tensor, mode: Literal["nearest", "bilinear"]) -> Tensor:

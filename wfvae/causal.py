@@ -10,13 +10,19 @@ operations, and a frame is what the fast 2-D kernels want.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from wfvae.config import Interpolation
+
+if TYPE_CHECKING:
+    from typing_extensions import Self
+
+Forms = TypeVar("Forms", bound=tuple[Tensor, ...])
 
 # channels from which `conv_pairs` is faster than `conv_taps`: measured 0.85x at 32, 1.2x at 64, 1.7x at 256
 PAIRS_PAY = 64
@@ -36,6 +42,7 @@ class Stream:
     def __init__(self, last: bool = False) -> None:
         self.last = last
         self.kept: dict[nn.Module, Tensor] = {}
+        self.kernels: dict[nn.Module, Kernels] = {}  # of each convolution, compared with its weight in this stream
 
     def keep(self, layer: nn.Module, frames: Tensor) -> None:
         """Keep these frames of `layer` for the next piece: a copy, so that the buffer they lie in can be freed."""
@@ -68,19 +75,34 @@ class Stream:
         self.keep(layer, frames[:, windows * stride :])
         return frames, kept is None
 
-    def windows(self, x: Tensor, num_frames: int) -> Iterator[Tensor]:
-        """The piece in windows of at most `num_frames` (even), so that what a block computes in between stays small.
+    def in_windows(
+        self, step: Callable[[Tensor], Tensor], x: Tensor, num_frames: int, out: Tensor | None = None
+    ) -> Tensor:
+        """`step` of x in windows of at most `num_frames` (even), so that what it computes in between stays small.
 
-        An odd piece has its odd frame in the first window: a video opens with one frame, then come pairs.
+        The results are written to the same frames of `out`, or concatenated.
         """
         last, time = self.last, x.shape[1]
-        stop = 0
-        while True:
-            start, stop = stop, min(stop + num_frames + (time % 2 if stop == 0 else 0), time)
+        parts: list[Tensor] = []
+        for start, stop in window_bounds(time, num_frames):
             self.last = last and stop == time
-            yield x[:, start:stop]
-            if stop == time:
-                return
+            if out is None:
+                parts.append(step(x[:, start:stop]))
+            else:
+                out[:, start:stop] = step(x[:, start:stop])
+        self.last = last
+        if out is not None:
+            return out
+        return parts[0] if len(parts) == 1 else torch.cat(parts, dim=1)
+
+
+def window_bounds(time: int, num_frames: int) -> list[tuple[int, int]]:
+    """First frame, and last frame plus one, of each window; there is at least one window.
+
+    An odd number of frames has its odd frame in the first window: a video opens with one frame, then come pairs.
+    """
+    stops = [*range(num_frames + time % 2, time, num_frames), time]
+    return list(zip([0, *stops[:-1]], stops, strict=True))
 
 
 def conv_frames(x: Tensor, weight: Tensor, bias: Tensor | None, stride: int = 1, padding: int = 1) -> Tensor:
@@ -89,16 +111,71 @@ def conv_frames(x: Tensor, weight: Tensor, bias: Tensor | None, stride: int = 1,
     return y.permute(0, 2, 3, 1).unflatten(0, x.shape[:2])
 
 
-def conv_pairs(frames: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
+def opening_kernels(weight: Tensor) -> tuple[Tensor]:
+    """(O, C, 3, 3, 3) -> (O, C, 3, 3), for three equal frames: the taps collapse into one."""
+    first, second, third = weight.unbind(2)
+    return (first + second + third,)
+
+
+def pair_kernels(weight: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """(O, C, 3, 3, 3) -> four times (O, C, 3, 3), for `conv_pairs`; contiguous, or oneDNN would copy them in every call."""
+    g0, g1, g2 = weight.unbind(2)
+    outer = g0 + g2
+    form = torch.channels_last
+    return outer + g1, outer - g1, g0.contiguous(memory_format=form), g2.contiguous(memory_format=form)
+
+
+def tap_kernels(weight: Tensor) -> tuple[Tensor]:
+    """(O, C, 3, 3, 3) -> (O, 3 * C, 3, 3), for `conv_taps`."""
+    return (weight.transpose(1, 2).flatten(1, 2),)
+
+
+Identity = tuple[int, int, int, torch.dtype]
+
+
+class Kernels:
+    """The 2-D kernels that a causal convolution runs with on a CPU, each computed from its weight at first use.
+
+    Memory, in sizes of the weight: opening 1/3, pairs 4/3, taps 1.
+    """
+
+    def __init__(self, weight: Tensor, identity: Identity | None = None, content: Tensor | None = None) -> None:
+        self.weight = weight
+        self.identity, self.checksum = identity, content  # of the weight when this object was made
+        self._computed: dict[Any, Any] = {}
+
+    def get(self, compute: Callable[[Tensor], Forms]) -> Forms:
+        if compute not in self._computed:
+            self._computed[compute] = compute(self.weight)
+        kernels: Forms = self._computed[compute]
+        return kernels
+
+
+def identity_of(weight: Tensor) -> Identity:
+    """Differs once a weight was replaced, moved, cast, or changed by an operation that PyTorch's version counter sees."""
+    # inference tensors have no version counter: a stream sees their changes by `checksum` alone
+    return id(weight), weight.data_ptr(), -1 if weight.is_inference() else weight._version, weight.dtype
+
+
+def checksum(weight: Tensor) -> Tensor:
+    """(O, ...) -> (O,): sums of bit patterns as integers, at the speed of reading the weight.
+
+    They find what the version counter does not: writes through `.data`, NumPy or DLPack, and fused optimizers.
+    """
+    bits = {2: torch.int16, 4: torch.int32, 8: torch.int64}[weight.element_size()]
+    # PyTorch sums int32 into int64 by default, which takes 25 times as long; overflow does no harm here
+    return weight.detach().view(bits).sum(dim=(1, 2, 3, 4), dtype=bits)
+
+
+def conv_pairs(frames: Tensor, kernels: tuple[Tensor, Tensor, Tensor, Tensor], bias: Tensor) -> Tensor:
     """(B, 2n + 2, H, W, C) -> (B, 2n, H, W, O): two output frames from four 2-D convolutions instead of six.
 
     Winograd's F(2, 3) along time (arXiv 1509.09308, section 4.1); the transforms are sums of frames, exact to rounding.
     """
-    g0, g1, g2 = weight.unbind(2)
-    outer = g0 + g2
+    sums, differences, g0, g2 = kernels
     even, odd = frames[:, 0::2], frames[:, 1::2]
-    plus = conv_frames(odd[:, :-1] + even[:, 1:], outer + g1, 2 * bias)
-    minus = conv_frames(even[:, 1:] - odd[:, :-1], outer - g1, None)
+    plus = conv_frames(odd[:, :-1] + even[:, 1:], sums, 2 * bias)
+    minus = conv_frames(even[:, 1:] - odd[:, :-1], differences, None)
     first = conv_frames(even[:, :-1] - even[:, 1:], g0, None)
     second = conv_frames(odd[:, 1:] - odd[:, :-1], g2, None)
     if not lean():
@@ -110,11 +187,11 @@ def conv_pairs(frames: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
     return out
 
 
-def conv_taps(frames: Tensor, weight: Tensor, bias: Tensor, stride: int, padding: int) -> Tensor:
+def conv_taps(frames: Tensor, kernel: Tensor, bias: Tensor, stride: int, padding: int) -> Tensor:
     """(B, T, H, W, C) -> (B, (T - 3) // stride + 1, H', W', O): the three frames of a window side by side as channels."""
     num = (frames.shape[1] - 3) // stride + 1
     window = torch.cat([frames[:, k : k + (num - 1) * stride + 1 : stride] for k in range(3)], dim=-1)
-    return conv_frames(window, weight.transpose(1, 2).flatten(1, 2), bias, stride, padding)
+    return conv_frames(window, kernel, bias, stride, padding)
 
 
 class CausalConv3d(nn.Module):
@@ -123,7 +200,12 @@ class CausalConv3d(nn.Module):
     Zeros surround the frame (stride 2: only right and below); in time the first frame is repeated.  On CPU it runs as
     2-D convolutions, which are faster there and, since the repeated frames are known, do a third of the work for an
     opening frame.  With `norm` it convolves silu(norm(x)).
+
+    In evaluation mode without gradients a CPU call leaves the 2-D kernels with the layer, for the next call: at most 2.7
+    times the memory of the weight, 1.7 times for whole videos.  `train()`, `eval()` and `to()` release it.
     """
+
+    _kernels: Kernels | None = None
 
     def __init__(self, in_channels: int, out_channels: int, stride: int = 1) -> None:
         super().__init__()
@@ -143,20 +225,52 @@ class CausalConv3d(nn.Module):
             return x.new_empty(x.shape[0], 0, height, width, weight.shape[0])
         if frames.device.type != "cpu":
             return self.conv(frames.permute(0, 4, 1, 2, 3)).permute(0, 2, 3, 4, 1)
+        kernels = self._current_kernels(stream) if lean() else Kernels(weight)
         parts = []
-        if opens:  # three equal frames: the taps collapse into one
-            first, second, third = weight.unbind(2)
-            parts.append(conv_frames(frames[:, :1], first + second + third, bias, self.stride, self.padding))
+        if opens:
+            parts.append(conv_frames(frames[:, :1], *kernels.get(opening_kernels), bias, self.stride, self.padding))
             frames = frames[:, self.stride :]
         num = frames.shape[1] - 2
         # narrow layers do not earn back the sums of frames, and in 16 bits these would lose some
         exact = frames.dtype in (torch.float32, torch.float64) and not torch.is_autocast_enabled("cpu")
         if exact and self.stride == 1 and weight.shape[1] >= PAIRS_PAY and num >= 2:
-            parts.append(conv_pairs(frames[:, : num - num % 2 + 2], weight, bias))
+            parts.append(conv_pairs(frames[:, : num - num % 2 + 2], kernels.get(pair_kernels), bias))
             frames = frames[:, num - num % 2 :]
         if frames.shape[1] >= 3:
-            parts.append(conv_taps(frames, weight, bias, self.stride, self.padding))
+            parts.append(conv_taps(frames, *kernels.get(tap_kernels), bias, self.stride, self.padding))
         return parts[0] if len(parts) == 1 else torch.cat(parts, dim=1)
+
+    def _current_kernels(self, stream: Stream) -> Kernels:
+        """The kernels of this weight: those of the stream, else those of the call before, else new ones.
+
+        Each use compares the identity of the weight, and the first use in a stream also its content.
+        """
+        weight = self.conv.weight
+        identity = identity_of(weight)
+        kernels = stream.kernels.get(self)
+        if kernels is None or kernels.identity != identity:
+            kernels, content = self._kernels, checksum(weight)
+            if (
+                kernels is None
+                or kernels.identity != identity
+                or kernels.checksum is None
+                or not torch.equal(kernels.checksum, content)
+            ):
+                kernels = Kernels(weight, identity, content)
+            stream.kernels[self] = kernels
+            self._kernels = None if self.training else kernels
+        return kernels
+
+    def train(self, mode: bool = True) -> Self:
+        self._kernels = None
+        return super().train(mode)
+
+    def _apply(self, *args: Any, **kwargs: Any) -> Self:
+        self._kernels = None  # `to`, `half`, `to_empty`, ...
+        return super()._apply(*args, **kwargs)
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**self.__dict__, "_kernels": None}  # copies and pickles compute their own
 
 
 class TemporalUpsample(nn.Module):

@@ -38,15 +38,20 @@ def load(source: str | Path, config: WFVAEConfig | None = None, *, ema: bool = T
     `config` stands in for a config.json that is not there.  `ema=False` takes a `.ckpt`'s raw weights instead.
     FileNotFoundError for what is not here, ValueError for a file that is not a WF-VAE's.
     """
-    weights = _weights_file(_resolve(source))
+    file = _weights_file(_resolve(source))
     if config is None:
-        config = read_config(weights.with_name(CONFIG))
-    state = read_state(weights, ema=ema)
+        config = read_config(file.with_name(CONFIG))
+    state = read_state(file, ema=ema)
     with torch.device("meta"):
         model = WFVAE(config)
     state = constants(model) | dict(state)
-    check_keys(model, state, weights)
-    model.to_empty(device="cpu").load_state_dict(state)
+    check_keys(model, state, file)
+    # not `to_empty`, which makes torch import SymPy (500 modules) to lay out tensors like those on the meta device
+    weights = {
+        name: torch.empty_strided(value.shape, value.stride(), dtype=value.dtype).copy_(state[name])
+        for name, value in model.state_dict().items()
+    }
+    model.load_state_dict(weights, assign=True)
     return model.eval()
 
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Literal, Protocol
+from typing import Any, Literal, Protocol
 
 import torch
 from torch import Tensor
@@ -52,7 +52,7 @@ class GeneratorLoss:
     """`total` is what to descend; `terms` are the unweighted parts, detached scalars, for the log."""
 
     total: Tensor
-    nll: Tensor  # the pixel and LPIPS part, with its graph: what the adaptive weights are measured against
+    nll: Tensor  # the pixel and LPIPS part, to be differentiated any number of times: adaptive weights compare with it
     terms: dict[str, Tensor]
 
 
@@ -101,6 +101,33 @@ def balance(main: Tensor, other: Tensor, delta: float, limit: float) -> Tensor:
     return (main.norm() / (other.norm() + delta)).clamp(0.0, limit).detach()
 
 
+class _KnownGradient(torch.autograd.Function):
+    """A scalar whose gradient with respect to `pixels` has been computed before."""
+
+    @staticmethod
+    def forward(ctx: Any, pixels: Tensor, value: Tensor, gradient: Tensor) -> Tensor:
+        ctx.save_for_backward(gradient)
+        return value.clone()
+
+    @staticmethod
+    def backward(ctx: Any, factor: Tensor) -> tuple[Tensor, None, None]:
+        (gradient,) = ctx.saved_tensors
+        return factor * gradient, None, None
+
+
+def differentiate_once(value: Tensor, pixels: Tensor, scale: float = 1.0) -> Tensor:
+    """The same scalar, for many backward passes: its gradient with respect to `pixels` is computed now, and only now.
+
+    What lies between, LPIPS or the discriminator, is thus differentiated once, and its activations are freed.  `scale`
+    multiplies the scalar in that pass, and divides the gradient: in float16 small gradients would otherwise become 0.
+    """
+    if not value.requires_grad:
+        return value
+    (gradient,) = torch.autograd.grad(value * scale, pixels)
+    known: Tensor = _KnownGradient.apply(pixels, value.detach(), gradient / scale)
+    return known
+
+
 def adaptive_weight(
     main: Tensor,
     other: Tensor,
@@ -128,15 +155,16 @@ def generator_loss(
     fake_logits: Tensor | None = None,
     last_layer: Tensor | None = None,
     reduce: Callable[[Tensor], Tensor] | None = None,
+    scale: float = 1.0,
 ) -> GeneratorLoss:
     """The loss of the autoencoder for `video` (B, 3, T, H, W) in -1..1.
 
     `fake_logits` are the discriminator's of `output.video`, with their graph, and `last_layer` the weight at which the adversarial
     term is balanced (`decoder.conv_out.weight`); without them, before the discriminator starts, there is no such term.
-    `reduce` is that of `adaptive_weight`.
+    `reduce` is that of `adaptive_weight`, `scale` that of `differentiate_once`.
     """
     parts = reconstruction_loss(video, output.video, config, perceptual)
-    nll = parts["nll"]
+    nll = differentiate_once(parts["nll"], output.video, scale)
     kl = kl_divergence(output.posterior.mean, output.posterior.logvar)
     kl = kl.sum() / video.shape[0] if config.reduction == "official" else kl.mean()
     total = nll + config.kl * kl
@@ -147,7 +175,7 @@ def generator_loss(
     if fake_logits is not None and config.adversarial:
         if last_layer is None:
             raise ValueError("an adversarial term needs `last_layer`, the weight at which it is balanced")
-        adversarial = -fake_logits.mean()
+        adversarial = differentiate_once(-fake_logits.mean(), output.video, scale)
         weight = config.adversarial * adaptive_weight(
             nll, adversarial, last_layer, config.delta, config.adaptive_limit, reduce
         )

@@ -9,7 +9,8 @@
       -> mid -> moments                                 -> Haar^-1 3D = video
 
 Attribute names below `encoder` and `decoder` are the official state-dict keys.  State of a stream is an argument
-(`causal.Stream`), and a whole video is a stream of one piece.
+(`causal.Stream`), and a whole video is a stream of one piece.  `tests/wfvae_reference.py` is the same forward pass in plain
+functions, without streams and in-place work: read it first.
 """
 
 from __future__ import annotations
@@ -285,8 +286,9 @@ class WFVAE(nn.Module):
         """
         self._check_streams()
         stream = Stream()
-        for piece, stream.last in with_last(pieces):
+        for piece, last in with_last(pieces):
             self._check_latent(piece)
+            stream.last = last
             video, _, _ = self.decoder(channels_last(piece), stream)
             if video.shape[1]:
                 yield channels_first(video).contiguous()

@@ -24,8 +24,8 @@ class TrainerConfig:
             "help": "alternating: autoencoder and discriminator take turns; simultaneous: each step updates both"
         },
     )
-    batch: int = field(default=1, metadata={"help": "clips per process and forward pass"})
-    accumulate: int = field(default=1, metadata={"help": "gradient accumulation: forward passes per step"})
+    batch_size: int = field(default=1, metadata={"help": "clips per process and forward pass"})
+    gradient_accumulation_steps: int = field(default=1, metadata={"help": "forward passes per step"})
     learning_rate: float = field(default=1e-5, metadata={"help": "learning rate of AdamW, for both networks"})
     warmup: int = field(default=0, metadata={"help": "steps of linear learning rate warmup"})
     decay: Literal["constant", "cosine"] = field(
@@ -36,7 +36,9 @@ class TrainerConfig:
     )
     weight_decay: float = field(default=1e-4, metadata={"help": "weight decay of AdamW"})
     beta2: float = field(default=0.999, metadata={"help": "beta2 of AdamW; beta1 is 0.9"})
-    clip: float = field(default=0.0, metadata={"help": "maximum gradient norm of either network; 0 = no clipping"})
+    max_grad_norm: float = field(
+        default=0.0, metadata={"help": "maximum gradient norm of either network; 0 = no clipping"}
+    )
     ema: float = field(
         default=0.999, metadata={"help": "decay of the exponential moving average of the weights; 0 = no EMA"}
     )
@@ -71,7 +73,7 @@ class TrainerConfig:
     def __post_init__(self) -> None:
         if self.decay_steps < 0:
             raise ValueError(f"trainer.decay_steps should be at least 0, got {self.decay_steps}")
-        at_least_one = ("steps", "batch", "accumulate", "save_every", "keep", "validate_every")
+        at_least_one = ("steps", "batch_size", "gradient_accumulation_steps", "save_every", "keep", "validate_every")
         for name in at_least_one:
             if getattr(self, name) < 1:
                 raise ValueError(f"trainer.{name} is at least 1, got {getattr(self, name)}")
@@ -84,10 +86,10 @@ class TrainerConfig:
                 "trainer.shard goes with trainer.compile=false and trainer.precision=no or bf16; "
                 f"got compile={self.compile} and precision={self.precision}"
             )
-        if not 0 <= self.ema < 1 or self.learning_rate <= 0 or self.clip < 0:
+        if not 0 <= self.ema < 1 or self.learning_rate <= 0 or self.max_grad_norm < 0:
             raise ValueError(
-                "trainer.ema lies in [0, 1), learning_rate above 0, clip at 0 or above; "
-                f"got {self.ema}, {self.learning_rate}, {self.clip}"
+                "trainer.ema lies in [0, 1), learning_rate above 0, max_grad_norm at 0 or above; "
+                f"got {self.ema}, {self.learning_rate}, {self.max_grad_norm}"
             )
 
 

@@ -1,4 +1,7 @@
-"""A start that already reconstructs: the coarsest wavelet coefficients pass through the network as they are.
+"""Where the weights of a run start: those of another run or release, or wavelets.
+
+`start_from` takes weights over.  `carry_wavelets` is a start that already reconstructs: the coarsest wavelet coefficients
+pass through the network as they are.
 
 Training from random weights first has to learn to be a low-pass filter, which is most of what a short run can do.  Here the
 24 coefficients W3 of a position are rotated to their principal components on the training clips, and the strongest
@@ -15,12 +18,21 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from wfvae import sharding, state
+from wfvae.checkpoint import CONFIG, load, read_config
+from wfvae.config import WFVAEConfig
 from wfvae.model import WFVAE, Decoded, Encoded
+
+if TYPE_CHECKING:
+    from wfvae.trainer import Trainer
 
 CONSTANT = 30.0  # of the constant pair, where every component has about unit deviation
 
@@ -145,3 +157,63 @@ def close_flow(model: WFVAE, levels: Sequence[int]) -> None:
                 parameter.requires_grad_(False)
                 if name.startswith("encoder") or f".{model.config.connect_res_blocks}." in name:
                     parameter.zero_()
+
+
+def start_from(
+    trainer: Trainer, source: Path, refresh_discriminator: bool, described: WFVAEConfig | None = None
+) -> None:
+    """Begins a run with the weights at `source`; a run that already has checkpoints is left as it is.
+
+    A checkpoint of a run gives its raw weights, EMA and discriminator (unless refreshed).  A released folder or file gives
+    weights alone, with which the EMA begins as well; `described` stands in for a config.json beside them.  Optimizers and step
+    count start anew.
+
+    Raises:
+        ValueError: `source` holds another network, or a discriminator is needed and it has none of that size
+    """
+    if trainer.step:
+        return
+    if (source / state.TRAINING).is_file():
+        training, config = state.read(source), read_config(source / CONFIG)
+        start, discriminator = training["model"], training["discriminator"]
+        average = start | training["ema"]  # of a run without EMA, or with a frozen encoder, the raw weights stand in
+        _check_same_networks(trainer, source, config, discriminator, refresh_discriminator)
+    else:
+        released = described or read_config((source if source.is_dir() else source.parent) / CONFIG)
+        _check_same_networks(trainer, source, released, {}, refresh_discriminator)
+        weights = load(source, released).state_dict()
+        start, discriminator = {f"model.{name}": value for name, value in weights.items()}, {}
+        average = start
+    held = trainer.passes.state_dict()  # the mask token of a stage with masking ends with it, and begins with it
+    start = {name: value for name, value in start.items() if name in held}
+    trainer.passes.load_state_dict(sharding.parts(start, trainer.passes), strict=not trainer.lmr.active)
+    if trainer.ema is not None:
+        for name, value in trainer.ema.averages.items():
+            if name in average:
+                value.copy_(sharding.part(average[name], value))
+    if trainer.discriminator is not None and not refresh_discriminator:
+        trainer.discriminator.load_state_dict(discriminator)
+
+
+def _check_same_networks(
+    trainer: Trainer, source: Path, held: WFVAEConfig, discriminator: dict[str, Tensor], refresh_discriminator: bool
+) -> None:
+    own, theirs = asdict(trainer.model.config), asdict(held)
+    unlike = [
+        name for name in own if own[name] != theirs[name] and name not in ("scale", "shift")
+    ]  # never applied here
+    if unlike:
+        raise ValueError(
+            f"{source} holds another model than this recipe trains: set {' '.join(f'model.{n}={theirs[n]}' for n in unlike)}, "
+            f"or start from weights with {' '.join(f'model.{n}={own[n]}' for n in unlike)}"
+        )
+    if trainer.discriminator is not None and not refresh_discriminator:
+        there, here = (
+            {name: value.shape for name, value in weights.items()}
+            for weights in (discriminator, trainer.discriminator.state_dict())
+        )
+        if there != here:
+            raise ValueError(
+                f"{source} holds {'a discriminator of another size' if discriminator else 'no discriminator'}: "
+                "set refresh_discriminator=true to begin with a new one"
+            )

@@ -173,7 +173,12 @@ def read(folder: Path) -> dict[str, Any]:
     training = read_pickle(file)
     if not isinstance(training, dict) or "step" not in training:
         raise ValueError(f"{file} is no checkpoint to train on from: it does not say its step")
-    return training
+    return _renamed(training)
+
+
+def _renamed(training: dict[str, Any]) -> dict[str, Any]:
+    """Runs that began before the discriminator had this name hold it as `critic`; they can be resumed."""
+    return {name.replace("critic", "discriminator"): value for name, value in training.items()}
 
 
 def mark_best(run: Path, name: str) -> None:

@@ -17,7 +17,7 @@ import math
 import time
 from collections.abc import Callable, Iterator
 from contextlib import nullcontext
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -29,12 +29,11 @@ from torch.nn.parallel import DistributedDataParallel
 
 from wfvae import sharding, state
 from wfvae.batches import Batch, Clips, batches
-from wfvae.checkpoint import CONFIG, load, read_config
-from wfvae.config import WFVAEConfig
 from wfvae.discriminator import PatchDiscriminator3D
 from wfvae.losses import Perceptual, adaptive_weight, discriminator_loss, generator_loss
-from wfvae.model import WFVAE, Posterior, Reconstruction
+from wfvae.model import WFVAE, Reconstruction
 from wfvae.objective import LCRConfig, LMRConfig, LossConfig
+from wfvae.passes import Pass, checkpoint_blocks, named
 from wfvae.processes import check_processes
 from wfvae.regularizers import LatentMask, local_correlation_loss
 from wfvae.schedule import TrainerConfig, learning_rate
@@ -52,21 +51,13 @@ class Hooks:
     validate: Callable[[int, WFVAE], Values] | None = None
 
 
-class _Pass(nn.Module):
-    """One pass from clips to reconstruction, as a module so that DDP and torch.compile see all of it."""
+@dataclass(frozen=True)
+class Turn:
+    """The networks that a step trains, and whether the autoencoder's loss has its adversarial term."""
 
-    def __init__(self, model: WFVAE, mask: LatentMask | None) -> None:
-        super().__init__()
-        self.model, self.mask = model, mask
-
-    def forward(self, video: Tensor, noise: Tensor, hidden: Tensor | None) -> tuple[Tensor, ...]:
-        encoded = self.model.encode_with_coefficients(video)
-        mean, logvar = encoded.posterior.mean, encoded.posterior.logvar
-        latent = mean + torch.exp(0.5 * logvar) * noise.to(mean.dtype)
-        if self.mask is not None and hidden is not None:
-            latent = self.mask(latent, hidden)
-        decoded = self.model.decode_with_coefficients(latent)
-        return decoded.video, mean, logvar, encoded.w2, encoded.w3, decoded.w2, decoded.w3
+    generator: bool
+    discriminator: bool
+    adversarial: bool
 
 
 def _seed(*parts: int) -> int:
@@ -76,49 +67,66 @@ def _seed(*parts: int) -> int:
     return value
 
 
-@dataclass
 class Trainer:
-    """Holds a run; `Trainer(...).train()` starts it, or goes on from the newest checkpoint in `run`."""
+    """A run: `Trainer(...)` builds networks and optimizers, `resume()` continues from the run's folder, `train()` trains.
 
-    model: WFVAE
-    clips: Clips
-    run: Path
-    config: TrainerConfig = field(default_factory=TrainerConfig)
-    loss: LossConfig = field(default_factory=LossConfig)
-    lcr: LCRConfig = field(default_factory=LCRConfig)
-    lmr: LMRConfig = field(default_factory=LMRConfig)
-    perceptual: Perceptual | None = None
-    hooks: Hooks = field(default_factory=Hooks)
-    cpu: bool = False
+    Args:
+        model: the autoencoder; it is trained in place
+        clips: training clips
+        run: folder of the run
+        perceptual: LPIPS, needed unless `loss.perceptual` is 0
+        cpu: train on the CPU even if there is a GPU
 
-    def __post_init__(self) -> None:
-        config = self.config
-        if self.loss.perceptual and self.perceptual is None:
+    Raises:
+        ValueError: settings that contradict each other, or LPIPS is needed and missing
+    """
+
+    def __init__(
+        self,
+        model: WFVAE,
+        clips: Clips,
+        run: Path,
+        *,
+        config: TrainerConfig = TrainerConfig(),  # noqa: B008 (frozen, like the others)
+        loss: LossConfig = LossConfig(),  # noqa: B008
+        lcr: LCRConfig = LCRConfig(),  # noqa: B008
+        lmr: LMRConfig = LMRConfig(),  # noqa: B008
+        perceptual: Perceptual | None = None,
+        hooks: Hooks = Hooks(),
+        cpu: bool = False,
+    ) -> None:
+        if loss.perceptual and perceptual is None:
             raise ValueError(
                 "there are no LPIPS weights: get them, or say `loss.perceptual: 0` to train without the term"
             )
-        if self.lcr.weight and config.freeze_encoder:
+        if lcr.weight and config.freeze_encoder:
             raise ValueError(
-                f"lcr.weight={self.lcr.weight} acts on the encoder alone, which trainer.freeze_encoder=true keeps as it is: "
+                f"lcr.weight={lcr.weight} acts on the encoder alone, which trainer.freeze_encoder=true keeps as it is: "
                 "say lcr.weight=0, or trainer.freeze_encoder=false"
             )
+        self.model, self.clips, self.run, self.config = model, clips, run, config
+        self.loss, self.lcr, self.lmr, self.perceptual, self.hooks = loss, lcr, lmr, perceptual, hooks
         torch.manual_seed(_seed(config.seed))  # of the discriminator's weights and the mask token
-        self.accelerator = Accelerator(mixed_precision=config.precision, cpu=self.cpu)
+        self.accelerator = Accelerator(mixed_precision=config.precision, cpu=cpu)
         check_processes(self.accelerator.num_processes)
         if config.freeze_encoder:
-            self.model.encoder.requires_grad_(False)
+            model.encoder.requires_grad_(False)
         if config.checkpoint_activations:
-            _checkpoint_blocks(self.model)
-        mask = LatentMask(self.model.config.latent_channels, self.lmr) if self.lmr.active else None
-        self.passes = _Pass(self.model, mask)
-        self.critic = (
-            PatchDiscriminator3D(config.discriminator_layers, config.discriminator_width)
-            if self.loss.adversarial
-            else None
+            checkpoint_blocks(model)
+        self.passes = Pass(model, LatentMask(model.config.latent_channels, lmr) if lmr.active else None)
+        self.discriminator = (
+            PatchDiscriminator3D(config.discriminator_layers, config.discriminator_width) if loss.adversarial else None
         )
         self.step, self.best_score, self.files_failed = 0, -math.inf, 0
         self.best = ""  # the name of the best checkpoint
         self._prepare()
+
+    def resume(self) -> None:
+        """Continues from the newest checkpoint in `run`, if there is one, and removes drafts that killed processes left.
+
+        Raises:
+            ValueError: all checkpoints are damaged, or the number of clips per step has changed
+        """
         main = self.accelerator.is_main_process
         if main:
             state.sweep(self.run)
@@ -146,10 +154,10 @@ class Trainer:
             self.prepared = self._spread(torch.compile(self.passes, dynamic=False) if config.compile else self.passes)
         self.optimizer = accelerator.prepare(self._optimizer(self.passes))
         self.ema = state.Ema.of(self.passes, config.ema) if config.ema else None
-        self.critic_optimizer = None
-        if self.critic is not None:
-            self.prepared_critic = self._spread(self.critic)
-            self.critic_optimizer = accelerator.prepare(self._optimizer(self.critic))
+        self.discriminator_optimizer = None
+        if self.discriminator is not None:
+            self.prepared_discriminator = self._spread(self.discriminator)
+            self.discriminator_optimizer = accelerator.prepare(self._optimizer(self.discriminator))
 
     def _spread(self, module: Any) -> Any:
         """DDP that does not send buffers again: the discriminator runs twice before its backward pass, and they are BatchNorm's."""
@@ -181,84 +189,96 @@ class Trainer:
         return values
 
     def _clips_per_step(self) -> int:
-        return self.config.batch * self.config.accumulate * self.accelerator.num_processes
+        return self.config.batch_size * self.config.gradient_accumulation_steps * self.accelerator.num_processes
 
     def _stream(self) -> Iterator[Batch]:
         return batches(
             self.clips,
-            self.config.batch,
-            start=self.step * self.config.accumulate,
+            self.config.batch_size,
+            start=self.step * self.config.gradient_accumulation_steps,
             rank=self.accelerator.process_index,
             world=self.accelerator.num_processes,
             workers=self.config.workers,
             pin=self.accelerator.device.type == "cuda",
         )
 
-    def _trains(self) -> tuple[bool, bool]:
-        """Whether this step trains the autoencoder, and the discriminator."""
-        if self.critic is None or self.step < self.config.discriminator_start:
-            return True, False
+    def _turn(self) -> Turn:
+        """The networks that this step trains."""
+        if self.discriminator is None or self.step < self.config.discriminator_start:
+            return Turn(generator=True, discriminator=False, adversarial=False)
         if self.config.order == "simultaneous":
-            return True, True
-        return self.step % 2 == 0, self.step % 2 == 1
+            return Turn(generator=True, discriminator=True, adversarial=True)
+        even = self.step % 2 == 0
+        return Turn(generator=even, discriminator=not even, adversarial=True)
 
     def _train_step(self, stream: Iterator[Batch]) -> Values:
-        generator, critic = self._trains()
-        adversarial = self.critic is not None and self.step >= self.config.discriminator_start
-        rate = learning_rate(self.config, self.step)
-        for optimizer in (self.optimizer, self.critic_optimizer):
+        """Gradients of all micro-batches, then the optimizers; returns what is logged, averaged over all processes."""
+        turn, rate = self._turn(), learning_rate(self.config, self.step)
+        for optimizer in (self.optimizer, self.discriminator_optimizer):
             for group in optimizer.param_groups if optimizer else ():
                 group["lr"] = rate
         self.passes.train()
         total: dict[str, Tensor] = {}
         failed = 0
-        for i in range(self.config.accumulate):
+        for i in range(self.config.gradient_accumulation_steps):
             batch = next(stream)
             failed += len(batch.failed)
             if batch.failed and self.accelerator.is_main_process:
                 self.hooks.failed(batch.failed)
-            video = batch.video.to(self.accelerator.device, non_blocking=True)
-            last = i == self.config.accumulate - 1
-            terms: dict[str, Tensor] = {}
-            noise, hidden = self._draw(video, batch.indices)
-            with self._sync(last and generator, self.prepared), torch.set_grad_enabled(generator):
-                with self.accelerator.autocast():
-                    output = _named(self.prepared(video, noise, hidden))
-                if generator:
-                    with sharding.gradients_aside(self.prepared) if self.config.shard else nullcontext():
-                        loss, terms = self._generator_loss(video, output, adversarial)
-                    self._check(loss)
-                    self.accelerator.backward(loss / self.config.accumulate)
-            if critic:
-                with self._sync(last, self.prepared_critic):
-                    with self.accelerator.autocast():
-                        real, fake = self.prepared_critic(video), self.prepared_critic(output.video.detach())
-                    loss = discriminator_loss(real.float(), fake.float())
-                    self._check(loss)
-                    self.accelerator.backward(loss / self.config.accumulate)
-                terms |= {
-                    "discriminator": loss.detach(),
-                    "logits_real": real.mean().detach(),
-                    "logits_fake": fake.mean().detach(),
-                }
+            terms = self._forward_backward(batch, turn, last=i == self.config.gradient_accumulation_steps - 1)
             for name, value in terms.items():
-                total[name] = total.get(name, torch.zeros_like(value)) + value / self.config.accumulate
-        if generator:
+                total[name] = total.get(name, torch.zeros_like(value)) + value / self.config.gradient_accumulation_steps
+        if turn.generator:
             total["gradient_norm"] = self._update(self.optimizer, self.passes)
             if self.ema is not None:
                 self.ema.update(self.passes)
-        if critic and self.critic is not None:
-            total["discriminator_gradient_norm"] = self._update(self.critic_optimizer, self.critic)
-        counted = torch.tensor(failed, device=video.device)
-        # all values in one message, and one wait for the device
+        if turn.discriminator and self.discriminator is not None:
+            norm = self._update(self.discriminator_optimizer, self.discriminator)
+            total["discriminator_gradient_norm"] = norm
+        return self._averages(total, failed) | {"learning_rate": rate, "files_failed": float(self.files_failed)}
+
+    def _forward_backward(self, batch: Batch, turn: Turn, last: bool) -> dict[str, Tensor]:
+        """Adds the gradients of one micro-batch; returns the terms of the losses.  `last`: of this step."""
+        video = batch.video.to(self.accelerator.device, non_blocking=True)
+        noise, hidden = self._draw(video, batch.indices)
+        terms: dict[str, Tensor] = {}
+        with self._sync(last and turn.generator, self.prepared), torch.set_grad_enabled(turn.generator):
+            with self.accelerator.autocast():
+                output = named(self.prepared(video, noise, hidden))
+            if turn.generator:
+                with sharding.gradients_aside(self.prepared) if self.config.shard else nullcontext():
+                    loss, terms = self._generator_loss(video, output, turn.adversarial)
+                self._backward(loss)
+        if turn.discriminator:
+            terms |= self._discriminator_forward_backward(video, output.video.detach(), last)
+        return terms
+
+    def _discriminator_forward_backward(self, video: Tensor, reconstruction: Tensor, last: bool) -> dict[str, Tensor]:
+        with self._sync(last, self.prepared_discriminator):
+            with self.accelerator.autocast():
+                real, fake = self.prepared_discriminator(video), self.prepared_discriminator(reconstruction)
+            loss = discriminator_loss(real.float(), fake.float())
+            self._backward(loss)
+        return {
+            "discriminator": loss.detach(),
+            "logits_real": real.mean().detach(),
+            "logits_fake": fake.mean().detach(),
+        }
+
+    def _backward(self, loss: Tensor) -> None:
+        self._check(loss)
+        self.accelerator.backward(loss / self.config.gradient_accumulation_steps)
+
+    def _averages(self, total: dict[str, Tensor], failed: int) -> Values:
+        """Means over processes, in one message and with one wait for the device; also adds up the files that failed."""
+        counted = torch.tensor(failed, device=self.accelerator.device)
         row = torch.stack([value.float() for value in (counted, *total.values())])
         mean_failed, *means = self.accelerator.reduce(row, "mean").tolist()
         self.files_failed += round(mean_failed * self.accelerator.num_processes)
-        values = dict(zip(total, means, strict=True))
-        return values | {"learning_rate": rate, "files_failed": float(self.files_failed)}
+        return dict(zip(total, means, strict=True))
 
     def _sync(self, now: bool, module: nn.Module) -> Any:
-        """Gradients are averaged over processes in the last pass of a step only, unless nobody has room for whole ones."""
+        """Gradients are averaged over processes in the last pass of a step only, except with sharding."""
         sharded = self.config.shard and module is self.prepared
         return nullcontext() if now or sharded else self.accelerator.no_sync(module)
 
@@ -287,11 +307,11 @@ class Trainer:
     ) -> tuple[Tensor, dict[str, Tensor]]:
         logits = None
         if adversarial:
-            assert self.critic is not None
-            self.critic.requires_grad_(False)  # its gradients are not wanted in this step
+            assert self.discriminator is not None
+            self.discriminator.requires_grad_(False)  # its gradients are not wanted in this step
             with self.accelerator.autocast():
-                logits = self.critic(output.video).float()
-            self.critic.requires_grad_(True)
+                logits = self.discriminator(output.video).float()
+            self.discriminator.requires_grad_(True)
         with self.accelerator.autocast():
             found = generator_loss(
                 video,
@@ -301,6 +321,7 @@ class Trainer:
                 fake_logits=logits,
                 last_layer=self.model.last_layer,
                 reduce=self._average,
+                scale=self.accelerator.scaler.get_scale() if self.accelerator.scaler else 1.0,
             )
         total, terms = found.total, found.terms
         if self.lcr.weight:
@@ -330,13 +351,13 @@ class Trainer:
     def _stop(self, fault: str) -> NoReturn:
         raise ValueError(
             f"{fault} at step {self.step}; the last good checkpoint is {state.last_good(self.run) or 'none'}. "
-            "Lower trainer.learning_rate, set trainer.clip, or use precision bf16"
+            "Lower trainer.learning_rate, set trainer.max_grad_norm, or use precision bf16"
         )
 
     def _update(self, optimizer: Any, module: nn.Module) -> Tensor:
         """One step of an optimiser, on clipped gradients; returns their norm before clipping."""
         parameters = [p for p in module.parameters() if p.grad is not None]
-        limit = self.config.clip or math.inf
+        limit = self.config.max_grad_norm or math.inf
         self.accelerator.unscale_gradients(optimizer)  # of fp16
         sharded = self.config.shard and module is self.passes
         norm = (sharding.clip_gradients if sharded else nn.utils.clip_grad_norm_)(parameters, limit)
@@ -395,8 +416,10 @@ class Trainer:
             "model": self.passes.state_dict(),
             "ema": self.ema.averages if self.ema else {},
             "optimizer": self.optimizer.state_dict(),
-            "critic": self.critic.state_dict() if self.critic else {},
-            "critic_optimizer": self.critic_optimizer.state_dict() if self.critic_optimizer else {},
+            "discriminator": self.discriminator.state_dict() if self.discriminator else {},
+            "discriminator_optimizer": self.discriminator_optimizer.state_dict()
+            if self.discriminator_optimizer
+            else {},
             "scaler": self.accelerator.scaler.state_dict() if self.accelerator.scaler else {},
         }
         training = sharding.whole(training, self.accelerator.is_main_process)
@@ -414,8 +437,9 @@ class Trainer:
         if before != clips:
             raise ValueError(
                 f"{self.run} was trained with {before} clips per step, and this would be {clips} "
-                f"({self.accelerator.num_processes} processes x trainer.batch={config.batch} x "
-                f"trainer.accumulate={config.accumulate}); start as many processes as before, or use another folder"
+                f"({self.accelerator.num_processes} processes x trainer.batch_size={config.batch_size} x "
+                f"trainer.gradient_accumulation_steps={config.gradient_accumulation_steps}); "
+                "start as many processes as before, or use another folder"
             )
         self.step, self.best_score = training["step"], training["best_score"]
         self.files_failed = training["files_failed"]
@@ -428,82 +452,8 @@ class Trainer:
             for name, value in self.ema.averages.items():
                 value.copy_(sharding.part(training["ema"][name], value))
         self.optimizer.load_state_dict(sharding.optimizer_parts(training["optimizer"], self.optimizer))
-        if self.critic is not None and self.critic_optimizer is not None:
-            self.critic.load_state_dict(training["critic"])
-            self.critic_optimizer.load_state_dict(training["critic_optimizer"])
+        if self.discriminator is not None and self.discriminator_optimizer is not None:
+            self.discriminator.load_state_dict(training["discriminator"])
+            self.discriminator_optimizer.load_state_dict(training["discriminator_optimizer"])
         if self.accelerator.scaler:
             self.accelerator.scaler.load_state_dict(training["scaler"])
-
-
-def start_from(
-    trainer: Trainer, source: Path, refresh_discriminator: bool, described: WFVAEConfig | None = None
-) -> None:
-    """Begins a run with the weights at `source`; a run that already has checkpoints is left as it is.
-
-    A checkpoint of a run gives its raw weights, EMA and discriminator (unless refreshed).  A released folder or file gives
-    weights alone, with which the EMA begins as well; `described` stands in for a config.json beside them.  Optimizers and step
-    count start anew.
-
-    Raises:
-        ValueError: `source` holds another network, or a discriminator is needed and it has none of that size
-    """
-    if trainer.step:
-        return
-    if (source / state.TRAINING).is_file():
-        training, config = state.read(source), read_config(source / CONFIG)
-        start, critic = training["model"], training["critic"]
-        average = start | training["ema"]  # of a run without EMA, or with a frozen encoder, the raw weights stand in
-        _check_same_networks(trainer, source, config, critic, refresh_discriminator)
-    else:
-        released = described or read_config((source if source.is_dir() else source.parent) / CONFIG)
-        _check_same_networks(trainer, source, released, {}, refresh_discriminator)
-        weights = load(source, released).state_dict()
-        start, critic = {f"model.{name}": value for name, value in weights.items()}, {}
-        average = start
-    held = trainer.passes.state_dict()  # the mask token of a stage with masking ends with it, and begins with it
-    start = {name: value for name, value in start.items() if name in held}
-    trainer.passes.load_state_dict(sharding.parts(start, trainer.passes), strict=not trainer.lmr.active)
-    if trainer.ema is not None:
-        for name, value in trainer.ema.averages.items():
-            if name in average:
-                value.copy_(sharding.part(average[name], value))
-    if trainer.critic is not None and not refresh_discriminator:
-        trainer.critic.load_state_dict(critic)
-
-
-def _check_same_networks(
-    trainer: Trainer, source: Path, held: WFVAEConfig, critic: dict[str, Tensor], refresh_discriminator: bool
-) -> None:
-    own, there = asdict(trainer.model.config), asdict(held)
-    unlike = [name for name in own if own[name] != there[name] and name not in ("scale", "shift")]  # never applied here
-    if unlike:
-        raise ValueError(
-            f"{source} holds another model than this recipe trains: set {' '.join(f'model.{n}={there[n]}' for n in unlike)}, "
-            f"or start from weights with {' '.join(f'model.{n}={own[n]}' for n in unlike)}"
-        )
-    if trainer.critic is not None and not refresh_discriminator:
-        shapes = ({name: value.shape for name, value in d.items()} for d in (critic, trainer.critic.state_dict()))
-        if next(shapes) != next(shapes):
-            raise ValueError(
-                f"{source} holds {'a discriminator of another size' if critic else 'no discriminator'}: "
-                "set refresh_discriminator=true to begin with a new one"
-            )
-
-
-def _named(parts: tuple[Tensor, ...]) -> Reconstruction:
-    half = (torch.float16, torch.bfloat16)
-    video, mean, logvar, *coefficients = (part.float() if part.dtype in half else part for part in parts)
-    return Reconstruction(video, Posterior(mean, logvar), *coefficients)
-
-
-def _checkpoint_blocks(model: WFVAE) -> None:
-    """Residual blocks keep their input only and run again in the backward pass."""
-    from functools import partial
-
-    from torch.utils.checkpoint import checkpoint
-
-    from wfvae.blocks import ResnetBlock
-
-    for block in model.modules():
-        if isinstance(block, ResnetBlock):
-            block.forward = partial(checkpoint, block.forward, use_reentrant=False)  # type: ignore[method-assign]

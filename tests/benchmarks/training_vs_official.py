@@ -4,8 +4,8 @@
         [--device cpu] [--precision no|bf16] [--threads 1] [--repeats 3] [--output FILE.json]
 
 PATH is a checkout of github.com/PKU-YuanGroup/WF-VAE.  Both sides: the same network and random weights, batch 1, L1 + KL +
-wavelet + adaptive GAN with the full 3-D discriminator, AdamW, EMA; LPIPS is left out on both, because its weights cannot be had
-everywhere.  Theirs is the body of the official loop (forward, loss module, optimiser, EMA) around their own modules; ours is
+wavelet + adaptive GAN with the full 3-D discriminator, AdamW, EMA; LPIPS is left out on both, because its weights are not
+available everywhere.  Theirs is the body of the official loop (forward, loss module, optimiser, EMA) around their modules; ours is
 `wfvae.trainer` with everything it does in a step, logging included.  A pair of steps, one of the generator and one of the
 discriminator, is the unit.  Sides alternate after one warm-up pair each; medians are reported.
 """
@@ -30,7 +30,7 @@ from torch import nn
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
-from vaebench import machine
+from vaebench import machine, timing
 from wfvae import WFVAE, WFVAEConfig
 from wfvae.batches import Sample
 from wfvae.objective import LossConfig
@@ -60,8 +60,8 @@ def ours(args: argparse.Namespace) -> Pair:
         WFVAE(config(args)),
         Noise(args.frames, args.size),
         Path(tempfile.mkdtemp()),
-        TrainerConfig(steps=10**9, workers=0, precision=args.precision, clip=1.0),
-        LossConfig(perceptual=0),
+        config=TrainerConfig(steps=10**9, workers=0, precision=args.precision, max_grad_norm=1.0),
+        loss=LossConfig(perceptual=0),
         cpu=args.device == "cpu",
     )
     stream = trainer._stream()
@@ -92,7 +92,7 @@ def theirs(args: argparse.Namespace) -> Pair:
     ).to(args.device)
     trained = [p for name, p in model.named_parameters() if "wavelet_transform" not in name]
     generator = torch.optim.AdamW(trained, lr=1e-5, weight_decay=1e-4)
-    critic = torch.optim.AdamW(loss.discriminator.parameters(), lr=1e-5, weight_decay=1e-4)
+    discriminator = torch.optim.AdamW(loss.discriminator.parameters(), lr=1e-5, weight_decay=1e-4)
     ema = EMA(model, 0.999)
     ema.register()
     clips, count = Noise(args.frames, args.size), iter(range(10**9))
@@ -107,7 +107,7 @@ def theirs(args: argparse.Namespace) -> Pair:
                 video, out.sample, out.latent_dist, optimizer_idx=now % 2, global_step=now,
                 last_layer=model.get_last_layer(), wavelet_coeffs=out.extra_output, split="train",
             )  # fmt: skip
-        optimizer = critic if now % 2 else generator
+        optimizer = discriminator if now % 2 else generator
         optimizer.zero_grad()
         found.backward()
         optimizer.step()
@@ -137,7 +137,7 @@ def peak(args: argparse.Namespace, side: str) -> int:
 
 def worker(args: argparse.Namespace) -> None:
     pair = SIDES[args.worker](args)
-    with machine.peak_memory(torch.device(args.device)) as found:
+    with timing.peak_memory(torch.device(args.device)) as found:
         pair()
         pair()
     print(found.above_bytes)
@@ -145,10 +145,10 @@ def worker(args: argparse.Namespace) -> None:
 
 def measured(pair: Pair, device: str) -> tuple[float, float]:
     """Processor and wall seconds of one pair."""
-    machine.synchronize(torch.device(device))
+    timing.synchronize(torch.device(device))
     wall, processor = time.perf_counter(), time.process_time()
     pair()
-    machine.synchronize(torch.device(device))
+    timing.synchronize(torch.device(device))
     return time.process_time() - processor, time.perf_counter() - wall
 
 

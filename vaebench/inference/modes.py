@@ -1,4 +1,4 @@
-"""One VAE in its whole mode, and every other way to run it: its own modes, a stream of chunks, independent chunks."""
+"""One VAE in whole inference and in every block-wise mode: its own modes, streamed chunks, independent chunks."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from vaebench.machine import peak_memory
+from vaebench.timing import peak_memory
 from vaebench.vae import (
     Posterior,
     StreamingVAE,
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 
 class Modes:
-    """A VAE whole, and the ways to run it block-wise, each loaded when it is first needed.
+    """A VAE in whole inference and in its block-wise modes, each loaded when it is first needed.
 
     Args:
         load: mode -> the VAE in that mode
@@ -40,7 +40,7 @@ class Modes:
         self.whole = load("whole")
         self.spec = self.whole.spec
         streamed = chunks if isinstance(self.whole, StreamingVAE) else []
-        # those with a decoder of their own, which can also be compared on the latent of the whole
+        # modes whose decoder can also be compared on the latent of whole inference
         self.offered = [mode for mode in self.spec.modes if mode != "whole"] + [f"chunks-{n}" for n in streamed]
         self.labels = [*self.offered, *dict.fromkeys(f"independent-{self.spec.fit(n)}" for n in independent)]
         self.loaded: dict[str, VideoVAE] = {}
@@ -75,7 +75,7 @@ class Modes:
         return reconstruct(vae, reference, posterior=posterior, generator=generator)
 
     def get(self, label: str) -> VideoVAE | IndependentChunks:
-        """The VAE as `label` runs it: "whole", another of its modes, "chunks-4" or "independent-16"."""
+        """The VAE in the mode `label`: "whole", another of its modes, "chunks-4" or "independent-16"."""
         if label == "whole":
             return self.whole
         kind, _, number = label.partition("-")
@@ -90,13 +90,13 @@ class Modes:
         return self.loaded[label]
 
     def decode(self, label: str, latent: Latent) -> Video | None:
-        """The decoder of `label` alone; None for independent chunks, whose latent is that of no video."""
+        """The video that the decoder of `label` makes of a latent; None for independent chunks, which have no common latent."""
         vae = self.get(label)
         return None if isinstance(vae, IndependentChunks) else vae.decode(latent)
 
 
 class Chunked:
-    """A streaming VAE that is fed chunks of `frames` frames, and of as many latents as these have."""
+    """A streaming VAE that gets its input in chunks of `frames` frames, and in the corresponding chunks of latents."""
 
     def __init__(self, vae: StreamingVAE, frames: int) -> None:
         self.vae, self.frames = vae, frames
@@ -114,7 +114,7 @@ class Chunked:
 
 
 class IndependentChunks:
-    """What users try: every chunk of frames by itself, as if it were a video."""
+    """Every chunk of frames encoded and decoded as a separate video, without any state between chunks."""
 
     def __init__(self, vae: VideoVAE, frames: int) -> None:
         self.vae, self.frames = vae, vae.spec.fit(frames)
@@ -148,13 +148,13 @@ def concatenated(posteriors: Sequence[Posterior]) -> Posterior:
 
 
 def share_weights(vae: VideoVAE, other: VideoVAE) -> VideoVAE:
-    """`vae`, with its parameters moved to where equal ones of `other` are: all modes of a VAE take the memory of one."""
+    """`vae`, whose parameters share memory with equal ones of `other`, so that all modes of a VAE need the memory of one."""
     if vae is other:
         return vae
     for mine, theirs in zip(networks(vae), networks(other), strict=False):
-        known = dict(theirs.named_parameters())
+        shared = dict(theirs.named_parameters())
         for name, parameter in mine.named_parameters():
-            same = known.get(name)
+            same = shared.get(name)
             if same is not None and same.dtype == parameter.dtype and torch.equal(same, parameter):
                 parameter.data = same.data
     return vae

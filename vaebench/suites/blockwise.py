@@ -20,12 +20,13 @@ from vaebench import plugins, protocol, weights
 from vaebench.config import RunConfig
 from vaebench.inference.differences import differences
 from vaebench.inference.modes import Modes
-from vaebench.machine import memory_is_known, pick_device, stopwatch
+from vaebench.machine import pick_device
 from vaebench.options import BlockwiseOptions as Options
 from vaebench.records import Score, by_key, interval
 from vaebench.scoring import build_metrics, change, metric_digests, score, stack
 from vaebench.settings import build as build_settings
 from vaebench.suite import Case, Demand, Suite, clip_cases, clip_generator, video_setting
+from vaebench.timing import memory_is_known, stopwatch
 from vaebench.vae import LOSSLESS_TOLERANCE, VAESpec
 from vaebench.video import to_model
 

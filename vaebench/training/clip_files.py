@@ -63,7 +63,7 @@ def entries(folder: str, listing: str, index: Path) -> tuple[list[Entry], list[s
         videos, fault = _scan_shard(root / file, file, ignored)
         found[file, "" if fault else stamp] = videos  # without a stamp, a damaged shard is opened again and named again
         failed += [fault] if fault else []
-    ignored.tell(root)
+    ignored.print(root)
     videos = [entry for some in found.values() for entry in some]
     if not videos:
         reason = f"; {failed[0]}" if failed else ""

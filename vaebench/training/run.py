@@ -29,6 +29,7 @@ from torch import Tensor
 import adapters
 from adapters import wfvae
 from vaebench import weights
+from vaebench.distributed import rank_and_world
 from vaebench.features import lpips
 from vaebench.files import write_atomically
 from vaebench.training.clips import TrainingClips
@@ -38,8 +39,8 @@ from vaebench.training.validation import validator
 from wfvae import WFVAE, state
 from wfvae import trainer as wf
 from wfvae.config import WFVAEConfig
-from wfvae.processes import launched, locked
-from wfvae.start import carry_wavelets, close_flow
+from wfvae.processes import locked
+from wfvae.start import carry_wavelets, close_flow, start_from
 
 # Settings that a run may change when it goes on: where it lies, how long it trains, and what is kept and shown of it.  With
 # trainer.decay=cosine, another trainer.steps changes the learning rate of the steps that are left, but not of those done.
@@ -73,7 +74,7 @@ def _run(config: TrainConfig) -> int:
     torch.manual_seed(config.trainer.seed)
     model = WFVAE(config.model)
     index = Path(config.data.index or folder / "files.csv")
-    group = config.trainer.batch * int(os.environ.get("WORLD_SIZE", "1"))  # of all processes
+    group = config.trainer.batch_size * int(os.environ.get("WORLD_SIZE", "1"))  # of all processes
     clips = TrainingClips(config.data, index, config.trainer.seed, group)
     log = RunLog(folder, config.trainer.steps, asdict(config), config.wandb)
     if config.initial == "wavelets" and not config.start_from:
@@ -89,17 +90,18 @@ def _run(config: TrainConfig) -> int:
         model,
         clips,
         folder,
-        config.trainer,
-        config.loss,
-        config.lcr,
-        config.lmr,
-        perceptual,
-        hooks,
-        config.device == "cpu",
+        config=config.trainer,
+        loss=config.loss,
+        lcr=config.lcr,
+        lmr=config.lmr,
+        perceptual=perceptual,
+        hooks=hooks,
+        cpu=config.device == "cpu",
     )
+    trainer.resume()
     if config.start_from and not trainer.step:
         source, described = _source(config.start_from)
-        wf.start_from(trainer, source, config.refresh_discriminator, described)
+        start_from(trainer, source, config.refresh_discriminator, described)
         close_flow(model, config.without_flow)  # it may have been open in that checkpoint
     if trainer.accelerator.is_main_process:
         log.begin(trainer.step)
@@ -160,7 +162,7 @@ def _claim(folder: Path, config: TrainConfig) -> None:
     if before == text:
         return
     if before and state.checkpoints(folder):
-        old, new = (_flat(yaml.safe_load(settings)) for settings in (before, text))
+        old, new = _renamed(_flat(yaml.safe_load(before))), _flat(yaml.safe_load(text))
         changed = [
             f"{name}={old.get(name)} there, {new.get(name)} here"
             for name in sorted(old.keys() | new.keys())
@@ -170,9 +172,21 @@ def _claim(folder: Path, config: TrainConfig) -> None:
             raise ValueError(
                 f"{folder} holds a run with another configuration ({'; '.join(changed)}); choose another run=DIR"
             )
-    if launched()[0] == 0:
+    if rank_and_world()[0] == 0:
         folder.mkdir(parents=True, exist_ok=True)
         write_atomically(file, text)
+
+
+# trainer settings of config.yaml before they were renamed; runs that began with them can be resumed
+_OLD_NAMES = {
+    "trainer.batch": "trainer.batch_size",
+    "trainer.accumulate": "trainer.gradient_accumulation_steps",
+    "trainer.clip": "trainer.max_grad_norm",
+}
+
+
+def _renamed(settings: dict[str, Any]) -> dict[str, Any]:
+    return {_OLD_NAMES.get(name, name): value for name, value in settings.items()}
 
 
 def _flat(settings: dict[str, Any], prefix: str = "") -> dict[str, Any]:
