@@ -137,7 +137,7 @@ def test_recipes_are_listed_with_their_descriptions(capsys: pytest.CaptureFixtur
         (["run", "vaes=[pool/4x8x8]", "mode=tiled"], "mode 'tiled'"),
         (["run", "vaes=[pool/4x8x8]", "device=abacus"], "unknown to torch; use auto, cpu or cuda"),
         (["run", "vaes=[]"], "is an empty list"),
-        (["run", "vaes=[pool/4x8x8]", "weights=here.pt"], "pool/4x8x8 reads no weights; leave weights=here.pt out"),
+        (["run", "vaes=[pool/4x8x8]", "weights=here.pt"], "pool/4x8x8 reads no weights: remove weights=here.pt"),
         (["run", "vaes=[cogvideox/tiny]", "weights=here.pt"], "cogvideox/tiny reads no weights"),
         (["run", "vaes=[wfvae/tiny]", "weights=nowhere.ckpt"], "not ready: wfvae/tiny: nowhere.ckpt is not here"),
         (["run", "vaes=[pool/4x8x8]", "num_frames=1", "metrics=[flicker]"], "none of the metrics can be computed here"),
@@ -193,7 +193,7 @@ def test_two_weights_for_one_vae_are_refused():
     import adapters
 
     for ask in (adapters.resolve, lambda name, weights: adapters.load(name, weights=weights)):
-        with pytest.raises(ValueError, match=r"wfvae:a\.ckpt names its weights already; leave weights=b\.ckpt out"):
+        with pytest.raises(ValueError, match=r"wfvae:a\.ckpt already names its weights: remove weights=b\.ckpt"):
             ask("wfvae:a.ckpt", "b.ckpt")
 
 

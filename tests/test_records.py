@@ -111,9 +111,9 @@ def test_a_record_of_something_else_is_not_replaced(tmp_path: Path):
     file = records.write(RECORD, tmp_path, {"bundle/x": {"psnr": 20.5}})
     before = file.read_bytes()
     for change, field in (
-        ({"vae": {**RECORD.vae, "weights": "1" * 64}}, "vae.weights is 'none', this run's is '1111"),
-        ({"vae": {**RECORD.vae, "name": "pool-4x8x8"}}, "vae.name is 'pool/4x8x8', this run's is 'pool-4x8x8'"),
-        ({"data": {"name": "other"}}, "data.name is 'bundle', this run's is 'other'"),
+        ({"vae": {**RECORD.vae, "weights": "1" * 64}}, "vae.weights is 'none', that of this run is '1111"),
+        ({"vae": {**RECORD.vae, "name": "pool-4x8x8"}}, "vae.name is 'pool/4x8x8', that of this run is 'pool-4x8x8'"),
+        ({"data": {"name": "other"}}, "data.name is 'bundle', that of this run is 'other'"),
     ):
         with pytest.raises(ValueError, match=f"{re.escape(str(file))} is a different result: its {field}"):
             records.write(replace(RECORD, **change), tmp_path, {})  # type: ignore[arg-type]

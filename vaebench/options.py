@@ -22,14 +22,16 @@ class ReconstructionOptions:
 
 @dataclass(frozen=True)
 class BlockwiseOptions:
-    metrics: list[str] = setting(["psnr", "ssim", "lpips", "fvd"], "metrics to compute; see `vaebench list metrics`")
+    metrics: list[str] = setting(
+        [], "metrics to compute (see `vaebench list metrics`); default: psnr,ssim,lpips,fvd, or those of the protocol"
+    )
     lengths: list[int] = setting([], "clip lengths to evaluate, in frames; default: num_frames only")
     chunks: list[int] = setting([], "also stream in chunks of N frames, for VAEs that support streaming")
     independent: list[int] = setting(
         [16], "also evaluate independent chunks of N frames (rounded up to a valid length)"
     )
     require: Literal["", "lossless"] = setting(
-        "", "lossless: exit with code 1 if a mode that claims to be lossless changes the output"
+        "", "lossless: exit with code 1 if a mode that claims to be lossless changes the output (needs posterior=mode)"
     )
 
 

@@ -7,6 +7,7 @@ failures and records.
 
 from __future__ import annotations
 
+import zlib
 from abc import ABC, abstractmethod
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -184,6 +185,13 @@ class Suite(ABC, Generic[Subject]):
 def clip_cases(source: VideoSource, config: RunConfig) -> list[Case]:
     """One case for each of the first `config.clips` clips, or for all clips."""
     return [Case(clip.id, clip) for clip in islice(source, config.clips)]
+
+
+def clip_generator(seed: int, clip: str) -> torch.Generator:
+    """The generator of the posterior's draw for the clip of id `clip`: independent of the order of clips and of the shard."""
+    import torch
+
+    return torch.Generator().manual_seed(zlib.crc32(f"{seed} {clip}".encode()))
 
 
 def video_setting(config: RunConfig, source: VideoSource) -> str:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ctypes
 import sys
 import time
 from collections.abc import Iterator
@@ -10,6 +9,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
+
+from vaebench.allocator import freed_memory_returned, is_glibc
 
 if TYPE_CHECKING:
     import torch
@@ -45,11 +46,17 @@ def stopwatch(device: torch.device) -> Iterator[Elapsed]:
     elapsed.seconds = time.perf_counter() - start
 
 
+def memory_is_known(device: torch.device) -> bool:
+    """Whether `peak_memory` measures the memory in use: on a GPU, and on a CPU whose C library is glibc."""
+    return device.type == "cuda" or is_glibc()
+
+
 @contextmanager
 def peak_memory(device: torch.device) -> Iterator[Peak]:
     """The peak memory of the block in bytes: of the CUDA allocator on a GPU, of the resident set on a CPU.
 
     On a CPU the kernel's peak is reset first (Linux).  Where it cannot be reset, only a new process measures the block alone.
+    Page faults make the block slow on a CPU: take its time in another run.
     """
     import torch
 
@@ -63,30 +70,12 @@ def peak_memory(device: torch.device) -> Iterator[Peak]:
         torch.cuda.synchronize(device)
         peak.total_bytes = torch.cuda.max_memory_allocated(device)
     else:
-        _reset_resident_peak()
-        before = resident_bytes()
-        yield peak
-        peak.total_bytes = resident_peak_bytes()
+        with freed_memory_returned():
+            _reset_resident_peak()
+            before = resident_bytes()
+            yield peak
+            peak.total_bytes = resident_peak_bytes()
     peak.above_bytes = max(0, peak.total_bytes - before)
-
-
-def return_freed_memory() -> bool:
-    """Return large blocks to the system as soon as they are freed, so that the resident set equals the memory in use.
-
-    Allocations become a little slower.
-
-    Returns:
-        False if the C library is not glibc; the resident set then includes memory that was freed
-    """
-    try:
-        libc = ctypes.CDLL("libc.so.6")
-        mmap_threshold, trim_threshold = -3, -1  # glibc's malloc.h
-        libc.mallopt(mmap_threshold, 1 << 16)
-        libc.mallopt(trim_threshold, 1 << 16)
-        libc.malloc_trim(0)
-    except (OSError, AttributeError):
-        return False
-    return True
 
 
 def _reset_resident_peak() -> None:

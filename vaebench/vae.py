@@ -81,7 +81,7 @@ class VAESpec:
     parameters: int = 0  # number of trainable parameters of encoder and decoder
     scale: float | tuple[float, ...] = 1.0
     shift: float | tuple[float, ...] = 0.0
-    frames_per_piece: int = 0  # the encoder restarts after this number of frames; 0: never
+    frames_per_chunk: int = 0  # the encoder restarts after this number of frames; 0: never
     lossless_modes: tuple[str, ...] = ()  # modes that claim the same output as "whole"
     latent_space: str = ""  # equal for VAEs with interchangeable latents (`adapters/_cross.py`)
     clamps: bool = False  # decode clamps pixels to -1..1, as its release does
@@ -114,7 +114,7 @@ class VAESpec:
 
     def latent_frames(self, num_frames: int) -> int:
         """The number of latent frames of a video with a valid number of frames."""
-        chunk = self.frames_per_piece or num_frames
+        chunk = self.frames_per_chunk or num_frames
         full, rest = divmod(num_frames, chunk)
         per_chunk = math.ceil(chunk / self.temporal_compression)
         return full * per_chunk + math.ceil(rest / self.temporal_compression)
@@ -173,11 +173,11 @@ class VideoVAE(Protocol):
 class StreamingVAE(VideoVAE, Protocol):
     """A VAE that processes a video in chunks.  Each call has its own state: several streams can run at the same time."""
 
-    def encode_stream(self, pieces: Iterable[Video]) -> Iterator[Posterior]:
+    def encode_stream(self, chunks: Iterable[Video]) -> Iterator[Posterior]:
         """Encode consecutive chunks of one video, (B, 3, T_i, H, W) each; yields the posterior of each chunk."""
         ...
 
-    def decode_stream(self, pieces: Iterable[Latent]) -> Iterator[Video]:
+    def decode_stream(self, chunks: Iterable[Latent]) -> Iterator[Video]:
         """Decode consecutive chunks of one latent, (B, c, t_i, h, w) each; yields the frames of each chunk."""
         ...
 

@@ -46,8 +46,8 @@ def hidden_chunks(subject: Subject) -> Answer:
     spec, video = subject.vae.spec, subject.video
     if spec.modes[0] != "whole":
         return None, f"the spec offers no whole mode ({', '.join(spec.modes)})"
-    if spec.frames_per_piece:
-        return None, f"the spec says that the encoder restarts every {spec.frames_per_piece} frames"
+    if spec.frames_per_chunk:
+        return None, f"the spec says that the encoder restarts every {spec.frames_per_chunk} frames"
     if spec.latent_frames(video.shape[2]) < 4:
         return None, "fewer than four latent frames"
     latent = subject.encode(video)

@@ -7,7 +7,18 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from vaebench.vae import Posterior, StreamingVAE, VAESpec, VideoVAE, networks, reconstruct
+from vaebench.timing import peak_memory
+from vaebench.vae import (
+    Posterior,
+    StreamingVAE,
+    VAESpec,
+    VideoVAE,
+    check_latent,
+    decode_as,
+    networks,
+    pad,
+    reconstruct,
+)
 
 if TYPE_CHECKING:
     from vaebench.video import Latent, Video
@@ -33,19 +44,35 @@ class Modes:
         self.offered = [mode for mode in self.spec.modes if mode != "whole"] + [f"chunks-{n}" for n in streamed]
         self.labels = [*self.offered, *dict.fromkeys(f"independent-{self.spec.fit(n)}" for n in independent)]
         self.loaded: dict[str, VideoVAE] = {}
-        self.warm: set[tuple[int, ...]] = set()  # shapes of clips
+        self.peak_bytes: dict[tuple[int, ...], dict[str, int]] = {}  # shape of clip -> mode -> bytes
 
-    def warm_up(self, reference: Video) -> None:
-        """Run every mode once for each shape of clip, because first calls load kernels and grow memory pools."""
-        if tuple(reference.shape) not in self.warm:
-            for label in ("whole", *self.labels):
+    def warm_up(self, reference: Video) -> dict[str, int]:
+        """Run every mode once for each shape of clip, because first calls load kernels and grow pools.
+
+        Returns:
+            mode -> its peak memory for a clip of this shape, in bytes above what was in use before
+        """
+        shape = tuple(reference.shape)
+        if shape not in self.peak_bytes:
+            labels = ("whole", *self.labels)
+            for label in labels:
                 self.reconstruct(label, reference)
-            self.warm.add(tuple(reference.shape))
+            self.peak_bytes[shape] = {label: self._peak_bytes(label, reference) for label in labels}
+        return self.peak_bytes[shape]
 
-    def reconstruct(self, label: str, reference: Video) -> tuple[Video, Latent]:
-        """(1, 3, T, H, W) in -1..1 -> the reconstruction of that shape, and the latent."""
+    def _peak_bytes(self, label: str, reference: Video) -> int:
+        with peak_memory(reference.device) as peak:
+            self.reconstruct(label, reference)
+        return peak.above_bytes
+
+    def reconstruct(
+        self, label: str, reference: Video, *, posterior: str = "mode", generator: torch.Generator | None = None
+    ) -> tuple[Video, Latent]:
+        """(1, 3, T, H, W) in -1..1 -> the reconstruction of that shape, and the latent: the mode of the posterior or a sample."""
         vae = self.get(label)
-        return vae.reconstruct(reference) if isinstance(vae, IndependentChunks) else reconstruct(vae, reference)
+        if isinstance(vae, IndependentChunks):
+            return vae.reconstruct(reference, posterior, generator)
+        return reconstruct(vae, reference, posterior=posterior, generator=generator)
 
     def get(self, label: str) -> VideoVAE | IndependentChunks:
         """The VAE in the mode `label`: "whole", another of its modes, "chunks-4" or "independent-16"."""
@@ -79,9 +106,7 @@ class Chunked:
         return self.vae.spec
 
     def encode(self, video: Video) -> Posterior:
-        chunks = list(self.vae.encode_stream(video.split(self.frames, dim=2)))
-        logvars = [q.logvar for q in chunks if q.logvar is not None]
-        return Posterior(torch.cat([q.mean for q in chunks], dim=2), torch.cat(logvars, dim=2) if logvars else None)
+        return concatenated(list(self.vae.encode_stream(video.split(self.frames, dim=2))))
 
     def decode(self, latent: Latent) -> Video:
         latents = max(1, self.frames // self.spec.temporal_compression)
@@ -94,13 +119,32 @@ class IndependentChunks:
     def __init__(self, vae: VideoVAE, frames: int) -> None:
         self.vae, self.frames = vae, vae.spec.fit(frames)
 
-    def reconstruct(self, video: Video) -> tuple[Video, Latent]:
-        pixels, latents = [], []
-        for chunk in video.split(self.frames, dim=2):
-            reconstruction, latent = reconstruct(self.vae, chunk)
-            pixels.append(reconstruction.clone())  # the next call may reuse the memory of this result
-            latents.append(latent)
-        return torch.cat(pixels, dim=2), torch.cat(latents, dim=2)
+    def reconstruct(
+        self, video: Video, posterior: str = "mode", generator: torch.Generator | None = None
+    ) -> tuple[Video, Latent]:
+        """(B, 3, T, H, W) in -1..1 -> the reconstruction of that shape, and the latents of the chunks, one after another.
+
+        One sample is drawn for all chunks, so the noise is that of a whole video with a latent of the same shape.
+        """
+        chunks = video.split(self.frames, dim=2)
+        posteriors = []
+        for chunk in chunks:
+            padded = pad(chunk, self.vae.spec)
+            q = self.vae.encode(padded)
+            mean = check_latent(self.vae, padded, q.mean).clone()  # the next call may reuse the memory of this result
+            posteriors.append(Posterior(mean, None if q.logvar is None else q.logvar.clone()))
+        q = concatenated(posteriors)
+        latent = q.mode() if posterior == "mode" else q.sample(generator)
+        latents = latent.split([part.mean.shape[2] for part in posteriors], dim=2)
+        decoded = [decode_as(self.vae, chunk, z).clone() for chunk, z in zip(chunks, latents, strict=True)]
+        return torch.cat(decoded, dim=2), latent
+
+
+def concatenated(posteriors: Sequence[Posterior]) -> Posterior:
+    """The posterior of a video from those of its chunks (B, c, t, h, w), along time."""
+    logvars = [q.logvar for q in posteriors if q.logvar is not None]
+    mean = torch.cat([q.mean for q in posteriors], dim=2)
+    return Posterior(mean, torch.cat(logvars, dim=2) if logvars else None)
 
 
 def share_weights(vae: VideoVAE, other: VideoVAE) -> VideoVAE:

@@ -20,7 +20,7 @@ from torch import Tensor
 
 import adapters
 from vaebench.suite import Candidate
-from vaebench.timing import peak_memory, return_freed_memory, stopwatch, synchronize
+from vaebench.timing import peak_memory, stopwatch, synchronize
 from vaebench.vae import VideoVAE, networks
 
 WARM_CALLS = 3  # at least, and until two in a row differ by less than 5 %
@@ -250,7 +250,6 @@ def measure_memory(job: Job, candidate: Candidate) -> dict[str, Any]:
     """
     from torch.utils.flop_counter import FlopCounterMode
 
-    return_freed_memory()
     vae, video, device = prepare(job, candidate)
     measured: dict[str, Any] = {"parameters": sum(p.numel() for network in networks(vae) for p in network.parameters())}
     encode, decode = halves(vae, job)

@@ -2,7 +2,8 @@
 
 The scores are signed changes from whole inference, as in the WF-VAE paper's Table 5 (arXiv 2411.17459).  In addition: the
 largest difference of pixels and of latents, where it is (over frames, rows and columns, which shows the seams), and the ratios
-of time and memory.  Each mode is warmed up before it is timed, once for every shape of clip.
+of time and memory.  Each mode is warmed up before it is timed, once for every shape of clip; its memory is measured then, because
+an allocator that shows the memory in use is slow.
 """
 
 from __future__ import annotations
@@ -10,12 +11,12 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from functools import partial
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
 
-from vaebench import weights
+from vaebench import plugins, protocol, weights
 from vaebench.config import RunConfig
 from vaebench.inference.differences import differences
 from vaebench.inference.modes import Modes
@@ -24,10 +25,10 @@ from vaebench.options import BlockwiseOptions as Options
 from vaebench.records import Score, by_key, interval
 from vaebench.scoring import build_metrics, change, metric_digests, score, stack
 from vaebench.settings import build as build_settings
-from vaebench.suite import Case, Demand, Suite, clip_cases, video_setting
-from vaebench.timing import peak_memory, return_freed_memory, stopwatch
+from vaebench.suite import Case, Demand, Suite, clip_cases, clip_generator, video_setting
+from vaebench.timing import memory_is_known, stopwatch
 from vaebench.vae import LOSSLESS_TOLERANCE, VAESpec
-from vaebench.video import to_model, to_score
+from vaebench.video import to_model
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -37,12 +38,11 @@ if TYPE_CHECKING:
     from vaebench.video import Latent, Video
 
 
+DEFAULT_METRICS = ("psnr", "ssim", "lpips", "fvd")  # of the default protocol; others have their own
+
+
 class Blockwise(Suite[Modes]):
     name = "blockwise"
-    unused: ClassVar[dict[str, str]] = dict.fromkeys(
-        ("protocol", "posterior"),
-        "the blockwise suite decodes the mode of the posterior and scores as the default protocol",
-    )
 
     def __init__(self, config: RunConfig, chosen: Options) -> None:
         if config.mode not in ("", "whole"):
@@ -57,25 +57,35 @@ class Blockwise(Suite[Modes]):
         super().__init__(replace(config, mode=""))  # a record covers all modes
         self.chosen = chosen
         self.device = pick_device(config.device)
-        self.dtype = config.dtype or "float32"
-        self.memory_is_known = self.device.type == "cuda" or return_freed_memory()
+        self.protocol = protocol.load(config.protocol)
+        self.posterior = config.posterior or self.protocol.posterior
+        if chosen.require and self.posterior == "sample":
+            raise ValueError(
+                "require=lossless compares deterministic results, and here the posterior is sampled; "
+                "add posterior=mode, or leave require out"
+            )
+        self.dtype = config.dtype or self.protocol.dtype
+        self.memory_is_known = memory_is_known(self.device)
         self.lengths = list(dict.fromkeys(chosen.lengths)) or [config.num_frames]
-        self.metrics, self.absent = build_metrics(chosen.metrics, self.device, max(self.lengths))
+        self.names = _metrics(config, chosen)
+        self.metrics, self.absent = build_metrics(self.names, self.device, max(self.lengths))
         self.identity = {
-            "metrics": metric_digests(chosen.metrics, self.metrics),
+            "metrics": metric_digests(self.names, self.metrics),
+            "protocol": [self.protocol.name, self.protocol.rounding, self.protocol.codec],
             **{key: getattr(config, key) for key in ("num_frames", "size")},
             "mode": "whole",  # the reference of the comparison
-            "dtype": self.dtype,
+            **{"posterior": self.posterior, "dtype": self.dtype},
+            "seed": config.seed if self.posterior == "sample" else None,
             **{key: getattr(chosen, key) for key in ("lengths", "chunks", "independent")},
         }
 
     def setting(self, source: VideoSource) -> str:
         """Options that differ from the defaults are part of the name, so that a trial run never replaces a full record."""
-        lists = {name: getattr(self.chosen, name) for name in ("metrics", "lengths", "chunks", "independent")}
-        own = [
-            f"{'' if name == 'metrics' else name}{'+'.join(map(str, given)) or '-none'}"
-            for name, given in lists.items()
-            if given != getattr(Options(), name)
+        own = [] if self.names == _metrics(self.config, Options()) else ["+".join(map(plugins.label, self.names))]
+        own += [
+            f"{name}{'+'.join(map(str, given)) or '-none'}"
+            for name in ("lengths", "chunks", "independent")
+            if (given := getattr(self.chosen, name)) != getattr(Options(), name)
         ]
         return "-".join([video_setting(self.config, source), *own])
 
@@ -97,23 +107,34 @@ class Blockwise(Suite[Modes]):
         assert case.clip is not None
         length = int(case.params["length"])
         reference = to_model(case.clip.load()[:, :length].to(self.device)).unsqueeze(0)
-        vae.warm_up(reference)
-        whole, latent, statistics = self._run(vae, reference, "whole")
+        peak_bytes = vae.warm_up(reference)
+        real = self.protocol.to_score(reference)
+        clip = case.clip.id
+        whole, latent, statistics = self._run(vae, clip, reference, real, "whole")
         whole = whole.clone()  # independent chunks run the same VAE again, which may reuse the memory of its results
         for label in vae.labels:
-            blockwise, z, more = self._run(vae, reference, label)
+            blockwise, z, more = self._run(vae, clip, reference, real, label)
             statistics |= more
             # the decoder alone, on the same latent, as it follows a diffusion model
             same = vae.decode(label, latent.clone()) if label in vae.offered else None
             found = differences(whole, blockwise, latent, z, same)
             statistics |= {f"{name}@{label}": value for name, value in found.items()}
+        known = self.memory_is_known
+        statistics |= {f"bytes@{label}": np.float64(peak if known else "nan") for label, peak in peak_bytes.items()}
         return {"length": np.int64(length), **statistics}
 
-    def _run(self, vae: Modes, reference: Video, label: str) -> tuple[Video, Latent, Statistics]:
-        """The reconstruction, its latent, and the time, the memory and the metrics of it; short clips skip some metrics."""
-        with peak_memory(self.device) as peak, stopwatch(self.device) as elapsed:
-            reconstruction, latent = vae.reconstruct(label, reference)
-        real, reconstructed = to_score(reference), to_score(reconstruction)
+    def _run(
+        self, vae: Modes, clip: str, reference: Video, real: Video, label: str
+    ) -> tuple[Video, Latent, Statistics]:
+        """The reconstruction, its latent, and the time and the metrics of it; short clips skip some metrics.
+
+        `real` is the reference as the metrics see it.  The noise of a sampled posterior is that of the clip in every mode, so
+        modes whose latents have one shape get the same draw.
+        """
+        generator = clip_generator(self.config.seed, clip)
+        with stopwatch(self.device) as elapsed:
+            reconstruction, latent = vae.reconstruct(label, reference, posterior=self.posterior, generator=generator)
+        reconstructed = self.protocol.to_score(reconstruction)
         measured: dict[str, Any] = {}
         for name, metric in self.metrics.items():
             if real.shape[2] < metric.min_frames:
@@ -124,9 +145,8 @@ class Blockwise(Suite[Modes]):
             else:
                 measured[f"{name}_by_frame"] = curve[0].cpu().numpy()
                 measured[name] = measured[f"{name}_by_frame"].mean()
-        cost = {"seconds": np.float64(elapsed.seconds)}
-        cost["bytes"] = np.float64(peak.above_bytes if self.memory_is_known else "nan")
-        return reconstruction, latent, {f"{name}@{label}": value for name, value in {**measured, **cost}.items()}
+        measured["seconds"] = np.float64(elapsed.seconds)
+        return reconstruction, latent, {f"{name}@{label}": value for name, value in measured.items()}
 
     def summarize(self, statistics: Mapping[str, Statistics]) -> dict[str, Score]:
         longest = self._longest(statistics)
@@ -147,11 +167,12 @@ class Blockwise(Suite[Modes]):
                 before, after = stack(longest, f"{name}@whole"), stack(longest, f"{name}@{label}")
                 if before.min() > 0:
                     ratio = after / before
-                    stderr, low, high = interval(ratio)
+                    # memory is measured once for each shape of clip, so clips show no spread of it
+                    spread = interval(ratio) if name == "seconds" else (None, None, None)
                     note = "mean ratio to whole inference, warm, in one process; for accurate costs use the efficiency suite"
                     mean, n = float(ratio.mean()), len(ratio)
                     about: dict[str, Any] = {"note": note, "metric": ratio_name, "condition": condition}
-                    scores.append(Score(mean, "ratio", "lower", n, stderr, low, high, **about))
+                    scores.append(Score(mean, "ratio", "lower", n, *spread, **about))
         return by_key(scores)
 
     def _longest(self, statistics: Mapping[str, Statistics]) -> dict[str, Statistics]:
@@ -213,6 +234,14 @@ class Blockwise(Suite[Modes]):
         return curves
 
 
+def _metrics(config: RunConfig, chosen: Options) -> list[str]:
+    """Names of the metrics of a run: the chosen ones, or those of its protocol."""
+    if chosen.metrics:
+        return chosen.metrics
+    # flicker is left out by default: the profile `by_step` shows where a mode flickers
+    return list(DEFAULT_METRICS if config.protocol == "default" else protocol.load(config.protocol).metrics)
+
+
 def _labels(statistics: Mapping[str, Statistics]) -> list[str]:
     first = next(iter(statistics.values()))
     return [name.partition("@")[2] for name in first if name.startswith("pixels_max@")]
@@ -234,8 +263,7 @@ def _plain(values: NDArray) -> list[float]:
 
 def weight_files(config: RunConfig) -> list[str]:
     """Names of the weight files that the metrics of a run read."""
-    chosen = build_settings(Options, config.options)
-    return weights.used_by(chosen.metrics)
+    return weights.used_by(_metrics(config, build_settings(Options, config.options)))
 
 
 def build(config: RunConfig) -> Blockwise:

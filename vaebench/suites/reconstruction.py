@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import zlib
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import replace
 from typing import TYPE_CHECKING
@@ -15,7 +14,7 @@ from vaebench.machine import pick_device
 from vaebench.options import ReconstructionOptions as Options
 from vaebench.scoring import build_metrics, change, metric_digests, score, stack
 from vaebench.settings import build as build_settings
-from vaebench.suite import Case, Suite, clip_cases, video_setting
+from vaebench.suite import Case, Suite, clip_cases, clip_generator, video_setting
 from vaebench.vae import VAESpec, VideoVAE, decode_as, reconstruct
 from vaebench.video import to_model
 
@@ -103,8 +102,7 @@ class Reconstruction(Suite[VideoVAE]):
         if "latent" in case.stored:
             latent = torch.from_numpy(case.stored["latent"]).to(self.device)
             return decode_as(vae, reference, latent), latent
-        # one generator per clip, so that a sample depends neither on the order of clips nor on the shard
-        generator = torch.Generator().manual_seed(zlib.crc32(f"{self.config.seed} {case.id}".encode()))
+        generator = clip_generator(self.config.seed, case.id)
         return reconstruct(vae, reference, posterior=self.posterior, generator=generator)
 
     def summarize(self, statistics: Mapping[str, Statistics]) -> dict[str, Score]:
