@@ -124,7 +124,7 @@ def test_mp4v_gives_back_as_many_frames_as_went_in(frames: int) -> None:
 
 
 def test_mp4v_refuses_odd_sizes() -> None:
-    with pytest.raises(ValueError, match="even sizes, got 16x17"):
+    with pytest.raises(ValueError, match="even height and width, got 16x17"):
         PAPER.to_score(to_model(moving(2, 16, 17)))
 
 
