@@ -23,7 +23,7 @@ EXAMPLES = {
     },
     "train": {
         "vaebench train smoke": "test the installation: one minute on a CPU, no files needed",
-        "vaebench train s-16 data.root=DIR trainer.batch=2": "a recipe with another batch size",
+        "vaebench train s-16 data.root=DIR trainer.batch_size=2": "a recipe with another batch size",
         "vaebench train s-16 data.root=DIR trainer.steps=100000 trainer.decay=cosine run=runs/train/short": "a shorter run",
         "accelerate launch --num_processes 8 -m vaebench train stage1 data.root=DIR": "eight GPUs",
     },
