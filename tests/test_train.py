@@ -251,6 +251,7 @@ def test_a_run_that_began_with_the_old_names_of_settings_and_discriminator_goes_
     old_names = {"batch": "batch_size", "accumulate": "gradient_accumulation_steps", "clip": "max_grad_norm"}
     for old, new in old_names.items():
         settings["trainer"][old] = settings["trainer"].pop(new)
+    settings["description"] = "an earlier sentence"
     file.write_text(yaml.safe_dump(settings))
     for folder in state.checkpoints(tmp_path / "old"):
         content = torch.load(folder / state.TRAINING, weights_only=True)

@@ -14,10 +14,11 @@ from vaebench.training.config import TrainConfig
 from wfvae import state
 from wfvae.processes import launched
 
-# Settings that do not change the steps that are done: the place of the run, its length, its speed, and what it saves and shows.
+# Settings that do not change the steps that are done: the folder of the run, its length and speed, and what it saves and shows.
 # With trainer.decay=cosine, another trainer.steps changes the learning rate of the remaining steps.
 CHANGEABLE = (
     "run",
+    "description",
     "wandb",
     "device",
     *(f"trainer.{name}" for name in ("steps", "workers", "save_every", "validate_every", "keep")),
