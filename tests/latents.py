@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from vaebench.generation import latent_cache
+from vaebench.generation.latte.batch import Batch
 
 
 def fake_cache(mean: torch.Tensor, std: torch.Tensor | None = None) -> Any:
@@ -22,3 +26,21 @@ def fake_cache(mean: torch.Tensor, std: torch.Tensor | None = None) -> Any:
         has_std = property(lambda self: std is not None)  # type: ignore[assignment]
 
     return Held(Path(), [(0, i) for i in range(len(mean))], None, {}, [])
+
+
+@dataclass(frozen=True)
+class InMemory:
+    """Latents to train on, as tensors."""
+
+    mean: Tensor
+    std: Tensor | None = None
+    labels: Tensor | None = None
+
+    def __len__(self) -> int:
+        return len(self.mean)
+
+    def take(self, rows: Sequence[int]) -> Batch:
+        picked = (None if x is None else x[list(rows)] for x in (self.mean, self.std, self.labels))
+        mean, std, labels = picked
+        assert mean is not None
+        return Batch(mean, std, labels)

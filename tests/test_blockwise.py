@@ -1,6 +1,8 @@
 """The suite that says what block-wise inference costs: nothing where it claims so, and where the seams are elsewhere."""
 
+import csv
 import re
+import resource
 from pathlib import Path
 
 import numpy as np
@@ -16,7 +18,7 @@ from vaebench.inference.modes import share_weights
 from vaebench.metrics.fvd import FVD
 from vaebench.scoring import change
 from vaebench.suites import blockwise
-from vaebench.vae import Posterior, VAESpec, networks
+from vaebench.vae import FrameRule, Posterior, VAESpec, networks
 
 SMALL = ["num_frames=13", "size=32", "metrics=[psnr]", "data=synthetic", "clips=2"]
 
@@ -163,6 +165,10 @@ def test_choices_of_ones_own_are_in_the_settings_name_and_the_defaults_are_not()
         setting("metrics=[psnr]", "lengths=[5,13]", "independent=[]")
         == "synthetic-13x32-psnr-lengths5+13-independent-none"
     )
+    assert setting("protocol=wfvae-paper") == "synthetic-13x32-wfvae-paper"
+    assert setting("protocol=wfvae-paper", "metrics=[psnr]", "seed=3") == "synthetic-13x32-wfvae-paper-seed3-psnr"
+    assert setting("posterior=sample") == "synthetic-13x32-sample"
+    assert setting("metrics=[psnr,ssim,lpips,fvd]") == "synthetic-13x32"
 
 
 def test_the_signs_are_those_of_the_papers_table():
@@ -234,7 +240,7 @@ def test_every_way_is_warmed_up_once_for_each_shape_before_it_is_timed():
     given = {"num_frames": 13, "size": 32, "metrics": ["psnr"], "clips": 2, "independent": [], "lengths": [5, 13]}
     evaluate(Recorded, suite="blockwise", data="synthetic", **given)
     ways = ["whole", "streamed"]
-    assert encoded == 4 * ways + 2 * ways
+    assert encoded == 2 * (3 * ways) + 2 * ways  # warm-up, memory and time of two shapes, and times of the second clip
 
 
 def test_a_ratio_of_cost_is_the_mean_of_the_clips_ratios_with_their_interval():
@@ -252,6 +258,120 @@ def test_a_ratio_of_cost_is_the_mean_of_the_clips_ratios_with_their_interval():
     half = 4.302653 / 3**0.5
     assert (found.value, found.low, found.high) == pytest.approx((2.0, 2 - half, 2 + half))
     assert "mean ratio" in found.note
+
+
+def test_memory_is_a_ratio_without_an_interval_because_it_is_measured_once_for_each_shape():
+    assert run("vaes=[pool/4x8x8]", "independent=[4]") == 0
+    memory = record("pool-4x8x8").scores["memory@independent-4"]
+    assert memory.value is not None
+    assert (memory.n, memory.stderr, memory.low, memory.high) == (2, None, None, None)
+    assert len({row for row in _column("pool-4x8x8", "bytes@whole")}) == 1
+
+
+def _column(name: str, column: str) -> list[str]:
+    (file,) = Path("runs/results/blockwise").rglob(f"{name}.clips.csv")
+    with file.open() as rows:
+        return [row[column] for row in csv.DictReader(rows)]
+
+
+class Allocating:
+    """A VAE whose encoder takes `mib` of memory for a moment, many times in blocks that glibc would keep."""
+
+    spec = VAESpec("allocating", "a", 1, 1, 3, causal=True, modes=("whole", "half"))
+
+    def __init__(self, mode: str) -> None:
+        self.mib = 24 if mode == "half" else 48
+
+    def encode(self, video: torch.Tensor) -> Posterior:
+        blocks = [torch.ones(2**18) for _ in range(self.mib)]  # 1 MiB each
+        del blocks
+        return Posterior(video.clone())
+
+    def decode(self, latent: torch.Tensor) -> torch.Tensor:
+        return latent.clone()
+
+
+def test_the_memory_ratio_is_that_of_known_allocations():
+    given = {"num_frames": 5, "size": 32, "metrics": ["psnr"], "clips": 2, "independent": []}
+    for _ in range(2):  # in a process whose allocator has kept memory, too
+        found = evaluate(Allocating, suite="blockwise", data="synthetic", **given)
+        assert found.extra["by_length"]["whole"]["bytes"] == [pytest.approx(48 * 2**20, rel=0.05)]
+        assert found.scores["memory@half"].value == pytest.approx(0.5, rel=0.05)
+
+
+def test_time_is_measured_while_freed_memory_is_kept():
+    """An allocation that follows a free takes the same pages again and causes no page faults."""
+    faults: list[int] = []
+
+    class Faulting(Allocating):
+        def encode(self, video: torch.Tensor) -> Posterior:
+            before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+            posterior = super().encode(video)
+            faults.append(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
+            return posterior
+
+    given = {"num_frames": 5, "size": 32, "metrics": ["psnr"], "clips": 4, "independent": []}
+    evaluate(Faulting, suite="blockwise", data="synthetic", **given)
+    pages = 24 * 2**20 // resource.getpagesize()
+    warm_up, memory, timed = faults[:2], faults[2:4], faults[6:]
+    assert len(warm_up) == 2
+    assert min(memory) >= 0.9 * pages
+    assert max(timed) < 0.1 * pages
+
+
+@pytest.mark.parametrize("name", ["pool/4x8x8", "wfvae/tiny-random"])
+def test_under_a_protocol_the_whole_scores_as_in_the_reconstruction_suite(name: str):
+    words = ["protocol=wfvae-paper", "metrics=[psnr,ssim,flicker]", "num_frames=13", "size=32", "clips=2"]
+    words += [f"vaes=[{name}]", "data=synthetic"]
+    assert cli.main(["run", "--suite", "blockwise", *words]) == 0
+    assert cli.main(["run", "--suite", "reconstruction", "mode=whole", *words]) == 0
+    mine, theirs = (
+        records.read(next(Path(f"runs/results/{suite}").rglob(f"{name.replace('/', '-')}*.json")))
+        for suite in ("blockwise", "reconstruction")
+    )
+    assert "wfvae-paper" in mine.setting
+    for metric in ("psnr", "ssim", "flicker"):
+        assert mine.scores[f"{metric}@whole"].value == pytest.approx(theirs.scores[metric].value, rel=1e-6), metric
+
+
+def test_modes_with_latents_of_one_shape_get_the_same_draw_of_the_posterior():
+    """A whole of 12 frames has 3 latents, and so do three independent chunks of 4: with the same noise, nothing differs."""
+
+    class Noisy:
+        spec = VAESpec("noisy", "a", 4, 1, 3, causal=False, frames=FrameRule(4))
+
+        def encode(self, video: torch.Tensor) -> Posterior:
+            mean = video.unflatten(2, (-1, 4)).mean(dim=3)
+            return Posterior(mean, torch.zeros_like(mean))
+
+        def decode(self, latent: torch.Tensor) -> torch.Tensor:
+            return latent.repeat_interleave(4, dim=2)
+
+    given = {"num_frames": 12, "size": 32, "metrics": ["psnr"], "clips": 2, "independent": [4]}
+    sampled, other_seed, mode = (
+        evaluate(Noisy(), suite="blockwise", data="synthetic", **given, **words).scores
+        for words in ({"posterior": "sample"}, {"posterior": "sample", "seed": 1}, {"posterior": "mode"})
+    )
+    assert sampled["pixels_max@independent-4"].value == 0
+    assert sampled["latents_max@independent-4"].value == 0
+    assert len({scores["psnr@whole"].value for scores in (sampled, other_seed, mode)}) == 3
+
+
+def test_lossless_is_not_required_of_samples(capsys: pytest.CaptureFixture[str]):
+    words = ["vaes=[wfvae/tiny-random]", "protocol=wfvae-paper", "require=lossless", "clips=1", "independent=[]"]
+    assert run(*words) == 2
+    assert "add posterior=mode, or leave require out" in capsys.readouterr().err
+    assert run(*words, "posterior=mode") == 0
+    assert "lossless (streamed" in capsys.readouterr().err
+
+
+def test_the_metrics_are_those_of_the_protocol_by_default():
+    def names(*words: str) -> list[str]:
+        return blockwise.build(parse_run(["num_frames=13", "size=32", *words], suite="blockwise")).names
+
+    assert names() == ["psnr", "ssim", "lpips", "fvd"]
+    assert names("protocol=wfvae-paper") == ["psnr", "ssim", "lpips", "i3d_l2"]
+    assert names("protocol=wfvae-paper", "metrics=[psnr]") == ["psnr"]
 
 
 def test_the_interval_of_a_change_is_that_of_the_paired_differences():
@@ -319,11 +439,10 @@ def test_independent_chunks_are_named_by_the_length_that_is_run():
 @pytest.mark.parametrize(
     ("words", "said"),
     [
-        ("protocol=wfvae-paper", "leave protocol and posterior out"),
-        ("posterior=sample", "leave protocol and posterior out"),
-        ("lengths=[0]", "lengths counts frames, from 1 up, got [0]"),
-        ("chunks=[-1]", "chunks counts frames"),
-        ("independent=[0]", "independent counts frames"),
+        ("protocol=wfvae", "no protocol 'wfvae'; did you mean 'wfvae-paper'?"),
+        ("lengths=[0]", "lengths=[0] should be numbers of frames, 1 or more each"),
+        ("chunks=[-1]", "chunks=[-1] should be numbers of frames"),
+        ("independent=[0]", "independent=[0] should be numbers of frames"),
     ],
 )
 def test_what_the_suite_cannot_do_is_refused(words: str, said: str, capsys: pytest.CaptureFixture[str]):

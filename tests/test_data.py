@@ -50,7 +50,7 @@ def test_the_bundle_has_eight_pinned_clips_with_their_licences() -> None:
 
 
 def test_the_bundle_takes_no_root() -> None:
-    with pytest.raises(ValueError, match="say data=folder root=DIR"):
+    with pytest.raises(ValueError, match="use data=folder root=DIR"):
         build("bundle", "somewhere")
 
 

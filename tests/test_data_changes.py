@@ -17,7 +17,7 @@ from tests.sources import build
 from tests.test_trained import PLAN
 from tests.videos import pictures, write
 from vaebench import cli, records
-from vaebench.generation.latte_run import Subject
+from vaebench.generation.diffusion_run import DiffusionRun
 from vaebench.video_io import manifest
 
 PADDED = 1 << 14  # bytes of every image, so that one can be replaced by another of its length
@@ -108,9 +108,9 @@ def test_the_time_of_a_file_is_in_cache_keys_and_not_in_the_record(data: str, tm
 
     def state() -> tuple[dict[str, str], list[str], str]:
         source = build(data, "clips", num_frames=16)
-        key = Subject(
+        key = DiffusionRun(
             adapters.load("pool/4x8x8"), "", ["adapters.pool"], source, PLAN, tmp_path, torch.device("cpu")
-        ).key
+        ).latents_key
         return source.identity, [clip.stamp for clip in source], key
 
     identity, stamps, key = state()
@@ -139,7 +139,9 @@ def test_other_frames_of_the_same_files_are_other_data(tmp_path: Path) -> None:
         Path(f"{start}/pin.csv").write_text(f"file,start,sha256\na.mkv,{start},{digest}\n")
         source = build("folder", "clips", manifest=f"{start}/pin.csv")
         keys.append(
-            Subject(adapters.load("pool/4x8x8"), "", ["adapters.pool"], source, PLAN, tmp_path, torch.device("cpu")).key
+            DiffusionRun(
+                adapters.load("pool/4x8x8"), "", ["adapters.pool"], source, PLAN, tmp_path, torch.device("cpu")
+            ).latents_key
         )
     first, late = psnr("folder", manifest="0/pin.csv"), psnr("folder", manifest="8/pin.csv")
     assert late == psnr("folder", store="fresh", manifest="8/pin.csv") != first

@@ -17,7 +17,7 @@ from PIL import Image
 import adapters
 from vaebench import cli, plugins, records, runner
 from vaebench.config import RunConfig, parse_run
-from vaebench.generation import latent_cache, latte_run, sampling
+from vaebench.generation import diffusion_run, extractors, latent_cache, tiers
 from vaebench.generation.latte.train import checkpoints
 from vaebench.generation.sampling import Sampling
 from vaebench.suites import diffusability
@@ -37,12 +37,12 @@ def _elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None
 @pytest.fixture
 def small(monkeypatch: pytest.MonkeyPatch) -> None:
     """The smoke tier, smaller still."""
-    tier = diffusability.TIERS["smoke"]
+    tier = tiers.TIERS["smoke"]
     train = replace(tier.train, steps=4, batch=2, checkpoint_every=2)
     tiny = replace(
         tier, shape=(2, 32, 2), train=train, sampling=Sampling("2", "ddim", 1.0), samples=3, windows=1, size=32
     )
-    monkeypatch.setitem(diffusability.TIERS, "smoke", tiny)
+    monkeypatch.setitem(tiers.TIERS, "smoke", tiny)
 
 
 def run(*words: str) -> int:
@@ -62,12 +62,12 @@ def test_a_smoke_test_runs_from_clip_to_table_and_says_what_it_is(capsys: pytest
     lines = said.out.splitlines()
     assert lines[0] == "diffusability · smoke-test-bundle-32px"
     assert lines[1].split()[6] == "denoising_loss"
-    assert "SMOKE TEST, a toy model that says nothing of the VAE" in said.err
-    assert "absent: fvd16: not available: i3d_torchscript.pt is not here" in said.err
+    assert "SMOKE TEST: a toy model, no evidence about the VAE" in said.err
+    assert "absent: fvd16: unavailable: i3d_torchscript.pt is not here" in said.err
     found = record()
     assert found.extra["smoke_test"] is True
     assert found.scores["denoising_loss"].n == 2  # a quarter of eight clips
-    assert "of 2 videos that were not learned" in found.scores["denoising_loss"].note
+    assert "on 2 held-out videos" in found.scores["denoising_loss"].note
     assert len(found.extra["denoising_loss"]) == 16
     assert "fvd16" not in found.scores
     with Image.open("runs/results/diffusability/smoke-test-bundle-32px/pool-4x8x8.frames/samples.png") as sheet:
@@ -89,7 +89,7 @@ def test_a_finished_training_is_not_repeated_when_scores_are_lost(monkeypatch: p
     for folder in Path("runs").glob("[0-9a-f]*"):
         if not folder.name.startswith("la"):
             shutil.rmtree(folder)
-    monkeypatch.setattr(latte_run, "train", lambda *_: pytest.fail("trained again"))
+    monkeypatch.setattr(diffusion_run, "train", lambda *_: pytest.fail("trained again"))
     monkeypatch.setattr(latent_cache, "_encode_shard", lambda *_: pytest.fail("encoded again"))
     assert run("vaes=[pool/4x8x8]") == 0
     assert record().scores == before
@@ -101,7 +101,7 @@ def test_an_interrupted_training_goes_on_from_its_checkpoint_to_the_same_numbers
 ) -> None:
     words = ["tier=smoke", "vaes=[pool/4x8x8]", "device=cpu"]
     runner.run(parse_run([*words, "runs=whole", "results=whole"], suite="diffusability"))
-    real_train, steps = latte_run.train, []
+    real_train, steps = diffusion_run.train, []
 
     def stopped(*arguments: Any) -> Iterator[Any]:
         for report in real_train(*arguments):
@@ -110,7 +110,7 @@ def test_an_interrupted_training_goes_on_from_its_checkpoint_to_the_same_numbers
                 raise KeyboardInterrupt
             yield report
 
-    monkeypatch.setattr(latte_run, "train", stopped)
+    monkeypatch.setattr(diffusion_run, "train", stopped)
     with pytest.raises(KeyboardInterrupt):
         runner.run(parse_run(words, suite="diffusability"))
     assert [file.stem for folder in Path("runs").glob("latte-*") for file in checkpoints(folder)] == ["0000002"]
@@ -133,7 +133,7 @@ def test_shards_make_the_record_of_one_run_and_the_first_one_trains(capsys: pyte
 
 
 def test_tier_0_trains_nothing_and_takes_any_size(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(latte_run, "train", lambda *_: pytest.fail("trained"))
+    monkeypatch.setattr(diffusion_run, "train", lambda *_: pytest.fail("trained"))
     words = ["run", "--suite", "diffusability", "tier=0", "size=32", "clips=3", "device=cpu", "vaes=[dct/4]"]
     assert cli.main(words) == 0
     found = record("tier0-bundle-32px-first3", "dct-4")
@@ -153,7 +153,7 @@ def means(name: str, device: torch.device) -> Any:
 def test_ucf_is_learned_with_classes_and_scored_against_reals_and_rebuilt_reals(
     ucf: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(sampling, "extractor", means)
+    monkeypatch.setattr(extractors, "extractor", means)
     monkeypatch.setattr(diffusability.weights, "path", lambda file: ucf / "Archery/v_Archery_g01_c01.avi")
     words = ["vaes=[dct/16]", "data=ucf101", f"root={ucf}"]
     assert run(*words) == 0
@@ -161,7 +161,7 @@ def test_ucf_is_learned_with_classes_and_scored_against_reals_and_rebuilt_reals(
     assert found.scores["fvd16"].n == 3
     assert {"fvd16_floor", "fvd16_vs_rebuilt", "rfvd16", "kvd16", "kvd16_vs_rebuilt"} <= set(found.scores)
     assert found.scores["rfvd16"].value < found.scores["fvd16"].value
-    assert found.absent["is_debiased"] == "not available: conv3d_deepnetA_ucf.npz is not here"
+    assert found.absent["is_debiased"] == "unavailable: conv3d_deepnetA_ucf.npz is not here"
     checkpoint = torch.load(next(Path("runs").glob("latte-*/0000004.pt")), weights_only=True)
     assert checkpoint["ema"]["y_embedder.embedding_table.weight"].shape[0] == 3  # two classes and the null label
     assert run(*words, "covariance=biased", "real_selection=first2048", "frame_codec=jpeg75", "real_stride=1") == 0
@@ -182,15 +182,15 @@ def test_ucf_is_learned_with_classes_and_scored_against_reals_and_rebuilt_reals(
 def test_sky_is_learned_without_classes_and_short_scenes_are_left_out_and_said(
     sky: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(sampling, "extractor", means)
+    monkeypatch.setattr(extractors, "extractor", means)
     monkeypatch.setattr(diffusability.weights, "path", lambda file: sky / "07/07_1/sky_frames_0.png")
     assert run("vaes=[pool/4x8x8]", "data=skytimelapse", f"root={sky}", "samples=2", "clip_frames=16") == 0
     found = record("smoke-test-skytimelapse_sky_train*-32px-samples-2-clip-frames-16")
     assert [line.split(":")[0] for line in found.extra["latents"]["left_out"]] == ["07/07_2 0"]
-    assert "learned, none was held out" in found.scores["denoising_loss"].note
+    assert "on training videos (none is held out)" in found.scores["denoising_loss"].note
     assert found.scores["fvd16"].value is None  # one real clip is left
-    assert found.scores["fvd16"].note == "a Fréchet distance needs 2 videos a side"
-    assert "UCF-101 alone" in found.absent["is_debiased"]
+    assert found.scores["fvd16"].note == "a Fréchet distance needs 2 videos per set"
+    assert "only knows the classes of UCF-101" in found.absent["is_debiased"]
 
 
 @pytest.mark.usefixtures("small")
@@ -201,12 +201,12 @@ def test_clips_of_one_recording_are_held_out_together(ucf: Path) -> None:
         )
     )
     subject = suite.open(adapters.resolve("pool/4x8x8"))
-    learned = {window.scene for window in subject.learned.windows}
-    measured = {window.scene for window in subject.grid.windows}
+    learned = {window.scene for window in subject.training_set.windows}
+    measured = {window.scene for window in subject.evaluation_set.windows}
     assert measured
     assert not learned & measured
-    assert not any(window.flipped for window in subject.grid.windows)
-    assert subject.latte.classes == 2
+    assert not any(window.flipped for window in subject.evaluation_set.windows)
+    assert subject.model_config.classes == 2
 
 
 @pytest.mark.parametrize(
@@ -214,10 +214,16 @@ def test_clips_of_one_recording_are_held_out_together(ucf: Path) -> None:
     [
         ("tier=3", "tier='3' is not one of 0, 1, 2, smoke"),
         ("features=[i3]", "no features i3"),
-        ("num_frames=17", "takes no num_frames: set clip_frames"),
-        ("posterior=sample", "takes no posterior"),
-        ("interval=0", "the interval is at least 1"),
-        ("frame_resize=latte", "frame_resize=latte is how ucf101 and skytimelapse are resized, not data=bundle"),
+        (
+            "num_frames=17",
+            "the frames of a window for each VAE; set clip_frames",
+        ),
+        ("posterior=sample", "posterior=sample would change nothing"),
+        ("interval=0", "interval=0 should be 1 or more"),
+        (
+            "frame_resize=latte",
+            "frame_resize=latte would change nothing: only ucf101 and skytimelapse are resized in several ways",
+        ),
         ("covariance=both", "covariance='both' is not one of unbiased, biased"),
     ],
 )
@@ -233,7 +239,7 @@ def test_frames_that_a_vae_cannot_take_are_refused(capsys: pytest.CaptureFixture
 
 @pytest.mark.parametrize(("tier", "depth", "steps"), [("1", 12, 20_000), ("2", 24, 100_000)])
 def test_the_tiers_are_latte_b_and_latte_l(tier: str, depth: int, steps: int) -> None:
-    chosen = diffusability.TIERS[tier]
+    chosen = tiers.TIERS[tier]
     assert (chosen.shape[0], chosen.train.steps, chosen.samples) == (depth, steps, 2048)
 
 

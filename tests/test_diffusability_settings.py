@@ -19,7 +19,7 @@ from tests.videos import write
 from vaebench import cli, records
 from vaebench.config import parse_run
 from vaebench.features import inception_score
-from vaebench.generation import sampling
+from vaebench.generation import extractors, scores
 from vaebench.suites import diffusability
 from vaebench.suites.diffusability import Diffusability
 from vaebench.vae import Posterior
@@ -39,18 +39,18 @@ def suite(*words: str) -> Diffusability:
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        (["tier=1", "clip_frames=12"], "clip_frames=12: FVD16 and IS look at 16 frames"),
+        (["tier=1", "clip_frames=12"], "clip_frames=12: FVD16 and IS need 16 frames"),
         (
             ["tier=2", "guidance=4", "data=skytimelapse"],
-            "guidance=4.0 would change nothing: .* data=skytimelapse has none",
+            "guidance=4.0 would change nothing: .* data=skytimelapse has no classes",
         ),
-        (["tier=2", "guided_channels=official-first-4"], "data=bundle has none"),
-        (["tier=0", "steps=10"], "steps=10 would change nothing: tier=0 trains and samples nothing"),
+        (["tier=2", "guided_channels=official-first-4"], "data=bundle has no classes"),
+        (["tier=0", "steps=10"], "steps=10 would change nothing: tier=0 trains no model"),
         (["tier=0", "features=[videomae_ssv2]"], "features=.* would change nothing: tier=0"),
         (["tier=0", "real_stride=1"], "real_stride=1 would change nothing: tier=0"),
-        (["tier=smoke", "size=128"], "tier=smoke is of 64 pixels and does not use size=128"),
-        (["tier=1", "micro_batch=-1"], "not negative"),
-        (["tier=1", "data=ucf101", "guidance=-2"], "not negative"),
+        (["tier=smoke", "size=128"], "size=128 would change nothing: tier=smoke uses 64 pixels"),
+        (["tier=1", "micro_batch=-1"], "should be 0 or more"),
+        (["tier=1", "data=ucf101", "guidance=-2"], "should be 0 or more"),
     ],
 )
 def test_a_setting_that_would_change_nothing_or_cannot_work_is_refused(words: list[str], message: str) -> None:
@@ -96,7 +96,7 @@ def test_windows_that_are_left_out_are_counted_where_the_user_looks(
 ) -> None:
     words = ["tier=0", "size=32", "windows=2", "device=cpu", "vaes=[pool/4x8x8]", "data=skytimelapse", f"root={sky}"]
     assert cli.main(["run", "--suite", "diffusability", *words]) == 0
-    assert "2 windows that could not be read are left out" in capsys.readouterr().err
+    assert "2 unreadable windows are left out" in capsys.readouterr().err
     (file,) = Path("runs/results/diffusability").rglob("pool-4x8x8.json")
     assert [line[:11] for line in records.read(file).extra["latents"]["left_out"]] == ["07/07_2 0: ", "07/07_2 1: "]
     assert str(sky) not in file.read_text().replace(json.dumps(str(sky)), "")  # but for the setting that was given
@@ -114,15 +114,15 @@ def test_gradients_are_clipped_from_the_step_that_latte_names_for_the_data_set(d
 
 def test_every_distance_that_cannot_be_had_is_named_with_the_reason() -> None:
     absent = suite("tier=1", "features=[videomae_ssv2]").absent
-    scores = sampling.distances("videomae_ssv2", *np.random.default_rng(0).normal(size=(3, 4, 2)), ddof=1)
-    own = {name for name in scores if not name.removesuffix("_videomae_ssv2").endswith(("_floor", "_debiased"))}
+    found = scores.distances("videomae_ssv2", *np.random.default_rng(0).normal(size=(3, 4, 2)), ddof=1)
+    own = {name for name in found if not name.removesuffix("_videomae_ssv2").endswith(("_floor", "_debiased"))}
     assert own <= set(absent)
     assert all("vit_g_hybrid" in absent[name] for name in own)
 
 
 def test_the_error_of_the_split_score_is_that_of_a_mean_of_ten_parts() -> None:
     probabilities = np.random.default_rng(0).dirichlet(np.full(101, 0.2), 40)
-    score = sampling.inception_scores(probabilities, probabilities[:0])["is_styleganv_10split"]
+    score = scores.inception_scores(probabilities, probabilities[:0])["is_styleganv_10split"]
     shuffled = probabilities.copy()
     np.random.RandomState(42).shuffle(shuffled)
     parts = [inception_score.is_tgan_1split(part) for part in np.split(shuffled, 10)]
@@ -132,7 +132,7 @@ def test_the_error_of_the_split_score_is_that_of_a_mean_of_ten_parts() -> None:
 
 def shared_out(monkeypatch: pytest.MonkeyPatch, world: int, samples: int, tier: str = "1") -> list[list[str]]:
     """The cases of each of `world` processes, where every weight file is at hand."""
-    monkeypatch.setattr(sampling, "extractor", lambda name, device: lambda video: np.zeros(2))
+    monkeypatch.setattr(extractors, "extractor", lambda name, device: lambda video: np.zeros(2))
     monkeypatch.setattr(diffusability.weights, "path", lambda file: Path(__file__))
     monkeypatch.setattr(diffusability, "rank_and_world", lambda: (0, world))
     words = [] if tier == "0" else [f"samples={samples}"]
@@ -149,7 +149,7 @@ def test_every_process_takes_part_in_the_training_before_it_scores_reals(
     for cases in shared_out(monkeypatch, world, samples):
         kinds = [case.partition(" ")[0] for case in cases if case != "latents"]
         assert kinds[0] in ("denoising", "samples")
-        assert "reals" not in kinds[: sum(kind != "reals" for kind in kinds)]
+        assert "real" not in kinds[: sum(kind != "real" for kind in kinds)]
 
 
 def test_more_processes_than_cases_that_need_the_model_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -160,14 +160,16 @@ def test_more_processes_than_cases_that_need_the_model_are_refused(monkeypatch: 
 
 def test_reals_are_the_windows_that_could_be_encoded(ucf: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A video whose first window is damaged and whose second is not has latents, and no real."""
-    monkeypatch.setattr(sampling, "extractor", lambda name, device: lambda video: video.mean((2, 3, 4))[0].numpy())
+    monkeypatch.setattr(extractors, "extractor", lambda name, device: lambda video: video.mean((2, 3, 4))[0].numpy())
     monkeypatch.setattr(diffusability.weights, "path", lambda file: Path(__file__))
     made = suite("tier=1", "data=ucf101", f"root={ucf}", "size=32", "real_selection=first2048")
     found = source("ucf101", ucf)
     encoded = [window for window in cut(found, per_clip=2) if window.id != "Archery/v_Archery_g01_c01 0"]
     plan = made._plan(Same.spec)
-    subject: Any = SimpleNamespace(plan=plan, source=found, cache=SimpleNamespace(windows=encoded), vae=Same())
-    assert len(made._reals(subject, range(0, 32))["real i3d"]) == 5
+    subject: Any = SimpleNamespace(
+        plan=plan, source=found, latents=SimpleNamespace(windows=encoded), vae=Same(), device=made.device
+    )
+    assert len(made.clip_features.real(subject, range(0, 32))["real i3d"]) == 5
 
 
 class Same:
@@ -193,14 +195,16 @@ def test_the_reals_are_taken_every_real_stride_frames(
     grey = np.broadcast_to(3 * np.arange(80, dtype=np.uint8)[:, None, None, None], (80, 32, 32, 3))
     (tmp_path / "clips").mkdir()
     write(tmp_path / "clips" / "grey.mp4", np.ascontiguousarray(grey), options={"qp": "0"})
-    monkeypatch.setattr(sampling, "extractor", lambda name, device: lambda video: video.mean((1, 3, 4))[0].numpy())
+    monkeypatch.setattr(extractors, "extractor", lambda name, device: lambda video: video.mean((1, 3, 4))[0].numpy())
     monkeypatch.setattr(diffusability.weights, "path", lambda file: Path(__file__))
     made = suite("tier=smoke", "data=folder", f"root={tmp_path / 'clips'}", *words)
     plan = made._plan(Same.spec)
     found = made._source(plan)
     windows = cut(found)
-    subject: Any = SimpleNamespace(plan=plan, source=found, cache=SimpleNamespace(windows=windows), vae=Same())
-    (feature,) = made._reals(subject, range(1))["real i3d"]
+    subject: Any = SimpleNamespace(
+        plan=plan, source=found, latents=SimpleNamespace(windows=windows), vae=Same(), device=made.device
+    )
+    (feature,) = made.clip_features.real(subject, range(1))["real i3d"]
     taken = np.round(feature * 255 / 3)
     assert (taken - taken[0]).tolist() == np.linspace(0, 16 * stride - 1, 16).astype(int).tolist()
 
@@ -220,19 +224,22 @@ def test_a_biased_covariance_divides_by_n(words: list[str], value: float, monkey
 
     Over n - 1 the deviations are sqrt(8) and sqrt(2), over n they are 2 and 1.
     """
-    monkeypatch.setattr(sampling, "extractor", lambda name, device: lambda video: np.zeros(1))
+    monkeypatch.setattr(extractors, "extractor", lambda name, device: lambda video: np.zeros(1))
     monkeypatch.setattr(diffusability.weights, "path", lambda file: Path(__file__))
-    real, fake = np.array([[0.0], [2.0]]), np.array([[0.0], [4.0]])
-    statistics = {"samples 0-1": {"fake i3d": fake}, "reals 0-1": {"real i3d": real, "rebuilt i3d": real}}
+    real, generated = np.array([[0.0], [2.0]]), np.array([[0.0], [4.0]])
+    statistics = {
+        "samples 0-1": {"generated i3d": generated},
+        "real 0-1": {"real i3d": real, "reconstructed i3d": real},
+    }
     assert suite("tier=smoke", *words).summarize(statistics)["fvd16"].value == pytest.approx(value)
 
 
 @pytest.mark.parametrize("what", ["weights", "config_sha256"])
 def test_other_weights_or_another_config_have_latents_of_their_own(what: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    before = suite("tier=0").open(adapters.resolve("pool/4x8x8")).key
-    assert suite("tier=0").open(adapters.resolve("pool/4x8x8")).key == before
+    before = suite("tier=0").open(adapters.resolve("pool/4x8x8")).latents_key
+    assert suite("tier=0").open(adapters.resolve("pool/4x8x8")).latents_key == before
     monkeypatch.setattr(adapters.ResolvedVAE, what, "other")
-    assert suite("tier=0").open(adapters.resolve("pool/4x8x8")).key != before
+    assert suite("tier=0").open(adapters.resolve("pool/4x8x8")).latents_key != before
 
 
 def test_a_window_that_is_loaded_again_shows_the_same_frames(ucf: Path) -> None:
@@ -251,14 +258,14 @@ def test_errors_of_windows_name_files_below_the_root(ucf: Path, sky: Path) -> No
 def test_the_interval_of_the_denoising_loss_is_over_scenes() -> None:
     """Six windows of three scenes: means 1, 2, 3, so a deviation of 1 over three, and t(0.975, 2) = 4.302653."""
     errors = np.array([[0.5, 1.5, 2.0, 2.0, 2.5, 3.5]] * 4)  # (log SNRs, windows)
-    score = suite("tier=1")._denoising(errors, np.array([0, 0, 1, 1, 2, 2]), np.array(3))
+    score = scores.denoising(errors, np.array([0, 0, 1, 1, 2, 2]), 3, smoke_test=False)
     half = 4.302653 / 3**0.5
     assert (score.value, score.low, score.high) == pytest.approx((2.0, 2 - half, 2 + half))
     assert score.n == 6
     assert "the interval is over 3 scenes" in score.note
-    two = suite("tier=1")._denoising(errors, np.array([0, 0, 0, 1, 1, 1]), np.array(2))
+    two = scores.denoising(errors, np.array([0, 0, 0, 1, 1, 1]), 2, smoke_test=False)
     assert two.value == 2.0
     assert two.low is two.high is None
     # scenes of unequal size: the value stays the mean of all windows, and the interval is centred on it
-    uneven = suite("tier=1")._denoising(errors, np.array([0, 0, 0, 0, 1, 2]), np.array(3))
+    uneven = scores.denoising(errors, np.array([0, 0, 0, 0, 1, 2]), 3, smoke_test=False)
     assert (uneven.value, (uneven.low + uneven.high) / 2) == pytest.approx((2.0, 2.0))

@@ -13,6 +13,7 @@ from torch import nn
 import adapters
 import vaebench
 from vaebench import cli, records
+from vaebench.data import ListedSource
 from vaebench.video import Clip
 
 SMALL = {"data": "synthetic", "num_frames": 5, "size": 32, "clips": 2, "metrics": ["psnr"]}
@@ -116,21 +117,38 @@ def test_a_fault_of_the_vae_is_raised_with_its_cause() -> None:
         vaebench.evaluate(Faulty(), **SMALL, fail_fast=True)
 
 
+# a source that is called as one of ours is: the suite must not evaluate on that one instead
+OBJECT_IN_DIFFUSABILITY = {
+    "suite": "diffusability",
+    "data": ListedSource(
+        {"name": "bundle", "sha256": "", "clips": "1"}, [Clip("a", 24.0, lambda: torch.zeros(3, 5, 32, 32))]
+    ),
+    "tier": "0",
+}
+
+
 @pytest.mark.parametrize(
     ("vae", "given", "error", "message"),
     [
-        (object(), {}, TypeError, r"object is no VAE: it needs spec \(a vaebench.VAESpec\), encode"),
+        (object(), {}, TypeError, r"object is not a VAE: expected spec \(a vaebench.VAESpec\), encode"),
         (Halves(), {"sizee": 3}, ValueError, "no setting 'sizee'; did you mean 'size'?"),
         (Halves(), {"results": "here"}, ValueError, "results: settings of `vaebench run`"),
         (Halves(), {"dtype": "bfloat16"}, ValueError, "a VAE object keeps its own dtype"),
-        (Halves(), {"mode": "tiled"}, ValueError, r"halves/step-10 has no mode 'tiled' \(it has: whole\)"),
+        (Halves(), {"mode": "tiled"}, ValueError, r"halves/step-10 has no mode 'tiled' \(available: whole\)"),
         (Halves(), {"suite": "speed"}, ValueError, "no 'speed' in suites"),
+        (
+            Halves(),
+            OBJECT_IN_DIFFUSABILITY,
+            ValueError,
+            "the diffusability suite builds its own source of longer clips",
+        ),
     ],
-    ids=["no VAE", "misspelt", "output", "dtype", "mode", "suite"],
+    ids=["no VAE", "misspelt", "output", "dtype", "mode", "suite", "source"],
 )
 def test_what_cannot_be_evaluated_is_refused(vae: object, given: dict, error: type[Exception], message: str) -> None:
+    small = {} if given.get("suite") == "diffusability" else SMALL
     with pytest.raises(error, match=message):
-        vaebench.evaluate(vae, **{**SMALL, **given})
+        vaebench.evaluate(vae, **{**small, **given})
 
 
 def test_importing_the_package_imports_neither_torch_nor_pandas() -> None:

@@ -78,7 +78,7 @@ def test_the_code_of_a_vae_is_its_own_adapter_and_the_shared_body() -> None:
 
 def test_the_code_of_a_suite_is_what_it_measures_with() -> None:
     names = fp._reachable([plugins.find("suites", "efficiency")]).keys()
-    assert {"vaebench.profiling.worker", "vaebench.machine"} <= names
+    assert {"vaebench.profiling.worker", "vaebench.machine", "vaebench.timing"} <= names
     names = fp._reachable([plugins.find("suites", "reconstruction")]).keys()
     assert {"vaebench.video", "vaebench.vae", "vaebench.protocol"} <= names
     assert not {name for name in names if name.startswith(("vaebench.metrics.", "vaebench.generation", "wfvae"))}

@@ -15,7 +15,8 @@ from PIL import Image
 import adapters
 from tests.videos import pictures
 from vaebench.features.frechet import bootstrap, frechet, noise_floor
-from vaebench.generation import latent_cache, sampling
+from vaebench.generation import extractors, latent_cache, sampling
+from vaebench.generation import scores as generation_scores
 from vaebench.generation.latte.model import Latte, LatteConfig
 from vaebench.generation.sampling import Sampling
 from vaebench.store import Store
@@ -23,60 +24,66 @@ from vaebench.store import Store
 
 def test_distances_stand_beside_their_floor_and_interval() -> None:
     rng = np.random.default_rng(0)
-    real, rebuilt, fake = rng.normal(size=(3, 300, 4)) + np.array([0, 0.1, 1.0])[:, None, None]
-    scores = sampling.distances("i3d", real, rebuilt, fake, ddof=1)
-    assert scores["fvd16"].value == frechet(real, fake)
-    assert scores["fvd16_floor"].value == noise_floor(real, fake)
+    real, reconstructed, generated = rng.normal(size=(3, 300, 4)) + np.array([0, 0.1, 1.0])[:, None, None]
+    scores = generation_scores.distances("i3d", real, reconstructed, generated, ddof=1)
+    assert scores["fvd16"].value == frechet(real, generated)
+    assert scores["fvd16_floor"].value == noise_floor(real, generated)
     assert scores["fvd16"].low < 4.0 < scores["fvd16"].high  # |1, 1, 1, 1|^2
     assert scores["fvd16_vs_rebuilt"].value < scores["fvd16"].value
     assert scores["rfvd16"].value < 0.1
-    assert scores["fvd16_debiased"].value == frechet(real, fake) - noise_floor(real, fake) < scores["fvd16"].value
+    assert (
+        scores["fvd16_debiased"].value
+        == frechet(real, generated) - noise_floor(real, generated)
+        < scores["fvd16"].value
+    )
     assert scores["fvd16_debiased"].high - scores["fvd16_debiased"].low == pytest.approx(
         scores["fvd16"].high - scores["fvd16"].low
     )
     assert "rfvd16_debiased" not in scores  # paired sets
-    biased = sampling.distances("i3d", real, rebuilt, fake, ddof=0)["fvd16"].value
-    assert biased == frechet(real, fake, ddof=0) != scores["fvd16"].value
-    one = sampling.distances("videomae_ssv2", real[:1], rebuilt[:1], fake[:1], ddof=1)
+    biased = generation_scores.distances("i3d", real, reconstructed, generated, ddof=0)["fvd16"].value
+    assert biased == frechet(real, generated, ddof=0) != scores["fvd16"].value
+    one = generation_scores.distances("videomae_ssv2", real[:1], reconstructed[:1], generated[:1], ddof=1)
     assert one["fvd16_videomae_ssv2"].value is one["kvd16_videomae_ssv2"].value is None
 
 
 def test_the_interval_of_reconstructions_is_that_of_pairs_and_those_of_samples_are_not() -> None:
     rng = np.random.default_rng(0)
     real = rng.normal(size=(100, 4)) * 10
-    rebuilt, fake = real + 1.0, rng.normal(size=(100, 4)) * 10
-    scores = sampling.distances("i3d", real, rebuilt, fake, ddof=1)
+    reconstructed, generated = real + 1.0, rng.normal(size=(100, 4)) * 10
+    scores = generation_scores.distances("i3d", real, reconstructed, generated, ddof=1)
     shift = scores["rfvd16"]
     assert (shift.value, shift.low, shift.high) == pytest.approx(
         (4.0, 4.0, 4.0), abs=1e-6
     )  # |1, 1, 1, 1|^2 in all resamples
-    assert scores["fvd16_vs_rebuilt"].stderr == pytest.approx(bootstrap(rebuilt, fake).std(ddof=1))
-    assert scores["fvd16"].stderr == pytest.approx(bootstrap(real, fake).std(ddof=1))
+    assert scores["fvd16_vs_rebuilt"].stderr == pytest.approx(bootstrap(reconstructed, generated).std(ddof=1))
+    assert scores["fvd16"].stderr == pytest.approx(bootstrap(real, generated).std(ddof=1))
 
 
 def test_a_standard_error_is_computed_once_for_the_same_features(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    real, rebuilt, fake = np.random.default_rng(0).normal(size=(3, 20, 4))
+    real, reconstructed, generated = np.random.default_rng(0).normal(size=(3, 20, 4))
     calls: list[bool] = []
     monkeypatch.setattr(
-        sampling, "bootstrap", lambda *a, paired, ddof: calls.append(paired) or bootstrap(*a, paired=paired, ddof=ddof)
+        generation_scores,
+        "bootstrap",
+        lambda *a, paired, ddof: calls.append(paired) or bootstrap(*a, paired=paired, ddof=ddof),
     )
     store = Store(tmp_path / "standard_errors")
-    first = sampling.distances("i3d", real, rebuilt, fake, ddof=1, store=store)
+    first = generation_scores.distances("i3d", real, reconstructed, generated, ddof=1, store=store)
     assert calls == [False, False, True]
-    assert sampling.distances("i3d", real, rebuilt, fake, ddof=1, store=store) == first
+    assert generation_scores.distances("i3d", real, reconstructed, generated, ddof=1, store=store) == first
     assert len(calls) == 3
-    assert first == sampling.distances("i3d", real, rebuilt, fake, ddof=1)
+    assert first == generation_scores.distances("i3d", real, reconstructed, generated, ddof=1)
     calls.clear()
-    sampling.distances("i3d", real, rebuilt, fake, ddof=0, store=store)
-    sampling.distances("i3d", real, rebuilt, fake + 1e-9, ddof=1, store=store)
+    generation_scores.distances("i3d", real, reconstructed, generated, ddof=0, store=store)
+    generation_scores.distances("i3d", real, reconstructed, generated + 1e-9, ddof=1, store=store)
     assert calls == [False, False, True, False, False]  # the third pair is as before
 
 
 def test_a_distance_has_no_negative_lower_end_and_its_excess_over_the_floor_has() -> None:
-    real, rebuilt, fake = np.random.default_rng(1).normal(size=(3, 8, 1))
-    scores = sampling.distances("i3d", real, rebuilt, fake, ddof=1)
+    real, reconstructed, generated = np.random.default_rng(1).normal(size=(3, 8, 1))
+    scores = generation_scores.distances("i3d", real, reconstructed, generated, ddof=1)
     for name in ("fvd16", "fvd16_vs_rebuilt", "rfvd16"):
         assert scores[name].value < 1.96 * scores[name].stderr
         assert scores[name].low == 0
@@ -86,30 +93,30 @@ def test_a_distance_has_no_negative_lower_end_and_its_excess_over_the_floor_has(
 
 
 def test_a_distance_of_two_videos_a_side_has_no_interval() -> None:
-    real, rebuilt, fake = np.random.default_rng(1).normal(size=(3, 2, 4))
-    for score in sampling.distances("i3d", real, rebuilt, fake, ddof=1).values():
+    real, reconstructed, generated = np.random.default_rng(1).normal(size=(3, 2, 4))
+    for score in generation_scores.distances("i3d", real, reconstructed, generated, ddof=1).values():
         assert score.value is not None
         assert score.low is score.high is score.stderr is None
 
 
 def test_inception_scores_of_samples_stand_beside_that_of_reals() -> None:
     rng = np.random.default_rng(0)
-    fake, real = rng.dirichlet(np.full(101, 0.2), 40), np.eye(101)[np.arange(50)] * 0.9 + 0.1 / 101
-    scores = sampling.inception_scores(fake, real)
-    assert set(sampling.INCEPTION) < set(scores)
+    generated, real = rng.dirichlet(np.full(101, 0.2), 40), np.eye(101)[np.arange(50)] * 0.9 + 0.1 / 101
+    scores = generation_scores.inception_scores(generated, real)
+    assert set(generation_scores.INCEPTION) < set(scores)
     assert scores["is_debiased_of_reals"].value > scores["is_debiased"].value > 1
     assert scores["is_debiased_of_reals"].n == 50
-    assert set(sampling.inception_scores(fake, real[:9])) == set(sampling.INCEPTION)
+    assert set(generation_scores.inception_scores(generated, real[:9])) == set(generation_scores.INCEPTION)
 
 
 def test_scored_frames_are_the_first_sixteen_on_the_grid_and_jpeg_is_pillows_75() -> None:
     video = torch.from_numpy(pictures(17)).permute(3, 0, 1, 2)[None].float() / 127.5 - 1
-    plain = sampling.to_frames(video, "none")
+    plain = extractors.to_frames(video, "none")
     assert plain.shape == (1, 3, 16, 48, 64)
     assert torch.equal((plain * 255).round().byte()[0].permute(1, 2, 3, 0), torch.from_numpy(pictures(17)[:16]))
     file = BytesIO()
     Image.fromarray(pictures(17)[3]).save(file, "JPEG", quality=75)
-    through = sampling.to_frames(video, "jpeg75")[0, :, 3].mul(255).round().byte().permute(1, 2, 0)
+    through = extractors.to_frames(video, "jpeg75")[0, :, 3].mul(255).round().byte().permute(1, 2, 0)
     assert np.array_equal(through.numpy(), np.asarray(Image.open(file)))
 
 

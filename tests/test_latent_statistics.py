@@ -10,9 +10,8 @@ import torch
 from scipy.fft import idctn
 
 from tests.latents import fake_cache
-from vaebench.generation import latent_statistics
+from vaebench.generation import latent_scores, latent_statistics
 from vaebench.generation.latte.diffusion import linear
-from vaebench.suites import diffusability
 
 
 def schedule_snr() -> np.ndarray:
@@ -66,6 +65,6 @@ def test_moments_kl_and_dead_channels_are_those_of_the_aggregated_posterior() ->
     alive = 0.5 * (0.36 + 0.64 - 1 - math.log(0.64))
     dead = 0.5 * (1e-6 - 1 - math.log(1e-6))
     assert float(kept["kl"]) == pytest.approx((alive + dead) / 2, rel=0.01)
-    scores = diffusability._of_latents(kept)
+    scores = latent_scores.latent_scores(kept)
     assert scores["dead_channels"].value == 1
     assert scores["slope_time"].value is None

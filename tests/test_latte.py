@@ -21,7 +21,6 @@ from vaebench.generation.latte.model import (
     grid_positions,
     load,
     timestep_features,
-    variant,
 )
 from vaebench.generation.latte.sample import conditional, guided
 
@@ -43,6 +42,13 @@ def config_of(spec: Mapping[str, int]) -> LatteConfig:
         patch=spec["patch_size"], depth=spec["depth"], hidden=spec["hidden_size"], heads=spec["num_heads"],
         classes=spec["num_classes"] if spec["extras"] == 2 else 0, learn_sigma=bool(spec["learn_sigma"]),
     )  # fmt: skip
+
+
+def official(name: str, **shape: int) -> LatteConfig:
+    """The configuration of an official size and patch, such as "L/2"."""
+    size, _, patch = name.partition("/")
+    depth, hidden, heads = SIZES[size]
+    return LatteConfig(patch=int(patch), depth=depth, hidden=hidden, heads=heads, **shape)
 
 
 def golden_model(golden: Golden) -> Latte:
@@ -129,7 +135,7 @@ def test_keys_and_shapes_are_those_of_the_official_state_dict(path: Path) -> Non
     channels, frames = shapes["x_embedder.proj.weight"][1], shapes["temp_embed"][1]
     table = shapes.get("y_embedder.embedding_table.weight")
     with torch.device("meta"):
-        model = Latte(variant("L/2", channels=channels, frames=frames, classes=table[0] - 1 if table else 0))
+        model = Latte(LatteConfig(channels, frames, classes=table[0] - 1 if table else 0))
     assert {key: list(value.shape) for key, value in model.state_dict().items()} == shapes
     assert sum(p.numel() for p in model.parameters()) == manifest["n_params_total"]
     assert sum(p.numel() for p in model.parameters() if p.requires_grad) == manifest["n_params_trainable"]
@@ -141,7 +147,7 @@ def test_every_size_and_patch_has_the_official_number_of_parameters(path: Path) 
     for name, (total, trainable) in json.loads(path.read_text())["counts"].items():
         model_name, extras = name.removeprefix("Latte-").split(" extras=")
         with torch.device("meta"):
-            model = Latte(variant(model_name, frames=16, classes=101 if extras == "2" else 0))
+            model = Latte(official(model_name, frames=16, classes=101 if extras == "2" else 0))
         assert sum(p.numel() for p in model.parameters()) == total, name
         assert sum(p.numel() for p in model.parameters() if p.requires_grad) == trainable, name
 
@@ -285,9 +291,3 @@ def test_wrong_inputs_are_refused_with_both_shapes() -> None:
         unconditional(latent, t, labels)
     with pytest.raises(ValueError, match="unconditional: sample it as it is"):
         guided(unconditional, labels, 7.0)
-
-
-@pytest.mark.parametrize("name", ["M/2", "L/3", "L"])
-def test_an_unknown_variant_is_told_which_there_are(name: str) -> None:
-    with pytest.raises(ValueError, match=f"no Latte '{name}'; there are {', '.join(SIZES)}"):
-        variant(name)

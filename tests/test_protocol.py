@@ -55,7 +55,7 @@ def test_default_and_paper_are_among_them_and_an_unknown_name_gets_the_nearest()
         ({"codec": None}, r"codec=None is not one of none, mp4v"),
         ({"metrics": {"psnr": None}}, r"metrics is a list"),
         ({"about": ["one", "two"]}, r"about=\['one', 'two'\] should be text"),
-        ({"name": "other"}, r"leave the key 'name' out"),
+        ({"name": "other"}, r"remove the key 'name'"),
     ],
 )
 def test_a_file_with_a_wrong_key_or_choice_is_refused_by_name(change: dict, message: str) -> None:

@@ -15,9 +15,9 @@ import torch
 import adapters
 from tests.sources import build
 from vaebench import fingerprint
-from vaebench.generation import latent_cache, latte_run
-from vaebench.generation.latte_run import Plan, Subject
-from vaebench.suites.diffusability import TIERS
+from vaebench.generation import diffusion_run, latent_cache
+from vaebench.generation.diffusion_run import DiffusionRun, Plan
+from vaebench.generation.tiers import TIERS
 
 PLAN = Plan(
     mode="whole", dtype="float32", frames=16, size=32, interval=1, resize="antialiased", windows=1, flips=False,
@@ -25,9 +25,11 @@ PLAN = Plan(
 )  # fmt: skip
 
 
-def subject(plan: Plan, runs: Path, device: str = "cpu") -> Subject:
+def subject(plan: Plan, runs: Path, device: str = "cpu") -> DiffusionRun:
     source = build("synthetic", num_frames=16)
-    return Subject(adapters.load("pool/4x8x8"), "none", ["adapters.pool"], source, plan, runs, torch.device(device))
+    return DiffusionRun(
+        adapters.load("pool/4x8x8"), "none", ["adapters.pool"], source, plan, runs, torch.device(device)
+    )
 
 
 @pytest.mark.parametrize(
@@ -36,8 +38,8 @@ def subject(plan: Plan, runs: Path, device: str = "cpu") -> Subject:
     ids=str,
 )
 def test_latents_made_in_another_way_lie_in_another_folder(other: dict[str, object], tmp_path: Path) -> None:
-    assert subject(PLAN, tmp_path).key == subject(replace(PLAN), tmp_path).key
-    assert subject(PLAN, tmp_path).key != subject(replace(PLAN, **other), tmp_path).key  # type: ignore[arg-type]
+    assert subject(PLAN, tmp_path).latents_key == subject(replace(PLAN), tmp_path).latents_key
+    assert subject(PLAN, tmp_path).latents_key != subject(replace(PLAN, **other), tmp_path).latents_key  # type: ignore[arg-type]
 
 
 @pytest.fixture
@@ -59,19 +61,19 @@ def edit(monkeypatch: pytest.MonkeyPatch) -> Callable[[str], None]:
     "edited", ["adapters/pool.py", "vaebench/generation/windows.py", "vaebench/video_io/decode.py"]
 )
 def test_latents_of_older_code_are_not_taken(edited: str, tmp_path: Path, edit: Callable[[str], None]) -> None:
-    before = subject(PLAN, tmp_path).key
+    before = subject(PLAN, tmp_path).latents_key
     edit(edited)
-    assert subject(PLAN, tmp_path).key != before
+    assert subject(PLAN, tmp_path).latents_key != before
 
 
 def test_a_model_of_older_code_is_not_taken_but_the_latents_are(tmp_path: Path, edit: Callable[[str], None]) -> None:
     before = subject(PLAN, tmp_path)
-    key, folder = before.key, before.folder
+    key, folder = before.latents_key, before.training_folder
     edit("vaebench/generation/latte/train.py")
-    assert subject(PLAN, tmp_path).folder != folder
-    assert subject(PLAN, tmp_path).key == key
+    assert subject(PLAN, tmp_path).training_folder != folder
+    assert subject(PLAN, tmp_path).latents_key == key
     edit("adapters/dct.py")
-    assert subject(PLAN, tmp_path).folder == folder
+    assert subject(PLAN, tmp_path).training_folder == folder
 
 
 def test_the_model_is_trained_on_the_gpu_that_was_asked_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -92,18 +94,18 @@ def test_the_model_is_trained_on_the_gpu_that_was_asked_for(tmp_path: Path, monk
 
 def test_a_model_of_another_precision_lies_in_another_folder(tmp_path: Path) -> None:
     made = subject(PLAN, tmp_path)
-    before = made.folder
+    before = made.training_folder
     made.device = torch.device("cuda")  # where it is trained in bf16
-    assert made.folder != before
+    assert made.training_folder != before
 
 
 def test_a_trained_model_is_read_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     made = subject(PLAN, tmp_path)
-    made.folder.mkdir()
-    model = latte_run.Latte(made.latte)
-    torch.save({"ema": model.state_dict()}, made.folder / f"{PLAN.train.steps:07d}.pt")
-    read, real = [], latte_run.load
-    monkeypatch.setattr(latte_run, "load", lambda *given: (read.append(given), real(*given))[1])
+    made.training_folder.mkdir()
+    model = diffusion_run.Latte(made.model_config)
+    torch.save({"ema": model.state_dict()}, made.training_folder / f"{PLAN.train.steps:07d}.pt")
+    read, real = [], diffusion_run.load
+    monkeypatch.setattr(diffusion_run, "load", lambda *given: (read.append(given), real(*given))[1])
     first = made.trained(lambda ema, file: None)
     assert made.trained(lambda ema, file: None) is first
     assert len(read) == 1
@@ -112,7 +114,7 @@ def test_a_trained_model_is_read_once(tmp_path: Path, monkeypatch: pytest.Monkey
 def test_a_finished_model_whose_file_is_damaged_is_trained_again(tmp_path: Path) -> None:
     made = subject(PLAN, tmp_path)
     trained = made.trained(lambda ema, file: None)
-    *_, file = sorted(made.folder.glob("*.pt"))
+    *_, file = sorted(made.training_folder.glob("*.pt"))
     file.write_bytes(file.read_bytes()[:5000])
     with pytest.warns(UserWarning, match=rf"{file.name} cannot be read"):
         again = subject(PLAN, tmp_path).trained(lambda ema, file: None)

@@ -47,8 +47,8 @@ def test_the_latent_shape_of_a_causal_4x8x8():
 
 
 def test_the_latent_of_pieces_that_start_afresh_is_the_sum_of_theirs():
-    pieces = replace(SPEC, frames_per_piece=17)
-    assert [pieces.latent_frames(n) for n in (1, 17, 18, 33, 34, 51)] == [1, 5, 6, 9, 10, 15]
+    chunks = replace(SPEC, frames_per_chunk=17)
+    assert [chunks.latent_frames(n) for n in (1, 17, 18, 33, 34, 51)] == [1, 5, 6, 9, 10, 15]
 
 
 def test_padding_repeats_the_last_frame_row_and_column():
@@ -89,7 +89,8 @@ class Toy:
 
 
 @pytest.mark.parametrize(
-    ("wrong", "said"), [("latent", "should give a latent"), ("frames", "came back as"), ("nan", "NaN")]
+    ("wrong", "said"),
+    [("latent", "the latent of a video"), ("frames", "the reconstruction of a video"), ("nan", "NaN")],
 )
 def test_the_doorway_names_the_vae_and_both_shapes(wrong: str, said: str):
     with pytest.raises(ValueError, match=said) as caught:

@@ -37,7 +37,7 @@ def test_ucf_windows_carry_labels_are_mirrored_and_take_short_videos_whole(ucf: 
     assert not torch.equal(plain, other)
     assert torch.equal(plain, cut(build("ucf101", ucf), per_clip=2, flips=True)[0].load())
     assert found[-1].load().shape == (3, 16, 32, 32)  # of 20 frames
-    with pytest.raises(ValueError, match=r"YoYo_g03_c01\.avi: too short: it holds 20 frames, a window of 21"):
+    with pytest.raises(ValueError, match=r"YoYo_g03_c01\.avi: too short: it has 20 frames, a window needs 21"):
         cut(build("ucf101", ucf), frames=21)[-1].load()
 
 
@@ -47,7 +47,7 @@ def test_sky_windows_keep_the_interval_and_ask_for_more_than_the_span(sky: Path)
     every = torch.from_numpy(pictures(60, 32, 40)[:, :, 4:36]).permute(3, 0, 1, 2)  # (3, 60, 32, 32)
     shown = long.load()
     assert any(torch.equal(shown, every[:, begin : begin + 48 : 3]) for begin in range(12))
-    with pytest.raises(ValueError, match=r"07_2: too short: .* takes more than 48 frames, it holds 48"):
+    with pytest.raises(ValueError, match=r"07_2: too short: .* needs more than 48 frames, it has 48"):
         short.load()
 
 

@@ -1,20 +1,12 @@
-"""The machine: what it is (for the record), how long a call takes on it, and how much memory.
-
-Timing is honest or it is nothing: the device is synchronised on both sides of the clock.
-"""
+"""The machine: which device a run uses, and what its record states of hardware, libraries and code."""
 
 from __future__ import annotations
 
-import ctypes
 import hashlib
 import json
-import os
 import platform
 import subprocess
-import sys
-import time
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import cache
 from importlib import metadata
@@ -22,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from vaebench import __version__
+from vaebench.distributed import local_rank
 
 if TYPE_CHECKING:
     import torch
@@ -31,32 +24,25 @@ PACKAGES = ("torchvision", "numpy", "diffusers", "lpips", "av")
 
 @dataclass(frozen=True)
 class Machine:
-    """Everything of the machine that can change a number or a time."""
+    """What of the machine and its software can change a score or a time."""
 
-    device: str  # the GPU's or the processor's own name
+    device: str  # model name of the GPU or the CPU
     driver: str
     cuda: str
     torch: str
     python: str
     packages: dict[str, str]
-    commit: str  # of vaebench; where it is installed without one: "sha256:" and the digest of its source files
+    commit: str  # of vaebench; if it was installed without one, "sha256:" and the digest of its source files
     dirty: bool  # the checkout had uncommitted changes
     flags: dict[str, Any]  # tf32, cudnn.benchmark, deterministic, threads
 
 
-@dataclass
-class Elapsed:
-    seconds: float = float("nan")  # known when the block has ended
-
-
-@dataclass
-class Peak:
-    total_bytes: int = 0  # high-water mark inside the block
-    above_bytes: int = 0  # the same, above what was in use when the block began
-
-
 def pick_device(name: str) -> torch.device:
-    """ "auto" -> this process's own GPU if there is one; ValueError for a device that is not here."""
+    """The device called `name`; "auto" is the GPU of this process if there is one, otherwise the CPU.
+
+    Raises:
+        ValueError: unknown to torch, or unavailable on this machine
+    """
     import torch
 
     if name == "auto":
@@ -64,9 +50,9 @@ def pick_device(name: str) -> torch.device:
     try:
         device = torch.device(name)
     except RuntimeError:
-        raise ValueError(f"device={name!r}: torch knows no such device; try auto, cpu or cuda") from None
+        raise ValueError(f"device={name!r}: unknown to torch; use auto, cpu or cuda") from None
     if device.type == "cuda" and not torch.cuda.is_available():
-        raise ValueError(f"device={name!r}: this machine has no CUDA device that torch can use")
+        raise ValueError(f"device={name!r}: unavailable, torch finds no CUDA device on this machine; use device=cpu")
     if device.type == "cuda" and (device.index or 0) >= (count := torch.cuda.device_count()):
         raise ValueError(
             f"device={name!r}: this machine has {count} CUDA device{'s' * (count > 1)}, counted from cuda:0"
@@ -77,13 +63,14 @@ def pick_device(name: str) -> torch.device:
 
 
 def without_tf32() -> None:
-    """From now on float32 is float32: TF32, which torch allows convolutions by default, costs three digits of them."""
+    """Compute float32 in full precision.  TF32, which torch allows in convolutions by default, loses three digits."""
     import torch
 
     torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = False
 
 
 def device_name(device: torch.device) -> str:
+    """The model name of the GPU or the CPU."""
     import torch
 
     return torch.cuda.get_device_name(device) if device.type == "cuda" else _processor()
@@ -124,14 +111,15 @@ def describe(device: torch.device) -> Machine:
 
 
 def versions() -> dict[str, str]:
+    """The installed versions of PACKAGES."""
     return {name: metadata.version(name) for name in PACKAGES}
 
 
 @cache
 def _checkout() -> tuple[str, bool]:
-    """What identifies vaebench's code, and whether its checkout has uncommitted changes.
+    """What identifies the code of vaebench, and whether its checkout has uncommitted changes.
 
-    The commit of its own checkout (not of the folder the user stands in), or the one that `pip install git+URL` recorded;
+    It is the commit of its own checkout (not of the current folder), or the one that `pip install git+URL` recorded,
     otherwise a digest of the source files.
     """
     here = Path(__file__).resolve().parent.parent
@@ -180,110 +168,3 @@ def _driver() -> str:
     except (OSError, subprocess.SubprocessError):
         return ""
     return out.stdout.splitlines()[0].strip()
-
-
-def synchronize(device: torch.device) -> None:
-    import torch
-
-    if device.type == "cuda":
-        torch.cuda.synchronize(device)
-
-
-@contextmanager
-def stopwatch(device: torch.device) -> Iterator[Elapsed]:
-    """Seconds of the block, the device idle at both ends."""
-    elapsed = Elapsed()
-    synchronize(device)
-    start = time.perf_counter()
-    yield elapsed
-    synchronize(device)
-    elapsed.seconds = time.perf_counter() - start
-
-
-@contextmanager
-def peak_memory(device: torch.device) -> Iterator[Peak]:
-    """High-water mark of the block: the CUDA allocator's on a GPU, the resident set's on a CPU.
-
-    On a CPU the kernel's mark is reset where it can be (Linux); where it cannot, only a fresh process measures truly.
-    """
-    import torch
-
-    peak = Peak()
-    if device.type == "cuda":
-        torch.cuda.synchronize(device)
-        torch.cuda.empty_cache()
-        torch.cuda.reset_peak_memory_stats(device)
-        before = torch.cuda.memory_allocated(device)
-        yield peak
-        torch.cuda.synchronize(device)
-        peak.total_bytes = torch.cuda.max_memory_allocated(device)
-    else:
-        _reset_resident_peak()
-        before = resident_bytes()
-        yield peak
-        peak.total_bytes = resident_peak_bytes()
-    peak.above_bytes = max(0, peak.total_bytes - before)
-
-
-def return_freed_memory() -> bool:
-    """From now on big blocks go back to the system as soon as they are freed, so that the resident set tells what is in use.
-
-    A little slower.  False where the C library is not glibc, and the resident set tells what was once in use.
-    """
-    try:
-        libc = ctypes.CDLL("libc.so.6")
-        mmap_threshold, trim_threshold = -3, -1  # glibc's malloc.h
-        libc.mallopt(mmap_threshold, 1 << 16)
-        libc.mallopt(trim_threshold, 1 << 16)
-        libc.malloc_trim(0)
-    except (OSError, AttributeError):
-        return False
-    return True
-
-
-def _reset_resident_peak() -> None:
-    try:
-        Path("/proc/self/clear_refs").write_text("5")
-    except OSError:
-        return
-
-
-def resident_bytes() -> int:
-    import psutil
-
-    used: int = psutil.Process().memory_info().rss
-    return used
-
-
-def resident_peak_bytes() -> int:
-    """The process's resident high-water mark since it began, or since its last reset."""
-    try:
-        for line in Path("/proc/self/status").read_text().splitlines():
-            if line.startswith("VmHWM"):
-                return int(line.split()[1]) * 1024
-    except OSError:
-        pass
-    import resource
-
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return peak if sys.platform == "darwin" else peak * 1024
-
-
-def rank_and_world() -> tuple[int, int]:
-    """This process and how many, as torchrun (RANK, WORLD_SIZE) or Slurm's srun say; (0, 1) alone.
-
-    Both of a pair must be there: a batch job of Slurm names its tasks also where nothing was started with srun.
-    """
-    for rank, world in (("RANK", "WORLD_SIZE"), ("SLURM_PROCID", "SLURM_STEP_NUM_TASKS")):
-        if rank in os.environ and world in os.environ:
-            index, total = os.environ[rank], os.environ[world]
-            if not (index.isdigit() and total.isdigit() and int(index) < int(total)):
-                raise ValueError(f"{rank}={index!r} and {world}={total!r} are not a process and how many there are")
-            return int(index), int(total)
-    return 0, 1
-
-
-def local_rank() -> int:
-    """Which of this machine's GPUs is this process's own, as torchrun or srun say; 0 alone."""
-    said = os.environ.get("LOCAL_RANK", os.environ.get("SLURM_LOCALID", "0"))
-    return int(said) if said.isdigit() else 0

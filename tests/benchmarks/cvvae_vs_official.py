@@ -30,7 +30,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
 from adapters._nets.blocks import attend
 from adapters._nets.cvvae import CVVAE, SD3, Blocks, CVVAEConfig, published_name
-from vaebench import machine
+from vaebench import machine, timing
 
 CPU = torch.device("cpu")
 FORMS = {"sd2.1": (CVVAEConfig(), "CVVAEModel"), "sd3": (SD3, "CVVAESD3Model")}
@@ -119,7 +119,7 @@ def main() -> None:
     if args.worker:
         who, _, case = args.worker.partition(":")
         run = calls(args, who)[case]
-        with machine.peak_memory(CPU) as peak:
+        with timing.peak_memory(CPU) as peak:
             run()
         print(peak.above_bytes)
         return

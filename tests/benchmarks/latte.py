@@ -31,13 +31,21 @@ from torch import Tensor
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
-from vaebench import machine
+from vaebench import machine, timing
 from vaebench.generation.latte.diffusion import linear, respaced
-from vaebench.generation.latte.model import Latte, variant
+from vaebench.generation.latte.model import SIZES, Latte, LatteConfig
 from vaebench.generation.latte.sample import Noise, chain, guided
 from vaebench.generation.latte.train import TrainConfig, begin, update
 
 Run = Callable[[], Tensor]
+
+
+def config_of(args: argparse.Namespace) -> LatteConfig:
+    """The configuration of an official size and patch, such as "L/2"."""
+    size, _, patch = args.model.partition("/")
+    depth, hidden, heads = SIZES[size]
+    shape = {"frames": args.frames, "height": args.latent, "width": args.latent}
+    return LatteConfig(patch=int(patch), depth=depth, hidden=hidden, heads=heads, classes=101, **shape)
 
 
 def official_module(root: str, file: str) -> ModuleType:
@@ -55,7 +63,7 @@ def official_runs(args: argparse.Namespace, weights: dict[str, Tensor], inputs: 
     sys.path.insert(0, args.official)
     from diffusion import create_diffusion
 
-    config = variant(args.model, frames=args.frames, height=args.latent, width=args.latent, classes=101)
+    config = config_of(args)
     model = official_module(args.official, "models/latte.py").Latte(
         input_size=args.latent, patch_size=config.patch, hidden_size=config.hidden, depth=config.depth,
         num_heads=config.heads, num_frames=args.frames, num_classes=101, extras=2,
@@ -96,7 +104,7 @@ def official_runs(args: argparse.Namespace, weights: dict[str, Tensor], inputs: 
 
 
 def our_runs(args: argparse.Namespace, weights: dict[str, Tensor], inputs: dict[str, Tensor]) -> dict[str, Run]:
-    model = Latte(variant(args.model, frames=args.frames, height=args.latent, width=args.latent, classes=101))
+    model = Latte(config_of(args))
     model.load_state_dict(weights)
     accelerator = Accelerator(cpu=args.device == "cpu", mixed_precision="bf16" if args.precision == "bf16" else "no")
     model.to(args.device).eval()
@@ -128,10 +136,10 @@ def measure(runs: dict[str, Run], args: argparse.Namespace) -> tuple[dict[str, d
     first: dict[str, Tensor] = {}
     for repeat in range(args.repeats + 1):
         for side, run in runs.items():
-            machine.synchronize(torch.device(args.device))
+            timing.synchronize(torch.device(args.device))
             clock, processor = time.perf_counter(), time.process_time()
             result = run()
-            machine.synchronize(torch.device(args.device))
+            timing.synchronize(torch.device(args.device))
             first.setdefault(side, result.detach().float().mean())
             if repeat:
                 times["clock"].setdefault(side, []).append(time.perf_counter() - clock)
@@ -157,7 +165,7 @@ def main() -> None:
     torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = True
 
     torch.manual_seed(0)
-    model = Latte(variant(args.model, frames=args.frames, height=args.latent, width=args.latent, classes=101))
+    model = Latte(config_of(args))
     for value in model.parameters():
         if not value.any():  # silent layers would make every output zero
             torch.nn.init.normal_(value, std=0.02)

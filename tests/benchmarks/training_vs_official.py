@@ -30,7 +30,7 @@ from torch import nn
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
-from vaebench import machine
+from vaebench import machine, timing
 from wfvae import WFVAE, WFVAEConfig
 from wfvae.batches import Sample
 from wfvae.objective import LossConfig
@@ -137,7 +137,7 @@ def peak(args: argparse.Namespace, side: str) -> int:
 
 def worker(args: argparse.Namespace) -> None:
     pair = SIDES[args.worker](args)
-    with machine.peak_memory(torch.device(args.device)) as found:
+    with timing.peak_memory(torch.device(args.device)) as found:
         pair()
         pair()
     print(found.above_bytes)
@@ -145,10 +145,10 @@ def worker(args: argparse.Namespace) -> None:
 
 def measured(pair: Pair, device: str) -> tuple[float, float]:
     """Processor and wall seconds of one pair."""
-    machine.synchronize(torch.device(device))
+    timing.synchronize(torch.device(device))
     wall, processor = time.perf_counter(), time.process_time()
     pair()
-    machine.synchronize(torch.device(device))
+    timing.synchronize(torch.device(device))
     return time.process_time() - processor, time.perf_counter() - wall
 
 

@@ -218,6 +218,5 @@ def main() -> None:
             args.output.write_text(json.dumps(record, indent=2) + "\n")
 
 
-
 if __name__ == "__main__":
     main()

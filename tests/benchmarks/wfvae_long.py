@@ -25,7 +25,7 @@ from torch import Tensor
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
 from adapters.wfvae import TINY
-from vaebench import machine
+from vaebench import machine, timing
 from wfvae import WFVAE, WFVAEConfig
 
 
@@ -41,7 +41,7 @@ def run(frames: int, size: int, piece: int) -> dict[str, float]:
     torch.manual_seed(0)
     model = WFVAE(WFVAEConfig(**TINY)).eval().requires_grad_(False)
     seconds, decoded = {"encode_s": 0.0, "decode_s": 0.0}, 0
-    with torch.no_grad(), machine.peak_memory(torch.device("cpu")) as peak:
+    with torch.no_grad(), timing.peak_memory(torch.device("cpu")) as peak:
 
         def latents() -> Iterator[Tensor]:
             stream = model.encode_stream(video(frames, size, piece))

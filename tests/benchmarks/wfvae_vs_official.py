@@ -30,7 +30,7 @@ import torch
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
-from vaebench import machine
+from vaebench import machine, timing
 from wfvae import WFVAE, WFVAEConfig
 
 MODELS = {
@@ -89,7 +89,7 @@ def worker(args: argparse.Namespace) -> None:
     who, case = args.worker.split(":")
     device = torch.device(args.device)
     run = call(build(args, who), who, case, args)
-    with torch.no_grad(), machine.peak_memory(device) as peak:
+    with torch.no_grad(), timing.peak_memory(device) as peak:
         run()
     print(json.dumps({"peak_bytes": peak.above_bytes}))
 
@@ -118,10 +118,10 @@ def seconds(
     busy: dict[str, list[float]] = {who: [] for who in runs}
     for _ in range(args.repeats):
         for who, run in runs.items():
-            machine.synchronize(device)
+            timing.synchronize(device)
             start, start_busy = time.perf_counter(), time.process_time()
             run()
-            machine.synchronize(device)
+            timing.synchronize(device)
             times[who].append(time.perf_counter() - start)
             busy[who].append(time.process_time() - start_busy)
     return times, busy, difference

@@ -14,10 +14,11 @@ if TYPE_CHECKING:
 class VideoSource(Protocol):
     """Iterating lists clips in a stable order and decodes nothing.
 
-    `identity` names the source and hashes what decides its pixels ("name", "sha256", "clips"), for record and fingerprint;
-    copies of the same files have the same.  `Clip.stamp` tells a file that was changed in place: it is in the fingerprint alone.
-    Clips are `num_frames` frames at native rate from their start frame, short side resized to `size` (antialiased),
-    centre-cropped: uint8 (3, num_frames, size, size).  `load()` raises ValueError or OSError naming file and reason.
+    `identity` has the name of the source and a hash of what determines its pixels ("name", "sha256", "clips"), for the record
+    and the fingerprint; copies of the same files have the same.  `Clip.stamp` detects a file that was changed in place and is
+    only part of the fingerprint.  Clips are `num_frames` frames at native rate from their start frame, short side resized to
+    `size` (antialiased), centre-cropped: uint8 (3, num_frames, size, size).  `load()` raises ValueError or OSError naming the
+    file and the reason.
     """
 
     @property
@@ -45,8 +46,8 @@ def list_clips(source: VideoSource, name: str) -> ListedSource:
     """
     clips = list(source)
     if not clips:
-        raise ValueError(f"data={name} has no clip there; `vaebench list data` says what each source reads")
-    twice, times = Counter(clip.id for clip in clips).most_common(1)[0]
+        raise ValueError(f"data={name} has no clips; see `vaebench list data` for what each source reads")
+    repeated, times = Counter(clip.id for clip in clips).most_common(1)[0]
     if times > 1:
-        raise ValueError(f"data={name}: {times} clips are called {twice!r}; give each a name of its own")
+        raise ValueError(f"data={name}: {times} clips have the id {repeated!r}; give each clip another name")
     return ListedSource(source.identity, clips)

@@ -20,5 +20,7 @@ ROOT = Path(__file__).with_name("bundle")
 def build(config: RunConfig) -> Files:
     """Needs no root and no download."""
     if config.root or config.manifest:
-        raise ValueError("data=bundle is the package's own clips; for yours say data=folder root=DIR")
+        raise ValueError(
+            "data=bundle reads the clips of the package and takes no root or manifest; use data=folder root=DIR for your videos"
+        )
     return file_source.source("bundle", ROOT, manifest.read(ROOT / "clips.csv"), config, fixed=True)

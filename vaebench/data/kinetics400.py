@@ -5,7 +5,7 @@
     DIR/val/<class>/<youtube_id>_<start>_<end>.mp4     start and end in seconds, six digits each; class folders may be absent
     val.csv                                            columns label, youtube_id, time_start, time_end, split
 
-The clips are the CSV's, in its order, as far as they are on disk; the record says of how many, since clips vanish from
+The clips are those of the CSV that are on disk, in its order; the record states how many the CSV lists, since clips vanish from
 the web.  Without the CSV every clip below root is read and its folder is its label.  `vaebench manifest` pins a subset.
 """
 

@@ -3,12 +3,12 @@
     vaebench run data=panda70m root=DIR manifest=panda70m_testing.csv
 
     DIR/<shard>/<number>_<clip>.mp4 with <number>_<clip>.json   as the video2dataset of its repository lays it: the json's
-                                                               "url" says which video the number means
+                                                               "url" identifies the video of the number
     DIR/.../<videoID>_<clip>.mp4                               or cut by hand, the clips of a video counted from 0
     panda70m_testing.csv                                       columns url, videoID, timestamp, ...; a list of cuts per video
 
 A clip is called <videoID>_<clip>, five digits, whichever way it was fetched: numbers depend on the CSV that was used, names
-do not.  The clips are the CSV's, in its order, as far as they are on disk; the record says of how many.
+do not.  The clips are those of the CSV that are on disk, in its order; the record states how many the CSV lists.
 """
 
 from __future__ import annotations

@@ -63,7 +63,7 @@ class Shards:
                 more = f" (and {len(faults) - 1} more faults)" if len(faults) > 1 else ""
                 load = file_source.below(self.root, partial(_fail, f"{faults[0]}{more}"))
                 yield Clip(id=shard, fps=0.0, load=load, file=shard, stamp=stamp)
-        ignored.tell(self.root)
+        ignored.print(self.root)
 
 
 def build(config: RunConfig) -> Shards:

@@ -84,18 +84,16 @@ def build(config: RunConfig) -> Folders:
 
 
 def _number(folder: Path, name: str) -> int:
-    found = NUMBER.search(name)
-    if found is None:
+    match = NUMBER.search(name)
+    if match is None:
         raise ValueError(f"{folder / name}: has no frame number before its ending; the layout expected is {LAYOUT}")
-    return int(found[1])
+    return int(match[1])
 
 
 def _load(folder: Path, names: list[str], num_frames: int, size: int) -> Tensor:
     """uint8 (3, num_frames, size, size)."""
     if len(names) < num_frames:
-        raise ValueError(
-            f"{folder}: too short: it holds {len(names)} frames, {num_frames} were asked for; lower num_frames"
-        )
+        raise ValueError(f"{folder}: too short: it has {len(names)} frames, num_frames={num_frames}; lower num_frames")
     return resize.clip(frames_of(folder, names, slice(num_frames)), size)
 
 

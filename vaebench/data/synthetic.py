@@ -64,7 +64,9 @@ class Synthetic:
 def build(config: RunConfig) -> Synthetic:
     """Needs no root; the hash is of small renderings of every clip."""
     if config.root or config.manifest:
-        raise ValueError("data=synthetic reads no files; for yours say data=folder root=DIR")
+        raise ValueError(
+            "data=synthetic reads no files and takes no root or manifest; use data=folder root=DIR for your videos"
+        )
     if config.reader == "decord":
         raise ValueError("data=synthetic reads no files, so reader=decord does not apply; use reader=auto")
     digest = hashlib.sha256()

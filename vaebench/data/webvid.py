@@ -2,10 +2,10 @@
 
     vaebench run data=webvid root=DIR manifest=results_10M_val.csv
 
-    DIR/videos/<page_dir>/<videoid>.mp4      as its download script lays it; any other tree with <videoid>.mp4 will do
+    DIR/videos/<page_dir>/<videoid>.mp4      in the layout of its download script; any other tree with <videoid>.mp4 works too
     results_10M_val.csv                      columns videoid, page_dir, contentUrl, duration, name
 
-The clips are the CSV's, in its order, as far as they are on disk; the record says of how many.  The CSVs were withdrawn
+The clips are those of the CSV that are on disk, in its order; the record states how many the CSV lists.  The CSVs were withdrawn
 from their first place, and the videos may not be passed on: two people compare the same clips by a manifest
 (`vaebench manifest DIR FILE.csv`), which names and hashes them and holds no pixel.
 """
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 LAYOUT = (
     "WebVid-10M as its download script lays it, DIR/videos/<page_dir>/<videoid>.mp4, with manifest=results_10M_val.csv "
-    "(https://github.com/m-bain/webvid tells where it can still be had)"
+    "(https://github.com/m-bain/webvid states where it is still available)"
 )
 
 

@@ -1,8 +1,8 @@
 """C3D on Sports-1M, fine-tuned on UCF-101 (Tran et al. 2015): the classifier behind the inception score of video.
 
-With the weights of TGAN-v2 (`conv3d_deepnetA_ucf.npz` and `mean2.npz` of github.com/rezoo/tgan2, release v1.0). What
-the common ports of C3D differ in and this one keeps: BGR times 128, resizing with aligned corners, a mean of its own for
-every pixel of every frame, and pooling windows that cover an incomplete border.
+With the weights of TGAN-v2 (`conv3d_deepnetA_ucf.npz` and `mean2.npz` of github.com/rezoo/tgan2, release v1.0). Common
+ports of C3D differ from it in these points, which this one keeps: BGR times 128, resizing with aligned corners, a separate
+mean for every pixel of every frame, and pooling windows that cover an incomplete border.
 """
 
 from __future__ import annotations
@@ -25,11 +25,17 @@ WIDTHS = {
     "conv1a": 64, "conv2a": 128, "conv3a": 256, "conv3b": 256,
     "conv4a": 512, "conv4b": 512, "conv5a": 512, "conv5b": 512,
 }  # fmt: skip
-POOLED = ("conv1a", "conv2a", "conv3b", "conv4b", "conv5b")  # a pool follows; the first one spares time
+POOLED = (
+    "conv1a",
+    "conv2a",
+    "conv3b",
+    "conv4b",
+    "conv5b",
+)  # followed by a pooling layer; the first one does not pool time
 
 
 class C3D(nn.Module):
-    """Made in evaluation mode; gradients are not meant to pass."""
+    """Made in evaluation mode; it is not meant for gradients."""
 
     mean: Tensor  # (3, 16, 112, 112), BGR in 0..255
 

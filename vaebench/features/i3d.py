@@ -1,4 +1,4 @@
-"""I3D on Kinetics-400 (Carreira and Zisserman 2017), RGB, with the keys of `i3d_pretrained_400.pt`, and its doorways.
+"""I3D on Kinetics-400 (Carreira and Zisserman 2017), RGB, with the keys of `i3d_pretrained_400.pt`, and its input preparation.
 
 That file is what VideoGPT, TATS, DIGAN, cd-fvd and WF-VAE's "videogpt" distance read; it holds the weights of the
 TensorFlow hub module `deepmind/i3d-kinetics-400/1`, whose asymmetric SAME padding the network therefore keeps. Its
@@ -36,8 +36,8 @@ Triple = tuple[int, int, int]
 def prepared(video: Tensor, shape: Literal["stretched", "cropped"]) -> Tensor:
     """float (B, 3, T, H, W) in 0..1 -> (B, 3, T, 224, 224) in -1..1, bilinear without antialiasing.
 
-    "stretched" (StyleGAN-V, cd-fvd) gives up the aspect ratio; "cropped" (VideoGPT, WF-VAE) brings the short side to
-    224 and cuts out the centre. On square videos they are one.
+    "stretched" (StyleGAN-V, cd-fvd) does not keep the aspect ratio; "cropped" (VideoGPT, WF-VAE) brings the short side to
+    224 and cuts out the centre. On square videos both are the same.
     """
     batch, _, frames, height, width = video.shape
     scale = SIDE / min(height, width)

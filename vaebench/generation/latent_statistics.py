@@ -1,14 +1,14 @@
-"""Tier 0 of diffusability: what a latent space looks like before any model learns it.  No training, minutes on a CPU.
+"""Tier 0 of diffusability: statistics of a latent space without any training, in minutes on a CPU.
 
-Read of the posteriors' means of the cache, at most 1,024 windows of it:
+Computed from the posteriors of at most 1,024 windows of the cache:
 
-    moments     mean and standard deviation by channel, of the aggregated posterior; channels that say nothing; KL by dimension
+    moments     mean and standard deviation by channel, of the aggregated posterior; dead channels; KL divergence by dimension
     channels    eigenvalues of the covariance of channels over positions; effective rank exp(-sum p ln p)
     spectrum    power of the orthonormal DCT-II over time, height and width; slope of log power over log frequency
-    linear      noise-prediction error of the best denoiser that treats every channel and frequency by itself
+    linear      noise-prediction error of the best denoiser that treats every channel and frequency separately
 
 Sources: Skorokhodov et al. 2025 (arXiv 2502.14831, DCT spectra), Liu et al. 2025 (arXiv 2512.05394, few modes), Roy and Vetterli
-2007 (effective rank).  They describe; they are not validated against a trained model here.
+2007 (effective rank).  These statistics are descriptive; they are not validated against trained models here.
 """
 
 from __future__ import annotations
@@ -30,12 +30,12 @@ if TYPE_CHECKING:
     from vaebench.generation.latent_cache import Cache
 
 MOST = 1024
-DEAD = 0.01  # of the widest channel's standard deviation
+DEAD = 0.01  # a dead channel has less than this fraction of the largest standard deviation
 BATCH = 32
 
 
 def statistics(cache: Cache, snr: NDArray) -> dict[str, NDArray]:
-    """Of a standardised cache: arrays by name.  `snr` (points,): where the linear denoiser is asked."""
+    """The statistics of a normalized cache, by name; `snr` (points,) are the signal-to-noise ratios of the linear denoiser."""
     rows = some_rows(len(cache), MOST)
     raw = replace(cache, scaling=None)
     sums: dict[str, Tensor] = {}
@@ -43,17 +43,17 @@ def statistics(cache: Cache, snr: NDArray) -> dict[str, NDArray]:
     for start in range(0, len(rows), BATCH):
         some = rows[start : start + BATCH]
         _accumulate(sums, raw.take(some)._replace(labels=None))
-        standardised = cache.take(some).mean.double().numpy()
-        found = np.square(dctn(standardised, axes=(2, 3, 4), norm="ortho")).sum(0)
-        power = found if power is None else power + found
+        normalized = cache.take(some).mean.double().numpy()
+        squares = np.square(dctn(normalized, axes=(2, 3, 4), norm="ortho")).sum(0)
+        power = squares if power is None else power + squares
     assert power is not None
     count = sums["count"]
     mean = sums["sum"] / count
     covariance = sums["products"] / count - torch.outer(mean, mean)
     noise = sums["noise"] / count
     eigenvalues = torch.linalg.eigvalsh(covariance).clamp(min=0).flip(0)
-    spectrum = power / len(rows)  # (C, F, H, W), of the standardised means
-    kept = {
+    spectrum = power / len(rows)  # (C, F, H, W), of the normalized means
+    values = {
         "windows": np.array(len(rows)),
         "channel_mean": mean.numpy(),
         "channel_std": (covariance.diagonal().clamp(min=0) + noise).sqrt().numpy(),
@@ -65,13 +65,13 @@ def statistics(cache: Cache, snr: NDArray) -> dict[str, NDArray]:
         "time": spectrum.mean((0, 2, 3)),
     }
     if "kl" in sums:
-        kept["kl"] = (sums["kl"] / count).numpy()
-    return kept
+        values["kl"] = (sums["kl"] / count).numpy()
+    return values
 
 
 def _accumulate(sums: dict[str, Tensor], batch: tuple[Tensor, Tensor | None, Tensor | None]) -> None:
     mean = batch[0].double().transpose(0, 1).flatten(1)  # (C, positions)
-    found = {
+    sums_of_batch = {
         "count": torch.tensor(float(mean.shape[1])),
         "sum": mean.sum(1),
         "products": mean @ mean.T,
@@ -79,14 +79,14 @@ def _accumulate(sums: dict[str, Tensor], batch: tuple[Tensor, Tensor | None, Ten
     }
     if batch[1] is not None:
         std = batch[1].double().transpose(0, 1).flatten(1).clamp(min=1e-7)
-        found["noise"] = std.square().sum(1)
-        found["kl"] = 0.5 * (mean.square() + std.square() - 1 - 2 * std.log()).mean(0).sum()
-    for name, value in found.items():
+        sums_of_batch["noise"] = std.square().sum(1)
+        sums_of_batch["kl"] = 0.5 * (mean.square() + std.square() - 1 - 2 * std.log()).mean(0).sum()
+    for name, value in sums_of_batch.items():
         sums[name] = sums.get(name, torch.zeros_like(value)) + value
 
 
 def _without_mean(spectrum: NDArray, cache: Cache, mean: Tensor) -> NDArray:
-    """The power of what is left when the channels' means, which a linear denoiser may know, are taken off."""
+    """The power spectrum minus the means of the channels, which a linear denoiser may know."""
     constant = mean if cache.scaling is None else cache.scaling.apply(mean.view(-1, 1, 1, 1)).flatten()
     power = spectrum.copy()
     size = math.prod(spectrum.shape[1:])
@@ -95,13 +95,13 @@ def _without_mean(spectrum: NDArray, cache: Cache, mean: Tensor) -> NDArray:
 
 
 def effective_rank(eigenvalues: Tensor) -> float:
-    """Of (C,) eigenvalues: between 1, one direction has it all, and C, all have the same."""
+    """Of (C,) eigenvalues: from 1 (all variance in one direction) to C (equal variance in all directions)."""
     share = eigenvalues / eigenvalues.sum()
     return float(torch.special.entr(share).sum().exp())
 
 
 def linear_loss(power: NDArray, snr: NDArray) -> NDArray:
-    """(points,) mean over frequencies of g S / (1 + g S): the error of the noise that the best linear denoiser predicts.
+    """(points,) mean over frequencies of g S / (1 + g S): the error of the noise predicted by the best linear denoiser.
 
     White latents of unit variance give 0.275 on average over the linear schedule, steeper spectra less.
     """
@@ -109,7 +109,7 @@ def linear_loss(power: NDArray, snr: NDArray) -> NDArray:
 
 
 def radial(power: NDArray) -> NDArray:
-    """(H, W) -> (2, rings): frequency as a share of the Nyquist frequency, and mean power, in rings without the constant."""
+    """(H, W) -> (2, rings): frequency as a fraction of the Nyquist frequency, and mean power, in rings without frequency 0."""
     height, width = power.shape
     radius = np.hypot(np.arange(height)[:, None] / height, np.arange(width)[None] / width)
     rings = min(height, width)

@@ -1,4 +1,4 @@
-"""How published tools bring a frame to `size`, beside the antialiased resize of `_frames`: each to the pixel, by name.
+"""How published tools resize a frame to `size`, by name and exact to the pixel, beside `vaebench.video_io.resize`.
 
 latte            Latte's loaders: bilinear without antialiasing, in floats; a video's short side first and then the middle,
                  an image's middle first (github.com/Vchitect/Latte at b27c24a1)
@@ -24,10 +24,14 @@ NAMES = ("antialiased", "latte", "latte-tool", "styleganv-tool", "cdfvd")
 
 
 def find(name: str, *, images: bool) -> Resize:
-    """The resize called `name`, for frames of a video or for images; ValueError for another name."""
+    """The resize called `name`, for frames of a video or for images.
+
+    Raises:
+        ValueError: unknown name
+    """
     known = (resize.fit, latte_image if images else latte_video, latte_tool, styleganv_tool, cdfvd)
     if name not in NAMES:
-        raise ValueError(f"no resize {name!r} (there are: {', '.join(NAMES)})")
+        raise ValueError(f"no resize {name!r} (available: {', '.join(NAMES)})")
     return known[NAMES.index(name)]
 
 

@@ -1,7 +1,7 @@
 """Windows of videos: the clips that a generative model learns, sampled as Latte does (github.com/Vchitect/Latte at b27c24a1).
 
-A window is `frames` frames at one interval from a random start, flipped or not before anything crops or encodes it.  What it
-shows is a function of the seed, the clip's name and its number, so every VAE of a run learns the same windows.
+A window is `frames` frames at one interval from a random start, flipped or not before it is cropped and encoded.  It is a
+function of the seed, the clip's name and its number, so every VAE of a run learns the same windows.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ if TYPE_CHECKING:
 class Window:
     id: str  # "Archery/v_Archery_g01_c01 2 flipped"
     clip: str  # the id of the video
-    scene: str  # what it shares with the others that were cut from one recording
+    scene: str  # shared by all clips that were cut from one recording
     label: str
     flipped: bool
     load: Callable[[], Tensor]  # uint8, or float32 in 0..255 where the resize is in floats: (3, frames, size, size);
@@ -58,17 +58,17 @@ def windows(
     """`per_clip` windows of every clip (of the first `clips`), with `flips` each of them twice: clip by clip, nothing decoded.
 
     Video files (UCF-101) are sampled as Latte samples them: evenly over the span, so that a short video is sampled more
-    densely; folders of images (SkyTimelapse) at the exact interval, and must be longer than the span.  Other sources start at
-    their first frame, and are as they come whatever `resize`, one of `resizes.NAMES`.
+    densely.  Folders of images (SkyTimelapse) are sampled at the exact interval and must be longer than the span.  Clips of
+    other sources start at their first frame and are not resized again by `resize`, one of `resizes.NAMES`.
     """
-    found: list[Window] = []
+    cut: list[Window] = []
     root = source.root if isinstance(source, Files | Folders) else Path()
     for name, label, at in list(_clips(source, frames, interval, resize))[:clips]:
         for number, flipped in product(range(per_clip), (False, True) if flips else (False,)):
             load = file_source.below(root, partial(at, partial(_drawn, f"{seed} {name} {number}"), flipped))
             own = f"{name} {number}{' flipped' if flipped else ''}"
-            found.append(Window(own, name, scene_of(source, name), label, flipped, load))
-    return found
+            cut.append(Window(own, name, scene_of(source, name), label, flipped, load))
+    return cut
 
 
 def scene_of(source: VideoSource, clip: str) -> str:
@@ -83,7 +83,7 @@ Cut = Callable[[Draw, bool], "Tensor"]  # where to start, and whether to flip ->
 
 
 def _drawn(key: str, most: int) -> int:
-    """From 0 to `most`, the same at every call: a window that is loaded again shows what it showed."""
+    """A number from 0 to `most`, the same at every call, so that a window that is loaded again has the same frames."""
     return random.Random(key).randint(0, most)
 
 
@@ -110,13 +110,13 @@ Fit = Callable[["NDArray[np.uint8]", bool], "Tensor"]  # a frame (H, W, 3), flip
 
 
 def _fit(resize: Resize, size: int, frame: NDArray[np.uint8], flipped: bool) -> Tensor:
-    """Flipped before it is cropped, as upstream: margins of odd width differ by a pixel from side to side."""
+    """Flip before cropping, as the official code does: margins of odd width differ by a pixel from side to side."""
     pixels = torch.from_numpy(frame)
     return resize(pixels.flip(1) if flipped else pixels, size)
 
 
 def span(total: int, frames: int, interval: int, draw: Draw) -> tuple[int, int]:
-    """First frame and end of a window; as upstream, the very last start is never drawn."""
+    """First frame and end of a window; as in the official code, the very last start is never drawn."""
     begin = draw(max(0, total - frames * interval - 1))
     return begin, min(begin + frames * interval, total)
 
@@ -131,9 +131,7 @@ def _of_file(
 ) -> Tensor:
     total = frame_count(path) - row.start
     if total < frames:
-        raise ValueError(
-            f"{path}: too short: it holds {total} frames, a window of {frames} was asked for; leave it out"
-        )
+        raise ValueError(f"{path}: too short: it has {total} frames, a window needs {frames}; leave it out")
     begin, end = span(total, frames, interval, draw)
     shown = {index - begin for index in spread(begin, end, frames)}
     decoded = file_source.read_row(path, replace(row, start=row.start + begin), end - begin, reader)
@@ -145,8 +143,8 @@ def _of_folder(
 ) -> Tensor:
     if len(names) <= frames * interval:
         raise ValueError(
-            f"{folder}: too short: a window of {frames} frames at interval {interval} takes more than "
-            f"{frames * interval} frames, it holds {len(names)}; leave it out"
+            f"{folder}: too short: a window of {frames} frames at interval {interval} needs more than "
+            f"{frames * interval} frames, it has {len(names)}; leave it out"
         )
     begin, end = span(len(names), frames, interval, draw)
     shown = frames_of(folder, names, slice(begin, end, interval))
@@ -154,11 +152,11 @@ def _of_folder(
 
 
 def _from_start(load: Callable[[], Tensor], frames: int, interval: int, draw: Draw, flipped: bool) -> Tensor:
-    whole = load()
-    if whole.shape[1] < (frames - 1) * interval + 1:
+    clip = load()
+    if clip.shape[1] < (frames - 1) * interval + 1:
         raise ValueError(
-            f"a window of {frames} frames at interval {interval} takes {(frames - 1) * interval + 1} frames, "
-            f"the source gave {whole.shape[1]}"
+            f"a window of {frames} frames at interval {interval} needs {(frames - 1) * interval + 1} frames, "
+            f"the clip has {clip.shape[1]}"
         )
-    shown = whole[:, : (frames - 1) * interval + 1 : interval]
+    shown = clip[:, : (frames - 1) * interval + 1 : interval]
     return shown.flip(-1) if flipped else shown

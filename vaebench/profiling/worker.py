@@ -1,7 +1,7 @@
-"""One efficiency measurement in a process of its own: `python -m vaebench.profiling.worker time|memory '{job}'`.
+"""One efficiency measurement in a new process: `python -m vaebench.profiling.worker time|memory '{job}'`.
 
-Prints one line of JSON.  Time and memory are two processes, because an allocator that gives everything back at once, which
-makes the resident set a true measure, is not the one that people run.
+Prints one line of JSON.  Time and memory are measured in two processes: memory needs an allocator that returns freed blocks to
+the system at once, so that the resident set equals the memory in use, and this allocator is slower.
 """
 
 from __future__ import annotations
@@ -19,14 +19,14 @@ import torch
 from torch import Tensor
 
 import adapters
-from vaebench.machine import peak_memory, return_freed_memory, stopwatch, synchronize
 from vaebench.suite import Candidate
+from vaebench.timing import peak_memory, stopwatch, synchronize
 from vaebench.vae import VideoVAE, networks
 
 WARM_CALLS = 3  # at least, and until two in a row differ by less than 5 %
 MOST_WARM_CALLS = 8
-FEWEST = 8  # timed calls: of fewer, a spread says little
-FEWEST_LATE = 3  # where time is up
+FEWEST = 8  # timed calls, for a reliable spread
+FEWEST_LATE = 3  # timed calls after `max_seconds`
 MOST = 200
 
 
@@ -60,18 +60,18 @@ def measure(what: str, job: Job, candidate: Candidate) -> dict[str, Any]:
 
 
 def is_out_of_memory(error: BaseException) -> bool:
-    said = str(error)
+    message = str(error)
     known = (
         "can't allocate memory",
         "out of memory",
         "could not create a memory object",
         "could not create a primitive",
     )
-    return isinstance(error, torch.cuda.OutOfMemoryError | MemoryError) or any(words in said for words in known)
+    return isinstance(error, torch.cuda.OutOfMemoryError | MemoryError) or any(words in message for words in known)
 
 
 def prepare(job: Job, candidate: Candidate) -> tuple[VideoVAE, Tensor, torch.device]:
-    """Set the flags and load: the VAE and a video (1, 3, T, H, W) in -1..1 on its device."""
+    """Set the flags of torch, and return the VAE, a video (1, 3, T, H, W) in -1..1 on its device, and the device."""
     torch.set_num_threads(job.threads)
     torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = job.tf32
     torch.backends.cudnn.benchmark = job.cudnn_benchmark
@@ -81,13 +81,13 @@ def prepare(job: Job, candidate: Candidate) -> tuple[VideoVAE, Tensor, torch.dev
     vae = candidate.load(job.mode, device=device, dtype=getattr(torch, job.dtype), random_weights=True)
     if job.channels_last:
         to_channels_last(vae)
-    # noise, not zeros: sparse or constant input changes a device's power and clocks
+    # noise, not zeros: sparse or constant input changes the power and the clock rate of a device
     video = torch.rand(1, 3, job.num_frames, job.size, job.size, generator=torch.Generator().manual_seed(0)) * 2 - 1
     return vae, video.to(device), device
 
 
 def limit_memory(gib: float, device: torch.device) -> None:
-    """Give this process so much memory and no more; 0 leaves it all."""
+    """Limit the memory of this process to `gib` GiB; 0 sets no limit."""
     if not gib:
         return
     if device.type == "cuda":
@@ -118,7 +118,7 @@ def to_channels_last(vae: VideoVAE) -> None:
 
 
 def halves(vae: VideoVAE, job: Job) -> tuple[Callable[[Tensor], Tensor], Callable[[Tensor], Tensor]]:
-    """Encode and decode as they are measured."""
+    """Encode and decode, compiled if the job asks for it."""
     encode: Callable[[Tensor], Tensor] = lambda clip: vae.encode(clip).mode()  # noqa: E731
     return (torch.compile(encode), torch.compile(vae.decode)) if job.compile else (encode, vae.decode)
 
@@ -127,17 +127,21 @@ def measure_time(job: Job, candidate: Candidate) -> dict[str, Any]:
     vae, video, device = prepare(job, candidate)
     encode, decode = halves(vae, job)
     video_before = video.clone()
-    found = timed("encode", partial(encode, video), device, job)  # from its first call, which is the cold one
+    measured = timed("encode", partial(encode, video), device, job)  # includes the first (cold) call
     refuse_changed("encode", job, video_before, video)
     latent = encode(video).clone()
     latent_before = latent.clone()
-    found |= timed("decode", partial(decode, latent), device, job)
+    measured |= timed("decode", partial(decode, latent), device, job)
     refuse_changed("decode", job, latent_before, latent)
-    return found | ceilings(device, getattr(torch, job.dtype))
+    return measured | ceilings(device, getattr(torch, job.dtype))
 
 
 def refuse_changed(half: str, job: Job, before: Tensor, after: Tensor) -> None:
-    """ValueError if `half` wrote into its argument: its repeated calls then measured different values."""
+    """Refuse a VAE that changes its input.
+
+    Raises:
+        ValueError: `half` wrote into its argument, so repeated calls had different inputs
+    """
     if not torch.equal(before, after):
         raise ValueError(f"{job.name}: {half} writes into its input, so repeated calls differ; copy it in the adapter")
 
@@ -146,12 +150,16 @@ def timed(half: str, call: Callable[[], Tensor], device: torch.device, job: Job)
     cold, warm = warm_up(call, device, job.max_seconds)
     energy = None if no_energy(device) else energy_meter(device)
     times = repeat(call, device, job.error, job.max_seconds)
-    found: dict[str, Any] = {f"{half}_cold_s": cold, f"{half}_warm_calls": warm, f"{half}_s": times}
-    return found if energy is None else {**found, f"{half}_joules": energy() / len(times)}
+    measured: dict[str, Any] = {f"{half}_cold_s": cold, f"{half}_warm_calls": warm, f"{half}_s": times}
+    return measured if energy is None else {**measured, f"{half}_joules": energy() / len(times)}
 
 
 def warm_up(call: Callable[[], Any], device: torch.device, max_seconds: float) -> tuple[float, int]:
-    """Call until the time has settled: (seconds of the first call, number of calls)."""
+    """Call until the time is stable.
+
+    Returns:
+        seconds of the first call, and the number of calls
+    """
     times: list[float] = []
     while len(times) < MOST_WARM_CALLS and (sum(times) < max_seconds or not times):
         with stopwatch(device) as elapsed:
@@ -163,7 +171,7 @@ def warm_up(call: Callable[[], Any], device: torch.device, max_seconds: float) -
 
 
 def repeat(call: Callable[[], Any], device: torch.device, error: float, max_seconds: float) -> list[float]:
-    """Seconds of each call, until the 95 % interval (Student's) of their mean is within the share `error`, or time is up."""
+    """Seconds of each call, until the 95 % interval of the mean (Student's t) is within a fraction `error` of it, or time is up."""
     from scipy.stats import t
 
     times: list[float] = []
@@ -183,25 +191,29 @@ def repeat(call: Callable[[], Any], device: torch.device, error: float, max_seco
 
 
 def energy_meter(device: torch.device) -> Callable[[], float]:
-    """A function that says how many joules the GPU used since now; ValueError with the reason where nothing tells."""
+    """A function that returns the energy in joules that the GPU has used since this call.
+
+    Raises:
+        ValueError: energy cannot be measured here, with the reason
+    """
     if device.type != "cuda":
-        raise ValueError("energy is NVML's to tell, which knows NVIDIA's GPUs alone")
+        raise ValueError("energy is only measured on NVIDIA GPUs (NVML)")
     try:
         import pynvml
     except ImportError:
-        raise ValueError("energy needs pynvml, of the package nvidia-ml-py: pip install 'vaebench[gpu]'") from None
+        raise ValueError("energy needs pynvml (package nvidia-ml-py): pip install 'vaebench[gpu]'") from None
     try:
         pynvml.nvmlInit()
-        # by its own name: NVML counts GPUs that CUDA_VISIBLE_DEVICES hides
+        # by UUID, because NVML also counts GPUs that CUDA_VISIBLE_DEVICES hides
         handle = pynvml.nvmlDeviceGetHandleByUUID(f"GPU-{torch.cuda.get_device_properties(device).uuid}")
         start = pynvml.nvmlDeviceGetTotalEnergyConsumption(handle)
-    except pynvml.NVMLError as error:  # no permission, a part of a GPU, or one from before Volta
-        raise ValueError(f"NVML does not tell this GPU's energy: {error}") from None
+    except pynvml.NVMLError as error:  # no permission, a MIG partition, or a GPU older than Volta
+        raise ValueError(f"NVML does not report the energy of this GPU: {error}") from None
     return lambda: (pynvml.nvmlDeviceGetTotalEnergyConsumption(handle) - start) / 1000
 
 
 def no_energy(device: torch.device) -> str:
-    """Why energy cannot be measured here; "" where it can."""
+    """Why energy cannot be measured here; "" if it can."""
     try:
         energy_meter(device)
     except ValueError as reason:
@@ -210,7 +222,7 @@ def no_energy(device: torch.device) -> str:
 
 
 def ceilings(device: torch.device, dtype: torch.dtype) -> dict[str, float]:
-    """What this device reaches at best, measured now: a square product in FLOP/s, a copy in bytes/s (read and written)."""
+    """The best rates of the device, measured now: a square matrix product in FLOP/s, a copy in bytes/s (read and written)."""
     side, count = (8192, 1 << 28) if device.type == "cuda" else (1024, 1 << 24)
     a, b = (torch.randn(side, side, device=device).to(dtype) for _ in range(2))
     source = torch.empty(count, device=device)
@@ -221,7 +233,7 @@ def ceilings(device: torch.device, dtype: torch.dtype) -> dict[str, float]:
 
 
 def best(call: Callable[[], Any], device: torch.device) -> float:
-    """The shortest of some calls, in seconds: a ceiling is what the device can do, not what it did on average."""
+    """The shortest time of several calls, in seconds, because a ceiling is the best that the device can do."""
     call()
     shortest, end = float("inf"), time.perf_counter() + 0.5
     while time.perf_counter() < end:
@@ -232,17 +244,16 @@ def best(call: Callable[[], Any], device: torch.device) -> float:
 
 
 def measure_memory(job: Job, candidate: Candidate) -> dict[str, Any]:
-    """High-water marks of one encode and one decode, in all and above what was there before; and FLOPs, and parameters.
+    """Peak memory of one encode and one decode, in total and above the memory in use before; FLOPs; and parameters.
 
-    FLOPs are those of the network as it is written: what `torch.compile` fuses shows no operations to the counter.
+    FLOPs are counted without `torch.compile`, because fused kernels show no operations to the counter.
     """
     from torch.utils.flop_counter import FlopCounterMode
 
-    return_freed_memory()
     vae, video, device = prepare(job, candidate)
-    found: dict[str, Any] = {"parameters": sum(p.numel() for network in networks(vae) for p in network.parameters())}
+    measured: dict[str, Any] = {"parameters": sum(p.numel() for network in networks(vae) for p in network.parameters())}
     encode, decode = halves(vae, job)
-    latent = encode(video)  # the first call also loads kernels and fills caches, which stay
+    latent = encode(video)  # the first call also loads kernels and fills caches, whose memory remains in use
     decode(latent)
     calls: dict[str, tuple[Callable[[], Any], Callable[[], Any]]] = {
         "encode": (partial(encode, video), partial(vae.encode, video)),
@@ -253,13 +264,13 @@ def measure_memory(job: Job, candidate: Candidate) -> dict[str, Any]:
             call()
         with FlopCounterMode(display=False) as counter:
             plain()
-        found |= {
+        measured |= {
             f"{half}_above_bytes": peak.above_bytes,
             f"{half}_total_bytes": peak.total_bytes,
             f"{half}_flop": counter.get_total_flops(),
         }
     synchronize(device)
-    return found
+    return measured
 
 
 if __name__ == "__main__":

@@ -1,8 +1,9 @@
-"""What block-wise inference costs: each VAE whole against streamed, tiled or cut in chunks, on the same clips.
+"""What block-wise inference costs: streamed, tiled and chunked inference against whole inference of the same clips.
 
-The scores are changes against the whole, with signs, as in the WF-VAE paper's Table 5 (arXiv 2411.17459), and what that table
-cannot show: how far pixels and latents move at worst, where (over frames, rows and columns: the seams), and what is saved.
-Each way is warmed up before it is timed, once for every shape of clip.
+The scores are signed changes from whole inference, as in the WF-VAE paper's Table 5 (arXiv 2411.17459).  In addition: the
+largest difference of pixels and of latents, where it is (over frames, rows and columns, which shows the seams), and the ratios
+of time and memory.  Each mode is warmed up before it is timed, once for every shape of clip; its memory is measured then, because
+an allocator that shows the memory in use is slow.
 """
 
 from __future__ import annotations
@@ -15,18 +16,19 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
-from vaebench import weights
+from vaebench import plugins, protocol, weights
 from vaebench.config import RunConfig
 from vaebench.inference.differences import differences
 from vaebench.inference.modes import Modes
-from vaebench.machine import peak_memory, pick_device, return_freed_memory, stopwatch
+from vaebench.machine import pick_device
 from vaebench.options import BlockwiseOptions as Options
 from vaebench.records import Score, by_key, interval
 from vaebench.scoring import build_metrics, change, metric_digests, score, stack
 from vaebench.settings import build as build_settings
-from vaebench.suite import Case, Demand, Suite, clip_cases, video_setting
+from vaebench.suite import Case, Demand, Suite, clip_cases, clip_generator, video_setting
+from vaebench.timing import memory_is_known, stopwatch
 from vaebench.vae import LOSSLESS_TOLERANCE, VAESpec
-from vaebench.video import to_model, to_score
+from vaebench.video import to_model
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -36,44 +38,54 @@ if TYPE_CHECKING:
     from vaebench.video import Latent, Video
 
 
+DEFAULT_METRICS = ("psnr", "ssim", "lpips", "fvd")  # of the default protocol; others have their own
+
+
 class Blockwise(Suite[Modes]):
     name = "blockwise"
 
     def __init__(self, config: RunConfig, chosen: Options) -> None:
         if config.mode not in ("", "whole"):
-            raise ValueError("the blockwise suite runs every mode of a VAE against its whole; leave mode out")
-        if config.protocol != "default" or config.posterior:
             raise ValueError(
-                "the blockwise suite decodes the posterior's mode and scores as the default protocol does; "
-                "leave protocol and posterior out"
+                f"mode={config.mode}: the blockwise suite compares all modes with whole inference; leave mode out"
             )
         for name in ("lengths", "chunks", "independent"):
             if any(frames < 1 for frames in getattr(chosen, name)):
-                raise ValueError(f"{name} counts frames, from 1 up, got {getattr(chosen, name)}")
+                raise ValueError(f"{name}={getattr(chosen, name)} should be numbers of frames, 1 or more each")
         if any(length > config.num_frames for length in chosen.lengths):
-            raise ValueError(f"lengths go up to num_frames={config.num_frames}, got {max(chosen.lengths)}")
-        super().__init__(replace(config, mode=""))  # its records are of all modes
+            raise ValueError(f"lengths={chosen.lengths} should be at most num_frames={config.num_frames}")
+        super().__init__(replace(config, mode=""))  # a record covers all modes
         self.chosen = chosen
         self.device = pick_device(config.device)
-        self.dtype = config.dtype or "float32"
-        self.memory_is_known = self.device.type == "cuda" or return_freed_memory()
+        self.protocol = protocol.load(config.protocol)
+        self.posterior = config.posterior or self.protocol.posterior
+        if chosen.require and self.posterior == "sample":
+            raise ValueError(
+                "require=lossless compares deterministic results, and here the posterior is sampled; "
+                "add posterior=mode, or leave require out"
+            )
+        self.dtype = config.dtype or self.protocol.dtype
+        self.memory_is_known = memory_is_known(self.device)
         self.lengths = list(dict.fromkeys(chosen.lengths)) or [config.num_frames]
-        self.metrics, self.absent = build_metrics(chosen.metrics, self.device, max(self.lengths))
+        self.names = _metrics(config, chosen)
+        self.metrics, self.absent = build_metrics(self.names, self.device, max(self.lengths))
         self.identity = {
-            "metrics": metric_digests(chosen.metrics, self.metrics),
+            "metrics": metric_digests(self.names, self.metrics),
+            "protocol": [self.protocol.name, self.protocol.rounding, self.protocol.codec],
             **{key: getattr(config, key) for key in ("num_frames", "size")},
-            "mode": "whole",  # with which the others are compared
-            "dtype": self.dtype,
+            "mode": "whole",  # the reference of the comparison
+            **{"posterior": self.posterior, "dtype": self.dtype},
+            "seed": config.seed if self.posterior == "sample" else None,
             **{key: getattr(chosen, key) for key in ("lengths", "chunks", "independent")},
         }
 
     def setting(self, source: VideoSource) -> str:
-        """Choices of one's own stand apart, so that a try never takes the place of a full record."""
-        lists = {name: getattr(self.chosen, name) for name in ("metrics", "lengths", "chunks", "independent")}
-        own = [
-            f"{'' if name == 'metrics' else name}{'+'.join(map(str, given)) or '-none'}"
-            for name, given in lists.items()
-            if given != getattr(Options(), name)
+        """Options that differ from the defaults are part of the name, so that a trial run never replaces a full record."""
+        own = [] if self.names == _metrics(self.config, Options()) else ["+".join(map(plugins.label, self.names))]
+        own += [
+            f"{name}{'+'.join(map(str, given)) or '-none'}"
+            for name in ("lengths", "chunks", "independent")
+            if (given := getattr(self.chosen, name)) != getattr(Options(), name)
         ]
         return "-".join([video_setting(self.config, source), *own])
 
@@ -85,7 +97,7 @@ class Blockwise(Suite[Modes]):
     def cases(self, source: VideoSource, spec: VAESpec) -> Iterable[Case]:
         if self.chosen.require and not spec.lossless_modes:
             raise ValueError(
-                f"{spec.name} claims no lossless mode, so require=lossless would test nothing; leave one out"
+                f"{spec.name} claims no lossless mode, so require=lossless has nothing to test; leave the option or the VAE out"
             )
         clips = clip_cases(source, self.config)
         return [Case(f"{case.id}@{length}", case.clip, {"length": length}) for case in clips for length in self.lengths]
@@ -95,35 +107,46 @@ class Blockwise(Suite[Modes]):
         assert case.clip is not None
         length = int(case.params["length"])
         reference = to_model(case.clip.load()[:, :length].to(self.device)).unsqueeze(0)
-        vae.warm_up(reference)
-        whole, latent, kept = self._run(vae, reference, "whole")
+        peak_bytes = vae.warm_up(reference)
+        real = self.protocol.to_score(reference)
+        clip = case.clip.id
+        whole, latent, statistics = self._run(vae, clip, reference, real, "whole")
         whole = whole.clone()  # independent chunks run the same VAE again, which may reuse the memory of its results
         for label in vae.labels:
-            got, z, more = self._run(vae, reference, label)
-            kept |= more
-            # the decoder on its own, on the same latent: what a user of a diffusion model sees
+            blockwise, z, more = self._run(vae, clip, reference, real, label)
+            statistics |= more
+            # the decoder alone, on the same latent, as it follows a diffusion model
             same = vae.decode(label, latent.clone()) if label in vae.offered else None
-            kept |= {f"{name}@{label}": value for name, value in differences(whole, got, latent, z, same).items()}
-        return {"length": np.int64(length), **kept}
+            found = differences(whole, blockwise, latent, z, same)
+            statistics |= {f"{name}@{label}": value for name, value in found.items()}
+        known = self.memory_is_known
+        statistics |= {f"bytes@{label}": np.float64(peak if known else "nan") for label, peak in peak_bytes.items()}
+        return {"length": np.int64(length), **statistics}
 
-    def _run(self, vae: Modes, reference: Video, label: str) -> tuple[Video, Latent, Statistics]:
-        """Reconstruct, with the time and memory it takes and the statistic of every metric that can score so few frames."""
-        with peak_memory(self.device) as peak, stopwatch(self.device) as elapsed:
-            reconstruction, latent = vae.reconstruct(label, reference)
-        seen, got = to_score(reference), to_score(reconstruction)
-        kept: dict[str, Any] = {}
+    def _run(
+        self, vae: Modes, clip: str, reference: Video, real: Video, label: str
+    ) -> tuple[Video, Latent, Statistics]:
+        """The reconstruction, its latent, and the time and the metrics of it; short clips skip some metrics.
+
+        `real` is the reference as the metrics see it.  The noise of a sampled posterior is that of the clip in every mode, so
+        modes whose latents have one shape get the same draw.
+        """
+        generator = clip_generator(self.config.seed, clip)
+        with stopwatch(self.device) as elapsed:
+            reconstruction, latent = vae.reconstruct(label, reference, posterior=self.posterior, generator=generator)
+        reconstructed = self.protocol.to_score(reconstruction)
+        measured: dict[str, Any] = {}
         for name, metric in self.metrics.items():
-            if seen.shape[2] < metric.min_frames:
+            if real.shape[2] < metric.min_frames:
                 continue
-            curve = metric.by_frame(seen, got)
+            curve = metric.by_frame(real, reconstructed)
             if curve is None:
-                kept[name] = metric.measure(seen, got)[0].cpu().numpy()
+                measured[name] = metric.measure(real, reconstructed)[0].cpu().numpy()
             else:
-                kept[f"{name}_by_frame"] = curve[0].cpu().numpy()
-                kept[name] = kept[f"{name}_by_frame"].mean()
-        cost = {"seconds": np.float64(elapsed.seconds)}
-        cost["bytes"] = np.float64(peak.above_bytes if self.memory_is_known else "nan")
-        return reconstruction, latent, {f"{name}@{label}": value for name, value in {**kept, **cost}.items()}
+                measured[f"{name}_by_frame"] = curve[0].cpu().numpy()
+                measured[name] = measured[f"{name}_by_frame"].mean()
+        measured["seconds"] = np.float64(elapsed.seconds)
+        return reconstruction, latent, {f"{name}@{label}": value for name, value in measured.items()}
 
     def summarize(self, statistics: Mapping[str, Statistics]) -> dict[str, Score]:
         longest = self._longest(statistics)
@@ -144,17 +167,18 @@ class Blockwise(Suite[Modes]):
                 before, after = stack(longest, f"{name}@whole"), stack(longest, f"{name}@{label}")
                 if before.min() > 0:
                     ratio = after / before
-                    stderr, low, high = interval(ratio)
-                    note = "mean ratio to the whole, in one process, warm; the efficiency suite measures cost properly"
+                    # memory is measured once for each shape of clip, so clips show no spread of it
+                    spread = interval(ratio) if name == "seconds" else (None, None, None)
+                    note = "mean ratio to whole inference, warm, in one process; for accurate costs use the efficiency suite"
                     mean, n = float(ratio.mean()), len(ratio)
                     about: dict[str, Any] = {"note": note, "metric": ratio_name, "condition": condition}
-                    scores.append(Score(mean, "ratio", "lower", n, stderr, low, high, **about))
+                    scores.append(Score(mean, "ratio", "lower", n, *spread, **about))
         return by_key(scores)
 
     def _longest(self, statistics: Mapping[str, Statistics]) -> dict[str, Statistics]:
-        """The cases of full length: quality is compared on these, losslessness on all."""
-        most = max(int(kept["length"]) for kept in statistics.values())
-        return {case: kept for case, kept in statistics.items() if int(kept["length"]) == most}
+        """The cases of the largest length.  Quality is compared on these, losslessness on all cases."""
+        most = max(int(values["length"]) for values in statistics.values())
+        return {case: values for case, values in statistics.items() if int(values["length"]) == most}
 
     def demands(self, spec: VAESpec, statistics: Mapping[str, Statistics]) -> list[Demand]:
         if not self.chosen.require:
@@ -162,10 +186,10 @@ class Blockwise(Suite[Modes]):
         limit = LOSSLESS_TOLERANCE[self.dtype]
         claimed = [label for label in _labels(statistics) if _claims(spec, label)]
         worst, where = max(
-            (np.nan_to_num(kept[f"{what}_max@{label}"], nan=np.inf, posinf=np.inf), f"{what} of {label} at {case}")
+            (np.nan_to_num(values[f"{what}_max@{label}"], nan=np.inf, posinf=np.inf), f"{what} of {label} at {case}")
             for label in claimed
             for what in ("pixels", "latents")
-            for case, kept in statistics.items()
+            for case, values in statistics.items()
         )
         over = f"over {len(statistics)} cases"
         if worst <= limit:
@@ -176,12 +200,12 @@ class Blockwise(Suite[Modes]):
 
     def per_case(self, statistics: Mapping[str, Statistics]) -> dict[str, dict[str, float]]:
         return {
-            case: {name: float(value) for name, value in kept.items() if value.ndim == 0 and np.isfinite(value)}
-            for case, kept in statistics.items()
+            case: {name: float(value) for name, value in values.items() if value.ndim == 0 and np.isfinite(value)}
+            for case, values in statistics.items()
         }
 
     def extra(self, statistics: Mapping[str, Statistics]) -> dict[str, Any]:
-        """Profiles of the difference over frames, rows and columns; every metric by frame, and by length of the clip."""
+        """Profiles of the difference over frames, rows and columns; and every metric by frame and by length of the clip."""
         longest = self._longest(statistics)
         profiles: dict[str, Any] = {"whole": {"metrics": self._by_frame(longest, "whole")}}
         for label in _labels(statistics):
@@ -193,13 +217,13 @@ class Blockwise(Suite[Modes]):
         return {"profiles": profiles, "by_length": self._by_length(statistics)}
 
     def _by_frame(self, longest: Mapping[str, Statistics], label: str) -> dict[str, list[float]]:
-        """Mean over clips of the metrics that score single frames, or the steps between them."""
+        """The mean over clips of the metrics that score single frames or the steps between them."""
         first = next(iter(longest.values()))
         own = [name for name in self.metrics if f"{name}_by_frame@{label}" in first]
         return {name: _plain(stack(longest, f"{name}_by_frame@{label}").mean(axis=0)) for name in own}
 
     def _by_length(self, statistics: Mapping[str, Statistics]) -> dict[str, Any]:
-        lengths = sorted({int(kept["length"]) for kept in statistics.values()})
+        lengths = sorted({int(values["length"]) for values in statistics.values()})
         own = [name for name, metric in self.metrics.items() if metric.per_clip]
         groups = [[k for k in statistics.values() if int(k["length"]) == length] for length in lengths]
         curves: dict[str, Any] = {"lengths": lengths}
@@ -210,15 +234,23 @@ class Blockwise(Suite[Modes]):
         return curves
 
 
+def _metrics(config: RunConfig, chosen: Options) -> list[str]:
+    """Names of the metrics of a run: the chosen ones, or those of its protocol."""
+    if chosen.metrics:
+        return chosen.metrics
+    # flicker is left out by default: the profile `by_step` shows where a mode flickers
+    return list(DEFAULT_METRICS if config.protocol == "default" else protocol.load(config.protocol).metrics)
+
+
 def _labels(statistics: Mapping[str, Statistics]) -> list[str]:
     first = next(iter(statistics.values()))
     return [name.partition("@")[2] for name in first if name.startswith("pixels_max@")]
 
 
 def _mean(group: list[Statistics], name: str) -> float | None:
-    """None where these clips are too short for the metric."""
-    found = [kept[name] for kept in group if name in kept]
-    return float(np.mean(found)) if found else None
+    """None if these clips are too short for the metric."""
+    values = [case[name] for case in group if name in case]
+    return float(np.mean(values)) if values else None
 
 
 def _claims(spec: VAESpec, label: str) -> bool:
@@ -231,8 +263,7 @@ def _plain(values: NDArray) -> list[float]:
 
 def weight_files(config: RunConfig) -> list[str]:
     """Names of the weight files that the metrics of a run read."""
-    chosen = build_settings(Options, config.options)
-    return weights.used_by(chosen.metrics)
+    return weights.used_by(_metrics(config, build_settings(Options, config.options)))
 
 
 def build(config: RunConfig) -> Blockwise:

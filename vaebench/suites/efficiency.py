@@ -1,12 +1,12 @@
 """Time, throughput, memory, FLOPs and energy of encode and decode, over frames x size x dtype.
 
-What a VAE costs does not depend on its weights, so it runs with random ones of the released configuration, at full size, on
-purpose; `weights` in the record says "random".  Every measurement is a process of its own (`_worker.py`), so that memory,
-caches and crashes do not leak from one to the next; running out of memory is a result.
+The cost of a VAE does not depend on its weights, so it runs with random weights in the released configuration, at full size;
+the record states "random" for `weights`.  Every measurement is a process of its own (`vaebench.profiling.worker`), so that
+memory, caches and crashes do not affect the next one.  Running out of memory is a result.
 
-A case is named by the shape that was asked for; the next legal shape is run, throughput counts its frames, and a note says so
-where it differs.  FLOP/s are a share of the device's own matrix product.  Its own copy, in bytes/s, stands in the record's
-`extra` and is no share of anything: the traffic of a call is not known.
+A case is named by the requested shape.  The next valid shape is run, throughput counts its frames, and a note states it if it
+differs.  FLOP/s are also given as a fraction of the rate of a matrix product on the same device.  The rate of a copy, in
+bytes/s, is in the record's `extra` for information: the memory traffic of a call is unknown.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ import subprocess
 import sys
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 import torch
@@ -41,17 +41,28 @@ if TYPE_CHECKING:
     from vaebench.suite import Statistics
 
 GPU_GRID = ([33], [256, 512, 768])  # frames, sizes: the WF-VAE paper's Figure 4
-CPU_GRID = ([5], [64])  # what a processor does in minutes for every family: small, and its setting says so
-LIMIT = 1024  # frames: where the search for the largest video ends
+CPU_GRID = ([5], [64])  # small enough for minutes per family on a CPU; the device is part of the setting's name
+LIMIT = 1024  # frames, at which the search for the longest video ends
 
 
 class Efficiency(Suite[Candidate]):
     name = "efficiency"
     needs_weights = False
+    unused: ClassVar[dict[str, str]] = dict.fromkeys(
+        (
+            *("num_frames", "size", "data", "root", "manifest", "reader", "fetch", "clips"),
+            *("protocol", "posterior", "seed", "weights"),
+        ),
+        "the efficiency suite makes its own videos and weights; choose shapes with frames=[...] sizes=[...]",
+    )
 
     def __init__(self, config: RunConfig, chosen: Options) -> None:
-        _refuse(config, chosen)
         super().__init__(config)
+        if chosen.dtypes and config.dtype:
+            raise ValueError(f"dtype={config.dtype} would change nothing: dtypes={chosen.dtypes} selects the dtypes")
+        for name in ("frames", "sizes"):
+            if any(count < 1 for count in getattr(chosen, name)):
+                raise ValueError(f"{name}={getattr(chosen, name)} should be 1 or more each")
         self.chosen = chosen
         self.device = pick_device(config.device)
         frames, sizes = GPU_GRID if self.device.type == "cuda" else CPU_GRID
@@ -63,7 +74,7 @@ class Efficiency(Suite[Candidate]):
         self.identity = {**asdict(chosen), "mode": config.mode, "threads": torch.get_num_threads()}
 
     def default_vaes(self, names: Sequence[str]) -> list[str]:
-        """One of each network: variants that differ in weights alone cost the same."""
+        """One name per network: variants that differ only in their weights have the same cost."""
         networks: dict[tuple[object, ...], str] = {}
         for name in names:
             spec = adapters.find(name)
@@ -79,7 +90,7 @@ class Efficiency(Suite[Candidate]):
         return "-".join([device, *threads, *mode, *budget, *flags])
 
     def open(self, candidate: Candidate) -> Candidate:
-        """The candidate itself: the workers load it, this process never does."""
+        """The candidate itself, which only the workers load."""
         return candidate
 
     def cases(self, source: VideoSource, spec: VAESpec) -> Iterable[Case]:
@@ -104,14 +115,14 @@ class Efficiency(Suite[Candidate]):
         if "out_of_memory" in memory:
             return {**asked, "out_of_memory": np.str_(memory["out_of_memory"])}
         time = self._measured(vae, job, "time")
-        if "out_of_memory" in time:  # timing repeats may need a little more than one call does
+        if "out_of_memory" in time:  # repeated calls may need a little more than one call
             return {**asked, "out_of_memory": np.str_(time["out_of_memory"])}
         shape_run = {"frames": job.num_frames, "size": job.size}
         own = self._own_decoder(vae, job)
         return asked | {name: np.asarray(value) for name, value in {**shape_run, **memory, **time, **own}.items()}
 
     def _own_decoder(self, vae: Candidate, job: Job) -> dict[str, Any]:
-        """Of a cross of two VAEs, what the decoder of the one that encodes costs at the same shape; of others, nothing."""
+        """For a cross of two VAEs, the cost of the encoder's own decoder at the same shape; otherwise {}."""
         encoder: Candidate | None = getattr(vae, "encoder", None)
         if encoder is None:
             return {}
@@ -135,11 +146,15 @@ class Efficiency(Suite[Candidate]):
         )  # fmt: skip
 
     def _measured(self, vae: Candidate, job: Job, what: str) -> dict[str, Any]:
-        """One measurement, in a process of its own unless the VAE is an object, which exists in this process alone."""
+        """One measurement, in a new process unless the VAE is an object, which only this process has."""
         return self._spawn(job, what) if vae.name else worker.measure(what, job, vae)
 
     def _spawn(self, job: Job, what: str) -> dict[str, Any]:
-        """One measurement in a process of its own; ValueError with its last words if it dies of anything but memory."""
+        """One measurement in a new process.
+
+        Raises:
+            ValueError: the process failed for another reason than memory (with its last line), or reached `timeout_s`
+        """
         environment = {**os.environ, "PYTHONPATH": os.pathsep.join(path for path in sys.path if path)}
         command = [sys.executable, "-m", "vaebench.profiling.worker", what, json.dumps(asdict(job))]
         try:
@@ -158,13 +173,13 @@ class Efficiency(Suite[Candidate]):
         return answer
 
     def _largest(self, vae: Candidate, dtype: str, size: int) -> Statistics:
-        """The largest legal number of frames, up to LIMIT, that encodes and decodes: doubling, then halving the gap."""
+        """The largest valid number of frames up to LIMIT that encodes and decodes, by doubling and then bisection."""
 
         def fits(frames: int) -> bool:
             return "out_of_memory" not in self._measured(vae, self._job(vae, dtype, frames, size), "memory")
 
         spec = vae.spec
-        beyond = spec.fit(LIMIT + 1)  # counts as too large, untried
+        beyond = spec.fit(LIMIT + 1)  # regarded as too large without a trial
         good, bad = 0, spec.fit(1)
         while bad < beyond and fits(bad):
             good, bad = bad, min(beyond, spec.fit(2 * bad))
@@ -175,105 +190,89 @@ class Efficiency(Suite[Candidate]):
         return {"largest": np.int64(good), "ended_by_limit": np.bool_(bad == beyond)}
 
     def summarize(self, statistics: Mapping[str, Statistics]) -> dict[str, Score]:
-        return by_key(score for kept in statistics.values() for score in _scores(kept))
+        return by_key(score for case in statistics.values() for score in _scores(case))
 
     def extra(self, statistics: Mapping[str, Statistics]) -> dict[str, Any]:
-        """Percentiles of the times, the first (cold) call, and the device's own ceilings, for each case."""
+        """Percentiles of the times, the first (cold) call, and the ceilings of the device, for each case."""
         return {
             case: {
                 name: _plain(value)
-                for name, value in kept.items()
+                for name, value in measured.items()
                 if name not in ("encode_s", "decode_s", "own_decode_s")
             }
-            | {f"{half}_s_percentiles": _percentiles(kept[f"{half}_s"]) for half in HALVES if f"{half}_s" in kept}
-            for case, kept in statistics.items()
+            | {
+                f"{half}_s_percentiles": _percentiles(measured[f"{half}_s"])
+                for half in HALVES
+                if f"{half}_s" in measured
+            }
+            for case, measured in statistics.items()
         }
 
 
 HALVES = ("encode", "decode")
-# of a run's settings, those that cost does not depend on, or that this suite has lists for
-UNUSED = (
-    "num_frames",
-    "size",
-    "data",
-    "root",
-    "manifest",
-    "reader",
-    "fetch",
-    "clips",
-    "protocol",
-    "posterior",
-    "seed",
-    "weights",
-)
 
 
-def _refuse(config: RunConfig, chosen: Options) -> None:
-    """ValueError for a setting that would change nothing, and for an impossible shape."""
-    default = RunConfig()
-    unused = [name for name in UNUSED if getattr(config, name) != getattr(default, name)]
-    if unused:
-        raise ValueError(
-            f"the efficiency suite makes its own videos and weights and does not use {', '.join(unused)}; "
-            "choose shapes with frames=[...] sizes=[...]"
-        )
-    if chosen.dtypes and config.dtype:
-        raise ValueError(
-            f"dtypes={chosen.dtypes} names the dtypes, and dtype={config.dtype} would not be used; leave it out"
-        )
-    for name in ("frames", "sizes"):
-        if any(count < 1 for count in getattr(chosen, name)):
-            raise ValueError(f"{name} are 1 or more, got {getattr(chosen, name)}")
-
-
-def _scores(kept: Statistics) -> list[Score]:
+def _scores(measured: Statistics) -> list[Score]:
     """The scores of one case."""
     condition: dict[str, str | int] = {
-        name: kept[f"asked_{name}"].item() for name in ("dtype", "frames", "size") if f"asked_{name}" in kept
+        name: measured[f"asked_{name}"].item() for name in ("dtype", "frames", "size") if f"asked_{name}" in measured
     }
-    if "largest" in kept:
-        note = f"all that was tried fits; the search ends at {LIMIT} frames" if kept["ended_by_limit"] else ""
-        count = float(kept["largest"])
+    if "largest" in measured:
+        note = (
+            f"a lower bound: every length up to the limit of {LIMIT} frames fits" if measured["ended_by_limit"] else ""
+        )
+        count = float(measured["largest"])
         return [Score(count, "frames", "higher", 1, note=note, metric="largest_frames", condition=condition)]
-    if "out_of_memory" in kept:
-        why = f"out of memory ({kept['out_of_memory']})"
+    if "out_of_memory" in measured:
+        reason = f"out of memory ({measured['out_of_memory']})"
         return [
-            Score(None, "s", "lower", 0, note=why, metric=f"{half}_s", condition=condition, status="out of memory")
+            Score(None, "s", "lower", 0, note=reason, metric=f"{half}_s", condition=condition, status="out of memory")
             for half in HALVES
         ]
-    frames = int(kept["frames"])
+    frames = int(measured["frames"])
     scores: list[Score] = []
-    run, asked = ("x".join(str(int(kept[f"{which}{side}"])) for side in ("frames", "size")) for which in ("", "asked_"))
-    note = f"{asked} is run as {run}, the next legal shape" if run != asked else ""
+    run, asked = (
+        "x".join(str(int(measured[f"{which}{side}"])) for side in ("frames", "size")) for which in ("", "asked_")
+    )
+    note = f"{asked} is run as {run}, the next valid shape" if run != asked else ""
 
     def add(name: str, value: float, unit: str, better: Better, n: int = 1, **more: Any) -> None:
         scores.append(Score(float(value), unit, better, n, metric=name, condition=condition, **more))
 
     for half in HALVES:
-        times = kept[f"{half}_s"].astype(np.float64)
+        times = measured[f"{half}_s"].astype(np.float64)
         low, high = _median_interval(times)
         add(f"{half}_s", float(np.median(times)), "s", "lower", len(times), low=low, high=high, note=note)
         add(f"{half}_frames_per_s", frames / float(np.median(times)), "frames/s", "higher", len(times))
         add(f"{half}_clips_per_s", 1 / float(np.median(times)), "clips/s", "higher", len(times), note=note)
-        add(f"{half}_peak_bytes", float(kept[f"{half}_above_bytes"]), "bytes", "lower")
-        add(f"{half}_total_bytes", float(kept[f"{half}_total_bytes"]), "bytes", "lower")
-        add(f"{half}_flop", float(kept[f"{half}_flop"]), "FLOP", "neither")
-        achieved = float(kept[f"{half}_flop"]) / float(np.median(times))
+        add(f"{half}_peak_bytes", float(measured[f"{half}_above_bytes"]), "bytes", "lower")
+        add(f"{half}_total_bytes", float(measured[f"{half}_total_bytes"]), "bytes", "lower")
+        add(f"{half}_flop", float(measured[f"{half}_flop"]), "FLOP", "neither")
+        achieved = float(measured[f"{half}_flop"]) / float(np.median(times))
         add(f"{half}_flop_per_s", achieved, "FLOP/s", "higher")
-        add(f"{half}_of_peak", achieved / float(kept["matmul_flop_per_s"]), "of matmul ceiling", "higher")
-        if f"{half}_joules" in kept:
-            add(f"{half}_joules", float(kept[f"{half}_joules"]), "J", "lower")
-    versus = {"decode_s": float(np.median(kept["decode_s"])), "decode_peak_bytes": float(kept["decode_above_bytes"])}
-    if "own_decode_s" in kept:
-        own = float(np.median(kept["own_decode_s"])), float(kept["own_decode_above_bytes"])
+        add(f"{half}_of_peak", achieved / float(measured["matmul_flop_per_s"]), "of matmul ceiling", "higher")
+        if f"{half}_joules" in measured:
+            add(f"{half}_joules", float(measured[f"{half}_joules"]), "J", "lower")
+    versus = {
+        "decode_s": float(np.median(measured["decode_s"])),
+        "decode_peak_bytes": float(measured["decode_above_bytes"]),
+    }
+    if "own_decode_s" in measured:
+        own = float(np.median(measured["own_decode_s"])), float(measured["own_decode_above_bytes"])
         for (name, value), before in zip(versus.items(), own, strict=True):
             if before > 0:
-                add(f"{name}_vs_own_decoder", value / before, "ratio", "lower", note="to the encoder's own decoder")
-    elif "own_out_of_memory" in kept:
-        why = f"the encoder's own decoder is out of memory ({kept['own_out_of_memory']})"
+                add(
+                    f"{name}_vs_own_decoder",
+                    value / before,
+                    "ratio",
+                    "lower",
+                    note="ratio to the encoder's own decoder",
+                )
+    elif "own_out_of_memory" in measured:
+        reason = f"the encoder's own decoder is out of memory ({measured['own_out_of_memory']})"
         scores += [
             Score(
-                None, "ratio", "lower", 0, note=why, metric=f"{name}_vs_own_decoder", condition=condition,
+                None, "ratio", "lower", 0, note=reason, metric=f"{name}_vs_own_decoder", condition=condition,
                 status="out of memory",
             )
             for name in versus
@@ -282,10 +281,10 @@ def _scores(kept: Statistics) -> list[Score]:
 
 
 def _median_interval(times: NDArray) -> tuple[float | None, float | None]:
-    """Order statistics that hold the median with a probability of at least 95 %, exactly; nothing below six times."""
+    """Order statistics that contain the median with a probability of at least 95 %; (None, None) for less than six times."""
     from scipy.stats import binom
 
-    rank = int(binom.ppf(0.025, len(times), 0.5))  # from 1: this many are at or below the lower end
+    rank = int(binom.ppf(0.025, len(times), 0.5))  # of the lower end, counted from 1
     if rank < 1:
         return None, None
     ordered = np.sort(times)

@@ -1,8 +1,7 @@
-"""How much of a clip survives: encode, decode, and score the reconstruction against the reference, clip by clip."""
+"""Reconstruction quality: encode and decode each clip and score the reconstruction against the original."""
 
 from __future__ import annotations
 
-import zlib
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import replace
 from typing import TYPE_CHECKING
@@ -15,7 +14,7 @@ from vaebench.machine import pick_device
 from vaebench.options import ReconstructionOptions as Options
 from vaebench.scoring import build_metrics, change, metric_digests, score, stack
 from vaebench.settings import build as build_settings
-from vaebench.suite import Case, Suite, clip_cases, video_setting
+from vaebench.suite import Case, Suite, clip_cases, clip_generator, video_setting
 from vaebench.vae import VAESpec, VideoVAE, decode_as, reconstruct
 from vaebench.video import to_model
 
@@ -35,7 +34,7 @@ class Reconstruction(Suite[VideoVAE]):
         super().__init__(config)
         if chosen.keep < 0:
             raise ValueError(f"keep={chosen.keep} should be a number of clips, 0 or more")
-        self.keep, self.kept = chosen.keep, set[str]()
+        self.keep, self.pictured = chosen.keep, set[str]()
         self.keep_latents = chosen.keep_latents
         self.device = pick_device(config.device)
         self.protocol = protocol.load(config.protocol)
@@ -46,7 +45,7 @@ class Reconstruction(Suite[VideoVAE]):
         if not self.metrics:
             reasons = "; ".join(f"{name}: {reason}" for name, reason in self.absent.items())
             raise ValueError(f"none of the metrics can be computed here: {reasons}")
-        # a stored statistic belongs to the code and the weights of its metric: those of other versions are ignored
+        # the key of a stored statistic includes the code and the weights of its metric; those of other versions are ignored
         digests = metric_digests(self.chosen, self.metrics)
         self.keys = {name: f"{name}.{digest}" for name, digest in digests.items()}
         self.identity = {
@@ -57,7 +56,7 @@ class Reconstruction(Suite[VideoVAE]):
         }
 
     def setting(self, source: VideoSource) -> str:
-        # another choice of metrics has another setting, so that a try never replaces a full record
+        # another choice of metrics is part of the name, so that a trial run never replaces a full record
         own = [] if self.chosen == list(self.protocol.metrics) else ["+".join(map(plugins.label, self.chosen))]
         return "-".join([video_setting(self.config, source), *own])
 
@@ -66,8 +65,8 @@ class Reconstruction(Suite[VideoVAE]):
 
     def cases(self, source: VideoSource, spec: VAESpec) -> Iterable[Case]:
         cases = clip_cases(source, self.config)
-        self.kept = {case.id for case in cases[: self.keep]}
-        return [replace(case, params={"keep": case.id in self.kept}) for case in cases]
+        self.pictured = {case.id for case in cases[: self.keep]}
+        return [replace(case, params={"keep": case.id in self.pictured}) for case in cases]
 
     def is_complete(self, case: Case, names: Collection[str]) -> bool:
         needed = {*self.keys.values(), *(["frames"] if case.params["keep"] else [])}
@@ -79,32 +78,31 @@ class Reconstruction(Suite[VideoVAE]):
         assert case.clip is not None
         reference = to_model(case.clip.load().to(self.device)).unsqueeze(0)  # (1, 3, T, H, W) in -1..1
         reconstruction, latent = self._reconstruct(vae, reference, case)
-        seen, got = self.protocol.to_score(reference), self.protocol.to_score(reconstruction)
+        real, reconstructed = self.protocol.to_score(reference), self.protocol.to_score(reconstruction)
         statistics = {
-            self.keys[name]: metric.measure(seen, got)[0].cpu().numpy()
+            self.keys[name]: metric.measure(real, reconstructed)[0].cpu().numpy()
             for name, metric in self.metrics.items()
             if self.keys[name] not in case.stored
         }
         if own := getattr(vae, "own", None):  # a cross of two VAEs is compared with the decoder of the one that encodes
             got_by_own = self.protocol.to_score(decode_as(own, reference, latent))
             statistics |= {
-                f"own {self.keys[name]}": metric.measure(seen, got_by_own)[0].cpu().numpy()
+                f"own {self.keys[name]}": metric.measure(real, got_by_own)[0].cpu().numpy()
                 for name, metric in self.metrics.items()
                 if self.keys[name] not in case.stored
             }
         if case.params["keep"]:
-            statistics["frames"] = _some_frames(seen, got)
+            statistics["frames"] = _some_frames(real, reconstructed)
         if self.keep_latents:
             statistics["latent"] = latent.cpu().numpy()
         return statistics
 
     def _reconstruct(self, vae: VideoVAE, reference: Video, case: Case) -> tuple[Video, Latent]:
-        """The reconstruction and its latent; of a stored latent, only the decoder runs."""
+        """The reconstruction and its latent.  If the latent is stored, only the decoder runs."""
         if "latent" in case.stored:
             latent = torch.from_numpy(case.stored["latent"]).to(self.device)
             return decode_as(vae, reference, latent), latent
-        # one generator a clip, so that a draw depends neither on the order of clips nor on the shard
-        generator = torch.Generator().manual_seed(zlib.crc32(f"{self.config.seed} {case.id}".encode()))
+        generator = clip_generator(self.config.seed, case.id)
         return reconstruct(vae, reference, posterior=self.posterior, generator=generator)
 
     def summarize(self, statistics: Mapping[str, Statistics]) -> dict[str, Score]:
@@ -113,7 +111,7 @@ class Reconstruction(Suite[VideoVAE]):
         }
         for name, metric in self.metrics.items():
             key = self.keys[name]
-            if all(f"own {key}" in kept for kept in statistics.values()):
+            if all(f"own {key}" in values for values in statistics.values()):
                 before, after = stack(statistics, f"own {key}"), stack(statistics, key)
                 versus = f"{name}_vs_own_decoder"
                 scores[versus] = change(versus, metric, before, after)
@@ -121,17 +119,17 @@ class Reconstruction(Suite[VideoVAE]):
 
     def per_case(self, statistics: Mapping[str, Statistics]) -> dict[str, dict[str, float]]:
         own = [name for name, metric in self.metrics.items() if metric.per_clip]
-        return {case: {name: float(kept[self.keys[name]]) for name in own} for case, kept in statistics.items()}
+        return {case: {name: float(values[self.keys[name]]) for name in own} for case, values in statistics.items()}
 
     def pictures(self, statistics: Mapping[str, Statistics]) -> dict[str, NDArray]:
-        return {case: statistics[case]["frames"] for case in statistics if case in self.kept}
+        return {case: statistics[case]["frames"] for case in statistics if case in self.pictured}
 
 
-def _some_frames(seen: Video, got: Video) -> NDArray:
+def _some_frames(real: Video, reconstructed: Video) -> NDArray:
     """(1, 3, T, H, W) in 0..1, twice -> uint8 (2, n, H, W, 3): the first, middle and last frame of both."""
-    frames = seen.shape[2]
+    frames = real.shape[2]
     some = sorted({0, frames // 2, frames - 1})
-    both = torch.cat([seen, got])[:, :, some].mul(255).round().byte()
+    both = torch.cat([real, reconstructed])[:, :, some].mul(255).round().byte()
     return both.permute(0, 2, 3, 4, 1).cpu().numpy()
 
 

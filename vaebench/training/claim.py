@@ -9,10 +9,10 @@ from typing import Any
 
 import yaml
 
+from vaebench.distributed import rank_and_world
 from vaebench.files import write_atomically
 from vaebench.training.config import TrainConfig
 from wfvae import state
-from wfvae.processes import launched
 
 # Settings that do not change the steps that are done: the folder of the run, its length and speed, and what it saves and shows.
 # With trainer.decay=cosine, another trainer.steps changes the learning rate of the remaining steps.
@@ -51,7 +51,7 @@ def claim(folder: Path, config: TrainConfig) -> None:
             raise ValueError(
                 f"{folder} holds a run with another configuration ({'; '.join(changed)}); choose another run=DIR"
             )
-    if launched()[0] == 0:
+    if rank_and_world()[0] == 0:
         folder.mkdir(parents=True, exist_ok=True)
         write_atomically(file, text)
 

@@ -70,7 +70,7 @@ def entries(folder: str, listing: str, index: Path) -> tuple[list[Entry], list[s
         videos, fault = _scan_shard(root / file, file, ignored)
         current[file, "" if fault else stamp] = videos  # without a stamp, the next run opens a damaged shard again
         failed += [fault] if fault else []
-    ignored.tell(root)
+    ignored.print(root)
     videos = [entry for in_file in current.values() for entry in in_file]
     if not videos:
         reason = f"; {failed[0]}" if failed else ""

@@ -40,6 +40,8 @@ class RunLog:
     def begin(self, step: int) -> None:
         """Opens the log at `step`, and removes the rows that a killed run wrote after its last checkpoint.
 
+        The trackers need accelerate's state, so the trainer is made before.
+
         Raises:
             ValueError: `wandb` is set and the package wandb is not installed
         """

@@ -22,6 +22,7 @@ from pathlib import Path
 import torch
 
 from adapters import wfvae
+from vaebench.distributed import rank_and_world
 from vaebench.training.claim import claim
 from vaebench.training.clips import TrainingClips
 from vaebench.training.config import TrainConfig, parse
@@ -29,7 +30,7 @@ from vaebench.training.log import RunLog
 from vaebench.training.perceptual import lpips_loss
 from vaebench.training.start import initial_model, load_start_weights
 from vaebench.training.validation import validator
-from wfvae.processes import launched, locked
+from wfvae.processes import locked
 from wfvae.trainer import Hooks, Trainer
 
 
@@ -66,7 +67,7 @@ def _run(config: TrainConfig) -> int:
     claim(folder, config)
     perceptual = lpips_loss() if config.loss.perceptual else None
     index = Path(config.data.index or folder / "files.csv")
-    clips_per_batch = config.trainer.batch_size * launched()[1]  # of all processes
+    clips_per_batch = config.trainer.batch_size * rank_and_world()[1]  # of all processes
     torch.manual_seed(config.trainer.seed)
     model = initial_model(config, index)
     clips = TrainingClips(config.data, index, config.trainer.seed, clips_per_batch)

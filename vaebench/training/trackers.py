@@ -1,6 +1,6 @@
 """TensorBoard and Weights & Biases for a training run, by the trackers of accelerate.
 
-They are used directly: `Accelerator(log_with=...)` belongs to `wfvae.trainer`, which knows of no loggers.
+They are used directly, because `wfvae.trainer` makes the `Accelerator` and does not know the loggers.
 """
 
 from __future__ import annotations

@@ -42,7 +42,7 @@ STRICT = {"err_detect": "explode"}  # stop at the first fault instead of conceal
 def read(file: str | Path, start: int, count: int, data: bytes | None = None) -> Iterator[NDArray[np.uint8]]:
     """Yield frames `start` to `start + count - 1` of a video, each uint8 (H, W, 3) RGB in 0..255.
 
-    `data` is the file's content where it is not on disk by itself (a member of a tar); `file` then only names it.
+    `data` is the content of the file if it is not a file on disk (a member of a tar); `file` then only names it.
     OSError if the file is missing or unreadable; ValueError, naming file and reason, if it holds no video, is damaged
     within these frames, or is shorter.
     """
@@ -70,7 +70,7 @@ def read(file: str | Path, start: int, count: int, data: bytes | None = None) ->
     if given < count:
         end = f"holds {start + given} frames" if given else f"ends before frame {start}"
         raise ValueError(
-            f"{file}: too short: it {end}, frames {start} to {start + count - 1} were asked for; "
+            f"{file}: too short: it {end}, frames {start} to {start + count - 1} are needed; "
             "lower num_frames or leave it out"
         )
 
@@ -156,7 +156,7 @@ def _entered(file: str | Path, data: bytes | None, start: int, count: int) -> It
             container.seek(proven.entries[entry - 1], stream=stream)
             yield from _agreed(container.decode(stream), proven, start, count)
     except av.error.FFmpegError:
-        return  # damaged: decoding from the first frame says where
+        return  # damaged: decoding from the first frame finds where
 
 
 def _agreed(decoded: Iterator[Any], proven: Packets, start: int, count: int) -> Iterator[Any]:
@@ -191,8 +191,8 @@ def _agreed(decoded: Iterator[Any], proven: Packets, start: int, count: int) -> 
 def _sound(file: str | Path, data: bytes | None, start: int, count: int) -> Iterator[Any]:
     """The same frames by decoding from the first; ValueError where one is damaged.
 
-    FFmpeg conceals damage, differently with each number of threads, so it is told to stop at the first fault; what it does not
-    stop at, it may still mark.  Where it stops over something that is not the picture (a malformed SEI message), the file is
+    FFmpeg conceals damage, differently with each number of threads, so it is set to stop at the first fault.  Where it does not
+    stop, it may still mark the frame.  If it stops over something that is not the picture (a malformed SEI message), the file is
     decoded again, in one thread, with concealment, and accepted if neither the frames nor what they may refer to are marked.
     """
     import av

@@ -54,7 +54,7 @@ def source(
 ) -> Files:
     """The source of these rows.  `listed`: how many clips the data set has, where only those on disk are in `rows`.
 
-    `fixed`: the name says it all; otherwise it ends in digits of the clips' hash (`marked`).
+    `fixed`: the name is complete; otherwise digits of the hash of the clips are added to it (`marked`).
     ValueError if two different rows have one id, or for reader=decord if a row is not pinned or decord is missing.
     """
     if config.reader == "decord":
@@ -126,10 +126,10 @@ def load_row(path: Path, row: Row, num_frames: int, size: int, reader: str = "au
 def read_row(path: Path, row: Row, num_frames: int, reader: str = "auto") -> Iterator[NDArray[np.uint8]]:
     """The frames (H, W, 3) of a row as decoded.  OSError or ValueError naming file and reason."""
     if row.sha256 and path.is_file():  # a missing file is named by the decoder
-        found = manifest.sha256(path)
-        if found != row.sha256:
+        actual = manifest.sha256(path)
+        if actual != row.sha256:
             raise ValueError(
-                f"{path}: is not the file that the manifest pins (sha256 {found[:12]}..., expected {row.sha256[:12]}...); "
+                f"{path}: is not the file that the manifest pins (sha256 {actual[:12]}..., expected {row.sha256[:12]}...); "
                 "fetch it again, or write a new manifest"
             )
     return (decord_reader if reader == "decord" else decode).read(path, row.start, num_frames)
@@ -177,19 +177,19 @@ def named(*parts: str) -> str:
 
 
 def marked(name: str, sha256: str) -> str:
-    """`clips_1a2b3c`: two folders called clips are two settings, and their records never lie in one place."""
+    """`clips_1a2b3c`: two folders called clips have two settings, so that their records are in two folders."""
     return f"{name}_{sha256[:6]}"
 
 
 def below(root: Path, load: Callable[[], Tensor]) -> Callable[[], Tensor]:
-    """`load`, whose errors name files relative to the root, as the clips do: they are kept in records, which tell no machine.
+    """`load`, whose errors name files relative to the root, because errors go into records, which contain no absolute paths.
 
     OSError or ValueError, as `load` raises them.
     """
-    return partial(_told_below, f"{root}{os.sep}", load) if root != Path() else load
+    return partial(_load_below, f"{root}{os.sep}", load) if root != Path() else load
 
 
-def _told_below(root: str, load: Callable[[], Tensor]) -> Tensor:
+def _load_below(root: str, load: Callable[[], Tensor]) -> Tensor:
     try:
         return load()
     except (OSError, ValueError) as reason:
@@ -204,7 +204,12 @@ def refuse_decord(config: RunConfig, why: str) -> None:
 
 
 def need_root(config: RunConfig, what: str) -> Path:
-    """The folder that `root=` names.  ValueError with the layout expected if it is not given, OSError if it is not there."""
+    """The folder that `root=` names.
+
+    Raises:
+        ValueError: no root is given; the message states the layout expected
+        OSError: there is no such folder
+    """
     if not config.root:
         raise ValueError(f"data={config.data} is not available without root=DIR: {what}")
     root = Path(config.root)

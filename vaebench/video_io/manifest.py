@@ -53,7 +53,7 @@ COLUMNS = [f.name for f in fields(Row)]
 def opened(file: str | Path, expected: str) -> Iterator[TextIO]:
     """A list that `manifest=FILE` names, UTF-8 with or without a byte order mark.
 
-    OSError if it cannot be read, ValueError if it is not UTF-8 or not a CSV; `expected` says what FILE should be.
+    OSError if it cannot be read, ValueError if it is not UTF-8 or not a CSV; `expected` describes what FILE should be.
     """
     try:
         with open(file, encoding="utf-8-sig", newline="") as text:
@@ -188,7 +188,7 @@ def walk(root: str | Path, extensions: tuple[str, ...]) -> Iterator[str]:
                 yield path
             else:
                 ignored.add(path)
-    ignored.tell(root)
+    ignored.print(root)
 
 
 def write(
@@ -223,9 +223,9 @@ def write(
 
 
 def sha256(file: str | Path) -> str:
-    """Of a file's bytes, read piece by piece."""
+    """The sha256 of a file, read in blocks."""
     digest = hashlib.sha256()
     with open(file, "rb") as content:
-        while piece := content.read(1 << 20):
-            digest.update(piece)
+        while block := content.read(1 << 20):
+            digest.update(block)
     return digest.hexdigest()

@@ -7,7 +7,7 @@ from collections import Counter
 from functools import cache
 from pathlib import Path, PurePosixPath
 
-from vaebench.machine import rank_and_world
+from vaebench.distributed import rank_and_world
 
 SHOWN = 6  # file types that a note names
 
@@ -31,8 +31,8 @@ class Ignored:
         self.counts[extension] += 1
         self.examples[extension] = min(file, self.examples.get(extension, file))  # folders are listed in no order
 
-    def tell(self, root: str | Path) -> None:
-        """Print the note, if there is anything to say."""
+    def print(self, root: str | Path) -> None:
+        """Print the note, if any file was ignored."""
         if not self.counts:
             return
         kinds = sorted(self.counts, key=lambda extension: (-self.counts[extension], extension))

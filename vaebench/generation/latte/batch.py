@@ -8,7 +8,7 @@ from torch import Tensor
 
 
 class Batch(NamedTuple):
-    """Standardised latents of some clips: what their encoder said, not yet a sample of it."""
+    """Normalized latents of some clips: the moments of their posteriors, not samples."""
 
     mean: Tensor  # (B, C, F, H, W)
     std: Tensor | None  # the same, or None of a VAE without posterior variance

@@ -1,8 +1,8 @@
 """Gaussian diffusion as Latte uses it: 1000 linear steps, predicted noise, learned variance, DDPM and DDIM steps.
 
 Ho et al. 2020 (DDPM), Nichol and Dhariwal 2021 (learned variance, respaced steps), Song et al. 2021 (DDIM). The
-schedulers of diffusers were considered and lack what the published protocol needs: its rounding of 250 out of 1000
-steps, a schedule rebuilt from the kept steps with posterior variances of its own, and the variational loss.
+schedulers of diffusers lack what the published protocol needs: its rounding of 250 out of 1000 steps, a schedule rebuilt
+from the selected steps with posterior variances of its own, and the variational loss.
 
 A denoiser's output has C channels (noise) or 2C (noise, variance code); the channel axis is 1.
 """
@@ -22,7 +22,7 @@ from torch import Tensor
 class Schedule:
     """A diffusion: one float64 (steps,) table per coefficient, step 0 nearest the data."""
 
-    timesteps: Tensor  # int64: what the denoiser is told at each step, in 0..999
+    timesteps: Tensor  # int64: the denoiser's input at each step, in 0..999
     betas: Tensor
     alphas_cumprod: Tensor
     alphas_cumprod_prev: Tensor
@@ -71,25 +71,28 @@ def linear(steps: int = 1000) -> Schedule:
 def kept_steps(total: int, spacing: str) -> list[int]:
     """The steps out of `total` that a respacing keeps, ascending.
 
-    "250": 250 steps spread evenly from the first to the last; "10,15,20": so many in each third; "ddim50": every k-th
-    step from 0, k whole. ValueError for a spacing that cannot be had.
+    "250": 250 steps evenly from the first to the last; "10,15,20": these numbers of steps in each third; "ddim50": every
+    k-th step from 0, with an integer k.
+
+    Raises:
+        ValueError: another format, or a number of steps that the spacing cannot give
     """
     try:
         if spacing.startswith("ddim"):
             count = int(spacing.removeprefix("ddim"))
             strides = [k for k in range(1, total + 1) if len(range(0, total, k)) == count]
             if not strides:
-                raise ValueError(f"no whole stride takes {count} of {total} steps; give the count alone: {count!r}")
+                raise ValueError(f"no integer stride gives {count} of {total} steps; give the number only: {count!r}")
             return list(range(0, total, strides[0]))
         counts = [int(part) for part in spacing.split(",")]
     except ValueError as error:
-        raise ValueError(f'a spacing reads like "250", "10,15,20" or "ddim50", got {spacing!r}: {error}') from error
+        raise ValueError(f'a spacing has the format "250", "10,15,20" or "ddim50", got {spacing!r}: {error}') from error
     length, longer = divmod(total, len(counts))
     kept, start = [], 0
     for index, count in enumerate(counts):
         size = length + (index < longer)
         if not 1 <= count <= size:
-            raise ValueError(f"a section of {size} steps has no {count} steps to keep (spacing {spacing!r})")
+            raise ValueError(f"a section of {size} steps cannot give {count} steps (spacing {spacing!r})")
         stride = (size - 1) / (count - 1) if count > 1 else 1.0
         # summed as the reference does: products would round some halves the other way
         kept += [start + round(at) for at in accumulate(repeat(stride, count - 1), initial=0.0)]
@@ -98,7 +101,7 @@ def kept_steps(total: int, spacing: str) -> list[int]:
 
 
 def respaced(schedule: Schedule, spacing: str) -> Schedule:
-    """The schedule of the kept steps alone; its denoiser still hears the original timesteps."""
+    """The schedule of the selected steps only; the denoiser still gets the original timesteps."""
     kept = torch.tensor(kept_steps(len(schedule), spacing))
     alphas = schedule.alphas_cumprod[kept]
     before = torch.cat([torch.ones(1, dtype=torch.float64), alphas[:-1]])
@@ -207,38 +210,23 @@ class Step(NamedTuple):
     x0: Tensor  # the prediction of the clean latent at this step
 
 
-def ddpm_step(schedule: Schedule, output: Tensor, x: Tensor, step: int, noise: Tensor, *, clip: bool = False) -> Step:
-    """One ancestral step; `noise` (B, C, ...) goes unused at step 0. `clip` clamps the predicted x_0 to -1..1."""
+def ddpm_step(schedule: Schedule, output: Tensor, x: Tensor, step: int, noise: Tensor) -> Step:
+    """One ancestral step; `noise` (B, C, ...) is unused at step 0."""
     noise_hat, code = split(output, x.shape[1])
-    x0 = _clipped(predicted_x0(schedule, x, noise_hat, step), clip)
+    x0 = predicted_x0(schedule, x, noise_hat, step)
     mean = posterior_mean(schedule, x0, x, step)
     if step == 0:
         return Step(mean, x0)
     return Step(mean + (0.5 * log_variance(schedule, code, x, step)).exp() * noise, x0)
 
 
-def ddim_step(
-    schedule: Schedule,
-    output: Tensor,
-    x: Tensor,
-    step: int,
-    noise: Tensor,
-    *,
-    eta: float = 0.0,
-    clip: bool = False,
-) -> Step:
-    """One implicit step; `eta` 0 is deterministic, 1 as noisy as DDPM. The variance code is not used."""
+def ddim_step(schedule: Schedule, output: Tensor, x: Tensor, step: int) -> Step:
+    """One implicit step, which is deterministic and does not use the variance code."""
     noise_hat, _ = split(output, x.shape[1])
-    x0 = _clipped(predicted_x0(schedule, x, noise_hat, step), clip)
-    # from the clipped x_0, so that both describe one x_t
+    x0 = predicted_x0(schedule, x, noise_hat, step)
+    # computed from x_0, as in the official code, although it equals the predicted noise up to rounding
     direction = (_at(schedule.sqrt_recip_alphas_cumprod, step, x) * x - x0) / _at(
         schedule.sqrt_recipm1_alphas_cumprod, step, x
     )
-    kept, before = schedule.alphas_cumprod[step].item(), schedule.alphas_cumprod_prev[step].item()
-    sigma = eta * math.sqrt((1 - before) / (1 - kept) * (1 - kept / before))
-    sample = math.sqrt(before) * x0 + math.sqrt(1 - before - sigma**2) * direction
-    return Step(sample + sigma * noise if sigma and step else sample, x0)
-
-
-def _clipped(x0: Tensor, clip: bool) -> Tensor:
-    return x0.clamp(-1, 1) if clip else x0
+    before = schedule.alphas_cumprod_prev[step].item()
+    return Step(math.sqrt(before) * x0 + math.sqrt(1 - before) * direction, x0)

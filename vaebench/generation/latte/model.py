@@ -65,19 +65,6 @@ class LatteConfig:
         return self.channels * (2 if self.learn_sigma else 1)
 
 
-def variant(
-    name: str, *, channels: int = 4, frames: int = 5, height: int = 32, width: int = 32, classes: int = 0
-) -> LatteConfig:
-    """The configuration of an official size and patch, "L/2" for one: XL, L, B, S with patches 1, 2, 4, 8."""
-    size, _, patch = name.partition("/")
-    if size not in SIZES or patch not in ("1", "2", "4", "8"):
-        raise ValueError(
-            f"no Latte {name!r}; there are {', '.join(SIZES)}, each with /1, /2, /4 and /8, for example L/2"
-        )
-    depth, hidden, heads = SIZES[size]
-    return LatteConfig(channels, frames, height, width, int(patch), depth, hidden, heads, classes)
-
-
 def sincos(positions: Tensor, dim: int) -> Tensor:
     """float64 (n,) -> float64 (n, dim): the sines of geometrically spaced frequencies, then their cosines."""
     frequencies = 10000.0 ** (-torch.arange(dim // 2, dtype=torch.float64) / (dim / 2))
@@ -91,7 +78,7 @@ def frame_positions(frames: int, dim: int) -> Tensor:
 
 
 def grid_positions(rows: int, columns: int, dim: int) -> Tensor:
-    """float32 (rows * columns, dim), row by row; the first half of the features says the column, the second the row."""
+    """float32 (rows * columns, dim), row by row; the first half of the features encodes the column, the second the row."""
     row = torch.arange(rows, dtype=torch.float64).repeat_interleave(columns)
     column = torch.arange(columns, dtype=torch.float64).repeat(rows)
     return torch.cat([sincos(column, dim // 2), sincos(row, dim // 2)], dim=1).float()

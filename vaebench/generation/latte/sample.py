@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from itertools import repeat
 from typing import Literal
 
 import torch
@@ -68,24 +67,23 @@ def chain(
     noises: Iterable[Tensor],
     *,
     method: Literal["ddpm", "ddim"] = "ddpm",
-    eta: float = 0.0,
-    clip: bool = False,
 ) -> Iterator[Step]:
-    """From `start` (B, C, F, H, W) down the schedule, a Step after each; the last one's `sample` is the latent.
+    """Sample step by step from `start` (B, C, F, H, W) down the schedule.
 
-    `noises`: one (B, C, F, H, W) a step, drawn for DDIM only where `eta` is not 0. `eta` belongs to DDIM alone.
+    Args:
+        noises: one (B, C, F, H, W) per step of DDPM; unused by DDIM
+
+    Yields:
+        every step; the `sample` of the last one is the latent
     """
-    draws = iter(noises) if method == "ddpm" or eta else repeat(start)
+    draws = iter(noises)
     x = start
     for index in reversed(range(len(schedule))):
         t = torch.full((len(x),), int(schedule.timesteps[index]), device=x.device)
         with torch.no_grad():
             output = denoise(x, t).to(x.dtype)
-            noise = next(draws)
-            if method == "ddpm":
-                step = ddpm_step(schedule, output, x, index, noise, clip=clip)
-            else:
-                step = ddim_step(schedule, output, x, index, noise, eta=eta, clip=clip)
+            ddpm = method == "ddpm"
+            step = ddpm_step(schedule, output, x, index, next(draws)) if ddpm else ddim_step(schedule, output, x, index)
         yield step
         x = step.sample
 

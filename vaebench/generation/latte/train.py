@@ -2,7 +2,7 @@
 
 Everything random in step k (which clips, timesteps, noise, dropped labels) is a function of the seed and k, drawn for the
 global batch. A resumed run is therefore the uninterrupted one, and the same run spread over processes is the same run;
-a checkpoint holds weights, EMA, optimiser and the number of steps, and nothing of any generator.
+a checkpoint holds weights, EMA, optimizer and the number of steps, and no state of a random generator.
 """
 
 from __future__ import annotations
@@ -40,24 +40,6 @@ class Latents(Protocol):
 
 
 @dataclass(frozen=True)
-class InMemory:
-    """Latents held as tensors, memory-mapped ones included."""
-
-    mean: Tensor
-    std: Tensor | None = None
-    labels: Tensor | None = None
-
-    def __len__(self) -> int:
-        return len(self.mean)
-
-    def take(self, rows: Sequence[int]) -> Batch:
-        picked = (None if x is None else x[list(rows)] for x in (self.mean, self.std, self.labels))
-        mean, std, labels = picked
-        assert mean is not None
-        return Batch(mean, std, labels)
-
-
-@dataclass(frozen=True)
 class TrainConfig:
     """How a Latte is trained; the defaults are the paper's, for UCF-101."""
 
@@ -66,10 +48,9 @@ class TrainConfig:
     learning_rate: float = 1e-4
     warmup: int = 0  # steps in which the learning rate rises to its value
     ema_decay: float = 0.9999
-    label_dropout: float = 0.1  # share of labels replaced by the null label
+    label_dropout: float = 0.1  # fraction of labels replaced by the null label
     clip_norm: float = 0.1  # largest gradient norm, from step `clip_from` on
     clip_from: int = 100_000  # 20,000 for SkyTimelapse
-    skip_first_update: bool = False  # as the official loop, whose second update sums the gradients of two batches
     micro_batch: int = 0  # clips of one forward pass on one process; 0: all of them
     checkpoint_every: int = 5_000
     seed: int = 3407
@@ -119,13 +100,13 @@ def update(
 ) -> Report:
     """One step on this process's rows: x0 and noise (b, C, F, H, W), t (b,), labels (b,) or None. Changes `state`."""
     x0, noise, t, labels = inputs
-    pieces = range(0, len(x0), config.micro_batch or len(x0))
+    starts = range(0, len(x0), config.micro_batch or len(x0))
     sums = x0.new_zeros(3)
-    for start in pieces:
-        rows = slice(start, start + pieces.step)
+    for start in starts:
+        rows = slice(start, start + starts.step)
         some = None if labels is None else labels[rows]
-        quiet = start != pieces[-1]  # gradients travel between processes once per step
-        with accelerator.no_sync(state.model) if quiet else nullcontext():
+        last = start == starts[-1]  # processes exchange gradients once per step
+        with nullcontext() if last else accelerator.no_sync(state.model):
             output = state.model(noised(schedule, x0[rows], noise[rows], t[rows]), t[rows], some)
             loss = training_loss(schedule, output, x0[rows], noise[rows], t[rows])
             accelerator.backward(loss.total.sum() / len(x0))
@@ -134,13 +115,12 @@ def update(
     norm = torch.linalg.vector_norm(torch.stack(torch._foreach_norm(gradients)))
     if state.step >= config.clip_from:
         torch._foreach_mul_(gradients, (config.clip_norm / (norm + 1e-6)).clamp(max=1.0))
-    if state.step > 0 or not config.skip_first_update:
-        for group in state.optimizer.param_groups:
-            group["lr"] = config.learning_rate * min(1.0, (state.step + 1) / max(config.warmup, 1))
-        state.optimizer.step()
-        state.optimizer.zero_grad()
-        with torch.no_grad():
-            torch._foreach_lerp_(state.averaged, state.trained, 1 - config.ema_decay)
+    for group in state.optimizer.param_groups:
+        group["lr"] = config.learning_rate * min(1.0, (state.step + 1) / max(config.warmup, 1))
+    state.optimizer.step()
+    state.optimizer.zero_grad()
+    with torch.no_grad():
+        torch._foreach_lerp_(state.averaged, state.trained, 1 - config.ema_decay)
     state.step += 1
     total, mse, vb = sums / len(x0)
     return Report(state.step, total, mse, vb, norm, state.ema)
@@ -149,11 +129,19 @@ def update(
 def train(
     model: Latte, latents: Latents, config: TrainConfig, accelerator: Accelerator, folder: Path | None = None
 ) -> Iterator[Report]:
-    """Trains `model` in place, and yields after every step; closing the iterator early loses nothing but open steps.
+    """Train `model` in place.
 
-    With a `folder`, resumes from the newest checkpoint in it and writes one every `checkpoint_every` steps and at the
-    end. Precision and processes are the accelerator's. ValueError: a batch that the processes cannot share evenly, fp16,
-    no clips, or a checkpoint of another model or another configuration.
+    Args:
+        accelerator: sets precision and processes
+        folder: if given, training resumes from its newest checkpoint, and a checkpoint is written every `checkpoint_every`
+            steps and at the end
+
+    Yields:
+        a report after every step
+
+    Raises:
+        ValueError: the processes cannot share the batch evenly, fp16, no latents, or a checkpoint of another model or
+            configuration
     """
     world, rank, device = accelerator.num_processes, accelerator.process_index, accelerator.device
     if config.batch % world:
@@ -201,24 +189,24 @@ def _inputs(
     batch: Batch, step: int, config: TrainConfig, own: slice, device: torch.device, classes: int
 ) -> tuple[Tensor, Tensor, Tensor, Tensor | None]:
     """x0, noise, t and labels of this process's rows, cut from what is drawn for the whole batch of the step."""
-    whole = (config.batch, *batch.mean.shape[1:])
+    shape = (config.batch, *batch.mean.shape[1:])
     few, many = (
         _generator(torch.device("cpu"), config.seed, "few", step),
         _generator(device, config.seed, "many", step),
     )
     t = torch.randint(1000, (config.batch,), generator=few)[own].to(device)
     dropped = (torch.rand(config.batch, generator=few) < config.label_dropout)[own].to(device)
-    noise = torch.randn(whole, generator=many, device=device)[own]
+    noise = torch.randn(shape, generator=many, device=device)[own]
     x0 = batch.mean.to(device, torch.float32)
     if batch.std is not None:
-        x0 = x0 + batch.std.to(device, torch.float32) * torch.randn(whole, generator=many, device=device)[own]
+        x0 = x0 + batch.std.to(device, torch.float32) * torch.randn(shape, generator=many, device=device)[own]
     if not classes or batch.labels is None:
         return x0, noise, t, None
     return x0, noise, t, torch.where(dropped, classes, batch.labels.to(device))
 
 
 def _save(state: State, folder: Path, config: TrainConfig, accelerator: Accelerator) -> None:
-    """{"model", "ema", ...} as the official files, whole or not at all; the two newest are kept."""
+    """Write {"model", "ema", ...} as in the official files, atomically, and delete all but the two newest."""
     if accelerator.is_main_process:
         content = {
             "model": accelerator.unwrap_model(state.model).state_dict(),
@@ -262,9 +250,9 @@ def _resume(state: State, folder: Path, config: TrainConfig, accelerator: Accele
         accelerator.unwrap_model(state.model).load_state_dict(content["model"])
         state.ema.load_state_dict(content["ema"])
     except (KeyError, TypeError, RuntimeError) as error:
-        said = " ".join(str(error).split())
-        raise ValueError(f"{path} is no checkpoint of this model: {said}; train into another folder") from error
-    free = ("steps", "checkpoint_every", "micro_batch")  # they change no number but in the last digit
+        reason = " ".join(str(error).split())
+        raise ValueError(f"{path} is not a checkpoint of this model: {reason}; train into another folder") from error
+    free = ("steps", "checkpoint_every", "micro_batch")  # these change numbers by rounding at most
     wanted = asdict(config)
     other = [
         f"{key}: {value} there, {wanted[key]} here"
