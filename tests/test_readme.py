@@ -19,8 +19,8 @@ FILES = dict(re.findall(r"<!-- file: (\S+) -->\n```python\n(.*?)```", README, re
 SMALL = ["clips=2", "num_frames=4", "size=32"]
 
 
-def python(code: str, cwd: Path, path: Path = ROOT) -> subprocess.CompletedProcess[str]:
-    environment = {"PYTHONPATH": f"{path}:{ROOT}", "PATH": "", "HOME": str(cwd), "OMP_NUM_THREADS": "1"}
+def python(code: str, cwd: Path, path: Path = ROOT, home: Path | None = None) -> subprocess.CompletedProcess[str]:
+    environment = {"PYTHONPATH": f"{path}:{ROOT}", "PATH": "", "HOME": str(home or cwd), "OMP_NUM_THREADS": "1"}
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=cwd, env=environment)
     assert done.returncode == 0, done.stdout + done.stderr
     return done
@@ -82,8 +82,8 @@ def test_the_examples_run_from_an_installed_package(tmp_path: Path) -> None:
     assert found["range"].scores["largest"].value > 0.9
 
 
-def test_the_python_example_prints_a_score_and_a_table() -> None:
-    done = python(PYTHON, ROOT)
+def test_the_python_example_prints_a_score_and_a_table(tmp_path: Path) -> None:
+    done = python(PYTHON, ROOT, home=tmp_path)
     assert re.search(r"^\d+\.\d+ dB over 2 clips$", done.stdout, re.M)
     assert "wfvae/tiny" in done.stdout
 
