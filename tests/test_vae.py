@@ -126,8 +126,12 @@ class Network:
     ("dtype", "weight", "advice"),
     [
         (torch.float16, 1.0, "try dtype=float32"),
-        (torch.float32, 1.0, "it ran in float32 with finite weights"),
-        (torch.float32, float("nan"), r"1 tensors of its weights are NaN or infinite \(weight\): replace the file"),
+        (torch.float32, 1.0, "dtype and weights are valid"),
+        (
+            torch.float32,
+            float("nan"),
+            r"1 tensors of the weights have NaN or infinite values \(weight\): replace the weight file",
+        ),
     ],
 )
 def test_the_advice_on_pixels_that_are_not_finite_fits_the_cause(dtype, weight, advice):
