@@ -282,7 +282,7 @@ def test_a_user_checkpoint_of_cv_vae_is_recognised_by_its_tensors(tmp_path, vari
 @pytest.mark.parametrize("name", ["model.safetensors", "model.bin"])
 def test_a_broken_file_is_one_clear_error(tmp_path, name):
     (tmp_path / name).write_bytes(b"not weights at all")
-    with pytest.raises(ValueError, match="cannot be (read|loaded) as weights"):
+    with pytest.raises(ValueError, match="cannot be read as weights"):
         opensora.load(opensora.V12, weights=str(tmp_path / name))
 
 

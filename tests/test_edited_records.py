@@ -102,7 +102,7 @@ def root(tmp_path: Path) -> Path:
         (RECORD, put("suite", ""), "suite should be the name of a folder, not ''"),
         (RECORD, put("setting", "../../x"), "setting should be the name of a folder, not '../../x'"),
         (RECORD, put("setting", "a\\b"), r"setting should be the name of a folder, not 'a\\b'"),
-        (RECORD, put("suite", "efficiency"), "efficiency/clips-33x256/toy-a-one.json (fields suite, setting and vae.name)"),
+        (RECORD, put("suite", "efficiency"), "of its fields suite, setting and vae.name: move it to "),
         (RECORD, put("vae/name", "../../../x"), "clips-33x256/x-"),
         (COST, put("scores/encode_s@float32 33x256/value", -1.0), "scores.encode_s@float32 33x256.value should not be neg"),
         (COST, rename("scores/encode_s@float32 33x256", "encode_s@float32"), "the key scores.encode_s@float32 should be 'enc"),
@@ -124,10 +124,10 @@ def root(tmp_path: Path) -> Path:
         (BLOCKWISE, put("extra/by_length/streamed/psnr", [1, "x", 2]), "extra.by_length.streamed.psnr[1] should be a"),
         (BLOCKWISE, put("extra/by_length/whole/bytes", [1.0, None, 2.0]), "extra.by_length.whole.bytes[1] should be a fin"),
         (BLOCKWISE, drop("extra/by_length"), "extra.by_length is missing"),
-        (SUBBANDS, put("names", "hhh"), 'it.names should be a list [...], not "hhh"'),
+        (SUBBANDS, put("names", "hhh"), 'record.names should be a list [...], not "hhh"'),
         (SUBBANDS, put("energy", [1.0]), "the lists should have equal lengths of at least 1"),
-        (SUBBANDS, put("share", ["x"] * 8), 'it.share[0] should be a finite number, not "x"'),
-        (SUBBANDS, drop("clips"), "it.clips is missing"),
+        (SUBBANDS, put("share", ["x"] * 8), 'record.share[0] should be a finite number, not "x"'),
+        (SUBBANDS, drop("clips"), "record.clips is missing"),
     ],
 )  # fmt: skip
 def test_an_edited_record_is_refused_by_file_and_field(

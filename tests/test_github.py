@@ -55,7 +55,7 @@ def site(monkeypatch: pytest.MonkeyPatch) -> dict[str, bytes]:
     ],
 )
 def test_a_source_that_does_not_pin_its_bytes_is_refused(source: str):
-    with pytest.raises(ValueError, match="reads github:owner/repo@commit:path#id"):
+    with pytest.raises(ValueError, match="expected github:owner/repo@commit:path#id"):
         github.parse(source)
 
 

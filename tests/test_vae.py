@@ -126,7 +126,7 @@ class Network:
     ("dtype", "weight", "advice"),
     [
         (torch.float16, 1.0, "try dtype=float32"),
-        (torch.float32, 1.0, "dtype and weights are valid"),
+        (torch.float32, 1.0, r"dtype and weights are valid \(float32, finite\)"),
         (
             torch.float32,
             float("nan"),

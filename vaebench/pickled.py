@@ -24,5 +24,5 @@ def load_tensors(file: Path, *, mmap: bool = False) -> Any:
         if isinstance(reason, MemoryError) or "allocate" in str(reason):
             raise
     raise ValueError(
-        f"{file} cannot be loaded as weights: it is damaged, or contains Python objects other than tensors (never executed)"
+        f"{file} cannot be read as weights: it is damaged, or contains Python objects other than tensors (never executed)"
     )

@@ -237,7 +237,7 @@ def split_list(text: str, key: str) -> list[str]:
     while position < len(inner):
         item = ITEM.match(inner, position)
         if item is None:
-            raise ValueError(f"cannot parse '{key}={text}': empty or badly quoted item after {inner[:position]!r}")
+            raise ValueError(f"cannot parse '{key}={text}': an empty or badly quoted item after {inner[:position]!r}")
         items.append(next(group for group in item.groups() if group is not None))
         position = item.end()
     return items
