@@ -113,7 +113,7 @@ def test_a_pickle_and_a_broken_file_are_refused(released, tmp_path):
     family, file = released
     pickle = tmp_path / "weights.bin"
     torch.save({"state_dict": {"encoder.conv_in.bias": Path("/")}}, pickle)
-    with pytest.raises(ValueError, match="holds Python objects other than tensors, which are never run"):
+    with pytest.raises(ValueError, match="contains Python objects other than tensors"):
         family.load(sd.FT_MSE, weights=str(pickle))
     torch.save({"state_dict": {"encoder.conv_in.bias": [1.0]}}, pickle)
     with pytest.raises(ValueError, match=r"holds a list under 'encoder\.conv_in\.bias', expected a state dict"):

@@ -285,7 +285,7 @@ def test_the_spec_of_ones_own_has_its_parameters_and_its_normalisation(tmp_path:
 
 def test_another_network_does_not_run_under_the_name_of_a_release(model: WFVAE, tmp_path: Path) -> None:
     save(model, tmp_path)
-    with pytest.raises(ValueError, match=r"config\.json describes another network than wfvae/l-16; run it as wfvae:"):
+    with pytest.raises(ValueError, match=r"config\.json describes another network than wfvae/l-16: run it as wfvae:"):
         adapters.load("wfvae/l-16", weights=str(tmp_path))
 
 
