@@ -152,7 +152,7 @@ def test_a_user_folder_holds_one_file_of_weights(tmp_path):
     (tmp_path / "b.pt").touch()
     with pytest.raises(OSError, match=r"contains a\.ckpt, b\.pt: give the path of the file"):
         adapters.find(f"odvae:{tmp_path}")
-    with pytest.raises(OSError, match="gone is not here"):
+    with pytest.raises(OSError, match="gone does not exist"):
         adapters.find(f"odvae:{tmp_path}/gone")
     with pytest.raises(ValueError, match="pool has no weights, so it takes no checkpoint"):
         adapters.find(f"pool:{tmp_path}")
@@ -176,7 +176,7 @@ def test_a_label_names_the_end_of_the_path_and_the_content(tmp_path, monkeypatch
         Path(f"{step}/diffusion_pytorch_model.safetensors").write_bytes(b"1")
         for name in (step, f"{step}/diffusion_pytorch_model.safetensors"):
             assert adapters.resolve(f"odvae:{name}").label == f"odvae/{run}-step-00000200-{digits}"
-    with pytest.raises(weights.Unavailable, match="gone is not here"):
+    with pytest.raises(weights.Unavailable, match="gone does not exist"):
         adapters.resolve("odvae:gone")
 
 
