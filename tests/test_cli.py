@@ -113,7 +113,7 @@ def test_recipes_are_listed_with_their_descriptions(capsys: pytest.CaptureFixtur
     assert cli.main(["list", "recipes"]) == 0
     lines = dict(line.split(maxsplit=1) for line in capsys.readouterr().out.splitlines())
     assert lines == descriptions()
-    assert lines["l-16"] == "WF-VAE-L with 16 channels, stage one"
+    assert lines["l-16"] == "WF-VAE-L with 16 latent channels, stage one"
     assert cli.main(["list"]) == 0
     assert "recipes: ablation-flow-256, " in capsys.readouterr().out
 
