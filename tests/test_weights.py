@@ -238,7 +238,7 @@ def test_what_is_here_is_not_fetched_again_but_it_is_verified(
     (shelf / "net.pth").write_bytes(CONTENT)
     assert fetch.fetch("net") == shelf / "net.pth"
     (shelf / "net.pth").write_bytes(b"another")
-    with pytest.raises(ValueError, match="not the net it should be"):
+    with pytest.raises(ValueError, match="not the published net"):
         fetch.fetch("net")
 
 
