@@ -139,7 +139,7 @@ def test_recipes_are_listed_with_their_descriptions(capsys: pytest.CaptureFixtur
         (["run", "vaes=[]"], "is an empty list"),
         (["run", "vaes=[pool/4x8x8]", "weights=here.pt"], "pool/4x8x8 reads no weights: remove weights=here.pt"),
         (["run", "vaes=[cogvideox/tiny]", "weights=here.pt"], "cogvideox/tiny reads no weights"),
-        (["run", "vaes=[wfvae/tiny]", "weights=nowhere.ckpt"], "not ready: wfvae/tiny: nowhere.ckpt is not here"),
+        (["run", "vaes=[wfvae/tiny]", "weights=nowhere.ckpt"], "not ready: wfvae/tiny: nowhere.ckpt does not exist"),
         (["run", "vaes=[pool/4x8x8]", "num_frames=1", "metrics=[flicker]"], "none of the metrics can be computed here"),
         (["run", "shard=3"], "expected i/n"),
         (["run", "vaes=[pool/4x8x8]", "data=folder", "root=nowhere"], "nowhere"),

@@ -238,7 +238,7 @@ def test_what_is_here_is_not_fetched_again_but_it_is_verified(
     (shelf / "net.pth").write_bytes(CONTENT)
     assert fetch.fetch("net") == shelf / "net.pth"
     (shelf / "net.pth").write_bytes(b"another")
-    with pytest.raises(ValueError, match="not the net it should be"):
+    with pytest.raises(ValueError, match="not the published net"):
         fetch.fetch("net")
 
 
@@ -518,7 +518,7 @@ def test_a_run_does_not_start_without_what_it_should_fetch(
     monkeypatch.chdir(tmp_path)
     enter(monkeypatch, f"{site}/missing", used_by="lpips")
     assert cli.main(["run", "vaes=dct/4", "metrics=psnr,lpips", "fetch=true", "results=R", "runs=S"]) == 2
-    assert "1 of 1 weight files could not be fetched, so nothing was run" in capsys.readouterr().err
+    assert "1 of 1 weight files could not be downloaded, and no case was run" in capsys.readouterr().err
     assert not Path("R").exists()
 
 
@@ -551,7 +551,7 @@ def test_weights_in_place_of_those_that_ship_are_a_file_or_its_folder(tmp_path: 
 
 @pytest.mark.parametrize("source", ["org/repo@1:a", "hf:org/repo:a", "hf:org/repo@1", "hf:@1:a", "hf:org/repo@1:"])
 def test_a_source_that_pins_no_revision_or_file_is_refused(source: str) -> None:
-    with pytest.raises(ValueError, match="reads hf:org/repo@revision:path"):
+    with pytest.raises(ValueError, match="expected hf:org/repo@revision:path"):
         HubFile.parse(source)
 
 
