@@ -160,7 +160,7 @@ def close_flow(model: WFVAE, levels: Sequence[int]) -> None:
     """
     for level in levels:
         if level not in (1, 2):
-            raise ValueError(f"without_flow should hold levels 1 or 2, got {level}")
+            raise ValueError(f"without_flow should hold levels 1 and 2 only, got {level}")
         for name, parameter in model.named_parameters():
             if f"coder.connect_l{level}." in name:
                 parameter.requires_grad_(False)
