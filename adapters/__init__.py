@@ -1,9 +1,9 @@
 """Every VAE by name: `load("wan/2.1")`, `load("wfvae:path/to/checkpoint")`, `load("cogvideox/tiny")`, `load("./halves.py")`.
 
 A name is `family/variant`, `family:path` for a user checkpoint, or `file.py` (`file.py/variant`) for an adapter in a file.
-`wan/2.1+taehv/taew2_1` encodes with one VAE and decodes with another (`_cross.py`).
-`family/tiny` (`family/tiny-random` where `tiny` is a trained VAE) is a small network with random weights for tests: its scores
-mean nothing, so it runs only where it is named.
+`wan/2.1+taehv/taew2_1` encodes with one VAE and decodes with another (`_cross.py`). `family/tiny` (`family/tiny-random` where
+`tiny` is a trained VAE) is a small network with random weights for tests: its scores are meaningless, so no list of all VAEs
+contains it.
 """
 
 from __future__ import annotations
@@ -15,9 +15,9 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from adapters._own import of_ones_own, variant_of
+from adapters._local import spec_of_checkpoint, variant_of
 from vaebench import plugins
-from vaebench import weights as places
+from vaebench import weights as weight_files
 from vaebench.vae import VAESpec, VideoVAE
 from vaebench.weights.github import KIND as GITHUB
 
@@ -41,7 +41,7 @@ def names() -> list[str]:
 
 @dataclass(frozen=True)
 class ResolvedVAE:
-    """A VAE by its name: the spec, and on demand its weights, digests and label, each looked up once."""
+    """A VAE found by its name: the spec, and its weights, digests and label, which are looked up on first use."""
 
     name: str  # as it was asked for
     spec: VAESpec
@@ -60,7 +60,9 @@ class ResolvedVAE:
         if self.untrained or not (self.checkpoint or self.spec.source):
             return []
         return (
-            [places.find("", self.checkpoint)] if self.checkpoint else places.find_all(self.spec.source, self.override)
+            [weight_files.find("", self.checkpoint)]
+            if self.checkpoint
+            else weight_files.find_all(self.spec.source, self.override)
         )
 
     @cached_property
@@ -77,22 +79,22 @@ class ResolvedVAE:
 
         parts = list(dict.fromkeys(part for file in self.files for part in files_of(file)))
         if len(self.files) == 1 and parts == self.files:
-            return places.digest(parts[0])
-        lines = "".join(f"{places.digest(part)}  {part.name}\n" for part in parts)
+            return weight_files.digest(parts[0])
+        lines = "".join(f"{weight_files.digest(part)}  {part.name}\n" for part in parts)
         return hashlib.sha256(lines.encode()).hexdigest()
 
     @cached_property
     def config_sha256(self) -> str:
         """sha256 of the config.json beside the weights, from which the network is built; "" without one."""
-        if not self.files or self.spec.source.startswith(GITHUB):  # whose files may lie in a folder with other families
+        if not self.files or self.spec.source.startswith(GITHUB):  # several families may share that folder
             return ""
         beside = self.files[0].with_name("config.json")
         if not beside.is_file():
             return ""
         family = getattr(self.module, "FAMILY", None)
-        if family and not family.reads_config(self.files[0]):  # that of another class, such as the transformer's
+        if family and not family.reads_config(self.files[0]):  # of another class, such as the transformer
             return ""
-        return places.digest(beside)
+        return weight_files.digest(beside)
 
     @cached_property
     def label(self) -> str:
@@ -121,7 +123,7 @@ class ResolvedVAE:
             if hasattr(self.module, "requires"):  # a package, or a version of one
                 self.module.requires(self.spec)
             _ = self.files
-        except (places.Unavailable, ImportError) as reason:
+        except (weight_files.Unavailable, ImportError) as reason:
             return str(reason)
         return ""
 
@@ -154,11 +156,11 @@ class ResolvedVAE:
         settings: dict[str, Any] = {"device": device, "dtype": dtype or torch.float32, "mode": mode}
         if self.untrained:
             vae: VideoVAE = self.module.tiny(**settings)
-            if vae.spec.variant == "tiny":  # a transform keeps its own name: it has nothing to train
+            if vae.spec.variant == "tiny":  # transforms keep their variant: they have no weights
                 vae.spec = replace(vae.spec, variant=self.spec.variant)  # type: ignore[misc]
             return vae
         random = random_weights and bool(self.spec.source)
-        weights = places.RANDOM if random else self.checkpoint or self.override
+        weights = weight_files.RANDOM if random else self.checkpoint or self.override
         loaded: VideoVAE = self.module.load(self.spec, weights=weights, **settings)
         return loaded
 
@@ -166,24 +168,24 @@ class ResolvedVAE:
 def resolve(name: str, weights: str = "") -> ResolvedVAE:
     """The VAE called `name`, or the cross `encoder+decoder` of two.
 
-    `weights` is a file or folder that takes the place of the released weights.
+    `weights` is a file or folder to read instead of the released weights.
 
     Raises:
-        ValueError: unknown family or variant (with the nearest name), or `weights` for a VAE that would not read them
+        ValueError: unknown family or variant (with the nearest name), or `weights` for a VAE that does not read them
         vaebench.weights.Unavailable: the user checkpoint of `family:path` does not exist
     """
     if halves := _halves(name):
         from adapters import _cross
 
         if weights:
-            raise ValueError(f"{name} is two VAEs; leave weights={weights} out, or name a checkpoint as family:path")
+            raise ValueError(f"{name} is two VAEs: remove weights={weights}, or name a checkpoint as family:path")
         return _cross.resolve(*map(resolve, halves))
     module, variant, checkpoint = _parts(name)
     if weights and checkpoint:
-        raise ValueError(f"{name} names its weights already; leave weights={weights} out")
+        raise ValueError(f"{name} already names its weights: remove weights={weights}")
     spec, untrained = _spec(name, module, variant, checkpoint)
     if weights and (untrained or not spec.source):
-        raise ValueError(f"{name} reads no weights; leave weights={weights} out")
+        raise ValueError(f"{name} reads no weights: remove weights={weights}")
     return ResolvedVAE(name, spec, module, checkpoint, weights, untrained)
 
 
@@ -219,7 +221,7 @@ def _parts(name: str) -> tuple[ModuleType, str, str]:
         module = plugins.find("adapters", file["file"])
         families = {spec.family for spec in module.VARIANTS.values()}
         if taken := families & set(plugins.names("adapters")):
-            raise ValueError(f"{file['file']}: the family {taken.pop()!r} exists already; give yours another name")
+            raise ValueError(f"{file['file']}: the family {taken.pop()!r} already exists: rename yours")
         return module, file["variant"] or "", ""
     family, colon, path = name.partition(":")
     if not colon:
@@ -228,12 +230,12 @@ def _parts(name: str) -> tuple[ModuleType, str, str]:
     module = plugins.find("adapters", family)
     if not path:
         return module, "", ""
-    # a folder of a training run names one of its checkpoints
+    # the folder of a training run stands for one of its checkpoints
     return module, "", str(getattr(module, "checkpoint_of", str)(path))
 
 
 def _spec(name: str, module: ModuleType, variant: str, checkpoint: str) -> tuple[VAESpec, bool]:
-    """The spec, and whether it is that of the untrained network of the family."""
+    """The spec, and whether it describes the untrained network of the family."""
     variants: dict[str, VAESpec] = module.VARIANTS
     if checkpoint:
         if hasattr(module, "spec_of"):  # the family can tell its configuration from a checkpoint
@@ -241,10 +243,10 @@ def _spec(name: str, module: ModuleType, variant: str, checkpoint: str) -> tuple
         first = next(iter(variants.values()))
         if not first.source:
             raise ValueError(
-                f"{first.family} has no weights, so it takes no checkpoint; name a variant ({', '.join(variants)})"
+                f"{first.family} has no weights, so it takes no checkpoint: name a variant ({', '.join(variants)})"
             )
-        places.find("", checkpoint)
-        return of_ones_own(first, checkpoint), False
+        weight_files.find("", checkpoint)
+        return spec_of_checkpoint(first, checkpoint), False
     if variant in UNTRAINED and variant not in variants:
         spec: VAESpec = module.tiny().spec
         reference_mode = next(iter(variants.values())).reference_mode

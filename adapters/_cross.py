@@ -1,7 +1,7 @@
 """Encode with one VAE and decode with another that shares its latent space: `wan/2.1+taehv/taew2_1`.
 
 A spec names its space (`latent_space`).  Latents are exchanged normalised, as a diffusion model sees them, unless `FORMS` says
-otherwise.  A cross is refused where the names differ.  Suites compare it with the encoder's own decoder (`CrossVAE.own`).
+otherwise.  VAEs of different spaces cannot be combined.  Suites compare a cross with the encoder's own decoder (`CrossVAE.own`).
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ def raw(latent: Latent, spec: VAESpec) -> Latent:
 
 
 def normalise_flux2(latent: Latent, spec: VAESpec) -> Latent:
-    """FLUX.2: its VAE gives 2x2 patches as 128 channels, of which the statistics are; taesd/flux2 reads 32 channels of pixels."""
+    """FLUX.2: the VAE gives 2x2 patches as 128 channels, which its statistics refer to; taesd/flux2 reads 32 channels."""
     from adapters.flux2 import channels_as_patches
 
     normalised = normalise(latent, spec)
@@ -62,7 +62,7 @@ def _by_channel(values: float | tuple[float, ...], like: Latent) -> Tensor:
     return like.new_tensor(values).view(-1, 1, 1, 1)
 
 
-# to and from the form in which the VAEs of a space exchange latents
+# to and from the form in which VAEs of a latent space exchange latents
 NORMALISED, RAW = (normalise, denormalise), (raw, raw)
 FORMS: dict[str, tuple[Form, Form]] = {
     "cogvideox": RAW,  # taecvx reads latents as the parent gives them; its author is not sure
@@ -71,7 +71,7 @@ FORMS: dict[str, tuple[Form, Form]] = {
 
 
 class CrossVAE:
-    """A VideoVAE of two: latents are those of `encoder`, converted before `decoder` reads them."""
+    """A VideoVAE made of two: the latents of `encoder`, converted before `decoder` reads them."""
 
     def __init__(self, spec: VAESpec, encoder: VideoVAE, decoder: VideoVAE) -> None:
         import torch
@@ -162,16 +162,16 @@ def resolve(encoder: ResolvedVAE, decoder: ResolvedVAE) -> ResolvedCross:
     """The cross of two VAEs.
 
     Raises:
-        ValueError: they share no latent space, or no length of video
+        ValueError: they share no latent space, or no number of frames
     """
     a, b = encoder.spec, decoder.spec
     name = f"{encoder.name}+{decoder.name}"
     if not a.latent_space or a.latent_space != b.latent_space:
-        said = [f"{spec.name}: {spec.latent_space or 'none known'}" for spec in (a, b)]
-        raise ValueError(f"{name}: the two do not share a latent space ({', '.join(said)})")
+        spaces = [f"{spec.name}: {spec.latent_space or 'unknown'}" for spec in (a, b)]
+        raise ValueError(f"{name}: the two do not share a latent space ({', '.join(spaces)})")
     if a.latent_space not in FORMS and (a.compression, a.latent_channels) != (b.compression, b.latent_channels):
-        said = [f"{spec.compression}, {spec.latent_channels} channels" for spec in (a, b)]
-        raise ValueError(f"{name}: the latents have different shapes ({'; '.join(said)})")
+        shapes = [f"{spec.compression}, {spec.latent_channels} channels" for spec in (a, b)]
+        raise ValueError(f"{name}: the latents have different shapes ({'; '.join(shapes)})")
     spec = replace(
         a,
         variant=f"{a.variant}+{b.name}",
@@ -194,10 +194,10 @@ def resolve(encoder: ResolvedVAE, decoder: ResolvedVAE) -> ResolvedCross:
 
 
 def _common(a: FrameRule, b: FrameRule, name: str) -> FrameRule:
-    """The rule that allows what both allow."""
+    """The rule of the numbers of frames that both allow."""
     stride = math.lcm(a.stride, b.stride)
     least = max(a.minimum, b.minimum)
     legal = [n for n in range(least, least + stride) if a.allows(n) and b.allows(n)]
     if not legal:
-        raise ValueError(f"{name}: no length of video is legal for both ({a} and {b} frames)")
+        raise ValueError(f"{name}: no number of frames is legal for both ({a} and {b})")
     return FrameRule(stride, legal[0] % stride, least if legal[0] - stride > 0 else 1)

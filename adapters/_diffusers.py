@@ -1,8 +1,7 @@
-"""The body shared by the families that diffusers ships: loading, casts, modes, the posterior, and a clean model after each call.
+"""The body of the families that diffusers ships: loading, casts, modes, the posterior, and a clean model after each call.
 
-A family's file says what is its own in one `Family`: the class, the released configurations (data, so that parameters can be
-counted and shapes compared without a file), how each mode is forced, and where its encode and decode differ from the usual.
-diffusers is imported inside functions only.
+A family describes itself in one `Family`: the class, the released configurations (data, so that shapes can be compared without a
+file), how each mode is set, and where its encode and decode differ from the usual. diffusers is imported inside functions only.
 """
 
 from __future__ import annotations
@@ -17,8 +16,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from adapters._layouts import Layout, State, convert
-from adapters._own import check_legal, of_ones_own, read_json
-from vaebench import weights as places
+from adapters._local import check_legal, read_json, spec_of_checkpoint
+from vaebench import weights as weight_files
 from vaebench.vae import Posterior, VAESpec
 
 if TYPE_CHECKING:
@@ -28,19 +27,19 @@ if TYPE_CHECKING:
     from vaebench.video import Latent, Video
 
 Config: TypeAlias = Mapping[str, Any]
-EVERYTHING = 1 << 30  # a batch of frames that no video fills: one pass over all of them
+EVERYTHING = 1 << 30  # frames per batch, more than any video has: one pass over all of them
 
 
 def _no_change(model: Any, mode: str) -> None:
-    """A family whose released code is whole and has no other way."""
+    """A family that always runs the whole video."""
 
 
-def _nothing_kept(model: Any) -> None:
-    """A family that keeps no state on its modules."""
+def _stateless(model: Any) -> None:
+    """A family whose modules hold no state between calls."""
 
 
 def tile(model: Any, mode: str) -> None:
-    """For families that are whole unless tiling is switched on."""
+    """For families that run the whole video unless tiling is on."""
     if mode == "tiled":
         model.enable_tiling()
 
@@ -58,24 +57,24 @@ def sample(vae: DiffusersVAE, latent: Tensor) -> Tensor:
 
 @dataclass(frozen=True)
 class Family:
-    """One family of diffusers: its class, its released configurations and its peculiarities."""
+    """One family of diffusers: its class, its released configurations, and how it differs from others."""
 
     cls: str
     variants: Mapping[str, VAESpec]
     configs: Mapping[str, Config]  # the released configuration of each variant, where it is not the class default
-    small: Config  # what makes a configuration tiny: overrides
+    small: Config  # overrides that make a configuration tiny
     small_for: Mapping[str, Config] = field(default_factory=dict)  # further overrides of single variants
-    diffusers: str = "0.35"  # the first version that runs it as described here
+    diffusers: str = "0.35"  # the first version that runs as described here
     set_mode: Callable[[Any, str], None] = _no_change
     encode: Callable[[DiffusersVAE, Tensor], tuple[Tensor, Tensor | None]] = moments
     decode: Callable[[DiffusersVAE, Tensor], Tensor] = sample
-    clear: Callable[[Any], None] = _nothing_kept  # forget what the last call left on the modules
-    describe: Callable[[Any, VAESpec], VAESpec] | None = None  # completes the spec with what the weights know
+    clear: Callable[[Any], None] = _stateless  # clears what the last call left on the modules
+    describe: Callable[[Any, VAESpec], VAESpec] | None = None  # completes the spec from the weights
     layouts: tuple[Layout, ...] = ()  # other key layouts in which its weights are published
-    least_side: int = 1  # of height and width, where a network pads by reflection
+    least_side: int = 1  # minimum height and width, where a network pads by reflection
     one_by_one: bool = False  # the class cannot take a batch
     float32_pixels: bool = False  # the encoder casts by itself
-    hazards: Mapping[str, str] = field(default_factory=dict)  # dtype -> what goes wrong
+    dtype_warnings: Mapping[str, str] = field(default_factory=dict)  # dtype -> what goes wrong
     not_on_cpu: tuple[str, ...] = ()  # dtypes that torch cannot run it in on a CPU
 
     def load(
@@ -87,20 +86,24 @@ class Family:
         dtype: torch.dtype | None = None,
         mode: str = "whole",
     ) -> DiffusersVAE:
-        """The released weights, in the layout of diffusers or of the authors, strictly: no tensor is missing and none is left.
+        """The released weights or a user checkpoint, in the layout of diffusers or of the authors, strictly.
 
-        A config.json of the same class beside the weights sets what shapes do not show; one of another class, such as the
-        authors' own, is not read.  Raises ValueError for a file of another network, with the family that it looks like.
+        A config.json of the same class beside the weights is read for settings without tensors; one of another class, such as
+        that of the authors, is not.
+
+        Raises:
+            ValueError: unknown mode, or a file of another network (the message names the family that it looks like)
+            vaebench.weights.Unavailable: the weights are not on this machine
         """
         from adapters._layouts.reading import read_vae
         from adapters._layouts.recognise import fill, looks_like
 
         self.requires(spec)
-        if weights == places.RANDOM:
+        if weights == weight_files.RANDOM:
             return DiffusersVAE(
                 self, spec, spec.variant, self._build(self.configs.get(spec.variant, {})), device, dtype, mode
             )
-        file = places.find(spec.source, weights)
+        file = weight_files.find(spec.source, weights)
         read = read_vae(file)
         state, layout = self._converted(read, file)
         variant = spec.variant if spec.source else self._nearest(_shapes(state))
@@ -148,22 +151,22 @@ class Family:
         return DiffusersVAE(self, spec, base.variant, model, device, dtype, mode)
 
     def requires(self, spec: VAESpec) -> None:
-        """Unavailable, saying what to install, where diffusers is missing or too old."""
+        """Raises vaebench.weights.Unavailable, with what to install, if diffusers is missing or too old."""
         wanted = f"{spec.name} needs diffusers >= {self.diffusers}: pip install 'diffusers>={self.diffusers}'"
         try:
-            found = version("diffusers")
+            installed = version("diffusers")
         except PackageNotFoundError:
-            raise places.Unavailable(wanted) from None
-        if _numbers(found) < _numbers(self.diffusers):
-            raise places.Unavailable(f"{wanted} (here: {found})")
+            raise weight_files.Unavailable(wanted) from None
+        if _numbers(installed) < _numbers(self.diffusers):
+            raise weight_files.Unavailable(f"{wanted} (installed: {installed})")
 
     def spec_of(self, path: str) -> VAESpec:
-        """The spec of a checkpoint of one's own: of the variant with most tensors in common, under the name of the file."""
+        """The spec of a user checkpoint: that of the variant with most tensors in common, under the name of the file."""
         from adapters._layouts.reading import read_vae
 
-        file = places.find("", path)
+        file = weight_files.find("", path)
         state, _ = self._converted(read_vae(file), file)
-        return of_ones_own(self.variants[self._nearest(_shapes(state))], path)
+        return spec_of_checkpoint(self.variants[self._nearest(_shapes(state))], path)
 
     @property
     def name(self) -> str:
@@ -184,12 +187,8 @@ class Family:
         """
         return _shapes(convert(state, self.layouts)[0])
 
-    def count_parameters(self, variant: str) -> int:
-        """Of the released configuration, without a byte of weights."""
-        return count(self._on_meta(variant))
-
     def _nearest(self, shapes: dict[str, tuple[int, ...]]) -> str:
-        """The variant that shares most tensors with a file; strict loading says what still differs."""
+        """The variant that shares most tensors with a file; strict loading names the differences."""
 
         def shared(variant: str) -> int:
             return len(self.expected_shapes(variant).items() & shapes.items())
@@ -197,9 +196,9 @@ class Family:
         return max(self.variants, key=shared)
 
     def _published_config(self, file: Path) -> Config | None:
-        """The config.json of this class beside the weights, where there is one.
+        """The config.json of this class beside the weights; None without one.
 
-        The authors' own releases have that of a transformer there, or of their own class; these say nothing about our network.
+        Releases by the authors have the config of a transformer there, or of their own class: it does not describe this network.
         """
         beside = file.with_name("config.json")
         if not beside.is_file():
@@ -211,11 +210,11 @@ class Family:
         """Whether the config.json beside this file of weights is used."""
         try:
             return self._published_config(file) is not None
-        except ValueError:  # damaged: `load` says so
+        except ValueError:  # damaged: `load` reports it
             return True
 
     def _build(self, config: Config) -> Any:
-        """The network of a configuration; keys that its class does not know (older releases wrote some) are left out."""
+        """The network of a configuration; keys that its class does not know, from older releases, are ignored."""
         cls = self._class()
         known = inspect.signature(cls.__init__).parameters
         return cls(**{key: value for key, value in config.items() if key in known})
@@ -228,7 +227,7 @@ class Family:
     def _on_meta(self, variant: str) -> Any:
         import torch
 
-        self._class()  # imported before, lest the constants of its module become meta tensors too
+        self._class()  # import it first: constants of its module must not become meta tensors
         with torch.device("meta"):
             return self._build(self.configs.get(variant, {}))
 
@@ -254,16 +253,16 @@ class DiffusersVAE:
         if mode not in spec.modes:
             raise ValueError(f"{spec.name} has no mode {mode!r} (it has: {', '.join(spec.modes)})")
         self.family = family
-        self.variant = variant  # the released one that this is, or is built like
+        self.variant = variant  # the released variant whose configuration it has
         self.mode = mode
         self.dtype = dtype or torch.float32
         self.device = torch.device(device)
         name = str(self.dtype).removeprefix("torch.")
         if self.device.type == "cpu" and name in family.not_on_cpu:
-            raise ValueError(f"{spec.name} cannot run in {name} on a CPU; use dtype=float32, or a GPU")
-        if name in family.hazards:
-            warnings.warn(f"{spec.name} in {name}: {family.hazards[name]}", stacklevel=3)
-        torch.nn.Module.to(model, self.device, self.dtype)  # diffusers' own `to` logs a sentence at every cast
+            raise ValueError(f"{spec.name} cannot run in {name} on a CPU: use dtype=float32 or a GPU")
+        if name in family.dtype_warnings:
+            warnings.warn(f"{spec.name} in {name}: {family.dtype_warnings[name]}", stacklevel=3)
+        torch.nn.Module.to(model, self.device, self.dtype)  # the `to` of diffusers logs at every cast
         self.model = model.eval().requires_grad_(False)
         self.spec = family.describe(self.model, spec) if family.describe else spec
         family.set_mode(self.model, mode)
@@ -271,11 +270,11 @@ class DiffusersVAE:
     def encode(self, video: Video) -> Posterior:
         import torch
 
-        check_legal(self.spec, video)  # most of these networks would drop the surplus without a word
+        check_legal(self.spec, video)  # most of these networks drop surplus frames and pixels silently
         if min(video.shape[-2:]) < self.family.least_side:
             least = self.family.least_side
             raise ValueError(
-                f"{self.spec.name} takes frames of {least}x{least} at least, got {tuple(video.shape[-2:])}"
+                f"{self.spec.name} takes frames of at least {least}x{least}, got {tuple(video.shape[-2:])}"
             )
         pixels = video.to(self.device, torch.float32 if self.family.float32_pixels else self.dtype)
         with self._clean():
@@ -296,7 +295,7 @@ class DiffusersVAE:
 
     @contextmanager
     def _clean(self) -> Iterator[None]:
-        """No gradients, and no cache of another call before or after, also when the call fails."""
+        """No gradients, and no cache left by another call or after this one, also if it fails."""
         import torch
 
         self.family.clear(self.model)
@@ -331,7 +330,7 @@ def _shapes(state: Mapping[str, Tensor]) -> dict[str, tuple[int, ...]]:
 
 @contextmanager
 def _uninitialised() -> Iterator[None]:
-    """Builds networks without drawing their first weights, which the file replaces; buffers are computed as ever."""
+    """Builds networks without drawing random weights, which the file replaces; buffers are computed as usual."""
     from torch.overrides import TorchFunctionMode
 
     class SkipInit(TorchFunctionMode):

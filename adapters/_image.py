@@ -20,10 +20,10 @@ def set_mode(model: Any, mode: str) -> None:
 
 def encode(vae: DiffusersVAE, pixels: Tensor) -> tuple[Tensor, Tensor | None]:
     """(B, 3, T, H, W) -> mean and, where there is one, log-variance, both (B, c, T, h, w)."""
-    found = vae.model.encode(frames_as_batch(pixels))
-    if hasattr(found, "latent"):  # a plain autoencoder
-        return batch_as_frames(found.latent, len(pixels)), None
-    q = found.latent_dist
+    output = vae.model.encode(frames_as_batch(pixels))
+    if hasattr(output, "latent"):  # an autoencoder without a posterior
+        return batch_as_frames(output.latent, len(pixels)), None
+    q = output.latent_dist
     return batch_as_frames(q.mean, len(pixels)), batch_as_frames(q.logvar, len(pixels))
 
 

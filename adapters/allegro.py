@@ -1,4 +1,4 @@
-"""Allegro: 4x8x8, 4 channels, no causality.  diffusers runs it only in tiles of 24 frames x 320 x 320 pixels.
+"""Allegro: 4x8x8, 4 channels, not causal.  diffusers runs it only in tiles of 24 frames x 320 x 320 pixels.
 
 Zhou et al., Allegro, arXiv 2410.15458.  Whole inference is one tile as large as the video, which gives exactly what its encoder and
 decoder give.  In `native` the released grid of tiles leaves uncovered frames, rows and columns at zero; here the video is padded
@@ -43,7 +43,7 @@ VARIANTS = {
 
 
 def _covered(size: int, kernel: int, stride: int) -> int:
-    """The least kernel + k * stride that holds `size`."""
+    """The smallest kernel + k * stride that is at least `size`."""
     return kernel + max(0, -(-(size - kernel) // stride)) * stride
 
 
@@ -73,7 +73,7 @@ def _decode(vae: DiffusersVAE, latent: Tensor) -> Tensor:
         vae.model.kernel = (t * TIME, h * SPACE, w * SPACE)
     else:
         latent = _pad_to_grid(latent, vae.model, (TIME, SPACE, SPACE))
-    video = vae.model.decode(latent).sample.transpose(1, 2)  # it answers (B, T, C, H, W)
+    video = vae.model.decode(latent).sample.transpose(1, 2)  # the library returns (B, T, C, H, W)
     return video[..., : t * TIME, : h * SPACE, : w * SPACE]
 
 
@@ -87,11 +87,11 @@ FAMILY = Family(
         "layers_per_block": 1,
         "sample_size": 128,
     },
-    set_mode=lambda model, mode: model.enable_tiling(),  # it refuses to run without
+    set_mode=lambda model, mode: model.enable_tiling(),  # the class does not run without tiles
     encode=_encode,
     decode=_decode,
     one_by_one=True,  # a tile is a batch of one
-    hazards={"bfloat16": HALF},
+    dtype_warnings={"bfloat16": HALF},
 )
 load = FAMILY.load
 tiny = FAMILY.tiny

@@ -1,12 +1,12 @@
 """CogVideoX: causal 3D convolutions, 4x8x8, 16 channels; diffusers works in blocks of 8 frames (2 latents).
 
-Yang et al., CogVideoX, arXiv 2408.06072.  The blocks hand their convolution caches on, so only the group norms, which take their
-statistics over the frames of a block, tell block-wise from whole; they also make the encoder look ahead.  The authors' own
-code, `native`, encodes a video in one pass and decodes 3, then 2 latents at a time; the VAE was trained on whole clips, so `whole`
-is the reference mode.  `diffusers` is the default of that library, which encodes in blocks too.
+Yang et al., CogVideoX, arXiv 2408.06072.  The blocks pass on their convolution caches, so block-wise and whole inference differ
+only by the group norms, which take their statistics over the frames of a block; they also make the encoder look ahead.  The
+authors' code, `native`, encodes a video in one pass and decodes 3, then 2 latents at a time; the VAE was trained on whole clips,
+so `whole` is the reference mode.  `diffusers` is the default of that library, which encodes in blocks too.
 
-Later code of the authors (THUDM/CogVideo e519eced) decodes in 10 blocks at most: the same blocks up to 21 latents; above, its odd
-blocks lose frames, because each would be taken for the start of a video.  `native` goes on with 2 at a time.
+Later code of the authors (THUDM/CogVideo e519eced) decodes in at most 10 blocks: the same blocks up to 21 latents; beyond, blocks
+of odd length lose frames, because the code takes each for the start of a video.  `native` stays at 2 at a time.
 """
 
 from __future__ import annotations

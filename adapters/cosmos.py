@@ -1,7 +1,7 @@
-"""Cosmos CV8x8x8: NVIDIA's continuous video tokenizer, 8x8x8, 16 channels, causal, on a Haar wavelet; no posterior, only a latent.
+"""Cosmos CV8x8x8: NVIDIA's continuous video tokenizer, 8x8x8, 16 channels, causal, on a Haar wavelet; without a posterior.
 
-NVIDIA, Cosmos World Foundation Model Platform, arXiv 2501.03575.  The release normalises by statistics of its own for each of 16
-channels and 16 latent frames; the spec gives their mean over the frames.
+NVIDIA, Cosmos World Foundation Model Platform, arXiv 2501.03575.  The release has separate normalisation statistics for each of
+16 channels and 16 latent frames; the spec gives their mean over the frames.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ VARIANTS = {
         reference="arXiv 2501.03575",
         parameters=105_653_696,
         note="native is whole: its tiling switch changes nothing; sample equals mode; the release normalises by channel "
-        "and latent frame, for 121 frames at most; the scale and shift here are means over those frames",
+        "and latent frame, for up to 121 frames; the scale and shift here are means over those frames",
     )
 }
 

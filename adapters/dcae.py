@@ -34,7 +34,7 @@ VARIANTS = {
         reference="arXiv 2410.10733",
         parameters=312_250_275,
         scale=0.41407,
-        note="whole and native are all frames as one batch, sliced one frame at a time; a plain autoencoder: a sample is its mean",
+        note="whole and native are all frames as one batch, sliced one frame at a time; no posterior",
     )
 }
 FAMILY = Family(

@@ -1,13 +1,13 @@
 """Truncated 3D DCT: the classical codec with exactly as many latent values as a 4x8x8 VAE of 4, 8 or 16 channels.
 
-A block of 4 frames x 8 x 8 pixels x 3 colours (768 values) goes through the orthonormal DCT-II along each of its four axes,
-and the first 4, 8 or 16 (dct/4, dct/8, dct/16) coefficients are the latent channels.  Along the colour axis the three basis vectors
-are (1, 1, 1), (1, 0, -1) and (1, -2, 1), normalised: luma and two opponent colours, an orthonormal cousin of YCbCr.
+A block of 4 frames x 8 x 8 pixels x 3 colours (768 values) goes through the orthonormal DCT-II along each of its four axes, and
+the first 4, 8 or 16 (dct/4, dct/8, dct/16) coefficients are the latent channels.  Along the colour axis the three basis vectors
+are (1, 1, 1), (1, 0, -1) and (1, -2, 1), normalised: luma and two opponent colours, similar to YCbCr but orthonormal.
 
-Which coefficients are kept is a fixed table, KEPT: the zig-zag of JPEG in three dimensions.  Luma goes shell by shell (frames +
-rows + columns = 0, 1, 2, 3), space before time within a shell; the two opponent colours give only their means, after the
-shell 0 and the shell 1.  (On the bundled clips these are also the coefficients of largest mean energy.)  The kept rows are
-orthonormal: decoding is their transpose, encode(decode(z)) is z, and nothing else made from these coefficients has a smaller
+The table FREQUENCIES fixes the order of the coefficients: the zig-zag of JPEG in three dimensions.  Luma goes shell by shell
+(frames + rows + columns = 0, 1, 2, 3), space before time within a shell; of the two opponent colours only the means are used,
+after shell 0 and shell 1.  (On the bundled clips these are also the coefficients of largest mean energy.)  The basis vectors are
+orthonormal: decoding is their transpose, encode(decode(z)) is z, and no other video made from these coefficients has a smaller
 squared error.
 """
 
@@ -26,21 +26,21 @@ if TYPE_CHECKING:
     from vaebench.video import Latent, Video
 
 BLOCK = (3, 4, 8, 8)  # colours, frames, rows, columns
-KEPT = (  # frequencies along (colour, frames, rows, columns)
+FREQUENCIES = (  # along (colour, frames, rows, columns)
     (0, 0, 0, 0), (1, 0, 0, 0), (0, 0, 0, 1), (0, 0, 1, 0),
     (0, 1, 0, 0), (2, 0, 0, 0), (0, 0, 1, 1), (0, 0, 0, 2), (0, 0, 2, 0), (0, 1, 0, 1), (0, 1, 1, 0), (0, 2, 0, 0),
     (0, 0, 1, 2), (0, 0, 2, 1), (0, 0, 0, 3), (0, 0, 3, 0),
 )  # fmt: skip
 
 
-def _spec(kept: int) -> VAESpec:
+def _spec(channels: int) -> VAESpec:
     return VAESpec(
         family="dct",
-        variant=str(kept),
+        variant=str(channels),
         temporal_compression=4,
         spatial_compression=8,
-        latent_channels=kept,
-        causal=False,  # a block sees its own four frames
+        latent_channels=channels,
+        causal=False,  # a block sees its four frames
         frames=FrameRule(stride=4),
         size_multiple=8,
         license="Apache-2.0",
@@ -63,12 +63,12 @@ def _cosines(size: int) -> Tensor:
 
 
 @cache
-def basis(kept: int) -> Tensor:
-    """The first `kept` basis vectors: float64 (kept, 3, 4, 8, 8), orthonormal."""
+def basis(count: int) -> Tensor:
+    """The first `count` basis vectors: float64 (count, 3, 4, 8, 8), orthonormal."""
     import torch
 
     colours, frames, rows, columns = (_cosines(size) for size in BLOCK)
-    a, b, c, d = torch.tensor(KEPT[:kept]).T
+    a, b, c, d = torch.tensor(FREQUENCIES[:count]).T
     return torch.einsum("ka,kb,kc,kd->kabcd", colours[a], frames[b], rows[c], columns[d])
 
 

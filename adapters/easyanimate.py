@@ -1,7 +1,7 @@
-"""EasyAnimate V5.1: 4x8x8, 16 channels, causal, per-frame norms; the released code takes 1 frame, then 4 and 4, with caches.
+"""EasyAnimate V5.1: 4x8x8, 16 channels, causal, per-frame norms; the released code takes 1 frame, then 4 at a time, with caches.
 
-Xu et al., EasyAnimate, arXiv 2405.18991.  Its caches live on the modules and survive a failed
-call; they are cleared before and after each.
+Xu et al., EasyAnimate, arXiv 2405.18991.  Its caches are attributes of the modules and survive a failed call; they are cleared
+before and after each call.
 """
 
 from __future__ import annotations
@@ -29,8 +29,8 @@ VARIANTS = {
         reference="arXiv 2405.18991",
         parameters=244_375_507,
         scale=0.7125,
-        note="whole is the first frame, then all others at once; native 4 frames (1 latent) at a time; tiled is left out: "
-        "the released tiled encode puts every tile after the first 64 pixels too far; whole at 33x768x768 in float32 needs 92 GiB",
+        note="whole is the first frame, then all others at once; native 4 frames (1 latent) at a time; there is no tiled mode: "
+        "the released tiled encode shifts every tile after the first by 64 pixels; whole at 33x768x768 in float32 needs 92 GiB",
     )
 }
 

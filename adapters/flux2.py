@@ -1,7 +1,7 @@
 """FLUX.2's image VAE, frame by frame: 8x8 with 32 channels, which its diffusion model sees as 16x16 with 128.
 
 Black Forest Labs, FLUX.2, 2025 (github.com/black-forest-labs/flux2).  The latent here is that of the diffusion model: patches of
-2x2 are moved into the channels, because the statistics that normalise it, buffers of the weights, are of those 128 channels.
+2x2 are moved into the channels, because the statistics that normalise it, buffers in the weights, are those of the 128 channels.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ VARIANTS = {
         lossless_modes=("native", "sliced"),
         source="hf:black-forest-labs/FLUX.2-dev@main:vae/diffusion_pytorch_model.safetensors",
         latent_space="flux.2",
-        license="not known; see the model card (gated)",
+        license="unknown; see the model card (gated)",
         reference="github.com/black-forest-labs/flux2",
         parameters=84_046_115,
         note="whole and native are all frames as one batch, sliced one frame at a time; the network's 32 channels of 8x8 are given "

@@ -1,8 +1,8 @@
 """HunyuanVideo: 4x8x8, 16 channels, causal convolutions; diffusers cuts time into tiles of 16 frames by default.
 
 Kong et al., HunyuanVideo, arXiv 2412.03603.  Its group norms take their statistics over time, so the encoder looks ahead.  The
-authors' own class runs a video in one pass, so `whole` is the reference mode.  Their pipeline turns its tiles on: `native`, of 64
-frames and 256 pixels, the same as `whole` up to that size.  `diffusers` is the default of that library.
+authors' class runs a video in one pass, so `whole` is the reference mode.  Their pipeline turns tiling on: `native`, 64 frames
+and 256 pixels, the same as `whole` up to that size.  `diffusers` is the default of that library.
 """
 
 from __future__ import annotations
@@ -34,8 +34,8 @@ VARIANTS = {
         parameters=246_478_803,
         scale=0.476986,
         note="native is the tiling of the authors' pipeline: 64 frames, stride 48, and 256 pixels overlapping by 64; diffusers is "
-        "the default of that library, tiled in time only (16 frames, stride 12); tiled is that and 256 pixels overlapping by 64; "
-        "whole builds an attention mask of all positions: 25.6 GiB at 33x768x768",
+        "the default of that library, tiled in time only (16 frames, stride 12); tiled adds tiles of 256 pixels overlapping by 64; "
+        "whole builds an attention mask over all positions: 25.6 GiB at 33x768x768",
     )
 }
 
@@ -54,7 +54,7 @@ FAMILY = Family(
     configs={},
     small={"block_out_channels": (8, 8, 8, 8), "norm_num_groups": 4, "layers_per_block": 1},
     set_mode=_set_mode,
-    hazards={"bfloat16": HALF},
+    dtype_warnings={"bfloat16": HALF},
 )
 load = FAMILY.load
 tiny = FAMILY.tiny

@@ -27,7 +27,7 @@ VARIANTS = {
         reference="arXiv 2511.18870",
         parameters=1_260_634_115,
         scale=1.03682,
-        note="native is whole; each attention builds its mask in a Python loop over all positions, which its timing contains; "
+        note="native is whole; each attention builds its mask in a Python loop over all positions, which its timing includes; "
         "tiles of 256 pixels, 25 % overlap",
     )
 }

@@ -1,4 +1,4 @@
-"""The ceiling: the video is its own latent.  What a protocol costs when the VAE costs nothing (8-bit rounding, a relay's blur).
+"""The upper bound: the latent is the video itself.  It shows the loss of the protocol alone, such as 8-bit rounding.
 
 No weights, no compression: latent (B, 3, T, H, W), the pixels themselves.
 """
@@ -25,7 +25,7 @@ VARIANTS = {
         causal=True,
         license="Apache-2.0",
         reference="the pixels themselves",
-        note="with dtype=bfloat16 a pixel moves by a quarter of an 8-bit level at most, with float16 by a 32nd",
+        note="dtype=bfloat16 changes a pixel by at most 1/4 of an 8-bit level, float16 by 1/32",
     )
 }
 

@@ -1,7 +1,7 @@
 """Kandinsky 6 SR: 4x16x16, 64 channels, causal, from the super-resolution stage; the released code works in segments of 16 frames.
 
-github.com/kandinskylab.  Its convolutions hand their padding on and no norm spans time, so segments change nothing but memory.
-The released pipeline feeds it pixels of 0..255 as x / 128 - 1 instead of x / 127.5 - 1, and so does this adapter.
+github.com/kandinskylab.  Its convolutions pass on their padding and no norm spans time, so segments change only the memory. The
+released pipeline feeds it pixels of 0..255 as x / 128 - 1 instead of x / 127.5 - 1, and so does this adapter.
 """
 
 from __future__ import annotations
@@ -30,11 +30,11 @@ VARIANTS = {
         reference_mode="native",
         lossless_modes=("native",),
         source="hf:kandinskylab/Kandinsky-6.0-VSR-distilled2steps-5s-Diffusers@main:vae/diffusion_pytorch_model.safetensors",
-        license="not known; see the model card",
+        license="unknown; see the model card",
         reference="github.com/kandinskylab",
         parameters=1_738_878_243,
         scale=0.910344004631042,
-        note="native works in segments of 16 frames, which its caches make equal to the whole; it has no spatial tiling",
+        note="native works in segments of 16 frames, which its caches make equal to whole; it has no spatial tiling",
     )
 }
 PIXELS = 127.5 / 128
@@ -42,7 +42,7 @@ PIXELS = 127.5 / 128
 
 @contextmanager
 def _segments(vae: DiffusersVAE) -> Iterator[None]:
-    """The length of a segment is a constant of the library's module: changed for one call, then put back."""
+    """Changes the length of a segment, a constant of the library's module, for one call."""
     from diffusers.models.autoencoders import autoencoder_kandinsky6_sr as library
 
     released = library.SEGMENT_FRAMES

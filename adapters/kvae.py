@@ -1,7 +1,7 @@
-"""KVAE-3D 1.0 of the Kandinsky laboratory: 4x8x8, 16 channels; the released code works in segments of 16 frames with caches.
+"""KVAE-3D 1.0 by Kandinsky Lab: 4x8x8, 16 channels; the released code works in segments of 16 frames with caches.
 
-github.com/kandinskylab/kvae-1.  Group norms over the frames of a segment make segments differ from the
-whole and let the encoder look ahead.
+github.com/kandinskylab/kvae-1.  Group norms over the frames of a segment make segments differ from whole inference and let the
+encoder look ahead.
 """
 
 from __future__ import annotations
@@ -30,8 +30,8 @@ VARIANTS = {
         license="MIT",
         reference="github.com/kandinskylab/kvae-1",
         parameters=617_982_115,
-        note="the released class throws the variance away, so sample equals mode here; native decode of 16n+5 frames "
-        "loses three of them, here its latent is extended by one frame and the result cropped; its tiling switch changes nothing",
+        note="the released class discards the variance, so sample equals mode here; the released decode of 16n+5 frames "
+        "loses three of them: here the latent is extended by one frame and the result cropped; the tiling switch changes nothing",
     )
 }
 HALF = "its round trip loses 7 to 15 % rms (2 to 3 % in the latent) against float32; its authors run float16"
@@ -62,7 +62,7 @@ FAMILY = Family(
     diffusers="0.38",
     encode=_encode,
     decode=_decode,
-    hazards={"bfloat16": HALF},
+    dtype_warnings={"bfloat16": HALF},
 )
 load = FAMILY.load
 tiny = FAMILY.tiny

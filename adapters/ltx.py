@@ -1,13 +1,12 @@
 """LTX-Video: 8x32x32, 128 channels; from 0.9.1 on the decoder is also the last denoising step and takes a timestep.
 
-HaCohen et al., LTX-Video, arXiv 2501.00103.  How the timestep-conditioned decoders are run is part of the variant's name:
+HaCohen et al., LTX-Video, arXiv 2501.00103.  The name of a variant says how its timestep-conditioned decoder is run:
 
-    0.9.1, 0.9.5, 0.9.7     timestep 0.05 and noise 0.025 mixed in the normalised latent space, as the official code ships it
+    0.9.1, 0.9.5, 0.9.7     timestep 0.05 and noise 0.025 mixed in the normalised latent space, as in the official code
     ...-raw                 the same noise in raw latent space, as the pipelines of diffusers do
     ...-t0                  timestep 0, no noise: plain reconstruction
 
-Noise is drawn anew from seed 0 in every decode, also the noise that the blocks of 0.9.1 inject, so a result depends on its
-latent alone.
+Every decode draws its noise from seed 0, also the noise that the blocks of 0.9.1 inject, so a result depends on its latent alone.
 """
 
 from __future__ import annotations
@@ -63,8 +62,8 @@ V090 = VAESpec(
     license="Apache-2.0 (code), LTX-Video open weights licence (weights)",
     reference="arXiv 2501.00103",
     parameters=419_193_649,
-    note="the encoder is causal, the decoder is not; native is whole; framewise cuts time into 16 frames, "
-    "overlapping by 8, in both directions; "
+    note="the encoder is causal, the decoder is not; native is whole; framewise encodes and decodes 16 frames at a time, "
+    "overlapping by 8; "
     "tiles of 512 pixels overlapping by 64; scale and shift are read from the weights",
 )
 
@@ -76,13 +75,14 @@ def _conditioned(version: str, source: str, parameters: int) -> list[VAESpec]:
         source=f"hf:{source}:vae/diffusion_pytorch_model.safetensors",
         parameters=parameters,
     )
-    ways = {
+    conditionings = {
         "": f"timestep {TIMESTEP}, noise {NOISE} in normalised space",
         "-raw": f"timestep {TIMESTEP}, noise {NOISE} in raw space",
         "-t0": "timestep 0, no noise",
     }
     return [
-        replace(base, variant=version + suffix, note=f"decoded at {way}; {V090.note}") for suffix, way in ways.items()
+        replace(base, variant=version + suffix, note=f"decoded at {conditioning}; {V090.note}")
+        for suffix, conditioning in conditionings.items()
     ]
 
 
@@ -100,7 +100,7 @@ VARIANTS = {
 
 
 def _set_mode(model: Any, mode: str) -> None:
-    # encode obeys the switch of decode, and its own is never read; both are set, for the day that this is mended
+    # diffusers reads only the switch of decode, also in encode; both are set in case that changes
     model.use_framewise_encoding = model.use_framewise_decoding = mode == "framewise"
     if mode == "tiled":
         model.enable_tiling()
@@ -123,7 +123,9 @@ def _decode(vae: DiffusersVAE, latent: Tensor) -> Tensor:
         if not plain:
             noise = torch.randn(latent.shape).to(latent)
             mean, std = (v.view(1, -1, 1, 1, 1).to(latent) for v in (model.latents_mean, model.latents_std))
-            noise = noise if vae.variant.endswith("-raw") else noise * std + mean  # normalised, seen from raw space
+            noise = (
+                noise if vae.variant.endswith("-raw") else noise * std + mean
+            )  # from the normalised to the raw space
             latent = (1 - NOISE) * latent + NOISE * noise
         timestep = torch.full((len(latent),), 0.0 if plain else TIMESTEP, device=latent.device, dtype=latent.dtype)
         return model.decode(latent, temb=timestep).sample
@@ -148,7 +150,7 @@ FAMILY = Family(
     encode=moments,
     decode=_decode,
     describe=_describe,
-    one_by_one=True,  # the noise of a latent must not depend on its neighbours in the batch
+    one_by_one=True,  # the noise of a latent must not depend on the rest of the batch
 )
 load = FAMILY.load
 tiny = FAMILY.tiny

@@ -1,6 +1,6 @@
 """LTX-2: the VAE of Lightricks' second video model, 8x32x32, 128 channels, with a plain (not timestep-conditioned) decoder.
 
-HaCohen et al., LTX-2, 2026.  The released configuration has a decoder that is not causal, and says its compression outright.
+HaCohen et al., LTX-2, 2026.  The released configuration has a decoder that is not causal, and states the compression.
 """
 
 from __future__ import annotations
@@ -29,8 +29,8 @@ VARIANTS = {
         license="LTX-2 community licence",
         reference="github.com/Lightricks/LTX-2",
         parameters=1_222_479_601,
-        note="the encoder is causal, the decoder is not; native is whole; frames of 64x64 at least; tiled is left out: "
-        "the released tiled decode crashes where the last tile is one latent wide; scale and shift are read from the weights",
+        note="the encoder is causal, the decoder is not; native is whole; frames of at least 64x64; there is no tiled mode: "
+        "the released tiled decode crashes if the last tile is one latent wide; scale and shift are read from the weights",
     )
 }
 

@@ -1,9 +1,9 @@
-"""MiniMax-H3: 16x16 in space, clips of 17 frames -> 5 latents in time, 24 channels; convolutions encode, a transformer decodes.
+"""MiniMax-H3: 16x16 in space, chunks of 17 frames -> 5 latents in time, 24 channels; convolutions encode, a transformer decodes.
 
-huggingface.co/MiniMaxAI/MiniMax-H3.  The clips are part of the network: 17n+5 frames become 5n+2 latents, and each clip is
-encoded afresh.  Its decoder was trained on tiles of 256 pixels and is released with spatial tiling on (256 pixels, overlapping
-by 64 and blended): that is `native`, its reference mode.  `whole` has no spatial tiles; at 832x480 it has been measured 15 dB
-worse.  The network reads and writes pixels normalised by the mean and standard deviation of ImageNet over 0..1.
+huggingface.co/MiniMaxAI/MiniMax-H3.  The chunks are part of the network: 17n+5 frames become 5n+2 latents, and each chunk is
+encoded independently.  Its decoder was trained on tiles of 256 pixels and is released with spatial tiling on (256 pixels,
+overlapping by 64 and blended): that is `native`, its reference mode.  `whole` has no spatial tiles; at 832x480 it has been
+measured 15 dB worse.  The network reads and writes pixels normalised by the mean and standard deviation of ImageNet over 0..1.
 """
 
 from __future__ import annotations
@@ -26,19 +26,18 @@ VARIANTS = {
         latent_channels=24,
         causal=True,
         frames=FrameRule(17, 5, 22),
-        frames_per_piece=17,
+        frames_per_chunk=17,
         size_multiple=16,
         modes=("whole", "native"),
         reference_mode="native",
         source="hf:MiniMaxAI/MiniMax-H3@main:vae/diffusion_pytorch_model.safetensors",
         latent_space="minimax-h3",
-        license="not known; see the model card",
+        license="unknown; see the model card",
         reference="huggingface.co/MiniMaxAI/MiniMax-H3",
         parameters=2_603_868_984,
-        note="17n+5 frames, 22 at least (33 become 39, padded); frames of 32x32 at least; "
-        "causal within a clip of 17 frames; encoder "
-        "and norms stay float32 in every dtype; "
-        "latents are normalised by means and deviations of the released config, read from it when it is there",
+        note="17n+5 frames, at least 22 (33 are padded to 39), of at least 32x32; "
+        "causal within a chunk of 17 frames; encoder and norms stay float32 in every dtype; "
+        "latents are normalised by the means and deviations in the released config, which is read if present",
     )
 }
 
@@ -59,7 +58,7 @@ def _decode(vae: DiffusersVAE, latent: Tensor) -> Tensor:
 
 
 def _describe(model: Any, spec: VAESpec) -> VAESpec:
-    """Also puts the modules back to float32 that the class names as sensitive to casts."""
+    """Also casts back to float32 the modules that the class lists as sensitive to casts."""
     from dataclasses import replace
 
     import torch

@@ -1,12 +1,11 @@
 """Mochi 1: 6x8x8, 12 channels, causal; the encoder reads Fourier features of the pixels.
 
-Genmo, Mochi 1, 2024 (github.com/genmoai/mochi).  The features multiply a pixel by up to 2 pi 128, and with
-it the rounding of the pixel: 8-bit frames in bfloat16 cost 52 % rms of the latent.  Here pixels stay float32 up to the
-features, whatever the dtype of the network.
+Genmo, Mochi 1, 2024 (github.com/genmoai/mochi).  The features multiply a pixel, and its rounding error, by up to 2 pi 128: 8-bit
+frames in bfloat16 change the latent by 52 % rms.  Here pixels stay float32 up to the features, whatever the dtype of the network.
 
 After each of its temporal expansions by 3 and 2 the authors' decoder drops the first 2 frames and 1 frame, which have no real
-predecessor.  The decoder of diffusers drops nothing inside and 5 frames at the end, so its first frames are another function of the
-latent.  Every mode but `diffusers` computes the authors' function.
+predecessor.  The decoder of diffusers instead drops 5 frames at the end, so its first frames are another function of the latent.
+Every mode but `diffusers` computes the authors' function.
 """
 
 from __future__ import annotations
@@ -44,12 +43,12 @@ VARIANTS = {
         parameters=459_748_611,
         scale=tuple(1 / std for std in STD),
         shift=MEAN,
-        note="native is whole; diffusers decodes as the library of that name does, which is not the authors' function: it drops "
+        note="native is whole; diffusers decodes as that library does, which is not the authors' function: it drops "
         "5 frames at the end instead of the first 2 and 1 after each temporal expansion; 6k+1 frames (the library silently "
-        "returns 31 of 33); tiles of 256 pixels overlapping by 64; run in float32 by its authors",
+        "returns 31 of 33); tiles of 256 pixels overlapping by 64; the release runs in float32",
     )
 }
-HALF = "its authors run it in float32; with Fourier features in float32, as here, {} still costs about {} rms of the latent"
+HALF = "the release runs in float32; with Fourier features in float32, as here, {} still changes the latent by about {} rms"
 
 
 def _keep_features_exact(model: Any, spec: VAESpec) -> VAESpec:
@@ -90,7 +89,7 @@ FAMILY = Family(
     set_mode=_set_mode,
     describe=_keep_features_exact,
     float32_pixels=True,
-    hazards={"bfloat16": HALF.format("bfloat16", "2 %"), "float16": HALF.format("float16", "0.3 %")},
+    dtype_warnings={"bfloat16": HALF.format("bfloat16", "2 %"), "float16": HALF.format("float16", "0.3 %")},
 )
 load = FAMILY.load
 tiny = FAMILY.tiny

@@ -10,16 +10,15 @@ from collections.abc import Mapping
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from adapters._own import OwnVAE, check_described, check_mode, filled, read_json, shapes_of, untrained
-from vaebench import weights as weight_files
+from adapters._local import OwnFamily, OwnVAE
 from vaebench.vae import FrameRule, VAESpec
 
 if TYPE_CHECKING:
-    import torch
+    from torch import Tensor
 
-    from adapters._nets.odvae import ODVAE
+    from adapters._nets.odvae import ODVAE, ODVAEConfig
 
-# pixels and latents of a tile's side, frames and latent frames of a piece, latent frames two pieces share
+# side of a tile in pixels and in latents; frames and latent frames of a chunk; latent frames that two chunks share
 TILINGS: dict[str, tuple[int, int, int, int, int]] = {
     "tiled": (256, 32, 9, 3, 2),
     "osp12-tiled": (256, 32, 33, 16, 1),
@@ -44,42 +43,15 @@ VARIANTS = {
         reference="arXiv:2409.01199, github.com/PKU-YuanGroup/Open-Sora-Plan@v1.2.0",
         parameters=239_189_991,
         scale=0.18215,
-        note="group norms span the clip, so every piece-wise mode changes the result; upstream samples in bfloat16",
+        note="group norms span the clip, so every tiled mode changes the result; the reference implementation runs in bfloat16",
     )
 }
 
 
-def load(
-    spec: VAESpec,
-    *,
-    weights: str = "",
-    device: torch.device | str = "cpu",
-    dtype: torch.dtype | None = None,
-    mode: str = "whole",
-) -> OwnVAE:
-    """The released checkpoint, or one of the same format; its `config.json`, where it lies beside, must describe this network."""
-    from adapters._nets.checkpoint import read_state
-    from adapters._nets.odvae import ODVAE, ODVAEConfig, read_config
-
-    check_mode(spec, mode)
-    if weights == weight_files.RANDOM:
-        return _vae(spec, ODVAE(), device, dtype, mode)
-    file = weight_files.find(spec.source, weights)
-    described, config = file.with_name("config.json"), ODVAEConfig()
-    if described.is_file():
-        try:
-            config = read_config(read_json(described))
-        except KeyError as key:
-            raise ValueError(f"{described} is not of the network of Open-Sora Plan v1.2: it has no {key}") from None
-        check_described(spec, described, config.latent_channels)
-    model = filled(lambda: ODVAE(config), vae_of(read_state(file)), file, spec.name)
-    return _vae(spec, model, device, dtype, mode)
-
-
-def vae_of(checkpoint: Mapping[str, Any]) -> dict[str, torch.Tensor]:
+def vae_of(checkpoint: Mapping[str, Any]) -> dict[str, Tensor]:
     """The VAE's tensors in any of the layouts that the released code reads: averaged, generator, plain or flat.
 
-    What belongs to the losses is dropped, as there; anything else stays, to be refused by strict loading.
+    Tensors of the losses are dropped, as there; strict loading refuses any other that the network does not have.
     """
     if checkpoint.get("ema_state_dict"):
         state = {key.replace("module.", ""): value for key, value in checkpoint["ema_state_dict"].items()}
@@ -89,34 +61,50 @@ def vae_of(checkpoint: Mapping[str, Any]) -> dict[str, torch.Tensor]:
     return {key: value for key, value in state.items() if "loss" not in key}
 
 
-def expected_shapes(variant: str) -> dict[str, tuple[int, ...]]:
-    """By published key, of a released network."""
+def _config(variant: str) -> ODVAEConfig:
+    from adapters._nets.odvae import ODVAEConfig
+
+    return ODVAEConfig()
+
+
+def _small(variant: str) -> ODVAEConfig:
+    from adapters._nets.odvae import ODVAEConfig
+
+    return ODVAEConfig(width=32, multipliers=(1, 1, 1, 1), res_blocks=1)
+
+
+def _network(config: ODVAEConfig) -> ODVAE:
     from adapters._nets.odvae import ODVAE
 
-    return shapes_of(ODVAE)
+    return ODVAE(config)
 
 
-def shapes_in(checkpoint: Mapping[str, Any]) -> dict[str, tuple[int, ...]]:
-    """By published key, of the tensors of a file."""
-    return {key: tuple(value.shape) for key, value in vae_of(checkpoint).items()}
+def _read_config(released: Mapping[str, Any]) -> ODVAEConfig:
+    from adapters._nets.odvae import read_config
+
+    return read_config(released)
 
 
-def tiny(*, device: torch.device | str = "cpu", dtype: torch.dtype | None = None, mode: str = "whole") -> OwnVAE:
-    """A narrow network with random weights; its tiles and pieces are the released ones."""
-    from adapters._nets.odvae import ODVAE, ODVAEConfig
-
-    check_mode(VARIANTS["1.2"], mode)
-    config = ODVAEConfig(width=32, multipliers=(1, 1, 1, 1), res_blocks=1)
-    model, spec = untrained(lambda: ODVAE(config), VARIANTS["1.2"])
-    return _vae(spec, model, device, dtype, mode)
-
-
-def _vae(spec: VAESpec, model: ODVAE, device: torch.device | str, dtype: torch.dtype | None, mode: str) -> OwnVAE:
+def _vae(spec: VAESpec, model: ODVAE, mode: str, **placement: Any) -> OwnVAE:
     from adapters._nets.odvae import Tiling
 
     tiling = None
     if mode in TILINGS:
         size, latent_size, frames, latent_frames, shared = TILINGS[mode]
         tiling = Tiling(size, latent_size, frames, latent_frames, shared=shared)
-    encode, decode = partial(model.encode, tiling=tiling), partial(model.decode, tiling=tiling)
-    return OwnVAE(spec, model, encode, decode, device=device, dtype=dtype)
+    return OwnVAE(spec, model, partial(model.encode, tiling=tiling), partial(model.decode, tiling=tiling), **placement)
+
+
+OWN = OwnFamily(
+    variants=VARIANTS,
+    config=_config,
+    small=_small,
+    network=_network,
+    vae=_vae,
+    tensors=vae_of,
+    read_config=_read_config,
+)
+load = OWN.load
+tiny = OWN.tiny
+expected_shapes = OWN.expected_shapes
+shapes_in = OWN.shapes_in

@@ -1,4 +1,4 @@
-"""Average pooling: no weights at all.  The floor that every learned VAE must beat, and the example of an adapter.
+"""Average pooling, without weights: the baseline that every learned VAE must beat, and the example of an adapter.
 
 Each latent value is the mean of a block of r_t frames by r_s x r_s pixels of one colour; decoding repeats it.  3 channels.
 """

@@ -1,4 +1,4 @@
-"""Qwen-Image's VAE, frame by frame: the network of Wan 2.1, of which the release uses the first frame alone, as an image.
+"""Qwen-Image's VAE, frame by frame: the network of Wan 2.1, which the release runs on single images.
 
 Wu et al., Qwen-Image Technical Report, arXiv 2508.02324.
 """

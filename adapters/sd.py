@@ -1,4 +1,4 @@
-"""Stable Diffusion's image VAEs, frame by frame: what a video VAE of 4x8x8 must beat at a quarter of the frames.
+"""Stable Diffusion's image VAEs, frame by frame: the baseline of video VAEs of 4x8x8, at four times their latents.
 
 Rombach et al., High-Resolution Image Synthesis with Latent Diffusion Models, arXiv 2112.10752; SDXL, arXiv 2307.01952; Stable
 Diffusion 3, arXiv 2403.03206.

@@ -1,18 +1,17 @@
-"""SSVAE, spectrally structured: 4x16x16, 48 channels, causal throughout; whole only, the released code has no other way."""
+"""SSVAE, spectrally structured: 4x16x16, 48 channels, causal throughout.  The released code always runs a video in one pass."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from adapters._own import OwnVAE, check_mode, filled, shapes_of, untrained
-from vaebench import weights as weight_files
+from adapters._local import OwnFamily, OwnVAE
 from vaebench.vae import FrameRule, VAESpec
 
 if TYPE_CHECKING:
-    import torch
+    from torch import Tensor
 
-    from adapters._nets.ssvae import SSVAE
+    from adapters._nets.ssvae import SSVAE, SSVAEConfig
 
 # configs/inference.yaml of github.com/zai-org/SSVAE at 0b141f7: what a diffusion model sees is (z - MEAN) / STD
 MEAN = (
@@ -55,52 +54,43 @@ VARIANTS = {
 }
 
 
-def load(
-    spec: VAESpec,
-    *,
-    weights: str = "",
-    device: torch.device | str = "cpu",
-    dtype: torch.dtype | None = None,
-    mode: str = "whole",
-) -> OwnVAE:
-    """The released Lightning checkpoint, or one of the same format."""
-    from adapters._nets.checkpoint import read_state
-    from adapters._nets.ssvae import SSVAE
-
-    check_mode(spec, mode)
-    if weights == weight_files.RANDOM:
-        return _vae(spec, SSVAE(), device, dtype)
-    file = weight_files.find(spec.source, weights)
-    return _vae(spec, filled(SSVAE, vae_of(read_state(file)), file, spec.name), device, dtype)
-
-
-def vae_of(checkpoint: Mapping[str, Any]) -> dict[str, torch.Tensor]:
-    """The VAE's tensors, without what only training needs: the losses, and the token that stands for masked latents."""
+def vae_of(checkpoint: Mapping[str, Any]) -> dict[str, Tensor]:
+    """The VAE's tensors, without the losses and the token of masked latents, which only training needs."""
     state = checkpoint.get("state_dict", checkpoint)
     return {key: value for key, value in state.items() if not key.startswith("loss") and key != "mask_token"}
 
 
-def expected_shapes(variant: str) -> dict[str, tuple[int, ...]]:
-    """By published key, of a released network."""
+def _config(variant: str) -> SSVAEConfig:
+    from adapters._nets.ssvae import SSVAEConfig
+
+    return SSVAEConfig()
+
+
+def _small(variant: str) -> SSVAEConfig:
+    from adapters._nets.ssvae import SSVAEConfig
+
+    return SSVAEConfig(width=4, multipliers=(2, 4, 4, 4, 4), res_blocks=1)
+
+
+def _network(config: SSVAEConfig) -> SSVAE:
     from adapters._nets.ssvae import SSVAE
 
-    return shapes_of(SSVAE)
+    return SSVAE(config)
 
 
-def shapes_in(checkpoint: Mapping[str, Any]) -> dict[str, tuple[int, ...]]:
-    """By published key, of the tensors of a file."""
-    return {key: tuple(value.shape) for key, value in vae_of(checkpoint).items()}
+def _vae(spec: VAESpec, model: SSVAE, mode: str, **placement: Any) -> OwnVAE:
+    return OwnVAE(spec, model, model.encode, model.decode, **placement)
 
 
-def tiny(*, device: torch.device | str = "cpu", dtype: torch.dtype | None = None, mode: str = "whole") -> OwnVAE:
-    """A narrow network with random weights."""
-    from adapters._nets.ssvae import SSVAE, SSVAEConfig
-
-    check_mode(VARIANTS["ch48"], mode)
-    config = SSVAEConfig(width=4, multipliers=(2, 4, 4, 4, 4), res_blocks=1)
-    model, spec = untrained(lambda: SSVAE(config), VARIANTS["ch48"])
-    return _vae(spec, model, device, dtype)
-
-
-def _vae(spec: VAESpec, model: SSVAE, device: torch.device | str, dtype: torch.dtype | None) -> OwnVAE:
-    return OwnVAE(spec, model, model.encode, model.decode, device=device, dtype=dtype)
+OWN = OwnFamily(
+    variants=VARIANTS,
+    config=_config,
+    small=_small,
+    network=_network,
+    vae=_vae,
+    tensors=vae_of,
+)
+load = OWN.load
+tiny = OWN.tiny
+expected_shapes = OWN.expected_shapes
+shapes_in = OWN.shapes_in

@@ -1,8 +1,8 @@
 """Stable Video Diffusion: the image encoder of Stable Diffusion, and a decoder that also looks along time.
 
 Blattmann et al., Stable Video Diffusion, arXiv 2311.15127.  Encoding is frame by frame; decoding mixes the frames of one call, so
-the pieces in which the released pipeline decodes change the result.  They are as long as the clips that its model makes, and so
-the reference mode.
+the chunks in which the released pipeline decodes change the result.  They are as long as the videos that its model generates, and
+are the reference mode.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from vaebench.vae import VAESpec
 if TYPE_CHECKING:
     from torch import Tensor
 
-PIECE = {"xt": 25, "img2vid": 14}  # the pipeline decodes as many frames at once as its model makes
+CHUNK = {"xt": 25, "img2vid": 14}  # frames that the pipeline decodes at once: as many as its model generates
 CONFIG = {
     "block_out_channels": (128, 256, 512, 512),
     "layers_per_block": 2,
@@ -42,7 +42,7 @@ XT = VAESpec(
     parameters=97_742_847,
     scale=0.18215,
     note="the encoder is frame by frame, the decoder is not; native decodes 25 frames at a time (img2vid 14), "
-    "chunk8 eight, as the documentation advises for small memory; no spatial tiling exists",
+    "chunk8 eight, as its documentation recommends for little memory; it has no spatial tiling",
 )
 VARIANTS = {
     "xt": XT,
@@ -63,11 +63,11 @@ def _encode(vae: DiffusersVAE, pixels: Tensor) -> tuple[Tensor, Tensor]:
 def _decode(vae: DiffusersVAE, latent: Tensor) -> Tensor:
     import torch
 
-    piece = {"whole": latent.shape[2], "native": PIECE[vae.variant], "chunk8": 8}[vae.mode]
-    return torch.cat([_decode_piece(vae.model, z) for z in latent.split(piece, dim=2)], dim=2)
+    chunk = {"whole": latent.shape[2], "native": CHUNK[vae.variant], "chunk8": 8}[vae.mode]
+    return torch.cat([_decode_chunk(vae.model, z) for z in latent.split(chunk, dim=2)], dim=2)
 
 
-def _decode_piece(model: Any, z: Tensor) -> Tensor:
+def _decode_chunk(model: Any, z: Tensor) -> Tensor:
     return batch_as_frames(model.decode(frames_as_batch(z), num_frames=z.shape[2]).sample, len(z))
 
 

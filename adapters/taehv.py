@@ -11,8 +11,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from adapters._own import OwnVAE, check_mode, filled, of_ones_own, untrained, without_gradients
-from vaebench import weights as places
+from adapters._local import OwnFamily, OwnVAE, without_gradients
 from vaebench.vae import FrameRule, Posterior, VAESpec
 
 if TYPE_CHECKING:
@@ -93,7 +92,7 @@ VARIANTS = {
         latent_space="cogvideox",
         frames=FrameRule(8, 1),
         source=SOURCE.format("taecvx", "faf18249d011f1188d28ac3dbcca7d91316baef2"),
-        note=f"{AHEAD.format(3)}; the latent is CogVideoX's, not normalised (its author is not sure of that); an even number of "
+        note=f"{AHEAD.format(3)}; the latent is that of CogVideoX, not normalised (unconfirmed by its author); an even number of "
         "latents gives frames that are not trimmed",
     ),
     "taeos1_3": replace(
@@ -124,10 +123,10 @@ VARIANTS = {
         latent_channels=24,
         causal=True,
         frames=FrameRule(17, 5),
-        frames_per_piece=17,
+        frames_per_chunk=17,
         source=SOURCE.format("taeh3", "8c459d15868be182ca52f95c82410767e06ef510"),
         parameters=11_348_964,
-        note="17 frames are encoded at a time, causally; the decoder never starts afresh; no posterior; the latent is the "
+        note="17 frames are encoded at a time, causally; the decoder does not restart; no posterior; the latent is the "
         "normalised one of MiniMax-H3",
     ),
     "taeltx_2": LTX2,
@@ -166,94 +165,49 @@ def config_of(variant: str) -> TAEHVConfig:
     )
 
 
-def load(
-    spec: VAESpec,
-    *,
-    weights: str = "",
-    device: torch.device | str = "cpu",
-    dtype: torch.dtype | None = None,
-    mode: str = "whole",
-) -> TinyVideoVAE:
-    """The released file, strictly."""
-    from adapters._nets.checkpoint import read_state
+def _small(variant: str) -> TAEHVConfig:
+    return replace(config_of(variant), width=8)
+
+
+def _network(config: TAEHVConfig) -> TAEHV:
     from adapters._nets.taehv import TAEHV
 
-    check_mode(spec, mode)
-    if weights == places.RANDOM:
-        return TinyVideoVAE(spec, TAEHV(config_of(spec.variant)), device, dtype, mode)
-    (file,) = places.released(spec.source, weights)
-    state = read_state(file)
-    variant = spec.variant if spec.source else _variant_of(state)
-    return TinyVideoVAE(spec, filled(lambda: TAEHV(config_of(variant)), state, file, spec.name), device, dtype, mode)
+    return TAEHV(config)
 
 
-def spec_of(path: str) -> VAESpec:
-    """The spec of a user checkpoint: of the first variant whose tensors it has.  A file cannot tell CogVideoX's from Wan 2.1's."""
-    from adapters._nets.checkpoint import read_state
-
-    return of_ones_own(VARIANTS[_variant_of(read_state(places.find("", path)))], path)
-
-
-def _variant_of(state: dict[str, Tensor]) -> str:
-    """The variant that shares most tensors with a file; strict loading says what still differs."""
-    import torch
-
-    from adapters._nets.taehv import TAEHV
-
-    def shared(variant: str) -> int:
-        with torch.device("meta"):
-            model = TAEHV(config_of(variant))
-        wanted = {(key, value.shape) for key, value in model.state_dict().items()}
-        return len(wanted & {(key, getattr(value, "shape", None)) for key, value in state.items()})
-
-    return max(VARIANTS, key=shared)
-
-
-def tiny(
-    *,
-    device: torch.device | str = "cpu",
-    dtype: torch.dtype | None = None,
-    mode: str = "whole",
-    variant: str = "taew2_1",
-) -> TinyVideoVAE:
-    """A narrow network with random weights, of the same frames and latents as a variant with the base or super decoder."""
-    from adapters._nets.taehv import TAEHV
+def _enlarge_weights(model: TAEHV) -> None:
     from adapters._nets.taesd import enlarge_weights
 
-    base = VARIANTS[variant]
-    check_mode(base, mode)
-    model, spec = untrained(lambda: TAEHV(replace(config_of(variant), width=8)), base)
     enlarge_weights(model)
-    return TinyVideoVAE(spec, model, device, dtype, mode)
 
 
 class TinyVideoVAE(OwnVAE):
     """A StreamingVAE around the network; "streamed" takes the frames of one latent at a time."""
 
     def __init__(
-        self, spec: VAESpec, model: TAEHV, device: torch.device | str, dtype: torch.dtype | None, mode: str
+        self, spec: VAESpec, model: TAEHV, mode: str, *, device: torch.device | str, dtype: torch.dtype | None
     ) -> None:
-        piece = 1 if mode == "streamed" else 0
+        chunk = 1 if mode == "streamed" else 0
         super().__init__(
             spec,
             model,
-            lambda video: model.encode(_to_network(video), piece),
-            lambda latent: _from_network(model.decode(latent, piece)),
+            lambda video: model.encode(_to_network(video), chunk),
+            lambda latent: _from_network(model.decode(latent, chunk)),
             device=device,
             dtype=dtype,
             has_variance=False,
         )
         self.network = model
 
-    def encode_stream(self, pieces: Iterable[Video]) -> Iterator[Posterior]:
-        """Pieces (B, 3, n, H, W) of one video, cut anywhere -> pieces of its latent."""
-        moved = (_to_network(piece.to(self.device, self.dtype)) for piece in pieces)
+    def encode_stream(self, chunks: Iterable[Video]) -> Iterator[Posterior]:
+        """Chunks (B, 3, n, H, W) of one video, cut anywhere -> chunks of its latent."""
+        moved = (_to_network(chunk.to(self.device, self.dtype)) for chunk in chunks)
         for latent in without_gradients(self.network.encode_stream(moved)):
             yield Posterior(latent.float())
 
-    def decode_stream(self, pieces: Iterable[Latent]) -> Iterator[Video]:
-        """Pieces (B, c, n, h, w) of one latent, cut anywhere -> pieces of its video."""
-        moved = (piece.to(self.device, self.dtype) for piece in pieces)
+    def decode_stream(self, chunks: Iterable[Latent]) -> Iterator[Video]:
+        """Chunks (B, c, n, h, w) of one latent, cut anywhere -> chunks of its video."""
+        moved = (chunk.to(self.device, self.dtype) for chunk in chunks)
         for frames in without_gradients(self.network.decode_stream(moved)):
             yield _from_network(frames).float()
 
@@ -265,3 +219,19 @@ def _to_network(video: Tensor) -> Tensor:
 def _from_network(frames: Tensor) -> Tensor:
     """0..1 -> -1..1, clamped as in the release."""
     return frames.clamp(0, 1) * 2 - 1
+
+
+# a file cannot tell the network of CogVideoX from that of Wan 2.1: a user checkpoint of either is taken for Wan's
+OWN = OwnFamily(
+    variants=VARIANTS,
+    config=config_of,
+    small=_small,
+    network=_network,
+    vae=TinyVideoVAE,
+    initialise=_enlarge_weights,
+)
+load = OWN.load
+tiny = OWN.tiny
+spec_of = OWN.spec_of
+expected_shapes = OWN.expected_shapes
+shapes_in = OWN.shapes_in

@@ -1,22 +1,23 @@
 """TAESD: tiny image autoencoders for the latents of Stable Diffusion, FLUX and Sana, run frame by frame.
 
 Ollin Boer Bohan, github.com/madebyollin/taesd.  Its latent is what a diffusion model sees: the parent's, already normalised.  The
-released code gives pixels that are not clamped.
+released code does not clamp pixels.
 """
 
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from adapters._own import OwnVAE, check_mode, filled, of_ones_own, untrained
-from vaebench import weights as places
+from adapters._local import OwnFamily, OwnVAE
 from vaebench.vae import VAESpec
 
 if TYPE_CHECKING:
-    import torch
+    from pathlib import Path
+
     from torch import Tensor
 
+    from adapters._layouts import State
     from adapters._nets.taesd import TAESD, TAESDConfig
 
 SOURCE = "github:madebyollin/taesd@5cccb12dc72074a4be35680c3b108548a7c69978:{0}_encoder.pth#{1}+{0}_decoder.pth#{2}"
@@ -77,7 +78,7 @@ VARIANTS = {
         source=_source("taef2", "8d738aba02f7ba9d156712489322dc5c43d5db1c", "f4da1ec48cb805b5ee8deb22cfad03f48fe52f64"),
         parameters=2_677_027,
         note="frame by frame, without a posterior; the latent is FLUX.2's after the batch norm of its 2x2-packed channels; a group "
-        "norm spans the frame: results depend on its size, and tiles are not exact; bfloat16 loses up to 0.8 dB, float16 0.04 dB",
+        "norm spans the frame: results depend on its size, and tiling is not exact; bfloat16 loses up to 0.8 dB, float16 0.04 dB",
     ),
     "sana": replace(
         SD,
@@ -93,7 +94,7 @@ VARIANTS = {
         note="frame by frame, without a posterior; the latent is the normalised one of DC-AE f32c32 (Sana 1.0)",
     ),
 }
-HAZARDS = {"bfloat16": "measured on flux2, it loses up to 0.8 dB; prefer float32 or float16"}
+DTYPE_WARNINGS = {"bfloat16": "it loses up to 0.8 dB (measured on flux2); prefer float32 or float16"}
 
 
 def config_of(variant: str) -> TAESDConfig:
@@ -105,72 +106,57 @@ def config_of(variant: str) -> TAESDConfig:
     return TAESDConfig(VARIANTS[variant].latent_channels, pool=256 if variant == "flux2" else 0)
 
 
-def load(
-    spec: VAESpec,
-    *,
-    weights: str = "",
-    device: torch.device | str = "cpu",
-    dtype: torch.dtype | None = None,
-    mode: str = "whole",
-) -> OwnVAE:
-    """The two released files, strictly; or one file of both, whose keys begin with `encoder.` and `decoder.`."""
-    from adapters._layouts.reading import read_vae
-    from adapters._nets.taesd import TAESD
-
-    check_mode(spec, mode)
-    if weights == places.RANDOM:
-        return _vae(spec, TAESD(config_of(spec.variant)), device, dtype)
-    file = places.released(spec.source, weights)[0]
-    state = read_vae(file)  # with the other half, which lies beside it
-    variant = spec.variant if spec.source else _variant_of(state)
-    return _vae(spec, filled(lambda: TAESD(config_of(variant)), state, file, spec.name), device, dtype)
-
-
-def spec_of(path: str) -> VAESpec:
-    """The spec of a user checkpoint: of the variant whose tensors it has."""
-    from adapters._layouts.reading import read_vae
-
-    return of_ones_own(VARIANTS[_variant_of(read_vae(places.find("", path)))], path)
-
-
-def _variant_of(state: dict[str, Tensor]) -> str:
-    """The first variant of this number of latent channels and layers; strict loading says what still differs."""
-    shape = getattr(state.get("decoder.1.weight"), "shape", (0, 4))
-    if shape[0] == 256:
-        return "sana"
-    same = [name for name, spec in VARIANTS.items() if spec.latent_channels == shape[1] and name != "sana"]
-    return same[0] if same else "sd"
-
-
-def tiny(
-    *,
-    device: torch.device | str = "cpu",
-    dtype: torch.dtype | None = None,
-    mode: str = "whole",
-    variant: str = "sd",
-) -> OwnVAE:
-    """A narrow network with random weights, of the first form or (variant "flux2", "sana") of another."""
-    from adapters._nets.taesd import TAESD, enlarge_weights
-
-    base, released = VARIANTS[variant], config_of(variant)
-    check_mode(base, mode)
-    narrow = replace(
+def _small(variant: str) -> TAESDConfig:
+    released = config_of(variant)
+    return replace(
         released,
         stem=tuple(width // 8 for width in released.stem),
         widths=tuple(width // 8 for width in released.widths),
         encoder_width=released.encoder_width // 8,
         pool=released.pool // 8,
     )
-    model, spec = untrained(lambda: TAESD(narrow), base)
+
+
+def _network(config: TAESDConfig) -> TAESD:
+    from adapters._nets.taesd import TAESD
+
+    return TAESD(config)
+
+
+def _read(file: Path) -> State:
+    """Encoder and decoder, from the two released files or from one whose keys begin with `encoder.` and `decoder.`."""
+    from adapters._layouts.reading import read_vae
+
+    return read_vae(file)
+
+
+def _enlarge_weights(model: TAESD) -> None:
+    from adapters._nets.taesd import enlarge_weights
+
     enlarge_weights(model)
-    return _vae(spec, model, device, dtype)
 
 
-def _vae(spec: VAESpec, model: TAESD, device: torch.device | str, dtype: torch.dtype | None) -> OwnVAE:
+def _vae(spec: VAESpec, model: TAESD, mode: str, **placement: Any) -> OwnVAE:
     def encode(video: Tensor) -> Tensor:
         return model.encode((video + 1) / 2)
 
     def decode(latent: Tensor) -> Tensor:
         return model.decode(latent) * 2 - 1
 
-    return OwnVAE(spec, model, encode, decode, device=device, dtype=dtype, hazards=HAZARDS, has_variance=False)
+    return OwnVAE(spec, model, encode, decode, dtype_warnings=DTYPE_WARNINGS, has_variance=False, **placement)
+
+
+OWN = OwnFamily(
+    variants=VARIANTS,
+    config=config_of,
+    small=_small,
+    network=_network,
+    vae=_vae,
+    read=_read,
+    initialise=_enlarge_weights,
+)
+load = OWN.load
+tiny = OWN.tiny
+spec_of = OWN.spec_of
+expected_shapes = OWN.expected_shapes
+shapes_in = OWN.shapes_in

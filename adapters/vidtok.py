@@ -1,7 +1,7 @@
 """VidTok, 4x8x8 causal: 16 or 4 continuous channels; reads the checkpoints that Microsoft published.
 
-Tang et al., VidTok, arXiv 2412.13061.  The network is diffusers', whose tensors have the names and shapes of the published `.ckpt`;
-no release in diffusers' own format is known.  The encoder wants three copies of the first frame in front.
+Tang et al., VidTok, arXiv 2412.13061.  The network is that of diffusers, whose tensors have the names and shapes of the published
+`.ckpt`; no release in the format of diffusers is known.  The encoder expects three more copies of the first frame in front.
 """
 
 from __future__ import annotations
@@ -31,8 +31,7 @@ KL16 = VAESpec(
     reference="arXiv 2412.13061",
     parameters=157_949_351,
     note="native is whole; tiled cuts time into 16 frames with caches and space into 256 pixels without overlap; the decoder looks "
-    "3 frames ahead of a latent's own; "
-    "whole at 33x768x768 in float32 needs 182 GiB",
+    "3 frames ahead of those of a latent; whole at 33x768x768 in float32 needs 182 GiB",
 )
 VARIANTS = {
     "kl-16": KL16,
@@ -61,7 +60,7 @@ FAMILY = Family(
     diffusers="0.38",
     set_mode=tile,
     encode=_encode,
-    decode=lambda vae, latent: vae.model.decode(latent),  # the bare tensor
+    decode=lambda vae, latent: vae.model.decode(latent),  # returns a tensor
     clear=lambda model: model._empty_causal_cached(model),  # each convolution keeps a clone of its input
     not_on_cpu=("float16",),
 )

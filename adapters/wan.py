@@ -1,9 +1,9 @@
-"""Wan 2.1 (4x8x8, 16 channels) and 2.2 (4x16x16, 48 channels): causal, and released without a whole path.
+"""Wan 2.1 (4x8x8, 16 channels) and 2.2 (4x16x16, 48 channels): causal; the released code has no whole mode.
 
-Wan Team, Wan: Open and Advanced Large-Scale Video Generative Models, arXiv 2503.20314.  The released code takes 1 frame, then
-4 and 4 (1 latent and 1 when decoding), and hands caches on.  Nothing in it normalises over time, so one pass over the whole
-video gives the same; but without caches its temporal resamplings are skipped.  `whole` gives them a forward that needs none:
-equal pixels, but another cost than that of the reference mode `native`.
+Wan Team, Wan: Open and Advanced Large-Scale Video Generative Models, arXiv 2503.20314.  The released code takes 1 frame, then 4
+at a time (1 latent when decoding), and passes on caches.  Nothing in it normalises over time, so one pass over the whole video
+gives the same; but without caches its temporal resamplings are skipped.  `whole` gives them a forward without caches: equal
+pixels, but not the cost of the reference mode `native`.
 """
 
 from __future__ import annotations
@@ -102,7 +102,7 @@ CONFIG22 = {
 
 
 def _resample(self: Any, x: Tensor, feat_cache: Any = None, feat_idx: Any = None) -> Tensor:
-    """The forward of a resampling on a whole video: the first frame is never resampled in time, the others by pairs."""
+    """Resamples a whole video: the first frame is never resampled in time, the others in pairs."""
     import torch
 
     first, rest = x[:, :, :1], x[:, :, 1:]

@@ -1,8 +1,8 @@
-"""WF-VAE, our own implementation: the released weights, and the reference of a VAE that takes a video in pieces.
+"""WF-VAE, our implementation: the released weights, and the example of a VAE that takes a video in chunks.
 
 Li et al., WF-VAE: Enhancing Video VAE by Wavelet-Driven Energy Flow, arXiv 2411.17459.  Modes: "whole" is one pass, which is also
-what the released code does by default ("native"); "streamed" runs in pieces through the Causal Cache, in memory that does not
-grow with the length, and gives what "whole" gives to rounding.
+what the released code does by default ("native"); "streamed" runs in chunks through the Causal Cache, in memory that does not
+grow with the length, and equals "whole" up to rounding.
 """
 
 from __future__ import annotations
@@ -14,8 +14,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from adapters._own import check_legal, check_mode, of_ones_own, shapes_of, untrained
-from vaebench import weights as places
+from adapters._local import check_legal, check_mode, shapes_of, spec_of_checkpoint, untrained
+from vaebench import weights as weight_files
 from vaebench.vae import FrameRule, Posterior, VAESpec
 
 if TYPE_CHECKING:
@@ -50,8 +50,8 @@ VARIANTS = {
         source="hf:LanguageBind/Open-Sora-Plan-v1.3.0@1176b850fff7c33f3b28b2cae1bf8326f11f4b17:vae/merged.ckpt",
         license="MIT",
         parameters=38_268_176 + 108_394_428,
-        note="of Open-Sora-Plan 1.3, its encoder distilled from OD-VAE; its authors advise against it; the file's name "
-        "is not confirmed",
+        note="of Open-Sora-Plan 1.3, with an encoder distilled from OD-VAE; its authors advise against it; the file name "
+        "is unconfirmed",
     ),
     "m-32-8x8x8": replace(
         L16,
@@ -61,16 +61,16 @@ VARIANTS = {
         frames=FrameRule(8, 1),
         source="hf:LanguageBind/Open-Sora-Plan-v1.5.0@main:wfvae_888_dim32.ckpt",
         parameters=60_326_272 + 166_709_352,
-        note="of Open-Sora-Plan 1.5; neither the commit nor the name of the file is known to us",
+        note="of Open-Sora-Plan 1.5; the commit and the file name are unconfirmed",
     ),
     **{
         variant: replace(
             L16,
             variant=variant,
             latent_channels=4,
-            source=f"{places.UNRELEASED}{variant}",
+            source=f"{weight_files.UNRELEASED}{variant}",
             parameters=parameters,
-            note="a row of the paper whose weights were never released: its cost can be measured; for scores, train it",
+            note="in the paper, but its weights were never released: its cost can be measured; train it for scores",
         )
         for variant, parameters in (("s-4", 146_496_708), ("m-4", 223_252_388), ("l-4", 316_334_724))
     },
@@ -83,7 +83,7 @@ VARIANTS = {
         reference="wfvae/weights/MODEL_CARD.md",
         parameters=2_011_004,
         scale=1.0,
-        note="a small demonstration trained on 28 clips; it stands for no released WF-VAE",
+        note="a small demonstration model, trained on 126 clips of 45 scenes; it does not represent the released WF-VAEs",
     ),
 }
 WIDTHS = {"l-16": 192, "s-8": 128, "m-32-8x8x8": 160, "s-4": 128, "m-4": 160, "l-4": 192}
@@ -100,16 +100,16 @@ TINY_SPEC = replace(
     source="",
     parameters=0,
     scale=1.0,
-    note="random weights, for what does not depend on them: streaming, time, memory",
+    note="random weights, to test streaming, time and memory",
 )
-PIECE = 4  # latent frames that "streamed" takes at a time
+CHUNK = 4  # latent frames that "streamed" takes at a time
 
 
 class StreamedWFVAE:
-    """A StreamingVAE around the model; `piece` is 0 where a video goes through in one pass."""
+    """A StreamingVAE around the model, in chunks of `chunk` latent frames; 0: the whole video in one pass."""
 
     def __init__(
-        self, spec: VAESpec, model: WFVAE, device: torch.device | str, dtype: torch.dtype | None, piece: int
+        self, spec: VAESpec, model: WFVAE, device: torch.device | str, dtype: torch.dtype | None, chunk: int
     ) -> None:
         import torch
 
@@ -117,16 +117,16 @@ class StreamedWFVAE:
         self.device = torch.device(device)
         self.dtype = dtype or torch.float32
         self.model = model.to(self.device, self.dtype).eval().requires_grad_(False)
-        self.piece = piece
+        self.chunk = chunk
 
     def encode(self, video: Video) -> Posterior:
         import torch
 
         check_legal(self.spec, video)
-        if self.piece:
-            found = list(self.encode_stream(video.split(self.piece * self.spec.temporal_compression, dim=2)))
-            logvars = [q.logvar for q in found if q.logvar is not None]
-            return Posterior(torch.cat([q.mean for q in found], dim=2), torch.cat(logvars, dim=2))
+        if self.chunk:
+            posteriors = list(self.encode_stream(video.split(self.chunk * self.spec.temporal_compression, dim=2)))
+            logvars = [q.logvar for q in posteriors if q.logvar is not None]
+            return Posterior(torch.cat([q.mean for q in posteriors], dim=2), torch.cat(logvars, dim=2))
         with torch.no_grad():
             q = self.model.encode(video.to(self.device, self.dtype))
         return Posterior(q.mean.float(), q.logvar.float())
@@ -136,27 +136,27 @@ class StreamedWFVAE:
 
         with torch.no_grad():
             latent = latent.to(self.device, self.dtype)
-            video = self.model.decode_long(latent, self.piece) if self.piece else self.model.decode(latent)
+            video = self.model.decode_long(latent, self.chunk) if self.chunk else self.model.decode(latent)
         return video.float()
 
-    def encode_stream(self, pieces: Iterable[Video]) -> Iterator[Posterior]:
-        """Pieces (B, 3, n, H, W) of one video, cut anywhere -> pieces of its posterior."""
+    def encode_stream(self, chunks: Iterable[Video]) -> Iterator[Posterior]:
+        """Chunks (B, 3, n, H, W) of one video, cut anywhere -> chunks of its posterior."""
         import torch
 
-        moved = (piece.to(self.device, self.dtype) for piece in pieces)
+        moved = (chunk.to(self.device, self.dtype) for chunk in chunks)
         stream = self.model.encode_stream(moved)
         while True:
-            with torch.no_grad():  # only while the model works: a generator must not change its caller's setting
+            with torch.no_grad():  # not across yield: a generator must not change the gradient mode of its caller
                 q = next(stream, None)
             if q is None:
                 return
             yield Posterior(q.mean.float(), q.logvar.float())
 
-    def decode_stream(self, pieces: Iterable[Latent]) -> Iterator[Video]:
-        """Pieces (B, c, n, h, w) of one latent, cut anywhere -> pieces of its video."""
+    def decode_stream(self, chunks: Iterable[Latent]) -> Iterator[Video]:
+        """Chunks (B, c, n, h, w) of one latent, cut anywhere -> chunks of its video."""
         import torch
 
-        stream = self.model.decode_stream(piece.to(self.device, self.dtype) for piece in pieces)
+        stream = self.model.decode_stream(chunk.to(self.device, self.dtype) for chunk in chunks)
         while True:
             with torch.no_grad():
                 video = next(stream, None)
@@ -178,21 +178,21 @@ def load(
 
     check_mode(spec, mode)
     config = config_of(spec)
-    if weights == places.RANDOM:
+    if weights == weight_files.RANDOM:
         model, _ = untrained(lambda: wfvae.WFVAE(config), spec)
     else:
-        file = places.find(spec.source, weights)
-        if spec.sha256 and not weights and places.digest(file) != spec.sha256:
-            raise ValueError(f"{spec.name}: {file.name} is not the one that its spec names; install the package again")
+        file = weight_files.find(spec.source, weights)
+        if spec.sha256 and not weights and weight_files.digest(file) != spec.sha256:
+            raise ValueError(f"{spec.name}: {file.name} is not the file that its spec names: reinstall the package")
         described = file.with_name("config.json")
         try:
             model = wfvae.load(file, None if described.is_file() else config)
         except ValueError as reason:
             raise ValueError(f"{reason}{_whose(file, spec.name)}") from None
-        found = (model.config.latent_channels, model.config.temporal_compression, _count(model))
-        if found != (spec.latent_channels, spec.temporal_compression, spec.parameters):
-            raise ValueError(f"{described} describes another network than {spec.name}; run it as wfvae:{file.parent}")
-    return StreamedWFVAE(spec, model, device, dtype, PIECE if mode == "streamed" else 0)
+        size = (model.config.latent_channels, model.config.temporal_compression, _count(model))
+        if size != (spec.latent_channels, spec.temporal_compression, spec.parameters):
+            raise ValueError(f"{described} describes another network than {spec.name}: run it as wfvae:{file.parent}")
+    return StreamedWFVAE(spec, model, device, dtype, CHUNK if mode == "streamed" else 0)
 
 
 def expected_shapes(variant: str) -> dict[str, tuple[int, ...]]:
@@ -208,7 +208,7 @@ def shapes_in(checkpoint: Mapping[str, Any]) -> dict[str, tuple[int, ...]]:
 
 
 def _whose(file: Path, name: str) -> str:
-    """Whose weights a refused file looks like, as the end of a message; "" if it is a WF-VAE's or cannot be read."""
+    """The end of an error: the network that a file looks like; "" if that is WF-VAE or the file cannot be read."""
     from adapters._layouts.reading import read_vae
     from adapters._layouts.recognise import looks_like
 
@@ -233,13 +233,16 @@ def tiny(
     check_mode(base, mode)
     config = wfvae.WFVAEConfig(**{**TINY, "temporal_compression": r})
     model, spec = untrained(lambda: wfvae.WFVAE(config), base)
-    return StreamedWFVAE(spec, model, device, dtype, PIECE if mode == "streamed" else 0)
+    return StreamedWFVAE(spec, model, device, dtype, CHUNK if mode == "streamed" else 0)
 
 
 def checkpoint_of(path: str) -> str:
     """RUN, RUN/checkpoints or RUN/checkpoints/best of `vaebench train` -> its best checkpoint, else its newest.
 
-    Any other path is returned unchanged.  FileNotFoundError for a run that has no checkpoint yet.
+    Any other path is returned unchanged.
+
+    Raises:
+        FileNotFoundError: the run has no checkpoint yet
     """
     given = Path(path).expanduser()
     place = Path(os.path.abspath(given))
@@ -262,7 +265,7 @@ def checkpoint_of(path: str) -> str:
 
 
 def spec_of(path: str) -> VAESpec:
-    """The spec of a checkpoint of one's own (a file, or a folder in the official layout), from the config.json with it."""
+    """The spec of a user checkpoint (a file, or a folder in the official layout), from the config.json beside it."""
     import torch
 
     from wfvae import WFVAE
@@ -271,13 +274,13 @@ def spec_of(path: str) -> VAESpec:
     place = Path(path).expanduser()
     if not place.exists():
         raise FileNotFoundError(
-            f"{place} is not here; give a folder in the official layout, or a .safetensors or .ckpt file"
+            f"{place} does not exist: give a folder in the official layout, or a .safetensors or .ckpt file"
         )
     config = read_config((place if place.is_dir() else place.parent) / "config.json")
     with torch.device("meta"):
         model = WFVAE(config)
     r = config.temporal_compression
-    return of_ones_own(
+    return spec_of_checkpoint(
         L16,
         path,
         temporal_compression=r,
@@ -293,7 +296,7 @@ def spec_of(path: str) -> VAESpec:
 
 
 def _normalisation(name: str, config: WFVAEConfig) -> float | tuple[float, ...]:
-    """One value, or one for each latent channel; the official files repeat the same one, not always as often."""
+    """One value, or one for each latent channel; official files repeat one value, not always for every channel."""
     values: tuple[float, ...] = getattr(config, name)
     if len(set(values)) == 1:
         return values[0]
@@ -307,11 +310,11 @@ def _count(model: WFVAE) -> int:
 
 
 def config_of(spec: VAESpec) -> WFVAEConfig:
-    """The network of one of `VARIANTS`, also where no config.json lies beside its weights."""
+    """The network of one of `VARIANTS`, without a config.json beside its weights."""
     from wfvae import WFVAEConfig
 
-    if spec.source.startswith(places.PACKAGE):
-        described = places.find(spec.source).with_suffix(".json")
+    if spec.source.startswith(weight_files.PACKAGE):
+        described = weight_files.find(spec.source).with_suffix(".json")
         return WFVAEConfig.from_official(json.loads(described.read_text()))
     if spec.variant not in WIDTHS:
         return WFVAEConfig(**{**TINY, "temporal_compression": spec.temporal_compression})

@@ -126,12 +126,12 @@ def test_a_pickle_and_a_broken_file_are_refused(released, tmp_path):
         family.load(sd.FT_MSE, weights=str(file))
 
 
-def test_a_checkpoint_of_ones_own_is_recognised_by_its_tensors(tmp_path):
+def test_a_user_checkpoint_is_recognised_by_its_tensors(tmp_path):
     family = small(wan.FAMILY)
     file = publish(tmp_path, family, "2.2", with_config=False).rename(tmp_path / "mine.safetensors")
     spec = family.spec_of(str(file))
     assert (spec.variant, spec.latent_channels, spec.spatial_compression) == (f"{tmp_path.name}-mine", 48, 16)
-    assert (spec.source, spec.sha256, spec.reference) == ("", "", "a checkpoint of one's own")
+    assert (spec.source, spec.sha256, spec.reference) == ("", "", "user checkpoint")
     vae = family.load(spec, weights=str(file))
     assert vae.variant == "2.2"
     assert vae.encode(torch.zeros(1, 3, 5, 32, 32)).mode().shape == (1, 48, 2, 2, 2)
@@ -180,5 +180,5 @@ def test_an_old_diffusers_is_named_with_the_version_to_install(monkeypatch):
     assert adapters.resolve("wan/2.1").unavailable.startswith(
         "wan/2.1 needs diffusers >= 0.38: pip install 'diffusers>=0.38'"
     )
-    with pytest.raises(FileNotFoundError, match=r"here: 0\.34\.2"):
+    with pytest.raises(FileNotFoundError, match=r"installed: 0\.34\.2"):
         wan.tiny()

@@ -157,7 +157,7 @@ def test_whole_has_no_hidden_pieces_of_time(case):
     vae = case.load()
     ratio = vae.spec.temporal_compression
     video = case.video(vae.spec.fit(min(6 * ratio, 32) + 1))
-    if not vae.spec.frames_per_piece:  # a network that starts afresh, and says so
+    if not vae.spec.frames_per_chunk:  # a network that starts afresh, and says so
         encode, decode = borders(vae, video)
         assert len(set(encode)) == 1, f"encode: some borders are crossed and others are not: {encode}"
         assert len(set(decode)) == 1, f"decode: some borders are crossed and others are not: {decode}"
@@ -319,7 +319,7 @@ def _with_statistics(model):
 @pytest.mark.parametrize(
     ("family", "dtype"), [("mochi", "bfloat16"), ("hunyuanvideo", "bfloat16"), ("kvae", "bfloat16")]
 )
-def test_a_hazardous_dtype_warns_once_and_works(family, dtype):
+def test_a_dtype_with_a_warning_warns_once_and_works(family, dtype):
     module = plugins.find("adapters", family)
     with pytest.warns(UserWarning, match=f"{family}/tiny in {dtype}"):
         vae = module.tiny(dtype=getattr(torch, dtype))

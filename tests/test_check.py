@@ -32,7 +32,7 @@ class Planted:
         self.calls += 1
         if self.fault == "wants 0..1":
             video = video.clamp(0, 1)
-        if self.fault == "hidden pieces":
+        if self.fault == "hidden chunks":
             video = torch.cat([self._smooth(piece) for piece in video.split(8, dim=2)], dim=2)
         elif self.fault == "looks ahead":
             video = self._smooth(video.flip(2)).flip(2)
@@ -71,7 +71,7 @@ def _verdicts(monkeypatch: pytest.MonkeyPatch, fault: str) -> dict[str, check.Ve
 
 FAULTS = {
     "wants 0..1": "value range",
-    "hidden pieces": "hidden pieces of time",
+    "hidden chunks": "hidden chunks",
     "looks ahead": "causality",
     "random": "determinism",
     "batch": "batch",
@@ -119,7 +119,7 @@ def test_float32_is_checked_in_float32(monkeypatch: pytest.MonkeyPatch, capsys: 
     finally:
         products.allow_tf32, convolutions.allow_tf32 = before
     assert seen == [(False, False)]
-    assert "keeps the contract" in capsys.readouterr().err
+    assert "meets the contract" in capsys.readouterr().err
 
 
 def test_a_verdict_is_given_as_soon_as_it_is_known(monkeypatch: pytest.MonkeyPatch):

@@ -203,8 +203,8 @@ FAULTS: dict[type[Good], str] = {
     PlusOffset: "gain and offset",
     OneFrameLate: "frame shift",
     OneFrameEarly: "frame shift",
-    EncodesTiles: "hidden tiles of space",
-    DecodesTiles: "hidden tiles of space",
+    EncodesTiles: "hidden tiles",
+    DecodesTiles: "hidden tiles",
     ReadsZeroToOne: "value range",
     GivesZeroToOne: "gain and offset",
     ClampsInputToZeroToOne: "value range",
@@ -305,7 +305,7 @@ SIDES = {"ltx2/tiny": 64, "minimaxh3/tiny": 32}  # the smallest that they take
 def test_no_shipped_vae_raises_a_false_alarm(name: str):
     config = check.CheckConfig(num_frames=5, size=SIDES.get(name, 16))
     verdicts = {v.test: v for v in check.verdicts(adapters.resolve(name), config)}
-    assert {test: v.said for test, v in verdicts.items() if v.passed is False} == {}
+    assert {test: v.sentence for test, v in verdicts.items() if v.passed is False} == {}
     assert len(verdicts) == len(check.TESTS)
     assert verdicts["parameters"].passed is (True if adapters.find(name).parameters else None)
     if name in READY:  # with weights, or without any to train: what they reconstruct can be judged

@@ -113,7 +113,7 @@ def test_recipes_are_listed_with_their_descriptions(capsys: pytest.CaptureFixtur
     assert cli.main(["list", "recipes"]) == 0
     lines = dict(line.split(maxsplit=1) for line in capsys.readouterr().out.splitlines())
     assert lines == descriptions()
-    assert lines["l-16"] == "WF-VAE-L with 16 channels, stage one"
+    assert lines["l-16"] == "WF-VAE-L with 16 latent channels, stage one"
     assert cli.main(["list"]) == 0
     assert "recipes: ablation-flow-256, " in capsys.readouterr().out
 
@@ -136,23 +136,23 @@ def test_recipes_are_listed_with_their_descriptions(capsys: pytest.CaptureFixtur
         (["run", "vaes=[pool/4x8x8]", "keep=-1"], "keep=-1 should be a number of clips"),
         (["run", "vaes=[pool/4x8x8]", "mode=tiled"], "mode 'tiled'"),
         (["run", "vaes=[pool/4x8x8]", "device=abacus"], "unknown to torch; use auto, cpu or cuda"),
-        (["run", "vaes=[]"], "names no VAE"),
-        (["run", "vaes=[pool/4x8x8]", "weights=here.pt"], "pool/4x8x8 reads no weights; leave weights=here.pt out"),
+        (["run", "vaes=[]"], "is an empty list"),
+        (["run", "vaes=[pool/4x8x8]", "weights=here.pt"], "pool/4x8x8 reads no weights: remove weights=here.pt"),
         (["run", "vaes=[cogvideox/tiny]", "weights=here.pt"], "cogvideox/tiny reads no weights"),
         (["run", "vaes=[wfvae/tiny]", "weights=nowhere.ckpt"], "not ready: wfvae/tiny: nowhere.ckpt is not here"),
         (["run", "vaes=[pool/4x8x8]", "num_frames=1", "metrics=[flicker]"], "none of the metrics can be computed here"),
-        (["run", "shard=3"], "should read i/n"),
+        (["run", "shard=3"], "expected i/n"),
         (["run", "vaes=[pool/4x8x8]", "data=folder", "root=nowhere"], "nowhere"),
         (["run", "--config", "nowhere.yaml"], "nowhere.yaml"),
-        (["run", "--config", os.devnull], "/dev/null is empty: it should hold key: value lines"),
-        (["run", "--config", ""], "--config names no file"),
+        (["run", "--config", os.devnull], "/dev/null is empty: expected key: value lines"),
+        (["run", "--config", ""], "--config has an empty value"),
         (
             ["train", "smoke", "trainer={steps: 3}"],
-            "trainer={steps: 3} should be given one by one, as trainer.NAME=VALUE",
+            "trainer={steps: 3} is not a mapping: give each setting as trainer.NAME=VALUE",
         ),
         (["check", "pool/4x8x8", "size=1e3"], "size='1e3' should be a whole number"),
         (["weights", "fetch", "alexnt"], "did you mean 'alexnet'"),
-        (["weights", "fetch"], "takes names, or --all-metrics"),
+        (["weights", "fetch"], "needs either names or --all-metrics"),
         (["plot", "--results", "nowhere"], "no records in nowhere"),
         (["plot", "--training", "a", "--only", "strips"], "--only names a figure of records"),
         (["check", "wan/9"], "wan has no variant '9'"),
@@ -186,14 +186,14 @@ def test_a_training_run_is_drawn_in_formats_that_there_are_and_once_it_was_valid
     assert "no validation yet" in capsys.readouterr().err
     Path("run/scores.csv").write_text("step,psnr\n10,20.5\n")
     assert cli.main(["plot", "--training", "run", "--format", "tiff"]) == 2
-    assert "no format tiff (there are: png, svg, pdf)" in capsys.readouterr().err
+    assert "no format tiff (available: png, svg, pdf)" in capsys.readouterr().err
 
 
 def test_two_weights_for_one_vae_are_refused():
     import adapters
 
     for ask in (adapters.resolve, lambda name, weights: adapters.load(name, weights=weights)):
-        with pytest.raises(ValueError, match=r"wfvae:a\.ckpt names its weights already; leave weights=b\.ckpt out"):
+        with pytest.raises(ValueError, match=r"wfvae:a\.ckpt already names its weights: remove weights=b\.ckpt"):
             ask("wfvae:a.ckpt", "b.ckpt")
 
 

@@ -80,9 +80,9 @@ def test_two_vaes_without_a_common_latent_space_are_refused():
         ValueError, match=r"do not share a latent space \(wan/2\.1: wan-2\.1, taehv/taew2_2: wan-2\.2\)"
     ):
         adapters.resolve("wan/2.1+taehv/taew2_2")
-    with pytest.raises(ValueError, match=r"do not share a latent space \(pool/4x8x8: none known, taehv/"):
+    with pytest.raises(ValueError, match=r"do not share a latent space \(pool/4x8x8: unknown, taehv/"):
         adapters.resolve("pool/4x8x8+taehv/taew2_1")
-    with pytest.raises(ValueError, match="is two VAEs; leave weights=x out"):
+    with pytest.raises(ValueError, match="is two VAEs: remove weights=x"):
         adapters.resolve("wan/2.1+taehv/taew2_1", "x")
     with pytest.raises(ValueError, match="taehv has no variant 'taew2_9'"):
         adapters.resolve("wan/2.1+taehv/taew2_9")
@@ -120,7 +120,7 @@ def test_a_cross_takes_the_lengths_that_both_take():
     assert adapters.find("taehv/taeh3+minimaxh3/h3").frames == FrameRule(17, 5, 22)
     assert str(adapters.find("wan/2.1+taehv/taew2_1").frames) == "4k+1"
     assert str(adapters.find("sd/ft-mse+taesd/sd").frames) == "any"
-    with pytest.raises(ValueError, match="no length of video is legal for both"):
+    with pytest.raises(ValueError, match="no number of frames is legal for both"):
         _cross._common(FrameRule(4, 1), FrameRule(4, 0), "a+b")
 
 

@@ -25,7 +25,7 @@ def test_the_latent_is_what_scipy_finds_in_each_block():
     for t, h, w in ((0, 0, 0), (1, 1, 2)):
         block = video[1, :, 4 * t : 4 * t + 4, 8 * h : 8 * h + 8, 8 * w : 8 * w + 8].numpy()
         spectrum = scipy.fft.dctn(np.einsum("ac,cthw->athw", COLOURS, block), axes=(1, 2, 3), norm="ortho")
-        expected = [spectrum[kept] for kept in dct.KEPT]
+        expected = [spectrum[frequency] for frequency in dct.FREQUENCIES]
         np.testing.assert_allclose(np.abs(latent[1, :, t, h, w]), np.abs(expected), atol=1e-6)
 
 

@@ -130,11 +130,11 @@ OBJECT_IN_DIFFUSABILITY = {
 @pytest.mark.parametrize(
     ("vae", "given", "error", "message"),
     [
-        (object(), {}, TypeError, r"object is no VAE: it needs spec \(a vaebench.VAESpec\), encode"),
+        (object(), {}, TypeError, r"object is not a VAE: expected spec \(a vaebench.VAESpec\), encode"),
         (Halves(), {"sizee": 3}, ValueError, "no setting 'sizee'; did you mean 'size'?"),
         (Halves(), {"results": "here"}, ValueError, "results: settings of `vaebench run`"),
         (Halves(), {"dtype": "bfloat16"}, ValueError, "a VAE object keeps its own dtype"),
-        (Halves(), {"mode": "tiled"}, ValueError, r"halves/step-10 has no mode 'tiled' \(it has: whole\)"),
+        (Halves(), {"mode": "tiled"}, ValueError, r"halves/step-10 has no mode 'tiled' \(available: whole\)"),
         (Halves(), {"suite": "speed"}, ValueError, "no 'speed' in suites"),
         (
             Halves(),

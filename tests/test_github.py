@@ -55,7 +55,7 @@ def site(monkeypatch: pytest.MonkeyPatch) -> dict[str, bytes]:
     ],
 )
 def test_a_source_that_does_not_pin_its_bytes_is_refused(source: str):
-    with pytest.raises(ValueError, match="reads github:owner/repo@commit:path#id"):
+    with pytest.raises(ValueError, match="expected github:owner/repo@commit:path#id"):
         github.parse(source)
 
 
@@ -109,7 +109,7 @@ def test_taesd_reads_its_two_files_or_one_with_both_networks(tmp_path: Path, mon
     video = torch.rand(1, 3, 2, 16, 16, generator=torch.Generator().manual_seed(0)) * 2 - 1
     vae = taesd.tiny()
     model, expected = vae.model, vae.encode(video).mode()
-    monkeypatch.setattr(taesd, "config_of", lambda variant: SMALL)
+    monkeypatch.setitem(vars(taesd.OWN), "config", lambda variant: SMALL)
     halves = [getattr(model, half).state_dict() for half in ("encoder", "decoder")]
     for half, state in zip(("encoder", "decoder"), halves, strict=True):
         torch.save(state, tmp_path / f"taesd_{half}.pth")
@@ -140,6 +140,6 @@ def test_a_user_checkpoint_is_recognised_by_its_tensors():
 
     with torch.device("meta"):
         for variant in ("sd", "sd3", "flux2", "sana"):
-            assert taesd._variant_of(TAESD(taesd.config_of(variant)).state_dict()) == variant
+            assert taesd.OWN.nearest(TAESD(taesd.config_of(variant)).state_dict()) == variant
         for variant in ("taew2_1", "taehv1_5_super", "taew2_2", "taeh3", "taeltx_2", "taeltx2_3_wide"):
-            assert taehv._variant_of(TAEHV(taehv.config_of(variant)).state_dict()) == variant
+            assert taehv.OWN.nearest(TAEHV(taehv.config_of(variant)).state_dict()) == variant

@@ -215,7 +215,7 @@ def test_references_of_any_number_of_digits(tmp_path: Path) -> None:
         numbers = {key: torch.tensor(number, dtype=torch.float64) for key, number in some.items()}
         save_file({"real": torch.from_numpy(real), "fake": torch.from_numpy(fake), **numbers}, file)
         golden, run = (
-            Golden(file, {}),
+            Golden(file, {"spec": json.dumps({"n": 60, "m": 40, "d": 4})}),
             of_frechet.test_frechet_is_the_float64_and_the_forty_digit_reference,
         )
         if stored == value:

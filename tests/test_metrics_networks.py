@@ -59,7 +59,7 @@ def test_a_metric_without_its_weights_is_unavailable_and_says_how_to_get_them(na
 @pytest.mark.parametrize("name", FILE_OF)
 def test_a_file_that_is_not_the_known_one_gives_no_score(name: str, shelf: Path) -> None:
     (shelf / weights.FILES[FILE_OF[name]].file).write_bytes(b"something else")
-    with pytest.raises(ValueError, match=rf"is not the {FILE_OF[name]} it should be: its sha256 is f41f3fa6"):
+    with pytest.raises(ValueError, match=rf"is not the published {FILE_OF[name]}: its sha256 is f41f3fa6"):
         plugins.find("metrics", name).build("cpu")
 
 

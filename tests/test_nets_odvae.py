@@ -1,4 +1,4 @@
-"""OD-VAE against the released code: whole and block-wise outputs, keys, shapes, parameter counts, piece arithmetic."""
+"""OD-VAE against the released code: whole and block-wise outputs, keys, shapes, parameter counts, chunk arithmetic."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import torch
 
 import adapters
 from adapters import odvae
-from adapters._nets.odvae import ODVAE, RELEASED_BLOCKS, ODVAEConfig, Tiling, pieces, read_config
+from adapters._nets.odvae import ODVAE, RELEASED_BLOCKS, ODVAEConfig, Tiling, read_config, time_chunks
 from tests.goldens_io import Golden, goldens, in_precisions, manifests, rebuild
 from vaebench.vae import reconstruct
 
@@ -85,7 +85,7 @@ def test_a_config_of_another_network_is_refused_by_name():
 
 
 @pytest.mark.parametrize(
-    ("length", "piece", "reach", "expected"),
+    ("length", "chunk", "reach", "expected"),
     [  # 33 frames, 9 latents: the cuts that the released loops make
         (33, 29, 0, [(0, 29), (28, 33)]),
         (9, 8, 0, [(0, 8), (7, 9)]),
@@ -95,13 +95,13 @@ def test_a_config_of_another_network_is_refused_by_name():
         (1, 9, 4, [(0, 1)]),
     ],
 )
-def test_time_is_cut_as_published(length, piece, reach, expected):
-    assert pieces(length, piece, reach) == expected
+def test_time_is_cut_as_published(length, chunk, reach, expected):
+    assert time_chunks(length, chunk, reach) == expected
 
 
 @torch.no_grad()
 @pytest.mark.parametrize("preset", odvae.TILINGS)
-def test_tiling_puts_every_piece_where_it_belongs(preset, monkeypatch):
+def test_tiling_puts_every_chunk_where_it_belongs(preset, monkeypatch):
     """With a network that looks at one position only, block-wise is whole; at 256 pixels a residual tile of 32 is run too."""
     sizes = []
 
@@ -152,7 +152,7 @@ def video(frames: int, size: int = 16, seed: int = 0) -> torch.Tensor:
 @pytest.mark.parametrize("mode", odvae.VARIANTS["1.2"].modes)
 def test_every_mode_keeps_the_promises_of_the_spec(mode):
     vae = adapters.load("odvae/tiny", mode=mode)
-    for frames in (1, 13, 35):  # 35 is padded to 37, longer than any piece
+    for frames in (1, 13, 35):  # 35 is padded to 37, longer than any chunk
         x = video(frames)
         reconstruction, _ = reconstruct(vae, x)
         assert reconstruction.shape == x.shape

@@ -68,9 +68,9 @@ def test_outputs_are_those_of_the_official_code(golden: Golden, dtype: torch.dty
         if name in stored:
             torch.testing.assert_close(net.decode(stored[source]), stored[name], rtol=0, atol=atol)
     if hasattr(net, "decode_stream"):  # TAEHV by the frames of one latent, which is the same
-        torch.testing.assert_close(net.encode(pixels, piece=1), stored["latent"], rtol=0, atol=atol)
+        torch.testing.assert_close(net.encode(pixels, chunk=1), stored["latent"], rtol=0, atol=atol)
         if "dec" in stored:
-            torch.testing.assert_close(net.decode(stored["z"], piece=1), stored["dec"], rtol=0, atol=atol)
+            torch.testing.assert_close(net.decode(stored["z"], chunk=1), stored["dec"], rtol=0, atol=atol)
 
 
 @pytest.mark.parametrize("path", MANIFESTS, ids=lambda path: path.stem)

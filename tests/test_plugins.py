@@ -8,7 +8,7 @@ from vaebench import plugins
 
 
 def test_an_unknown_name_is_answered_with_the_nearest():
-    with pytest.raises(ValueError, match=r"no 'pol' in adapters; did you mean 'pool'\? \(there are: .*pool.*\)"):
+    with pytest.raises(ValueError, match=r"no 'pol' in adapters; did you mean 'pool'\? \(available: .*pool.*\)"):
         plugins.find("adapters", "pol")
 
 

@@ -53,9 +53,9 @@ def test_default_and_paper_are_among_them_and_an_unknown_name_gets_the_nearest()
         ({"colour": "bt601"}, r"no setting 'colour'"),
         ({"roundin": "nearest"}, r"no setting 'roundin'; did you mean 'rounding'\?"),
         ({"codec": None}, r"codec=None is not one of none, mp4v"),
-        ({"metrics": {"psnr": None}}, r"metrics is a list"),
+        ({"metrics": {"psnr": None}}, "is not a list: expected metrics=one,two"),
         ({"about": ["one", "two"]}, r"about=\['one', 'two'\] should be text"),
-        ({"name": "other"}, r"leave the key 'name' out"),
+        ({"name": "other"}, r"remove the key 'name'"),
     ],
 )
 def test_a_file_with_a_wrong_key_or_choice_is_refused_by_name(change: dict, message: str) -> None:
@@ -124,7 +124,7 @@ def test_mp4v_gives_back_as_many_frames_as_went_in(frames: int) -> None:
 
 
 def test_mp4v_refuses_odd_sizes() -> None:
-    with pytest.raises(ValueError, match="even sizes, got 16x17"):
+    with pytest.raises(ValueError, match="even height and width, got 16x17"):
         PAPER.to_score(to_model(moving(2, 16, 17)))
 
 

@@ -43,7 +43,7 @@ def test_a_record_and_its_clips_come_back_as_written(tmp_path: Path):
 def test_a_score_that_is_no_number_is_named_and_nothing_is_written(tmp_path: Path):
     for value in (float("nan"), float("inf")):
         broken = replace(RECORD, scores={**RECORD.scores, "fvd": Score(value, "", "lower", 8, metric="fvd")})
-        with pytest.raises(ValueError, match="fvd of pool/4x8x8 came out as NaN or infinite"):
+        with pytest.raises(ValueError, match="pool/4x8x8: fvd is NaN or infinite"):
             records.write(broken, tmp_path, {"bundle/x": {"psnr": 20.5}})
     assert list(tmp_path.iterdir()) == []
 
@@ -111,11 +111,11 @@ def test_a_record_of_something_else_is_not_replaced(tmp_path: Path):
     file = records.write(RECORD, tmp_path, {"bundle/x": {"psnr": 20.5}})
     before = file.read_bytes()
     for change, field in (
-        ({"vae": {**RECORD.vae, "weights": "1" * 64}}, "vae.weights is 'none', this run's is '1111"),
-        ({"vae": {**RECORD.vae, "name": "pool-4x8x8"}}, "vae.name is 'pool/4x8x8', this run's is 'pool-4x8x8'"),
-        ({"data": {"name": "other"}}, "data.name is 'bundle', this run's is 'other'"),
+        ({"vae": {**RECORD.vae, "weights": "1" * 64}}, "vae.weights is 'none', that of this run is '1111"),
+        ({"vae": {**RECORD.vae, "name": "pool-4x8x8"}}, "vae.name is 'pool/4x8x8', that of this run is 'pool-4x8x8'"),
+        ({"data": {"name": "other"}}, "data.name is 'bundle', that of this run is 'other'"),
     ):
-        with pytest.raises(ValueError, match=f"{re.escape(str(file))} holds another result: its {field}"):
+        with pytest.raises(ValueError, match=f"{re.escape(str(file))} is a different result: its {field}"):
             records.write(replace(RECORD, **change), tmp_path, {})  # type: ignore[arg-type]
         assert file.read_bytes() == before
         assert file.with_suffix(".clips.csv").is_file()
@@ -133,7 +133,7 @@ def test_pictures_of_another_record_are_not_taken_over(tmp_path: Path):
         records.write(other, tmp_path, {})
     file.unlink()
     with pytest.raises(
-        ValueError, match=r"pool-4x8x8\.frames holds pictures of a record that is gone: move or delete it"
+        ValueError, match=r"pool-4x8x8\.frames contains pictures of a deleted record: move or delete the folder"
     ):
         records.write(other, tmp_path, {})
     assert not file.exists()
@@ -144,7 +144,9 @@ def test_a_record_in_the_place_of_another_is_named(tmp_path: Path):
     copy = tmp_path / "reconstruction" / "bundle-33x256-copy" / file.name
     copy.parent.mkdir()
     file.rename(copy)
-    with pytest.raises(ValueError, match=rf"{re.escape(str(copy))} says that it belongs at {re.escape(str(file))}"):
+    with pytest.raises(
+        ValueError, match=rf"{re.escape(str(copy))} is not at the path .* move it to {re.escape(str(file))}"
+    ):
         list(records.read_all(tmp_path))
 
 

@@ -87,7 +87,7 @@ def test_another_mode_is_there_by_name_and_has_a_record_of_its_own(capsys: pytes
     assert {setting: record.mode for setting, record in found.items()} == settings
     assert len({record.scores["psnr"].value for record in found.values()}) == 3
     assert cli.main(["run", *SMALL, "mode=sideways"]) == 2
-    assert "no mode 'sideways' (there are: half, native, whole)" in capsys.readouterr().err
+    assert "no mode 'sideways' (available: half, native, whole)" in capsys.readouterr().err
 
 
 @pytest.mark.usefixtures("tiler")

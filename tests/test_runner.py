@@ -217,7 +217,7 @@ def test_a_record_of_other_weights_is_never_replaced(capsys: pytest.CaptureFixtu
     assert run("vaes=[pool/4x8x8,wfvae/tiny]", "clips=1") == 2
     said = capsys.readouterr().err
     assert (
-        f"{file} holds another result: its vae.weights is '{'0' * 64}', this run's is '{adapters.find('wfvae/tiny').sha256}'"
+        f"{file} is a different result: its vae.weights is '{'0' * 64}', that of this run is '{adapters.find('wfvae/tiny').sha256}'"
         in said
     )
     assert "move or delete it, or choose another folder with results=DIR" in said
@@ -238,7 +238,7 @@ def test_a_record_of_other_data_is_never_replaced(monkeypatch: pytest.MonkeyPatc
     assert run("vaes=[pool/4x8x8]", "data=folder", "root=a/clips") == 0
     first = record("clips-5x32")
     assert run("vaes=[pool/4x8x8]", "data=folder", "root=b/clips") == 2
-    assert "holds another result: its data.sha256 is" in capsys.readouterr().err
+    assert "is a different result: its data.sha256 is" in capsys.readouterr().err
     assert record("clips-5x32") == first
 
 
@@ -461,7 +461,7 @@ def test_a_figure_whose_records_are_not_there_says_so(capsys: pytest.CaptureFixt
     assert run("vaes=[pool/4x8x8]", "clips=1") == 0
     capsys.readouterr()
     assert cli.main(["plot", "--only", "strips"]) == 2
-    assert "no record in runs/results has what strips draws" in capsys.readouterr().err
+    assert "no record in runs/results has the data for strips" in capsys.readouterr().err
 
 
 def test_a_protocol_stands_in_a_setting_of_its_own_and_changes_the_numbers(capsys: pytest.CaptureFixture[str]):
@@ -525,7 +525,8 @@ def test_scores_that_cannot_be_summed_up_do_not_stop_the_others(
     monkeypatch.setattr(Reconstruction, broken, once)
     assert run("vaes=[dct/4,pool/4x8x8]", "clips=1") == 1
     assert (
-        "failed: dct/4: measured, but its scores cannot be summed up: RuntimeError: planted" in capsys.readouterr().err
+        "failed: dct/4: all cases were measured, but the scores could not be computed: RuntimeError: planted"
+        in capsys.readouterr().err
     )
     assert not list(Path("runs/results").rglob("dct-4.*"))
     assert record("bundle-5x32-first1").scores["psnr"].n == 1
@@ -647,7 +648,7 @@ def test_the_table_comes_in_the_format_that_was_asked_for(form: str, capsys: pyt
 def test_an_output_that_cannot_be_written_is_one_line(capsys: pytest.CaptureFixture[str]):
     Path("blocked").write_text("in the way")
     assert run("vaes=[pool/4x8x8]", "results=blocked") == 2
-    assert "blocked cannot be written: choose another with results=DIR" in capsys.readouterr().err
+    assert "blocked cannot be written: choose another folder with results=DIR" in capsys.readouterr().err
     assert not Path("runs").exists()
 
 

@@ -96,7 +96,7 @@ def goes_on(old: Path, new: Path, config: TrainerConfig) -> None:
 
 
 def local(tensors: list[torch.Tensor]) -> int:
-    return sum(t.to_local().numel() if sharding.is_part(t) else t.numel() for t in tensors)
+    return sum(t.to_local().numel() if sharding.is_sharded(t) else t.numel() for t in tensors)
 
 
 def _one_of_two(rank: int, port: int, folder: str) -> None:
@@ -278,5 +278,5 @@ def test_one_process_alone_has_nobody_to_share_with(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("bad", [{"compile": True}, {"precision": "fp16"}])
 def test_what_cannot_be_sharded_is_refused(bad: dict) -> None:
-    with pytest.raises(ValueError, match=r"trainer\.shard goes with"):
+    with pytest.raises(ValueError, match=r"trainer\.shard=true needs trainer\.compile=false"):
         TrainerConfig(shard=True, **bad)

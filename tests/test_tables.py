@@ -114,5 +114,5 @@ def test_latex_escapes_names_and_typesets_arrows():
 
 @pytest.mark.parametrize(("value", "status"), [(None, "ok"), (1.0, "out of memory"), (1.0, "unavailable")])
 def test_a_value_and_another_status_exclude_each_other(value: float | None, status: records.Status):
-    with pytest.raises(ValueError, match="exclude each other"):
+    with pytest.raises(ValueError, match="if and only if"):
         Score(value, "", "lower", 1, metric="psnr", status=status)

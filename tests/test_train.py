@@ -21,13 +21,13 @@ from PIL import Image
 import adapters
 from vaebench import cli, plugins
 from vaebench.config import RunConfig
-from vaebench.training import plot
-from vaebench.training import run as training
+from vaebench.training import perceptual, plot
 from vaebench.training.log import RunLog
 from vaebench.training.recipes import RECIPES, read_recipe, recipes
 from vaebench.training.run import parse, train
 from vaebench.training.validation import sheet
 from vaebench.video import to_model, to_score
+from vaebench.video_io import notes
 from wfvae import WFVAE, WFVAEConfig, load, state
 from wfvae.start import close_flow
 
@@ -184,6 +184,33 @@ def test_weights_and_biases_keeps_runs_apart_that_are_called_the_same(
     assert begun[0] == begun[1] != begun[2]
 
 
+def test_a_missing_logger_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for package in ("wandb", "torch.utils.tensorboard", "tensorboardX"):
+        monkeypatch.setitem(sys.modules, package, None)
+    monkeypatch.delattr(torch.utils, "tensorboard", raising=False)
+    with pytest.raises(ValueError, match=r"wandb=project needs the package wandb: pip install wandb"):
+        RunLog(tmp_path, 4, {}, "project").begin(0)
+    notes.note.cache_clear()
+    log = RunLog(tmp_path, 4, {})
+    log.begin(0)
+    log.step(1, {"total": 2.0})
+    log.samples(1, torch.zeros(3, 8, 8))
+    log.close()
+    assert "tensorboard is not installed, values go to log.csv only" in capsys.readouterr().err
+    assert (tmp_path / "log.csv").is_file()
+    assert not (tmp_path / "tensorboard").exists()
+
+
+def test_a_sample_is_the_bytes_of_the_sheet(tmp_path: Path) -> None:
+    image = torch.arange(256, dtype=torch.uint8).reshape(1, 16, 16).repeat(3, 1, 1)
+    log = RunLog(tmp_path, 4, {})
+    log.samples(1, image.float() / 255)
+    with Image.open(tmp_path / "samples" / "step-00000001.png") as written:
+        assert torch.equal(torch.from_numpy(np.array(written)).permute(2, 0, 1), image)
+
+
 def test_a_file_that_fails_is_named_once_however_often_and_differently_it_fails(tmp_path: Path) -> None:
     for step in (0, 1):
         log = RunLog(tmp_path, 4, {})
@@ -224,6 +251,7 @@ def test_a_run_that_began_with_the_old_names_of_settings_and_discriminator_goes_
     old_names = {"batch": "batch_size", "accumulate": "gradient_accumulation_steps", "clip": "max_grad_norm"}
     for old, new in old_names.items():
         settings["trainer"][old] = settings["trainer"].pop(new)
+    settings["description"] = "an earlier sentence"
     file.write_text(yaml.safe_dump(settings))
     for folder in state.checkpoints(tmp_path / "old"):
         content = torch.load(folder / state.TRAINING, weights_only=True)
@@ -458,10 +486,10 @@ def test_lpips_is_computed_where_the_videos_are(monkeypatch: pytest.MonkeyPatch)
     pair = torch.nn.Module()
     pair.add_module("network", network)
     monkeypatch.setattr(pair, "forward", lambda a, b: network(a - b), raising=False)
-    monkeypatch.setattr(training.lpips, "package", lambda net: pair)
-    monkeypatch.setattr(training.lpips, "fill", lambda network, file: None)
-    monkeypatch.setattr(training.weights, "verified", lambda name: Path(name))
-    distance = training._perceptual(parse("stage1", []))
+    monkeypatch.setattr(perceptual.lpips, "package", lambda net: pair)
+    monkeypatch.setattr(perceptual.lpips, "fill", lambda network, file: None)
+    monkeypatch.setattr(perceptual.weights, "verified", lambda name: Path(name))
+    distance = perceptual.lpips_loss()
     frames = torch.zeros(2, 3, 8, 8, device="meta")
     assert distance(frames, frames).shape == (2,)
     assert network.weight.device == frames.device

@@ -156,7 +156,7 @@ def test_a_folder_of_broken_files_is_an_error_not_an_endless_search(tmp_path: Pa
     folder = tmp_path / "videos"
     folder.mkdir()
     (folder / "noise.mp4").write_bytes(bytes(range(256)) * 40)
-    with pytest.raises(ValueError, match=r"in a row cannot be read; the last: .*noise\.mp4"):
+    with pytest.raises(ValueError, match=r"in a row cannot be read; the last error: .*noise\.mp4"):
         clips(folder, tmp_path)[0]
     with pytest.raises(ValueError, match="none of the 1 training videos"):
         clips(folder, tmp_path, cache="memory")

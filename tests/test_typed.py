@@ -66,7 +66,7 @@ def test_members_may_stand_among_others_and_must_be_there():
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        (b"[1]", "should hold an object"),
+        (b"[1]", "should be an object"),
         (b'{"a": NaN}', "NaN is not a finite number"),
         (b'{"a": -Infinity}', "-Infinity is not a finite number"),
         (b'{"a": "\xff"}', "decode"),

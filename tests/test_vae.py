@@ -47,8 +47,8 @@ def test_the_latent_shape_of_a_causal_4x8x8():
 
 
 def test_the_latent_of_pieces_that_start_afresh_is_the_sum_of_theirs():
-    pieces = replace(SPEC, frames_per_piece=17)
-    assert [pieces.latent_frames(n) for n in (1, 17, 18, 33, 34, 51)] == [1, 5, 6, 9, 10, 15]
+    chunks = replace(SPEC, frames_per_chunk=17)
+    assert [chunks.latent_frames(n) for n in (1, 17, 18, 33, 34, 51)] == [1, 5, 6, 9, 10, 15]
 
 
 def test_padding_repeats_the_last_frame_row_and_column():
@@ -89,7 +89,8 @@ class Toy:
 
 
 @pytest.mark.parametrize(
-    ("wrong", "said"), [("latent", "should give a latent"), ("frames", "came back as"), ("nan", "NaN")]
+    ("wrong", "said"),
+    [("latent", "the latent of a video"), ("frames", "the reconstruction of a video"), ("nan", "NaN")],
 )
 def test_the_doorway_names_the_vae_and_both_shapes(wrong: str, said: str):
     with pytest.raises(ValueError, match=said) as caught:
@@ -125,8 +126,12 @@ class Network:
     ("dtype", "weight", "advice"),
     [
         (torch.float16, 1.0, "try dtype=float32"),
-        (torch.float32, 1.0, "it ran in float32 with finite weights"),
-        (torch.float32, float("nan"), r"1 tensors of its weights are NaN or infinite \(weight\): replace the file"),
+        (torch.float32, 1.0, r"dtype and weights are valid \(float32, finite\)"),
+        (
+            torch.float32,
+            float("nan"),
+            r"1 tensors of the weights have NaN or infinite values \(weight\): replace the weight file",
+        ),
     ],
 )
 def test_the_advice_on_pixels_that_are_not_finite_fits_the_cause(dtype, weight, advice):

@@ -153,7 +153,7 @@ def test_only_the_known_bytes_are_verified(shelf: Path, monkeypatch: pytest.Monk
     file.write_bytes(CONTENT)
     assert weights.verified("net") == file
     file.write_bytes(CONTENT[:-1])
-    with pytest.raises(ValueError, match=f"net.pth is not the net it should be: .* expected {SHA}; delete it"):
+    with pytest.raises(ValueError, match=f"net.pth is not the published net: .* expected {SHA}; delete it"):
         weights.verified("net")
 
 
@@ -183,7 +183,7 @@ def test_a_file_of_the_same_size_and_time_does_not_pass_for_the_verified_one(
     time = file.stat().st_mtime_ns
     file.write_bytes(CONTENT[:-1] + b"!")
     os.utime(file, ns=(time, time))
-    with pytest.raises(ValueError, match="is not the net it should be"):
+    with pytest.raises(ValueError, match="is not the published net"):
         weights.verified("net")
 
 
@@ -429,7 +429,7 @@ def test_fetch_of_all_metrics_names_those_without_a_checksum_and_goes_on_after_a
     del registry.FILES["net"]
     assert cli.main(["weights", "fetch", "--all-metrics"]) == 1
     err = capsys.readouterr().err
-    assert "b: not fetched: no checksum is published" in err
+    assert "b: not downloaded, since no checksum is published" in err
     assert "failed: a: gone.pth: download failed from all URLs" in err
     assert left_in(shelf) == ["net.pth"]
 
@@ -454,7 +454,10 @@ def test_verify_rereads_what_is_on_disk(
         damaged.write_bytes(CONTENT[:-1] + b"!")
     assert cli.main(["weights", "verify", "net", HUB]) == 1
     for line in capsys.readouterr().out.splitlines():
-        assert f"damaged or another file: its sha256 is {hashlib.sha256(CONTENT[:-1] + b'!').hexdigest()}" in line
+        assert (
+            f"damaged, or not the published file: its sha256 is {hashlib.sha256(CONTENT[:-1] + b'!').hexdigest()}"
+            in line
+        )
         assert "; delete /" in line
 
 
@@ -531,7 +534,7 @@ def test_a_run_fetches_the_vaes_that_it_names(
 
 def test_a_suite_that_reads_no_weights_fetches_none(capsys: pytest.CaptureFixture[str]) -> None:
     assert cli.main(["run", "--suite", "efficiency", "vaes=wan/2.1", "fetch=true"]) == 2
-    assert "the efficiency suite reads no weight files; leave fetch=true out" in capsys.readouterr().err
+    assert "the efficiency suite uses no weight files: remove fetch=true" in capsys.readouterr().err
 
 
 # --- where the weights of a VAE are ----------------------------------------------------------------------------------
@@ -540,7 +543,7 @@ def test_a_suite_that_reads_no_weights_fetches_none(capsys: pytest.CaptureFixtur
 def test_weights_in_place_of_those_that_ship_are_a_file_or_its_folder(tmp_path: Path) -> None:
     source, file = "package:wfvae:weights/tiny.safetensors", tmp_path / "diffusion_pytorch_model.safetensors"
     assert weights.find(source).is_file()
-    with pytest.raises(Unavailable, match="nowhere is not here; give a file of weights"):
+    with pytest.raises(Unavailable, match="nowhere does not exist: give a weight file"):
         weights.find(source, str(tmp_path / "nowhere"))
     file.touch()
     assert weights.find(source, str(tmp_path)) == weights.find(source, str(file)) == file

@@ -330,7 +330,7 @@ def test_loaded_weights_lie_in_memory_as_those_of_a_new_model(tmp_path: Path) ->
 @pytest.mark.parametrize("variant", ["s-4", "m-4", "l-4"])
 def test_a_row_of_the_paper_without_weights_says_how_to_get_some(variant):
     vae = adapters.resolve(f"wfvae/{variant}")
-    assert f"never released: train some with `vaebench train {variant}`" in vae.unavailable
+    assert f"never released: train them with `vaebench train {variant}`" in vae.unavailable
     with pytest.raises(weights.Unavailable, match="never released"):
         vae.load()
     with torch.device("meta"):

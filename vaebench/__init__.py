@@ -2,11 +2,11 @@
 
     import vaebench
 
-    vae = vaebench.load("wfvae/tiny")                                     # or any object with the contract of vaebench.vae
+    vae = vaebench.load("wfvae/tiny")                                     # or any object that meets the contract of vaebench.vae
     record = vaebench.evaluate(vae, suite="reconstruction", data="bundle", num_frames=17)
-    table = vaebench.results("runs/results")                              # every record of a folder: a pandas DataFrame
+    table = vaebench.results("runs/results")                              # all records of a folder as a pandas DataFrame
 
-Importing this package imports neither torch nor pandas; the functions import what they need when they are first used.
+Importing this package imports neither torch nor pandas: public names are imported when they are first used.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""`python -m vaebench` is the `vaebench` command."""
+"""Run the `vaebench` command as `python -m vaebench`."""
 
 import sys
 

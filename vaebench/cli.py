@@ -1,7 +1,7 @@
-"""The command line: run | plot | train | list | check | weights | manifest.  Each command imports what it needs, when it runs.
+"""The command line: run | plot | train | list | check | weights | manifest.  Each command imports its dependencies when it runs.
 
-Exit codes: 0 all went well; 1 something failed and is listed, the rest was done; 2 nothing could be run, one line says why;
-130 stopped by Ctrl-C.
+Exit codes: 0 success; 1 some cases failed (each is listed) and the others finished; 2 nothing could be run (one line gives the
+reason); 130 stopped by Ctrl-C.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from vaebench.training.recipes import recipes
 
 EXTRAS = {"accelerate": "train", "tensorboard": "train"}  # packages that only some commands need
 KINDS = ("adapters", "metrics", "data", "suites")
-# for output that is not UTF-8; what is not listed here is printed as \u732b, so that two names stay two names
+# for output that is not UTF-8; other characters are printed as \u732b, so that different names stay different
 ASCII = {"é": "e", "↑": "^", "↓": "v", "±": "+-", "─": "-", "·": "-", "—": "-", "…": "..."}
 
 
@@ -31,64 +31,67 @@ def main(words: Sequence[str] | None = None) -> int:
     arguments, rest = parser.parse_known_args(words)
     if strange := [word for word in rest if word.startswith("-") or not hasattr(arguments, "settings")]:
         parser.error(f"unrecognized arguments: {' '.join(strange)}")
-    if rest:  # argparse loses the settings that stand after an option
+    if rest:  # argparse does not collect settings that follow an option
         arguments.settings += rest
     command: Callable[[argparse.Namespace], int] = arguments.command
     try:
         return command(arguments)
     except KeyboardInterrupt:
-        print("\nstopped; what was finished is kept, and the same command goes on from there", file=sys.stderr)
+        print("\nstopped; finished cases are stored: run the same command again to resume", file=sys.stderr)
         return 130
     except ModuleNotFoundError as error:
         if error.name not in EXTRAS:
             raise
-        print(f"vaebench: this needs {error.name}: pip install '.[{EXTRAS[error.name]}]'", file=sys.stderr)
+        print(
+            f"vaebench: this command needs the package {error.name}: pip install '.[{EXTRAS[error.name]}]'",
+            file=sys.stderr,
+        )
         return 2
     except BrokenPipeError:  # `vaebench list | head`
         sys.stderr.close()
         return 0
     except RuntimeError as error:
-        if "home directory" not in str(error):  # pathlib's, for a user that the system does not know
+        if "home directory" not in str(error):  # raised by pathlib for a user without an entry in the password database
             raise
-        print(f"vaebench: {error} Set HOME to a folder, and write paths without ~", file=sys.stderr)
+        print(f"vaebench: {error} Set HOME to a folder, and give paths without ~", file=sys.stderr)
         return 2
     except (ValueError, OSError) as error:
         if getattr(arguments, "fail_fast", False):
-            raise  # the user asked to see where
+            raise  # fail_fast=true asks for the traceback
         print(f"vaebench: {error}", file=sys.stderr)
         return 2
 
 
 def _print_in_any_encoding() -> None:
-    """A character that the terminal or the file behind stdout lacks is replaced: no computed table is lost to it."""
+    """Replace characters that the encoding of stdout or stderr lacks, so that a finished table is always printed."""
 
     def replaced(error: UnicodeError) -> tuple[str, int]:
         assert isinstance(error, UnicodeEncodeError)
-        lacking = error.object[error.start : error.end]
-        known = (ASCII.get(c) or c.encode("ascii", "backslashreplace").decode() for c in lacking)
-        return "".join(known), error.end
+        characters = error.object[error.start : error.end]
+        ascii_text = (ASCII.get(c) or c.encode("ascii", "backslashreplace").decode() for c in characters)
+        return "".join(ascii_text), error.end
 
     codecs.register_error("vaebench", replaced)
     for stream in (sys.stdout, sys.stderr):
-        if hasattr(stream, "reconfigure"):  # a notebook's stream takes every character
+        if hasattr(stream, "reconfigure"):  # a notebook's stream accepts every character
             stream.reconfigure(errors="vaebench")
 
 
 class _Verb(argparse.ArgumentParser):
-    """A command; its help shows the settings of each argument group, and ends with examples.
+    """A command whose help lists the settings of each argument group and ends with examples.
 
-    Both are read only when the help is printed.
+    Both are collected only when the help is printed.
     """
 
-    listed = ""  # a function of vaebench.help: title of a group -> its settings
-    examples = ""  # a key of vaebench.help.EXAMPLES
+    listed = ""  # name of the function in vaebench.help that returns {title of a group: its settings}
+    examples = ""  # key of vaebench.help.EXAMPLES
 
-    def __init__(self, **given: Any) -> None:
-        super().__init__(formatter_class=argparse.RawDescriptionHelpFormatter, **given)
+    def __init__(self, **kwargs: Any) -> None:
+        super().__init__(formatter_class=argparse.RawDescriptionHelpFormatter, **kwargs)
         self.groups: dict[str, argparse._ArgumentGroup] = {}
 
     def group(self, title: str) -> argparse._ArgumentGroup:
-        """The argument group called `title`; a new one the first time."""
+        """The argument group called `title`, created on the first call."""
         if title not in self.groups:
             self.groups[title] = self.add_argument_group(title)
         return self.groups[title]
@@ -126,16 +129,18 @@ def _parser() -> argparse.ArgumentParser:
     )
     run.listed, run.examples = "run_settings", "run"
     run.group("selection").add_argument(
-        "--suite", default="", help="what to measure: one of `vaebench list suites` (reconstruction)"
+        "--suite", default="", help="suite to run; see `vaebench list suites` (default: reconstruction)"
     )
-    run.group("selection").add_argument("--config", metavar="FILE", help="YAML of settings, or a record to run again")
+    run.group("selection").add_argument(
+        "--config", metavar="FILE", help="YAML file with settings, or a record (JSON) to run again"
+    )
     for title in ("data", "scoring", "execution"):
         run.group(title)
     run.group("output").add_argument(
         "--format",
         default="text",
         choices=("text", "markdown", "latex", "csv", "json"),
-        help="format of the table on stdout (%(default)s)",
+        help="format of the table on stdout (default: %(default)s)",
     )
     run.add_argument("settings", nargs="*", metavar="key=value", help="the settings and options below")
     run.set_defaults(command=_run)
@@ -151,19 +156,28 @@ def _parser() -> argparse.ArgumentParser:
         "--results",
         default=RunConfig().results,
         metavar="DIR",
-        help="folder of records (%(default)s, as `vaebench run`)",
+        help="folder with the records (default: %(default)s, as in `vaebench run`)",
     )
-    select.add_argument("--only", default="", metavar="NAME", help="one figure: a name of vaebench/plots")
+    select.add_argument("--only", default="", metavar="NAME", help="draw one figure only, such as per_clip or bubbles")
     select.add_argument(
-        "--training", nargs="+", default=[], metavar="DIR", help="draw the validation of these training runs instead"
+        "--training",
+        nargs="+",
+        default=[],
+        metavar="DIR",
+        help="draw the validation curves of these training runs instead",
     )
     select.add_argument(
         "--published", action="store_true", help="draw the published numbers of the WF-VAE paper instead (bubbles)"
     )
-    output.add_argument("--out", default="", metavar="DIR", help="folder of the figures (<results>/plots)")
-    output.add_argument("--format", default="png,svg", help="png, svg, pdf or several with commas (%(default)s)")
+    output.add_argument("--out", default="", metavar="DIR", help="output folder (default: <results>/plots)")
     output.add_argument(
-        "--style", default="screen", choices=("screen", "paper"), help="sizes and fonts of the figures (%(default)s)"
+        "--format", default="png,svg", help="comma-separated list of png, svg and pdf (default: %(default)s)"
+    )
+    output.add_argument(
+        "--style",
+        default="screen",
+        choices=("screen", "paper"),
+        help="sizes and fonts of the figures (default: %(default)s)",
     )
     plot.set_defaults(command=_plot)
 
@@ -180,7 +194,10 @@ def _parser() -> argparse.ArgumentParser:
 
     show = verbs.add_parser("list", help="list all plug-ins and recipes, and which VAEs are ready on this machine")
     show.add_argument(
-        "kind", nargs="?", choices=(*KINDS, "recipes"), help="one kind with its details (all kinds, names only)"
+        "kind",
+        nargs="?",
+        choices=(*KINDS, "recipes"),
+        help="list one kind with details (default: the names of all kinds)",
     )
     show.add_argument(
         "--format",
@@ -200,15 +217,19 @@ def _parser() -> argparse.ArgumentParser:
     check.add_argument("settings", nargs="*", metavar="key=value", help="the settings below")
     check.set_defaults(command=_check)
 
-    weights = verbs.add_parser("weights", help="the weight files of metrics and VAEs: which are here, how to get them")
-    weights.add_argument("action", nargs="?", choices=("fetch", "verify"))
-    weights.add_argument("names", nargs="*", metavar="NAME", help="of `vaebench weights` or `vaebench list adapters`")
-    weights.add_argument("--all-metrics", action="store_true", help="fetch: the files of all metrics")
+    weights = verbs.add_parser("weights", help="list, download or verify the weight files of metrics and VAEs")
+    weights.add_argument(
+        "action", nargs="?", choices=("fetch", "verify"), help="download or verify files (default: list them all)"
+    )
+    weights.add_argument(
+        "names", nargs="*", metavar="NAME", help="name in `vaebench weights` or `vaebench list adapters`"
+    )
+    weights.add_argument("--all-metrics", action="store_true", help="with fetch: download the files of all metrics")
     weights.set_defaults(command=_weights)
 
-    manifest = verbs.add_parser("manifest", help="write a CSV that pins the clips of a folder, with their checksums")
-    manifest.add_argument("root", help="folder of videos")
-    manifest.add_argument("out", help="the CSV to write")
+    manifest = verbs.add_parser("manifest", help="write a CSV with the clips of a folder and their checksums")
+    manifest.add_argument("root", help="folder with videos")
+    manifest.add_argument("out", help="CSV file to write")
     manifest.set_defaults(command=_manifest)
     return parser
 
@@ -230,7 +251,7 @@ def _run(arguments: argparse.Namespace) -> int:
             print(f"not ready: {name}: {how}", file=sys.stderr)
     elif outcome.not_ready:
         names = ", ".join(outcome.not_ready)
-        print(f"not ready: {names}; `vaebench list adapters` says why, and how to get them", file=sys.stderr)
+        print(f"not ready: {names}; see `vaebench list adapters` for the reason and the remedy", file=sys.stderr)
     if not (outcome.records or outcome.waiting or outcome.failed):
         return 2  # nothing could be run
     return int(bool(outcome.failed) or (config.vaes is not None and bool(outcome.not_ready)))
@@ -245,7 +266,7 @@ def _plot(arguments: argparse.Namespace) -> int:
     formats = tuple(split_list(arguments.format, "--format"))
     if arguments.published:
         if arguments.only or arguments.training:
-            raise ValueError("--published draws one figure, of published numbers; leave --only and --training out")
+            raise ValueError("--published draws a single figure: remove --only and --training")
         from vaebench.plots import bubbles
 
         for file in bubbles.draw_published(out, formats, arguments.style):
@@ -253,7 +274,9 @@ def _plot(arguments: argparse.Namespace) -> int:
         return 0
     if arguments.training:
         if arguments.only:
-            raise ValueError("--only names a figure of records; --training draws one for every metric of the runs")
+            raise ValueError(
+                "--only selects a figure of records and cannot be combined with --training: remove one of them"
+            )
         from vaebench.training import plot
 
         for file in plot.draw([Path(run) for run in arguments.training], out, formats, arguments.style):
@@ -307,7 +330,7 @@ def _weights(arguments: argparse.Namespace) -> int:
     from vaebench import weight_files
 
     if arguments.all_metrics and arguments.action != "fetch":
-        raise ValueError("--all-metrics belongs to `vaebench weights fetch`")
+        raise ValueError("--all-metrics is only valid with `vaebench weights fetch`")
     if arguments.action == "fetch":
         return weight_files.fetch_command(arguments.names, arguments.all_metrics)
     if arguments.action == "verify":
@@ -319,11 +342,11 @@ def _weights(arguments: argparse.Namespace) -> int:
 def _manifest(arguments: argparse.Namespace) -> int:
     from vaebench.video_io import manifest
 
-    kept, left_out = manifest.write(Path(arguments.root), Path(arguments.out))
-    print(f"{arguments.out}: {kept} clips")
-    for reason in left_out:
-        print(f"left out: {reason}", file=sys.stderr)
-    return 1 if left_out else 0
+    count, skipped = manifest.write(Path(arguments.root), Path(arguments.out))
+    print(f"{arguments.out}: {count} clips")
+    for reason in skipped:
+        print(f"skipped: {reason}", file=sys.stderr)
+    return 1 if skipped else 0
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""The settings of `vaebench run` and `vaebench check`; a run's words, file and suite options become one `RunConfig`."""
+"""The settings of `vaebench run` and `vaebench check`; command line, config file and suite options become one `RunConfig`."""
 
 from __future__ import annotations
 
@@ -17,38 +17,45 @@ from vaebench.settings import build, from_words, merge, read_yaml, setting
 class RunConfig:
     """The settings of `vaebench run`, without the options of the suite."""
 
-    suite: str = setting("reconstruction", "suite to run; same as --suite", group="selection")
+    suite: str = setting("reconstruction", "suite to run (same as --suite)", group="selection")
     vaes: list[str] | None = setting(
         None, "VAEs to evaluate; default: all VAEs whose weights are on this machine", group="selection"
     )
     weights: str = setting(
-        "", "file or folder with the weights of the VAE, if a single VAE is evaluated", group="selection"
+        "",
+        "file or folder with weights to use instead of the released ones; requires a single VAE in vaes=",
+        group="selection",
     )
     fetch: bool = setting(
-        False, "first download the missing weights of the metrics, and of the VAEs that are named", group="selection"
+        False, "first download missing weights of the metrics and of the VAEs in vaes=", group="selection"
     )
     data: str = setting("bundle", "data source; see `vaebench list data`", group="data")
-    root: str = setting("", "folder of the data source, for sources that read one", group="data")
+    root: str = setting("", "folder with the data, for data sources that read a folder", group="data")
     manifest: str = setting(
         "", "CSV with the ids, start frames and sha256 of the clips to read from root", group="data"
     )
     reader: Literal["auto", "pyav", "decord"] = setting(
         "auto",
-        "decoder of video files: decord reads pinned files, if its frames equal those of PyAV; auto uses PyAV",
+        "video decoder; decord is used only for files whose frames are verified to equal those of PyAV; auto uses PyAV",
         group="data",
     )
     num_frames: int = setting(33, "frames per clip, at the clip's own frame rate", group="data", at_least=1)
     size: int = setting(
-        256, "short side after resizing and side of the center crop, in pixels", group="data", at_least=1
+        256,
+        "side of the square clips in pixels: the short side is resized to it, then the center is cropped",
+        group="data",
+        at_least=1,
     )
     clips: int | None = setting(
         None, "evaluate only the first N clips (debugging; noted in the record)", group="data", at_least=1
     )
     protocol: str = setting(
-        "default", 'scoring protocol: "default", or "wfvae-paper" (matches that paper\'s scripts)', group="scoring"
+        "default",
+        'scoring protocol: "default", or "wfvae-paper" to reproduce the evaluation scripts of that paper',
+        group="scoring",
     )
     posterior: Literal["", "mode", "sample"] = setting(
-        "", "decode the mode or a sample of q(z|x); default: set by the protocol", group="scoring"
+        "", "decode the mode of q(z|x) or a sample; default: set by the protocol", group="scoring"
     )
     mode: str = setting(
         "",
@@ -56,18 +63,20 @@ class RunConfig:
         group="execution",
     )
     dtype: Literal["", "float32", "bfloat16", "float16"] = setting(
-        "", "dtype of the VAE; default: set by the protocol; metrics use float32", group="execution"
+        "", "dtype of the VAE (metrics always use float32); default: set by the protocol", group="execution"
     )
-    device: str = setting("auto", 'device, such as cpu or cuda:0; "auto" uses a GPU if there is one', group="execution")
+    device: str = setting("auto", 'device, such as cpu or cuda:0; "auto" uses a GPU if available', group="execution")
     seed: int = setting(0, "random seed for posterior sampling and the diffusability suite", group="execution")
     shard: str = setting(
-        "auto", '"i/n" (i from 0): run every n-th case; "auto" reads RANK and WORLD_SIZE', group="execution"
+        "auto",
+        '"i/n" (i from 0 to n-1): run every n-th case, starting at case i; "auto" reads RANK and WORLD_SIZE',
+        group="execution",
     )
     fail_fast: bool = setting(False, "stop at the first failure and show its traceback", group="execution")
     results: str = setting(
-        "runs/results", "output folder for records; `vaebench plot` reads the same default", group="output"
+        "runs/results", "output folder of the records; `vaebench plot` has the same default", group="output"
     )
-    runs: str = setting("runs", "cache folder for finished cases", group="output")
+    runs: str = setting("runs", "cache folder of finished cases; rerun with the same folder to resume", group="output")
     options: dict[str, Any] = setting({}, "options of the suite, listed below", group="scoring")
 
 
@@ -75,36 +84,43 @@ class RunConfig:
 class CheckConfig:
     """Settings of `vaebench check`."""
 
-    num_frames: int = setting(33, "frames of the test clip; long enough for several chunks", at_least=1)
-    size: int = setting(64, "height and width of the test clip in pixels; larger finds spatial tiles", at_least=1)
-    device: str = setting("auto", 'device, such as cpu or cuda:0; "auto" uses a GPU if there is one')
+    num_frames: int = setting(33, "frames of the test clip; use enough for several chunks", at_least=1)
+    size: int = setting(
+        64, "height and width of the test clip in pixels; use a larger size to detect spatial tiles", at_least=1
+    )
+    device: str = setting("auto", 'device, such as cpu or cuda:0; "auto" uses a GPU if available')
     dtype: Literal["float32", "bfloat16", "float16"] = setting("float32", "dtype of the VAE")
-    weights: str = setting("", "file or folder with the weights of the VAE")
+    weights: str = setting("", "file or folder with weights to use instead of the released ones")
 
 
-OUTPUT = ("results", "runs", "fetch")  # they belong to a run and not to its record
+OUTPUT = ("results", "runs", "fetch")  # settings that are not stored in the record
 
 
 def parse_run(words: Sequence[str], *, suite: str = "", file: str | None = None) -> RunConfig:
-    """`key=value` words over a YAML file (or a record's JSON) -> RunConfig.
+    """Parse the settings of a run; command-line words override those of the file.
 
-    Other keys are options of the suite: `metrics=psnr` is `options.metrics=psnr`.
+    Keys that RunConfig does not have are options of the suite: `metrics=psnr` is `options.metrics=psnr`.
+
+    Args:
+        words: `key=value` each
+        suite: name of the suite from `--suite`; "" uses the one of the words, the file or the default
+        file: YAML file with settings, or the JSON file of a record
 
     Raises:
-        ValueError: unknown setting, malformed word, invalid value
+        ValueError: a setting is unknown, a word is malformed, or a value is invalid
     """
     layers = [_with_options(_from_file(file)), {"suite": suite} if suite else {}, _with_options(from_words(words))]
     config = complete(merge(*layers))
     if config.weights and (config.vaes is None or len(config.vaes) != 1):
-        raise ValueError("weights=PATH belongs to one VAE: name it, vaes=family/variant")
+        raise ValueError("weights=PATH requires exactly one VAE: add vaes=family/variant")
     return config
 
 
 def complete(given: Mapping[str, Any]) -> RunConfig:
-    """The settings of a run from text or values, with the suite's own as `options`, all checked.
+    """Validate the settings of a run, text or values, with the options of the suite under `options`.
 
     Raises:
-        ValueError: unknown setting, invalid value
+        ValueError: a setting is unknown or a value is invalid
     """
     config = build(RunConfig, given)
     kind = options_of(config.suite)
@@ -118,19 +134,24 @@ def _with_options(given: dict[str, Any]) -> dict[str, Any]:
     known = {setting.name for setting in fields(RunConfig)}
     nested = given.get("options", {})
     if not isinstance(nested, dict):
-        raise ValueError(f"options={nested} should be given one by one, as NAME=VALUE")
+        raise ValueError(f"options={nested} is not a mapping: give each option as NAME=VALUE")
     others = {key: value for key, value in given.items() if key not in known}
     return {key: value for key, value in given.items() if key in known} | {"options": {**nested, **others}}
 
 
 def check_options(config: RunConfig, kind: type) -> None:
-    """Raises ValueError for an option that the suite's `kind` does not have, with the nearest setting of a run."""
-    own, settings = ([f.name for f in fields(of)] for of in (kind, RunConfig))
+    """Check that all options are fields of the options dataclass `kind` of the suite.
+
+    Raises:
+        ValueError: an option is unknown; the message suggests the closest setting
+    """
+    options, settings = ([f.name for f in fields(of)] for of in (kind, RunConfig))
     for key in config.options:
-        if key not in own:
-            near = did_you_mean(key, [*own, *settings])
+        if key not in options:
+            near = did_you_mean(key, [*options, *settings])
             raise ValueError(
-                f"no setting {key!r}{near} (suite {config.suite} has {', '.join(own)}; every run has {', '.join(settings)})"
+                f"no setting {key!r}{near} (options of suite {config.suite}: {', '.join(options)}; "
+                f"settings of every run: {', '.join(settings)})"
             )
 
 
@@ -139,11 +160,11 @@ def as_dict(config: Any) -> dict[str, Any]:
 
 
 def _from_file(file: str | None) -> dict[str, Any]:
-    """The settings of a YAML file or of a record; none for None."""
+    """The settings in a YAML file or a record; {} if `file` is None."""
     if file is None:
         return {}
     if not file:
-        raise ValueError("--config names no file; leave it out to run with the defaults")
+        raise ValueError("--config has an empty value: give a file, or remove --config to use the defaults")
     if not file.endswith(".json"):
         return read_yaml(Path(file))
     try:
@@ -151,6 +172,6 @@ def _from_file(file: str | None) -> dict[str, Any]:
     except (OSError, ValueError, KeyError, TypeError) as reason:
         raise ValueError(f"{file} is not a record of vaebench: {reason}") from None
     if not isinstance(config, dict) or not config:
-        raise ValueError(f"{file} is not a record of vaebench: its config should be an object with settings")
-    # a record that is run again is not replaced: the output folders are those of the new run
+        raise ValueError(f"{file} is not a record of vaebench: config should be an object with settings")
+    # the output folders are those of the new run, so that the given record is not replaced
     return {key: value for key, value in config.items() if key not in OUTPUT}

@@ -1,4 +1,4 @@
-"""Evaluate a VAE object: any suite, any data, nothing written.  The command line does the same by name (`vaebench.runner`).
+"""Evaluate a VAE object with any suite on any data, without writing files.  `vaebench.runner` does the same by name.
 
 import vaebench
 
@@ -37,7 +37,7 @@ VAEFactory = Callable[[str], VideoVAE]  # mode -> the VAE in that mode
 
 @dataclass(frozen=True)
 class InMemory:
-    """A VAE that exists as an object, or a function `make(mode)` of one, as a candidate of a suite."""
+    """A candidate for a suite, made from a VAE object or from a factory `make(mode)`."""
 
     spec: VAESpec
     make: VAEFactory
@@ -47,10 +47,13 @@ class InMemory:
 
     @classmethod
     def of(cls, vae: VideoVAE | VAEFactory) -> InMemory:
-        """A candidate of an object (which has the one mode it is in) or of a factory (all modes of its spec).
+        """Make a candidate.
+
+        Args:
+            vae: an object, evaluated in its only mode; or a factory, which has all modes of its spec
 
         Raises:
-            TypeError: neither a VAE with `spec`, `encode` and `decode`, nor a function that returns one
+            TypeError: `vae` has no `spec`, `encode` and `decode` and cannot be called
         """
         if not isinstance(vae, type) and all(hasattr(vae, name) for name in ("spec", "encode", "decode")):
             vae = cast(VideoVAE, vae)
@@ -58,7 +61,7 @@ class InMemory:
             return cls(spec, lambda mode: vae, vae)
         if not callable(vae):
             raise TypeError(
-                f"{type(vae).__name__} is no VAE: it needs spec (a vaebench.VAESpec), encode(video) -> vaebench.Posterior "
+                f"{type(vae).__name__} is not a VAE: expected spec (a vaebench.VAESpec), encode(video) -> vaebench.Posterior "
                 "and decode(latent) -> video"
             )
         first = vae("")
@@ -70,7 +73,7 @@ class InMemory:
 
     @cached_property
     def weights(self) -> str:
-        """sha256 of all parameters and buffers; of an object without, a name that no other object has."""
+        """sha256 of all parameters and buffers; a unique name if the object has none."""
         modules = networks(self.vae)
         if not modules:
             return f"in memory {uuid4().hex[:8]}"
@@ -94,13 +97,13 @@ class InMemory:
     ) -> VideoVAE:
         """The object itself, on its own device and in its own dtype."""
         if mode and mode not in self.spec.modes:
-            raise ValueError(f"{self.spec.name} has no mode {mode!r} (it has: {', '.join(self.spec.modes)})")
+            raise ValueError(f"{self.spec.name} has no mode {mode!r} (available: {', '.join(self.spec.modes)})")
         return self.make(mode or self.spec.reference_mode)
 
 
 @dataclass
 class Evaluation:
-    """The record of one VAE, and what lies beside a record on disk."""
+    """The record of one VAE, with the scores and pictures of single clips."""
 
     record: Record
     clips: Mapping[str, Mapping[str, float]] = field(default_factory=dict)  # clip id -> its scores
@@ -113,21 +116,21 @@ def evaluate(
     data: str | VideoSource = "bundle",
     **given: Any,
 ) -> Record:
-    """Run a suite on a VAE object and return its record; nothing is written.
+    """Run a suite on a VAE object and return its record.  No file is written.
 
     Args:
-        vae: an object with `spec`, `encode` and `decode` (the contract of `vaebench.vae`), on its device and in its dtype; or
-            a function `make(mode)` that returns one, for suites that compare modes
-        suite: a name of `vaebench list suites`
-        data: a name of `vaebench list data`, or a source of clips
+        vae: an object that meets the contract of `vaebench.vae` (`spec`, `encode`, `decode`), evaluated on its own device and
+            in its own dtype; or a function `make(mode)` that returns one, for suites that compare modes
+        suite: name in `vaebench list suites`
+        data: name in `vaebench list data`, or a `vaebench.data.VideoSource`
         given: settings of `vaebench run` and options of the suite, such as `num_frames=17, metrics=["psnr"]`
 
     Returns:
-        the record, with a score for each metric; clips that could not be read are in `record.failed`
+        the record, with a score for each metric; clips that failed are in `record.failed`
 
     Raises:
-        TypeError: `vae` does not keep the contract
-        ValueError: unknown name or setting, or no clip could be measured (with the first reason)
+        TypeError: `vae` does not meet the contract
+        ValueError: a name or setting is unknown, or no clip could be measured (with the reason of the first failure)
     """
     return evaluation(vae, suite, data, **given).record
 
@@ -138,11 +141,11 @@ def evaluation(
     data: str | VideoSource = "bundle",
     **given: Any,
 ) -> Evaluation:
-    """As `evaluate`, with the scores and the kept pictures of each clip."""
+    """As `evaluate`, but also return the scores of each clip and the saved frames."""
     candidate = InMemory.of(vae)
     config = _config(suite, data, given)
     if config.dtype:
-        raise ValueError(f"dtype={config.dtype}: a VAE object keeps its own dtype; convert it before")
+        raise ValueError(f"dtype={config.dtype}: a VAE object keeps its own dtype; convert the object before the call")
     parts = networks(vae) or networks(candidate.load())
     parameter = next((p for part in parts for p in part.parameters()), None)
     if config.device == "auto" and parameter is not None:
@@ -160,7 +163,7 @@ def run(suite: Suite[Any], candidate: Candidate, source: VideoSource) -> Evaluat
     """Measure every case of a suite on one VAE, in this process.
 
     Raises:
-        ValueError: no case could be measured (with the first reason)
+        ValueError: no case could be measured (with the reason of the first failure)
     """
     without_tf32()
     cases = list(suite.cases(source, candidate.spec))
@@ -172,23 +175,27 @@ def run(suite: Suite[Any], candidate: Candidate, source: VideoSource) -> Evaluat
         for case in prefetch.decoded(cases):
             try:
                 statistics[case.id] = suite.measure(subject, case)
-            except Exception as error:  # noqa: PERF203 (one case fails, the others go on)
+            except Exception as error:  # noqa: PERF203 (one case fails, the others continue)
                 if suite.config.fail_fast:
                     raise
                 first = first or error
                 failed.append(Failure(case.id, case.clip.file if case.clip else "", explain(error)))
     if not statistics:
-        raise ValueError(f"no case could be measured: {failed[0].reason if failed else 'there is none'}") from first
+        raise ValueError(
+            f"no case could be measured: {failed[0].reason if failed else 'the suite lists no cases'}"
+        ) from first
     record = record_of(suite, candidate, source, suite.config, cases, statistics, failed)
     return Evaluation(record, suite.per_case(statistics), suite.pictures(statistics))
 
 
 def _config(suite: str, data: str | VideoSource, given: Mapping[str, Any]) -> RunConfig:
-    """The settings of a run, checked as those of the command line are."""
+    """The settings of a run, validated like those of the command line."""
     name = data if isinstance(data, str) else str(data.identity.get("name", "clips"))
     known = {setting.name for setting in fields(RunConfig)} - {"suite", "data", "options"}
-    if own := known & {"vaes", "weights", "shard", "results", "runs", "fetch"} & given.keys():
-        raise ValueError(f"{', '.join(sorted(own))}: settings of `vaebench run`, not of evaluate()")
+    if unsupported := known & {"vaes", "weights", "shard", "results", "runs", "fetch"} & given.keys():
+        raise ValueError(
+            f"{', '.join(sorted(unsupported))}: only `vaebench run` has these settings; remove them from evaluate()"
+        )
     run = {key: value for key, value in given.items() if key in known}
     options = {key: value for key, value in given.items() if key not in known}
     return complete({**run, "suite": suite, "data": name, "options": options})
@@ -204,19 +211,19 @@ def record_of(
     failed: list[Failure],
     fingerprint: str = "",
 ) -> Record:
-    """The record of everything that was measured of one VAE."""
+    """Build the record of one VAE from the statistics and failures of its cases."""
     spec = candidate.spec
-    asked = {key: value for key, value in as_dict(config).items() if key not in OUTPUT}
+    settings = {key: value for key, value in as_dict(config).items() if key not in OUTPUT}
     machine = asdict(describe(pick_device(config.device)))
-    # a suite that sets the flags itself, in processes of its own, says which
+    # a suite that sets these flags in subprocesses lists them in its identity
     machine["flags"] |= {key: value for key, value in suite.identity.items() if key in machine["flags"]}
     padded = {"padded_to": f"{spec.fit(config.num_frames)} frames, size a multiple of {spec.size_multiple}"}
     return Record(
         suite=suite.name,
         vae=vae_of(suite, candidate),
         data={**source.identity, **(padded if any(case.clip for case in cases) else {})},
-        # whichever process wrote it, whoever runs it again takes all of the cases
-        config={**asked, "vaes": [candidate.name] if candidate.name else None, "shard": "auto"},
+        # one process writes the record of all shards; running it again covers all cases
+        config={**settings, "vaes": [candidate.name] if candidate.name else None, "shard": "auto"},
         setting=suite.setting(source),
         scores=suite.summarize(statistics),
         absent=dict(suite.absent),
@@ -230,7 +237,7 @@ def record_of(
 
 
 def vae_of(suite: Suite[Any], candidate: Candidate) -> dict[str, Any]:
-    """The `vae` of a record: its spec, its weights and how it was run."""
+    """The `vae` field of a record: the spec, the digests of weights and config, and the mode."""
     return {
         **asdict(candidate.spec),
         "name": candidate.label,
@@ -241,7 +248,7 @@ def vae_of(suite: Suite[Any], candidate: Candidate) -> dict[str, Any]:
 
 
 def explain(error: Exception) -> str:
-    """One line for the record and the user, with the remedy where one is known."""
+    """One line that describes `error` for the record and the user, with the remedy if one is known."""
     if isinstance(error, torch.cuda.OutOfMemoryError | MemoryError) or "can't allocate memory" in str(error):
         return "out of memory: try a block-wise mode (mode=tiled, native or streamed), dtype=bfloat16 or a smaller size"
     text = " ".join(str(error).split()) or repr(error)

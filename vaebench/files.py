@@ -1,5 +1,4 @@
-"""File names that every file system takes, and writes that leave the old file or the new one, whole, also after a kill, a
-full disk or a power cut."""
+"""Portable file names, and atomic writes: after a kill, a full disk or a power cut, a file has its old or its new content."""
 
 from __future__ import annotations
 
@@ -12,14 +11,14 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-LONGEST = 120  # characters; file systems end at 255 bytes, and suffixes follow
-READABLE = 30  # characters of a target's name in the name of its draft
+LONGEST = 120  # characters; file systems allow 255 bytes, and suffixes are appended
+READABLE = 30  # characters of the target's name in the name of its temporary file
 
 
 def file_name(text: str) -> str:
-    """`text` as a file name: unchanged if it is plain and short, otherwise its last plain characters and a digest of all.
+    """`text` as a file name: unchanged if it is short and consists of plain characters, else its plain characters and a digest.
 
-    Two texts never share a name: `a b` and `a_b` differ, and so do 猫 and 狗, of which no plain character is left.
+    Different texts have different names: the digest separates `a b` from `a_b`, and 猫 from 狗, which have no plain character.
     """
     if re.fullmatch(r"[A-Za-z0-9_][A-Za-z0-9._+-]*", text) and len(text) <= LONGEST:
         return text
@@ -34,7 +33,7 @@ def digest(text: str) -> str:
 
 
 def write_atomically(file: Path, content: str | bytes) -> None:
-    """`content` into `file`, by `draft`; text as UTF-8.
+    """Replace `file` by `content` atomically; text is encoded as UTF-8.
 
     Raises:
         OSError: the file cannot be written
@@ -46,14 +45,14 @@ def write_atomically(file: Path, content: str | bytes) -> None:
 
 @contextmanager
 def draft(target: Path) -> Iterator[Path]:
-    """A path to write to beside `target`.  It replaces `target` when the block ends, and is removed when the block fails.
+    """Yield a temporary path in the folder of `target`; it replaces `target` after the block, or is removed if the block fails.
 
     Raises:
-        OSError: the file cannot be written; writers of PyTorch and safetensors, which raise other types, included
+        OSError: the file cannot be written; errors of PyTorch and safetensors are converted
     """
     from safetensors import SafetensorError
 
-    # machines that share the folder may share process ids
+    # the host name is included: machines that share a folder may have equal process ids
     part = target.with_name(f"{target.stem[:READABLE]}.{uuid.uuid4().hex}.{socket.gethostname()}.{os.getpid()}.part")
     try:
         yield part
@@ -61,7 +60,7 @@ def draft(target: Path) -> Iterator[Path]:
         part.replace(target)
         _sync(target.parent)
     except OSError as reason:
-        if reason.filename == os.fspath(part):  # the user knows the file by its own name
+        if reason.filename == os.fspath(part):  # the message names the file that the user knows
             raise type(reason)(reason.errno, reason.strerror, os.fspath(target)) from None
         raise
     except (SafetensorError, RuntimeError) as reason:
@@ -71,7 +70,7 @@ def draft(target: Path) -> Iterator[Path]:
 
 
 def sweep(folder: Path) -> None:
-    """Removes the drafts that killed processes of this machine left in `folder`."""
+    """Remove temporary files that killed processes of this machine left in `folder`."""
     for part in folder.glob(f"*.{socket.gethostname()}.*.part"):
         pid = part.name.split(".")[-2]
         if pid.isdigit() and not _alive(int(pid)):
@@ -83,13 +82,13 @@ def _alive(pid: int) -> bool:
         os.kill(pid, 0)
     except ProcessLookupError:
         return False
-    except PermissionError:  # another user's
+    except PermissionError:  # the process belongs to another user
         pass
     return True
 
 
 def _sync(path: Path) -> None:
-    """Wait until a file, or the list of files of a folder, is on disk."""
+    """Flush a file, or the entries of a folder, to disk."""
     handle = os.open(path, os.O_RDONLY)
     try:
         os.fsync(handle)

@@ -1,8 +1,8 @@
-"""What a cached number depends on: the code that computes it, the libraries below, and the facts of the run.
+"""The cache key of a measured number: the code that computes it, library versions, and the settings of the run.
 
-The code of a case is that of some modules (adapter, suite, data source, ...) and of every module of the same packages that
-they import.  It is hashed as a syntax tree without docstrings, so that a comment, a docstring or a change of format keeps what
-was measured, and an edit to one adapter starts a new cache for that adapter alone.
+The code of a case consists of some modules (adapter, suite, data source, ...) and of all modules of the same packages that they
+import.  It is hashed as a syntax tree without docstrings: comments, docstrings and formatting do not invalidate the cache, and
+an edit to one adapter invalidates the results of that adapter only.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from types import ModuleType
 from typing import Any
 
 OURS = ("vaebench", "adapters", "wfvae")
-# modules of ours that find, read, name and write things: no pixel and no score passes through them
+# our modules for lookup, parsing and file output, which process neither pixels nor scores
 NEUTRAL = (
     *("config", "files", "fingerprint", "options", "pickled", "plugins", "records", "schema1"),
     *("settings", "state_dicts", "store", "torchmetric", "typed"),
@@ -30,14 +30,18 @@ WITHOUT_NUMBERS = frozenset(f"vaebench.{name}" for name in NEUTRAL)
 
 
 def fingerprint(facts: Mapping[str, Any]) -> str:
-    """16 hex digits of everything that could change a number; dictionaries in any order give the same."""
+    """16 hex digits of the sha256 of `facts`, independent of the order of keys."""
     return hashlib.sha256(json.dumps(facts, sort_keys=True, default=str).encode()).hexdigest()[:16]
 
 
 def code(modules: Iterable[ModuleType | str]) -> dict[str, str]:
-    """What the code of `modules` is: "sha256" of their syntax trees and those of what they import, and library versions.
+    """Digest of the code of some modules and of the modules that they import.
 
-    Modules are given as objects or by name; those in files outside any package are followed no further than themselves.
+    Args:
+        modules: module objects or names; imports are followed within our packages and the package of each module
+
+    Returns:
+        "sha256" of the syntax trees, and the version of each third-party library that they import
     """
     digest, libraries = hashlib.sha256(), set[str]()
     for name, file in sorted(_reachable(modules).items()):
@@ -48,7 +52,7 @@ def code(modules: Iterable[ModuleType | str]) -> dict[str, str]:
 
 
 def versions(libraries: Iterable[str]) -> dict[str, str]:
-    """Import name -> installed version, of those that are installed; the standard library has Python's."""
+    """Import name -> version, for the libraries that are installed.  The standard library is not listed."""
     names = _distributions()
     return {
         library: metadata.version(names[library][0])
@@ -63,20 +67,20 @@ def _distributions() -> Mapping[str, list[str]]:
 
 
 def _reachable(modules: Iterable[ModuleType | str]) -> dict[str, Path]:
-    """Name -> file of every module of the same packages that `modules` import, directly or not, and of themselves."""
-    found: dict[str, Path] = {}
+    """Name -> file of `modules` and of all modules that they import, directly or indirectly, from the same packages."""
+    files: dict[str, Path] = {}
     waiting = [(name, file) for module in modules if (file := _file(module)) for name in [_name(module)]]
     while waiting:
         name, file = waiting.pop()
-        if name in found:
+        if name in files:
             continue
-        found[name] = file
+        files[name] = file
         package = name.partition(".")[0]
         for target in _parsed(file, file.stat().st_mtime_ns)[1]:
             inside = target.partition(".")[0] in (package, *OURS)
             if inside and target not in WITHOUT_NUMBERS and (source := _file(target)):
                 waiting.append((target, source))
-    return found
+    return files
 
 
 def _name(module: ModuleType | str) -> str:
@@ -84,13 +88,13 @@ def _name(module: ModuleType | str) -> str:
 
 
 def _file(module: ModuleType | str) -> Path | None:
-    """The source file of a module; None for one without (an extension, or not a module at all)."""
+    """The Python source file of a module; None for extension modules and for names that are not modules."""
     if isinstance(module, ModuleType) or module in sys.modules:
         file = getattr(sys.modules.get(_name(module), module), "__file__", None)
     else:
         try:
             spec = importlib.util.find_spec(module)
-        except (ImportError, ValueError):  # `from package import function`: the parent is no package
+        except (ImportError, ValueError):  # `from module import function`: the parent is not a package
             return None
         file = spec.origin if spec else None
     return Path(file) if file and file.endswith(".py") else None
@@ -98,7 +102,7 @@ def _file(module: ModuleType | str) -> Path | None:
 
 @cache
 def _parsed(file: Path, changed: int) -> tuple[str, tuple[str, ...], frozenset[str]]:
-    """The syntax tree without docstrings as text, the modules that it may import, and its third-party libraries."""
+    """The syntax tree without docstrings as text, the names that may be imported modules, and the third-party libraries."""
     tree = ast.parse(file.read_bytes())
     imports = tuple(dict.fromkeys(_imports(tree)))
     libraries = {name.partition(".")[0] for name in imports} - {*OURS, *sys.stdlib_module_names}
@@ -114,9 +118,9 @@ def _documented(node: ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFun
 
 
 def _imports(tree: ast.Module) -> Iterator[str]:
-    """Names of imported modules; `from a import b` may be the module a.b, so both are named.
+    """Names of imported modules; `from a import b` yields both a and a.b, since b may be a module.
 
-    What is imported for type checking alone never runs.
+    Imports under `if TYPE_CHECKING` are skipped: they never run.
     """
     waiting: list[ast.AST] = [tree]
     while waiting:

@@ -1,4 +1,4 @@
-"""The help texts of settings: every setting with its type, its default and its sentence, from the fields of the dataclasses."""
+"""The help text of every setting: type, default and description, generated from the fields of the dataclasses."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def examples(command: str) -> str:
 
 
 def run_settings() -> dict[str, str]:
-    """Title of a group -> its settings: those of RunConfig, then the options of every suite, plug-ins included."""
+    """Group title -> help text: the settings of RunConfig, then the options of every suite, including plug-ins."""
     groups: dict[str, str] = dict.fromkeys(RUN_GROUPS, "")
     for declared, text in _settings(RunConfig):
         groups[declared.metadata["group"]] += text
@@ -50,7 +50,7 @@ def run_settings() -> dict[str, str]:
 
 
 def train_settings() -> dict[str, str]:
-    """Title of a group -> its settings: the recipes, the settings of the run, then each group of TrainConfig."""
+    """Group title -> help text: the recipes, the settings of the run, then each group of TrainConfig."""
     named = descriptions()
     width = max(map(len, named))
     groups = {"recipes": "".join(f"{name.ljust(width)}  {what}\n" for name, what in named.items()), "run": ""}
@@ -65,30 +65,30 @@ def train_settings() -> dict[str, str]:
 
 
 def check_settings() -> dict[str, str]:
-    """One group: the settings of CheckConfig."""
+    """Group title -> help text: the settings of CheckConfig in a single group."""
     return {"settings": "".join(text for _, text in _settings(CheckConfig))}
 
 
 def _suite(name: str) -> str:
     try:
         kind = options_of(name)
-    except Exception as reason:  # a broken plug-in hides no other setting
+    except Exception as reason:  # a broken plug-in does not hide the other settings
         return f"unavailable: its module cannot be imported ({type(reason).__name__}: {reason})"
     return "".join(text for _, text in _settings(kind)) or "none"
 
 
 def _settings(kind: type, prefix: str = "") -> Iterator[tuple[Field[Any], str]]:
-    """Each field of a dataclass, with its line and the line of its help text."""
+    """Yield each field of a dataclass with its help text: a line with type and default, and the description."""
     hints = get_type_hints(kind)
     for declared in fields(kind):
         default = declared.default_factory() if declared.default_factory is not MISSING else declared.default
         line = f"{prefix}{declared.name}: {type_text(hints[declared.name])} = {default_text(default)}\n"
-        explained = declared.metadata.get("help", "")
-        yield declared, line + (f"    {explained}\n" if explained else "")
+        description = declared.metadata.get("help", "")
+        yield declared, line + (f"    {description}\n" if description else "")
 
 
 def type_text(hint: Any) -> str:
-    """A type as a user types its values: {a,b} for a Literal, `int or null` for an optional one."""
+    """A type in the notation of the command line: {a,b} for a Literal, `int or null` for `int | None`."""
     origin, parts = get_origin(hint), get_args(hint)
     if origin is Literal:
         return f"{{{','.join(str(part) for part in parts if part != '')}}}"
@@ -102,7 +102,7 @@ def type_text(hint: Any) -> str:
 
 
 def default_text(value: Any) -> str:
-    """A default as a user types it; "" for the empty text and [] for the empty list."""
+    """A default in the notation of the command line: "" for the empty string, [] for the empty list."""
     if value is None:
         return "null"
     if isinstance(value, bool):

@@ -1,4 +1,4 @@
-"""What `vaebench list` prints.  Reads specs and docstrings; torch is never imported."""
+"""The tables of `vaebench list`, made from specs and docstrings without importing torch."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from vaebench.vae import VAESpec
 
 
 def columns(rows: list[list[str]]) -> str:
+    """Rows of cells as text with aligned columns."""
     widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
     return "".join("  ".join(cell.ljust(widths[i]) for i, cell in enumerate(row)).rstrip() + "\n" for row in rows)
 
@@ -36,17 +37,17 @@ def _facts(spec: VAESpec) -> list[str]:
 
 
 def adapters_table() -> str:
-    """Every VAE with what its spec says, and whether it is ready on this machine or how to get it."""
+    """Every VAE with the facts of its spec, and whether it is ready on this machine or how to get its weights."""
     rows = [[*HEADER, "ready"]]
     for name in adapters.names():
         vae = adapters.resolve(name)
-        how, spec = vae.unavailable, vae.spec
-        rows.append([*_facts(spec), f"no: {how}" if how else "ready"])
+        remedy, spec = vae.unavailable, vae.spec
+        rows.append([*_facts(spec), f"no: {remedy}" if remedy else "ready"])
     return columns(rows)
 
 
 def adapters_markdown() -> str:
-    """results/vaes.md: what its spec says of every VAE, with the source of its weights instead of the state of this machine."""
+    """The table results/vaes.md: the facts of each spec, with the source of the weights instead of the state of this machine."""
     rows = [[*HEADER, "weights"], ["---"] * (len(HEADER) + 1)]
     for name in adapters.names():
         spec = adapters.find(name)
@@ -61,7 +62,7 @@ def _origin(spec: VAESpec) -> str:
 
 
 def modules_table(kind: str) -> str:
-    """Name and first sentence of every module of a kind, without importing it where it is ours."""
+    """Name and first docstring line of every plug-in of a kind; modules of this package are not imported."""
     return columns([[name, _first_sentence(kind, name)] for name in plugins.names(kind)])
 
 
@@ -72,10 +73,10 @@ def recipes_table() -> str:
 
 def _first_sentence(kind: str, name: str) -> str:
     try:
-        found = importlib.util.find_spec(f"{plugins.PACKAGES[kind]}.{name}")
+        module = importlib.util.find_spec(f"{plugins.PACKAGES[kind]}.{name}")
     except ModuleNotFoundError:
-        found = None
-    if found is None or found.origin is None:
+        module = None
+    if module is None or module.origin is None:
         return (plugins.find(kind, name).__doc__ or "").strip().partition("\n")[0]
-    doc = ast.get_docstring(ast.parse(Path(found.origin).read_text(encoding="utf-8"))) or ""
+    doc = ast.get_docstring(ast.parse(Path(module.origin).read_text(encoding="utf-8"))) or ""
     return doc.partition("\n")[0]

@@ -1,8 +1,8 @@
-"""A metric is two pure halves: a statistic per clip, and the reduction of all statistics to a number.
+"""The base class of metrics: `measure` returns a statistic per clip, `reduce` turns all statistics into a score.
 
-PSNR keeps one number per clip and reduces by mean; FVD keeps features per clip and reduces by Fréchet distance.  So
-every statistic can be stored, resumed, sharded, re-reduced and resampled, and no metric touches the runner.
-A metric is one module `vaebench/metrics/<name>.py` with `build(device) -> Metric`; another definition is another module.
+PSNR has one number per clip and reduces them by the mean; FVD has features per clip and reduces them by the Fréchet distance.
+Both functions are pure, so that statistics can be stored, resumed, sharded, reduced again and resampled.
+A metric is a module `vaebench/metrics/<name>.py` with `build(device) -> Metric`.  Each definition has a module of its own.
 """
 
 from __future__ import annotations
@@ -23,14 +23,14 @@ if TYPE_CHECKING:
 class Metric(ABC):
     """`measure` and `reduce` are required; everything else has a default.
 
-    `build` raises `vaebench.weights.Unavailable` where a weight file is missing: the score is then absent, with the reason.
+    `build` raises `vaebench.weights.Unavailable` if a weight file is missing; the record then states why the score is unavailable.
     """
 
-    unit: str = ""  # "dB"; "" for a pure number
+    unit: str = ""  # such as "dB"; "" for a dimensionless number
     better: Better = "neither"
-    version: int = 1  # raised when a number would change
-    per_clip: bool = True  # statistics are scalars and `reduce` is their mean: a clip has a score of its own
-    min_frames: int = 1  # of a clip; shorter clips are not measured
+    version: int = 1  # increased by every change of a score
+    per_clip: bool = True  # statistics are scalars and `reduce` is their mean, so that each clip has a score
+    min_frames: int = 1  # shortest clip that can be measured
 
     @abstractmethod
     def measure(self, reference: Video, reconstruction: Video) -> Tensor:
@@ -44,38 +44,42 @@ class Metric(ABC):
             (B, ...), one statistic per clip
 
         Raises:
-            ValueError: two shapes, too few frames, or frames that are too small
+            ValueError: the shapes differ, or the clips have too few frames or too small frames
         """
 
     @abstractmethod
     def reduce(self, statistics: NDArray) -> float:
-        """(N, ...) statistics -> the score; ValueError where N is too small for it to mean anything."""
+        """(N, ...) statistics -> the score.
+
+        Raises:
+            ValueError: N is too small for the metric to be defined
+        """
 
     def by_frame(self, reference: Video, reconstruction: Video) -> Tensor | None:
-        """The curve behind a statistic: (B, T) scores of frames, or (B, T - 1) of steps, whose mean is `measure`.
+        """Scores over time: (B, T) per frame or (B, T - 1) per frame pair, whose mean over time is `measure`.
 
-        Arguments as of `measure`.  None (the default) where a clip's score is not a mean over time.
+        The arguments are those of `measure`.  Returns None (the default) if the score of a clip is not a mean over time.
         """
         return None
 
     def caution(self, n: int) -> str:
-        """What a reader must know of the score of `n` clips; "" (the default) where nothing."""
+        """A warning about the score of `n` clips, printed with the table; "" (the default) for no warning."""
         return ""
 
 
 def torchmetric(name: str, device: torch.device | str = "cpu") -> torchmetrics.Metric:
-    """The metric `name` of `vaebench list metrics` as a `torchmetrics.Metric`, to log from a trainer.
+    """A metric of `vaebench list metrics` as a `torchmetrics.Metric`, for logging during training.
 
-    `update(preds, target)` takes float (B, 3, T, H, W) in 0..1, `compute()` gives the benchmark's score of all clips of all
-    processes.  Call `update` per batch, not the metric itself, where one batch is too small for a score (FVD).
+    `update(preds, target)` takes float (B, 3, T, H, W) in 0..1, `compute()` returns the score of all clips of all
+    processes, as in the benchmark.  If one batch is too small for a score (FVD), call `update`, not the metric itself.
 
     Args:
-        name: "psnr", "fvd", ...
-        device: where the metric's network runs; clips are moved there
+        name: such as "psnr" or "fvd"
+        device: device of the metric's network; clips are moved to it
 
     Raises:
-        ValueError: unknown name
-        vaebench.weights.Unavailable: a file of weights is missing; the message says how to fetch it
+        ValueError: the name is unknown
+        vaebench.weights.Unavailable: a weight file is missing; the message gives the command that downloads it
     """
     from vaebench.torchmetric import TorchMetric  # torchmetrics takes a second to import
 

@@ -1,6 +1,6 @@
-"""The options of the suites, in a module that does not import torch, so that `vaebench run --help` is fast.
+"""The options of the suites.  This module does not import torch, so that `vaebench run --help` is fast.
 
-A suite of another package defines `Options` in its own module; it is imported when its options are needed.
+A suite of another package defines `Options` in its own module, which is imported when the options are needed.
 """
 
 from __future__ import annotations
@@ -15,30 +15,32 @@ from vaebench.settings import setting
 
 @dataclass(frozen=True)
 class ReconstructionOptions:
-    metrics: list[str] = setting([], "see `vaebench list metrics`; default: those of the protocol")
+    metrics: list[str] = setting([], "metrics to compute; see `vaebench list metrics`; default: set by the protocol")
     keep: int = setting(0, "save the first, middle and last frame of the first N clips as PNG")
-    keep_latents: bool = setting(False, "store the latents, so that a metric added later needs no encoder pass")
+    keep_latents: bool = setting(False, "store the latents, so that metrics added later need no encoder pass")
 
 
 @dataclass(frozen=True)
 class BlockwiseOptions:
     metrics: list[str] = setting(
-        [], "see `vaebench list metrics`; default: psnr, ssim, lpips, fvd, or those of another protocol"
+        [], "metrics to compute (see `vaebench list metrics`); default: psnr,ssim,lpips,fvd, or those of the protocol"
     )
     lengths: list[int] = setting([], "clip lengths to evaluate, in frames; default: num_frames only")
-    chunks: list[int] = setting([], "also stream in chunks of N frames, if the VAE can stream")
+    chunks: list[int] = setting([], "also stream in chunks of N frames, for VAEs that support streaming")
     independent: list[int] = setting(
         [16], "also evaluate independent chunks of N frames (rounded up to a valid length)"
     )
     require: Literal["", "lossless"] = setting(
-        "", "lossless: exit with code 1 if a mode that claims to be lossless is not (needs posterior=mode)"
+        "", "lossless: exit with code 1 if a mode that claims to be lossless changes the output (needs posterior=mode)"
     )
 
 
 @dataclass(frozen=True)
 class EfficiencyOptions:
-    frames: list[int] = setting([], "frames (or next valid length); default: 33 on a GPU, 5 on a CPU")
-    sizes: list[int] = setting([], "pixels; default: 256, 512, 768 on a GPU, 64 on a CPU")
+    frames: list[int] = setting(
+        [], "clip lengths in frames (rounded up to a valid length); default: 33 on a GPU, 5 on a CPU"
+    )
+    sizes: list[int] = setting([], "height and width in pixels; default: 256,512,768 on a GPU, 64 on a CPU")
     dtypes: list[Literal["float32", "bfloat16", "float16"]] = setting(
         [], "dtypes to measure; default: the dtype of the run"
     )
@@ -47,10 +49,10 @@ class EfficiencyOptions:
         10.0, "stop repeating after this many seconds, per encode and per decode (at least 3 repeats)"
     )
     tf32: bool = setting(False, "allow TF32 in float32 matrix products and convolutions")
-    cudnn_benchmark: bool = setting(False, "let cuDNN benchmark its algorithms first: often faster, often more memory")
+    cudnn_benchmark: bool = setting(False, "let cuDNN benchmark its algorithms first (often faster, often more memory)")
     compile: bool = setting(False, "compile encode and decode with torch.compile; compilation counts as warm-up")
     channels_last: bool = setting(False, "store the weights in channels-last memory format")
-    largest: bool = setting(False, "also search the largest number of frames that fits into memory, at each size")
+    largest: bool = setting(False, "also find the largest number of frames that fits into memory at each size")
     memory_gib: float = setting(0.0, "limit the memory of the device, in GiB; 0 = no limit")
     timeout_s: float = setting(900.0, "abort a measurement after this many seconds")
 
@@ -64,8 +66,8 @@ class DiffusabilityOptions:
     batch: int = setting(0, "clips per training step; 0 = set by the tier")
     micro_batch: int = setting(0, "clips per forward pass (less memory); 0 = the whole batch")
     samples: int = setting(0, "number of generated videos, and of real clips to compare with; 0 = set by the tier")
-    windows: int = setting(0, "windows per video; 0 = set by the tier")
-    clip_frames: int = setting(0, "frames per window; 0 = the shortest valid length from 16 on (17 for causal 4x VAEs)")
+    windows: int = setting(0, "training windows per video; 0 = set by the tier")
+    clip_frames: int = setting(0, "frames per window; 0 = shortest valid length of at least 16 (17 for causal 4x VAEs)")
     interval: int = setting(3, "stride between the frames of a window, in source frames")
     guidance: float = setting(
         0.0, "classifier-free guidance scale of a conditional model; 1 = no guidance, 0 = set by the tier"
@@ -79,20 +81,20 @@ class DiffusabilityOptions:
     )
     features: list[str] = setting(["i3d"], "features for FVD and KVD: i3d, i3d_videogpt, videomae_ssv2")
     real_selection: Literal["random", "first2048"] = setting(
-        "random", "real clips to compare with; first2048: as StyleGAN-V"
+        "random", "selection of the real clips to compare with; first2048: the first 2048, as StyleGAN-V"
     )
-    real_stride: int = setting(0, "frame stride of real clips; 0 = same as training, 1 = StyleGAN-V's tool")
+    real_stride: int = setting(0, "frame stride of real clips; 0 = same as training, 1 = as StyleGAN-V's tool")
     covariance: Literal["unbiased", "biased"] = setting(
-        "unbiased", "unbiased divides by n - 1, biased by n (as StyleGAN-V and cd-fvd)"
+        "unbiased", "divisor of covariances; unbiased: n - 1, biased: n (as StyleGAN-V and cd-fvd)"
     )
     frame_codec: Literal["none", "jpeg75"] = setting(
-        "none", "jpeg75: real and generated frames pass through JPEG at quality 75"
+        "none", "jpeg75: compress real and generated frames as JPEG at quality 75 before scoring"
     )
     frame_resize: Literal["antialiased", "latte"] = setting(
-        "antialiased", "resizing for training; latte: as in Latte's loaders"
+        "antialiased", "resizing of training clips; latte: as in Latte's data loaders"
     )
     real_resize: Literal["learned", "latte-tool", "styleganv-tool", "cdfvd"] = setting(
-        "learned", "resizing of real clips; learned: as for training"
+        "learned", "resizing of real clips; learned: same as training"
     )
 
 
@@ -123,14 +125,14 @@ def refuse_unused(settings: Any, reasons: Mapping[str, str]) -> None:
 
 @dataclass(frozen=True)
 class NoOptions:
-    """The options of a suite that has none."""
+    """The options of a suite without options."""
 
 
 def options_of(suite: str) -> type[Any]:
     """The dataclass of the options of a suite.
 
     Raises:
-        ValueError: unknown suite
+        ValueError: the suite is unknown
     """
     if suite in OURS:
         return OURS[suite]

@@ -1,4 +1,4 @@
-"""How figures look, and how they are saved so that the same records give the same bytes."""
+"""Colours, fonts and output formats of figures; the same records always give the same bytes."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     from vaebench.records import Record
 
-# Okabe and Ito's eight, told apart by colour-blind eyes; markers repeat the distinction for print in grey
+# the palette of Okabe and Ito, which is safe for colour-blind readers; markers distinguish the series in grey print
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000", "#999933")
 MARKERS = ("o", "s", "^", "D", "v", "P", "X", "*")
 
@@ -30,9 +30,9 @@ COMMON = {
     "grid.alpha": 0.25,
     "axes.axisbelow": True,
     "legend.frameon": False,
-    "svg.hashsalt": "vaebench",  # otherwise every SVG has ids of its own
+    "svg.hashsalt": "vaebench",  # otherwise the ids in an SVG are random
     "svg.fonttype": "none",
-    "font.family": "DejaVu Sans",  # ships with matplotlib: the same letters on every machine
+    "font.family": "DejaVu Sans",  # ships with matplotlib: the same glyphs on every machine
 }
 STYLES = {
     "screen": {"figure.dpi": 110, "savefig.dpi": 160, "font.size": 10},
@@ -52,31 +52,31 @@ METADATA = {
 
 
 def check_formats(formats: Sequence[str]) -> None:
-    """ValueError naming those of `formats` that no figure can be saved in."""
+    """Raises ValueError if a format is not one of png, svg and pdf."""
     if unknown := set(formats) - set(METADATA):
-        raise ValueError(f"no format {', '.join(sorted(unknown))} (there are: {', '.join(METADATA)})")
+        raise ValueError(f"no format {', '.join(sorted(unknown))} (available: {', '.join(METADATA)})")
 
 
 @contextmanager
 def applied(style: str) -> Iterator[None]:
-    """Matplotlib in our style, without a screen, for the length of the block."""
+    """Apply a style of STYLES and a backend without display for the length of the block."""
     mpl.use("Agg")
     with mpl.rc_context({**COMMON, **STYLES[style]}):
         yield
 
 
 def untrained(record: Record) -> bool:
-    """Whether the weights are random: the quality then says nothing about the VAE."""
+    """Whether the weights are random, so that the quality says nothing about the VAE."""
     return record.vae.get("weights") == "random"
 
 
 def vae_name(record: Record) -> str:
-    """The VAE's name where quality is shown, with the word "(untrained)" where it has random weights."""
+    """The name of the VAE for figures of quality, followed by "(untrained)" if its weights are random."""
     return f"{record.vae['name']} (untrained)" if untrained(record) else str(record.vae["name"])
 
 
 def look(names: list[str]) -> dict[str, dict[str, str]]:
-    """Name -> colour and marker, the same in every figure that has the same names."""
+    """Name -> colour and marker; figures with the same names use the same ones."""
     ordered = sorted(names)
     return {
         name: {"color": COLOURS[i % len(COLOURS)], "marker": MARKERS[(i // len(COLOURS) + i) % len(MARKERS)]}
@@ -85,7 +85,10 @@ def look(names: list[str]) -> dict[str, dict[str, str]]:
 
 
 def plain_log(axis: Axis, few: bool = False) -> None:
-    """A logarithmic axis with plain numbers at 1, 2, 5 of each decade (or at the decades alone), none on top of another."""
+    """Label a logarithmic axis with plain numbers at 1, 2, 5 of each decade, or at decades only if labels would overlap.
+
+    `few` reduces the number of labels for small panels.
+    """
     from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter, NullLocator
 
     low, high = axis.get_view_interval()
@@ -100,14 +103,20 @@ def plain_log(axis: Axis, few: bool = False) -> None:
 def label_points(
     axes: Axes, xs: list[float], ys: list[float], labels: list[str], radii: list[float] | None = None
 ) -> None:
-    """A label beside each point (of these radii, in typographic points), moved until none leaves the axes or overlaps another."""
+    """Put a label beside each point, inside the axes and without overlapping other labels where possible.
+
+    Args:
+        xs: horizontal positions in data coordinates
+        ys: vertical positions in data coordinates
+        radii: radius of each marker in typographic points; None for small markers
+    """
     figure = axes.get_figure()
     assert figure is not None
     figure.canvas.draw()  # the layout decides where the axes are
     placed: list[Any] = []
     order = sorted(range(len(xs)), key=lambda i: (ys[i], xs[i]))
     for i in order:
-        for dx, dy in _places(8 + (radii[i] if radii else 0)):
+        for dx, dy in _offsets(8 + (radii[i] if radii else 0)):
             text = axes.annotate(
                 labels[i], (xs[i], ys[i]), xytext=(dx, dy), textcoords="offset points", fontsize="x-small",
                 ha="left" if dx >= 0 else "right", va="center",
@@ -123,8 +132,8 @@ def label_points(
             axes.annotate(labels[i], (xs[i], ys[i]), xytext=(7, 0), textcoords="offset points", fontsize="x-small")
 
 
-def _places(aside: float) -> Iterator[tuple[float, float]]:
-    """Offsets in points, nearest first."""
+def _offsets(aside: float) -> Iterator[tuple[float, float]]:
+    """Candidate offsets of a label in typographic points, nearest first."""
     for step in range(14):
         for sign in (1, -1) if step else (1,):
             for dx in (aside, -aside):
@@ -132,7 +141,7 @@ def _places(aside: float) -> Iterator[tuple[float, float]]:
 
 
 def save(figure: Figure, out: Path, stem: str, formats: tuple[str, ...]) -> Iterator[Path]:
-    """Write `stem`.png, .svg, ... into the folder `out` and close the figure; yields the files."""
+    """Write the figure as `stem`.png, `stem`.svg, ... into the folder `out`, yield each file, and close the figure."""
     import matplotlib.pyplot as plt
 
     for form in formats:

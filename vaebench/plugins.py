@@ -1,7 +1,7 @@
-"""Find by name: the file name of a module is its name; other people's packages join through entry points.
+"""Look up plug-ins by name: modules of this package, entry points of other packages, or Python files.
 
-A kind is one of the packages below.  Listing imports nothing; finding imports one module.  Outside packages register
-an entry point `name = "their_package.module"` in the group `vaebench.<kind>`; the module has the same contents as ours.
+The kinds are the keys of PACKAGES.  Listing imports nothing; `find` imports one module.  Another package registers an entry
+point `name = "their_package.module"` in the group `vaebench.<kind>`; its module defines the same functions as ours.
 A name that ends in `.py` is a file: `vaes=./halves.py`, `metrics=./mine.py`.
 """
 
@@ -27,7 +27,7 @@ PACKAGES = {
 
 
 def did_you_mean(name: str, choices: list[str]) -> str:
-    """ "; did you mean 'pool'?" or nothing, to end an error message.  Upper and lower case count as equal."""
+    """The end of an error message: "; did you mean 'pool'?" if a choice is similar (ignoring case), else ""."""
     spelled = {choice.lower(): choice for choice in choices}
     close = difflib.get_close_matches(name.lower(), spelled, n=1)
     return f"; did you mean {spelled[close[0]]!r}?" if close else ""
@@ -43,25 +43,29 @@ def _inside(kind: str) -> tuple[str, ...]:
     package = importlib.util.find_spec(PACKAGES[kind])
     assert package is not None
     assert package.submodule_search_locations
-    found = (module.name for module in pkgutil.iter_modules(package.submodule_search_locations))
-    return tuple(name for name in found if not name.startswith("_"))
+    modules = (module.name for module in pkgutil.iter_modules(package.submodule_search_locations))
+    return tuple(name for name in modules if not name.startswith("_"))
 
 
 def names(kind: str) -> list[str]:
-    """All names of a kind, ours and other people's, sorted; nothing is imported."""
+    """All names of a kind, including entry points of other packages, sorted; nothing is imported."""
     return sorted({*_inside(kind), *_outside(kind)})
 
 
 def label(name: str) -> str:
-    """The name of a plug-in in records and tables: that of its file, without folder and ending, if it is one."""
+    """The name of a plug-in in records and tables; for a file, its name without folder and suffix."""
     return Path(name).stem if name.endswith(".py") else name
 
 
 def find(kind: str, name: str) -> ModuleType:
-    """The module called `name`, or in the file `name.py`.
+    """Import a plug-in.
+
+    Args:
+        kind: key of PACKAGES
+        name: name in `names(kind)`, or path of a `.py` file
 
     Raises:
-        ValueError: unknown name (with the nearest one), or a file that cannot be imported
+        ValueError: the name is unknown (the message suggests the closest one), or the file cannot be imported
     """
     if name.endswith(".py"):
         return _from_file(Path(name).expanduser().resolve())
@@ -71,11 +75,11 @@ def find(kind: str, name: str) -> ModuleType:
         module: ModuleType = _outside(kind)[name].load()
         return module
     known = names(kind)
-    raise ValueError(f"no {name!r} in {kind}{did_you_mean(name, known)} (there are: {', '.join(known)})")
+    raise ValueError(f"no {name!r} in {kind}{did_you_mean(name, known)} (available: {', '.join(known)})")
 
 
 def _from_file(file: Path) -> ModuleType:
-    """The module in a file, imported once."""
+    """The module in a file; a second call returns the same module."""
     if not file.is_file():
         raise ValueError(f"{file}: no such file")
     name = f"{file.stem}_{hashlib.sha256(str(file).encode()).hexdigest()[:8]}"  # two files may share a stem

@@ -1,6 +1,6 @@
-"""Decodes the next clips in threads while the device computes, and keeps them for the next VAE while they fit.
+"""Decodes the next clips in threads while the device computes, and caches decoded clips for the next VAE.
 
-Threads, not processes: decoders and resizing release the interpreter's lock, and nothing has to be copied or forked.
+Threads suffice: decoders and resizing release the interpreter lock, and threads need no copies and no fork.
 """
 
 from __future__ import annotations
@@ -20,17 +20,17 @@ if TYPE_CHECKING:
     from vaebench.suite import Case
 
 AHEAD = 4  # cases decoded ahead of the device
-DECODED_BYTES = 1 << 29  # decoded clips kept for the next VAE: 80 clips of 33x256x256
+DECODED_BYTES = 1 << 29  # size of the cache of decoded clips: 80 clips of 33x256x256
 
 
 class Prefetch:
-    """A pool of decoding threads, and the clips that were decoded.  Use it in a `with` block."""
+    """A pool of decoding threads and a cache of decoded clips.  Use it in a `with` block."""
 
     def __init__(self) -> None:
         self.pool = ThreadPoolExecutor(
             max_workers=min(AHEAD, os.cpu_count() or 1),
             thread_name_prefix="decode",
-            # OpenMP gives every thread a team of its own: with more than one each, they slow the model by a fifth
+            # OpenMP starts a team per thread: with more than one thread each, they slow the model down by 20 %
             initializer=torch.set_num_threads,
             initargs=(1,),
         )
@@ -43,10 +43,10 @@ class Prefetch:
 
     def __exit__(self, *_: object) -> None:
         self.pool.shutdown(wait=False, cancel_futures=True)
-        torch.set_num_threads(self.threads)  # threads that are born from now on begin with this number
+        torch.set_num_threads(self.threads)  # restores the default for threads that start later
 
     def decoded(self, cases: Sequence[Case]) -> Iterator[Case]:
-        """The cases in order, each with a clip whose `load()` is already under way, or has already failed."""
+        """Yield the cases in order; `load()` of the clip returns the result of a thread, or raises its error."""
         waiting: deque[tuple[Case, Future[Tensor] | None]] = deque()
         upcoming = iter(cases)
         while True:

@@ -1,8 +1,8 @@
-"""A protocol is a named set of choices between a VAE and its scores, read from `vaebench/protocols/<name>.yaml`.
+"""A protocol is a named set of evaluation choices, read from `vaebench/protocols/<name>.yaml`.
 
-It says what of the posterior is decoded, in which precision the VAE runs, how pixels become 8 bits, whether a lossy
-video file lies between the VAE and the metrics, and which metrics are taken.  `default` keeps what a VAE gives;
-others reproduce what published scripts do, accidents included.  Numbers of two protocols share no table.
+It defines whether the mode or a sample of the posterior is decoded, the dtype of the VAE, the rounding of pixels to 8 bits,
+whether videos are compressed before scoring, and the metrics.  `default` scores the output of the VAE directly; others
+reproduce published scripts, including their errors.  Scores of different protocols are never in the same table.
 """
 
 from __future__ import annotations
@@ -27,20 +27,23 @@ FOLDER = Path(__file__).parent / "protocols"
 
 @dataclass(frozen=True)
 class Protocol:
-    name: str  # of its file
-    about: str  # one line
-    source: str  # where its choices come from
-    posterior: Literal["mode", "sample"]  # what of q(z|x) is decoded
-    dtype: Literal["float32", "bfloat16", "float16"]  # in which the VAE runs
-    rounding: Literal["nearest", "truncate"]  # of pixels to 8 bits; truncate: towards black
-    codec: Literal["none", "mp4v"]  # what reference and reconstruction pass before they are scored
-    metrics: tuple[str, ...]  # by name
-    notes: tuple[str, ...] = ()  # what it does not reproduce, and what its numbers are not
+    name: str  # name of the file without suffix
+    about: str  # description in one line
+    source: str  # origin of the choices
+    posterior: Literal["mode", "sample"]  # decode the mode of q(z|x) or a sample
+    dtype: Literal["float32", "bfloat16", "float16"]  # dtype of the VAE
+    rounding: Literal["nearest", "truncate"]  # rounding of pixels to 8 bits; truncate: down
+    codec: Literal["none", "mp4v"]  # lossy compression of reference and reconstruction before scoring
+    metrics: tuple[str, ...]  # names in `vaebench list metrics`
+    notes: tuple[str, ...] = ()  # deviations from the source, and limits of the scores
 
     def to_score(self, video: Video) -> Video:
-        """float (B, 3, T, H, W) in -1..1 -> float32 in 0..1 on the 8-bit grid, as this protocol's metrics see it.
+        """float (B, 3, T, H, W) in -1..1 -> float32 in 0..1 on the 8-bit grid, the input of the metrics.
 
-        For references and reconstructions alike.  ValueError where the codec cannot hold the video.
+        Applies to references and reconstructions alike.
+
+        Raises:
+            ValueError: the codec does not support the size of the video
         """
         if self.rounding == "nearest" and self.codec == "none":
             return ranges.to_score(video)
@@ -51,26 +54,30 @@ class Protocol:
 
 
 def names() -> list[str]:
-    """Of all protocols, sorted."""
+    """The names of all protocols, sorted."""
     return sorted(file.stem for file in FOLDER.glob("*.yaml"))
 
 
 def load(name: str) -> Protocol:
-    """The protocol called `name`; ValueError for an unknown one, with the nearest, and for a file that is not one."""
+    """Load a protocol by name.
+
+    Raises:
+        ValueError: the name is unknown (the message suggests the closest one), or the file is invalid
+    """
     known = names()
     if name not in known:
-        raise ValueError(f"no protocol {name!r}{did_you_mean(name, known)} (there are: {', '.join(known)})")
+        raise ValueError(f"no protocol {name!r}{did_you_mean(name, known)} (available: {', '.join(known)})")
     return parse(name, read_yaml(FOLDER / f"{name}.yaml"))
 
 
 def parse(name: str, data: Mapping[str, Any]) -> Protocol:
-    """The contents of a protocol's file.
+    """Build a protocol from the content of its file.
 
     Raises:
-        ValueError: unknown or missing key, invalid value
+        ValueError: a key is unknown or missing, or a value is invalid
     """
     if "name" in data:
-        raise ValueError(f"protocol {name}: the name is that of the file; leave the key 'name' out")
+        raise ValueError(f"protocol {name}: the file name is the name of the protocol; remove the key 'name'")
     try:
         return build(Protocol, {"name": name, **data})
     except ValueError as reason:
@@ -78,9 +85,9 @@ def parse(name: str, data: Mapping[str, Any]) -> Protocol:
 
 
 def _truncated(video: Video) -> Tensor:
-    """float (..., H, W) in -1..1 -> uint8, the fraction dropped.
+    """float (..., H, W) in -1..1 -> uint8, rounded down.
 
-    A twenty-thousandth of a level is added first: in float32 many a stored value lands just below itself.
+    5e-5 of a level is added first, since float32 arithmetic often returns a value just below the original 8-bit level.
     """
     import torch
 
@@ -88,7 +95,7 @@ def _truncated(video: Video) -> Tensor:
 
 
 def _each_clip(work: Callable[[Tensor], Tensor], stored: Tensor) -> Tensor:
-    """`work` on each clip (T, H, W, 3) of a uint8 batch (B, 3, T, H, W), on the CPU and back."""
+    """Apply `work` on the CPU to each clip, uint8 (T, H, W, 3), of a uint8 batch (B, 3, T, H, W)."""
     import torch
 
     clips = stored.permute(0, 2, 3, 4, 1).cpu()
@@ -97,23 +104,25 @@ def _each_clip(work: Callable[[Tensor], Tensor], stored: Tensor) -> Tensor:
 
 
 def _through_mp4v(frames: Tensor) -> Tensor:
-    """uint8 RGB (T, H, W, 3) -> the same frames after OpenCV's `VideoWriter` with "mp4v" and decord's reader.
+    """uint8 RGB (T, H, W, 3) -> the frames after writing with OpenCV's `VideoWriter` ("mp4v") and reading with decord.
 
-    MPEG-4 part 2, 4:2:0, with OpenCV's settings: 2 bits a pixel at 30 frames/s, a key frame at least every 12,
-    quantiser at least 3, and chroma taken the coarse way that FFmpeg has for BGR.  Byte for byte the file of
-    opencv-python-headless 5.0.0 and the frames of decord 0.6.0, on smooth clips and on noise.
+    MPEG-4 part 2, 4:2:0, with OpenCV's settings: 2 bits per pixel at 30 frames/s, a key frame at least every 12
+    frames, quantiser at least 3, and FFmpeg's fast chroma conversion for BGR.  The file is byte-identical to that of
+    opencv-python-headless 5.0.0 and the frames to those of decord 0.6.0, on smooth clips and on noise.
     """
     import av
     import torch
 
     num, height, width, _ = frames.shape
     if height % 2 or width % 2:
-        raise ValueError(f"mp4v stores colour at half size and takes even sizes, got {height}x{width}")
+        raise ValueError(f"mp4v requires an even height and width, got {height}x{width}: choose an even size=")
     file, rate = BytesIO(), 30
     with av.open(file, "w", format="mp4") as container:
         stream = container.add_stream("mpeg4", rate=rate, options={"qmin": "3"})
         stream.width, stream.height, stream.pix_fmt = width, height, "yuv420p"
-        stream.codec_context.thread_count = 1  # more would cut frames into slices, another file on each machine
+        stream.codec_context.thread_count = (
+            1  # more threads cut frames into slices: the file would depend on the machine
+        )
         stream.gop_size = 12
         stream.bit_rate = stream.bit_rate_tolerance = 2 * rate * height * width
         for frame in frames.flip(-1).contiguous().numpy():
@@ -123,5 +132,5 @@ def _through_mp4v(frames: Tensor) -> Tensor:
     with av.open(file) as container:
         read = [torch.from_numpy(frame.to_ndarray(format="rgb24")) for frame in container.decode(video=0)]
     if len(read) != num:
-        raise ValueError(f"mp4v gave back {len(read)} frames of {num}")
+        raise ValueError(f"mp4v returned {len(read)} of {num} frames")
     return torch.stack(read)

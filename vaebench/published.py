@@ -1,7 +1,7 @@
-"""The papers' own numbers, with protocol and source: shown as published, beside ours, and never mixed with them.
+"""Numbers published in papers, with protocol and source.  They are labelled as published and never mixed with measured ones.
 
-`reference/published.csv`: model, variant, dataset, protocol, metric, value, source, grade.  Grade A was read in the authors'
-paper or repository, B in a copy, C in a comment.  Two values are comparable only where dataset, protocol and metric agree.
+`reference/published.csv` has the columns model, variant, dataset, protocol, metric, value, source and grade.  Grade A: from the
+authors' paper or repository; B: from a copy; C: from a comment.  Compare values only if dataset, protocol and metric are equal.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ class Published:
 
 
 def read(**wanted: str) -> list[Published]:
-    """The rows whose fields equal `wanted`: `read(protocol="wfvae-paper", metric="psnr")`."""
+    """The rows with these values of fields, such as `read(protocol="wfvae-paper", metric="psnr")`."""
     with FILE.open(newline="") as stream:
         rows = [row for row in csv.DictReader(stream) if all(row[key] == value for key, value in wanted.items())]
     return [Published(**{**row, "value": float(row["value"])}) for row in rows]  # type: ignore[arg-type]

@@ -1,7 +1,7 @@
-"""A result that can be believed on its own: score, unit, direction, n; VAE, data, settings, machine, failures.
+"""A record is a self-contained result: scores with unit, direction and n; VAE, data, settings, machine, failures.
 
-One record is one JSON file, `<results>/<suite>/<setting>/<family>-<variant>.json`, with the scores of each clip beside it as
-`.clips.csv`.  Numbers are stored raw and rounded only when printed.
+Each record is a JSON file `<results>/<suite>/<setting>/<family>-<variant>.json`; the scores of single clips are in `.clips.csv`
+in the same folder.  Numbers are stored in full precision and rounded only for display.
 """
 
 from __future__ import annotations
@@ -25,14 +25,14 @@ from vaebench.schema1 import upgraded
 from vaebench.typed import members, read_json, typed
 
 SCHEMA = 2
-FEWEST = 3  # clips: no interval is printed for fewer
-# what every reader of a record relies on, of the members of its "vae"
+FEWEST = 3  # smallest number of clips with an interval
+# required members of "vae" and their types
 VAE = {"family": str, "variant": str, "name": str, "weights": str,
        "temporal_compression": int, "spatial_compression": int, "latent_channels": int}  # fmt: skip
-# two records with other values here are results of other things, and neither may take the place of the other
+# records that differ in one of these fields are different results and never replace each other
 IDENTITY = (("vae", "name"), ("vae", "weights"), ("vae", "config_sha256"), ("data", "name"), ("data", "sha256"))
 Better = Literal["higher", "lower", "neither"]
-# why a score has no value; "ok": it has one
+# "ok": the score has a value; otherwise the reason why it has none
 Status = Literal["ok", "out of memory", "too few clips", "undefined", "unavailable"]
 
 
@@ -40,24 +40,26 @@ Status = Literal["ok", "out of memory", "too few clips", "undefined", "unavailab
 class Score:
     """The value of a metric under a condition, such as {"mode": "streamed"} or {"dtype": "float32", "frames": 5, "size": 64}.
 
-    `low` and `high` are the ends of the 95 % interval; None where there is none, and the table shows the bare value.  Of a mean
-    over clips it is Student's (`interval`), of a Fréchet distance that of resampled sets, of a time that of the median.
+    `low` and `high` are the ends of the 95 % interval, or None if there is no interval.  For a mean over clips, the interval is
+    Student's (`interval`); for a Fréchet distance, it comes from resampled sets; for a time, it is that of the median.
 
     Raises:
-        ValueError: a value with another status than "ok", or no value with status "ok"
+        ValueError: the score has a value and a status other than "ok", or no value and the status "ok"
     """
 
-    value: float | None  # None where `status` is not "ok"; `note` gives the details
+    value: float | None  # None if `status` is not "ok"; `note` then gives the reason
     unit: str
     better: Better
     n: int
     stderr: float | None = None
     low: float | None = None
     high: float | None = None
-    signed: bool = False  # a change, whose sign is part of what it says
-    note: str = ""  # what a reader must know before believing it: "n < 256: biased upwards"
+    signed: bool = False  # a change: tables show its sign
+    note: str = ""  # warning for readers, such as "n < 256: biased upwards"
     metric: str = field(kw_only=True)
-    condition: Mapping[str, str | int] = field(default_factory=dict, kw_only=True)  # empty in suites that measure one
+    condition: Mapping[str, str | int] = field(
+        default_factory=dict, kw_only=True
+    )  # empty in suites with a single condition
     status: Status = field(default="ok", kw_only=True)
 
     def __post_init__(self) -> None:
@@ -66,23 +68,25 @@ class Score:
                 object.__setattr__(self, name, float(number))
         if (self.value is None) == (self.status == "ok"):
             raise ValueError(
-                f"{self.key} has the value {self.value} and the status {self.status!r}, which exclude each other"
+                f"{self.key} has the value {self.value} and the status {self.status!r}: a score has a value if and only if its "
+                "status is 'ok'"
             )
 
     @property
     def label(self) -> str:
-        """The condition in words: "streamed", "float32 5x64", "" without one.  For display; readers use `condition`."""
+        """The condition for display, such as "streamed" or "float32 5x64"; "" if there is none.  Programs read `condition`."""
         shape = [str(self.condition[name]) for name in ("frames", "size") if name in self.condition]
         words = [str(value) for name, value in self.condition.items() if name not in ("frames", "size")]
         return " ".join([*words, *(["x".join(shape)] if len(shape) == 2 else [f"{side} px" for side in shape])])
 
     @property
     def key(self) -> str:
-        """Its key in `Record.scores`: "psnr", "psnr@streamed", "encode_s@float32 5x64"."""
+        """The key in `Record.scores`, such as "psnr", "psnr@streamed" or "encode_s@float32 5x64"."""
         return f"{self.metric}@{self.label}" if self.condition else self.metric
 
 
 def by_key(scores: Iterable[Score]) -> dict[str, Score]:
+    """The scores by their key, as `Record.scores` stores them."""
     return {score.key: score for score in scores}
 
 
@@ -98,37 +102,37 @@ class Record:
     suite: str
     vae: dict[
         str, Any
-    ]  # the spec; "weights" and "config_sha256" are the sha256 of what was loaded, "mode" is how it was run
-    data: dict[str, Any]  # the source's identity and how clips were fitted to the VAE
-    config: dict[str, Any]  # as the run was asked for: `vaebench run --config <this file>` runs it again
+    ]  # the spec, sha256 of weights ("weights") and config ("config_sha256"), and the inference mode ("mode")
+    data: dict[str, Any]  # identity of the data source, and the padding of clips
+    config: dict[str, Any]  # settings of the run: `vaebench run --config <this file>` repeats it
     setting: str
     scores: dict[str, Score]  # by `Score.key`
-    absent: dict[str, str]  # metric -> why it is unavailable
+    absent: dict[str, str]  # metric -> reason why it is unavailable
     failed: list[Failure]
     machine: dict[str, Any]
     fingerprint: str
     created: str  # ISO 8601, UTC
     schema: int = SCHEMA
-    extra: dict[str, Any] = field(default_factory=dict)  # curves and profiles that plots draw
-    columns: list[str] = field(default_factory=list)  # metrics that a printed table shows; empty: all
+    extra: dict[str, Any] = field(default_factory=dict)  # curves and profiles for figures
+    columns: list[str] = field(default_factory=list)  # metrics in printed tables; empty: all
 
     @property
     def name(self) -> str:
-        """Of its row and its file: "wan/2.1", and "wan/2.1 (ft-last-1a2b3c)" for a user checkpoint."""
+        """The name in tables and file names: "wan/2.1", or "wan/2.1 (ft-last-1a2b3c)" for a user checkpoint."""
         return str(self.vae.get("name") or f"{self.vae['family']}/{self.vae['variant']}")
 
     @property
     def mode(self) -> str:
-        """How the VAE was run; records from before reference modes name it in their config alone."""
+        """The inference mode; old records have it only in their config."""
         return str(self.vae.get("mode") or self.config.get("mode") or "whole")
 
 
 def interval(scores: NDArray) -> tuple[float | None, float | None, float | None]:
-    """(N,) one score per clip -> (standard error, low, high) of their mean: Student's 95 % interval.
+    """(N,) scores of clips -> (standard error, low, high) of their mean, with Student's 95 % interval.
 
-    Its coverage, and that of the alternatives, is in results/benchmarks/interval_coverage.json (tests/benchmarks/coverage.py).
-    Two clips have a standard error but no interval: with one degree of freedom it is 13 standard errors wide on each side,
-    whatever the VAE.  One clip has neither.
+    results/benchmarks/interval_coverage.json has its coverage and that of alternatives (tests/benchmarks/coverage.py).
+    Two clips give a standard error but no interval, since with one degree of freedom it would extend 13 standard errors to each
+    side.  One clip gives neither: all three are None.
     """
     from scipy.stats import t
 
@@ -144,74 +148,90 @@ def interval(scores: NDArray) -> tuple[float | None, float | None, float | None]
 
 
 def fingerprint(facts: Mapping[str, Any]) -> str:
-    """16 hex digits of everything that could change a number; dictionaries in any order give the same."""
+    """16 hex digits of the sha256 of `facts`, independent of the order of keys."""
     return hashlib.sha256(json.dumps(facts, sort_keys=True, default=str).encode()).hexdigest()[:16]
 
 
 def record_path(root: Path, suite: str, setting: str, name: str) -> Path:
+    """The file of a record below the results folder `root`."""
     stem = re.sub(r"[^A-Za-z0-9._-]+", "-", name).strip("-")
     return root / file_name(suite) / file_name(setting) / f"{file_name(stem)}.json"
 
 
 def file_of(root: Path, record: Record) -> Path:
+    """The file of `record` below the results folder `root`."""
     return record_path(root, record.suite, record.setting, record.name)
 
 
 def invalid(root: Path, record: Record, reason: str) -> ValueError:
-    """The error for a record that was read and whose content does not suit its suite; `reason` names the field."""
+    """The error for a record with content that is invalid for its suite; `reason` names the field."""
     return ValueError(f"{file_of(root, record)} is not a valid record of suite {record.suite}: {reason}")
 
 
 def check_replaceable(file: Path, vae: Mapping[str, Any], data: Mapping[str, Any]) -> None:
-    """ValueError if `file` is the record of another VAE, of other weights or of other data, or is not a record."""
+    """Check that a new record may replace `file`.
+
+    Raises:
+        ValueError: `file` is not a record, or is the record of another VAE, other weights or other data
+    """
     pictures = file.with_suffix(".frames")
     if not file.exists():
-        if pictures.exists():  # this run would add to them, or leave them to its own record
-            raise ValueError(f"{pictures} holds pictures of a record that is gone: move or delete it")
+        if pictures.exists():  # the pictures would become part of the new record
+            raise ValueError(f"{pictures} contains pictures of a deleted record: move or delete the folder")
         return
-    remedy = (
-        f"move or delete it{' and its .frames' if pictures.exists() else ''}, or choose another folder with results=DIR"
-    )
+    remedy = f"move or delete it{' and its .frames folder' if pictures.exists() else ''}, or choose another folder with results=DIR"
     try:
         old = read(file)
     except ValueError as reason:
         raise ValueError(f"{reason}; {remedy}") from None
-    theirs, ours = {"vae": old.vae, "data": old.data}, {"vae": vae, "data": data}
+    before, after = {"vae": old.vae, "data": old.data}, {"vae": vae, "data": data}
     for part, key in IDENTITY:
-        if key in theirs[part] and theirs[part][key] != ours[part].get(key):
+        if key in before[part] and before[part][key] != after[part].get(key):
             raise ValueError(
-                f"{file} holds another result: its {part}.{key} is {theirs[part][key]!r}, this run's is "
-                f"{ours[part].get(key)!r}; {remedy}"
+                f"{file} is a different result: its {part}.{key} is {before[part][key]!r}, that of this run is "
+                f"{after[part].get(key)!r}; {remedy}"
             )
 
 
 def write(record: Record, root: Path, clips: Mapping[str, Mapping[str, float]]) -> Path:
-    """Write the record and, where clips have scores of their own, its `.clips.csv`; returns the JSON's path.
+    """Write a record.
 
-    ValueError, and nothing is written, for a non-finite score and where another VAE's or data's record would be replaced.
+    Args:
+        root: the results folder
+        clips: clip id -> its scores, written to `.clips.csv`; empty if clips have no scores
+
+    Returns:
+        the path of the JSON file
+
+    Raises:
+        ValueError: a score is not finite, or the record of another VAE or other data would be replaced; nothing is written
     """
     file = file_of(root, record)
-    if wrong := [name for name, score in record.scores.items() if not np.isfinite(score.value or 0)]:
-        raise ValueError(f"{', '.join(wrong)} of {record.name} came out as NaN or infinite")
+    if non_finite := [name for name, score in record.scores.items() if not np.isfinite(score.value or 0)]:
+        raise ValueError(f"{record.name}: {', '.join(non_finite)} is NaN or infinite; no record was written")
     check_replaceable(file, record.vae, record.data)
     text = json.dumps(asdict(record), indent=1, default=str, allow_nan=False) + "\n"
     file.parent.mkdir(parents=True, exist_ok=True)
     if clips:
         write_atomically(file.with_suffix(".clips.csv"), _clips_csv(clips))
-    else:  # scores of an earlier version of this record, which may have scored other things
+    else:  # the scores of an earlier version of this record are out of date
         file.with_suffix(".clips.csv").unlink(missing_ok=True)
     write_atomically(file, text)
     return file
 
 
 def pictures_folder(root: Path, record: Record) -> Path:
+    """The folder with the saved frames of a record."""
     return file_of(root, record).with_suffix(".frames")
 
 
 def write_pictures(root: Path, record: Record, pictures: Mapping[str, NDArray]) -> None:
-    """Kept frames, uint8 (2, n, H, W, 3) a case, as lossless `.frames/<case>.png`: reference above reconstruction.
+    """Write saved frames as lossless `.frames/<case>.png`, the reference above the reconstruction.
 
-    Pictures of other cases stay: another run with more of them, or a process that writes the same, may be at work.
+    Pictures of other cases are not deleted: another process may be writing them.
+
+    Args:
+        pictures: case id -> uint8 (2, n, H, W, 3), n frames of reference and reconstruction
     """
     from PIL import Image
 
@@ -226,21 +246,21 @@ def write_pictures(root: Path, record: Record, pictures: Mapping[str, NDArray]) 
 
 
 def read(file: Path) -> Record:
-    """The record in `file`, of this schema or of schema 1.
+    """Read a record; schema 1 is upgraded to the current schema.
 
     Raises:
-        ValueError: naming the file, and the field that is missing or of another type
+        ValueError: a field is missing or has the wrong type; the message names the file and the field
     """
     try:
         data = read_json(file)
         if data.get("schema") == 1:
             data = upgraded(data)
         if data.get("schema") != SCHEMA:
-            raise ValueError(f"its schema is {data.get('schema')!r}, this version reads 1 and {SCHEMA}")
+            raise ValueError(f"its schema is {data.get('schema')!r}, expected 1 or {SCHEMA}")
         record: Record = typed(Record, data, "")
         for key, score in record.scores.items():
             if key != score.key:
-                raise ValueError(f"scores.{key} should be called {score.key!r}, by its metric and condition")
+                raise ValueError(f"the key scores.{key} should be {score.key!r}, as its metric and condition say")
         members(VAE, record.vae, "vae")
         for key in ("temporal_compression", "spatial_compression", "latent_channels"):
             if record.vae[key] < 1:
@@ -254,22 +274,28 @@ def read(file: Path) -> Record:
 
 
 def read_all(root: Path, suite: str | None = None) -> Iterator[Record]:
-    """Every record below `root`, sorted by path; those of one suite if it is named.
+    """Yield all records below `root`, or those of one suite, sorted by path.
 
-    ValueError for a record outside its own place: its clips and pictures would be those of another record.
+    Raises:
+        ValueError: a record is invalid, or is not at the path that its fields define, so that its clips and pictures would
+            be those of another record
     """
     for file in sorted((root / suite if suite else root).glob("*/*.json" if suite else "*/*/*.json")):
         record = read(file)
-        place = file_of(root, record)
-        if file != place:
+        expected = file_of(root, record)
+        if file != expected:
             raise ValueError(
-                f"{file} says that it belongs at {place} (fields suite, setting and vae.name): move it there"
+                f"{file} is not at the path of its fields suite, setting and vae.name: move it to {expected}"
             )
         yield record
 
 
 def read_clips(root: Path, record: Record) -> dict[str, dict[str, float]]:
-    """Clip id -> its scores; {} where the record has no `.clips.csv`.  ValueError naming file, line and column."""
+    """Clip id -> its scores; {} if the record has no `.clips.csv`.
+
+    Raises:
+        ValueError: the file is invalid; the message names file, line and column
+    """
     file = file_of(root, record).with_suffix(".clips.csv")
     if not file.is_file():
         return {}
@@ -279,7 +305,7 @@ def read_clips(root: Path, record: Record) -> dict[str, dict[str, float]]:
             rows = csv.DictReader(stream)
             for row in rows:
                 if None in row or None in row.values() or "clip" not in row:
-                    raise ValueError(f"line {rows.line_num} should have the columns clip and scores of the first line")
+                    raise ValueError(f"line {rows.line_num} should have the columns of the first line, clip included")
                 scores = {key: _number(value, f"line {rows.line_num}, {key}") for key, value in row.items()
                           if key != "clip" and value}  # fmt: skip
                 clips[row["clip"]] = scores

@@ -1,7 +1,7 @@
-"""The loop: every case of a suite, for every VAE, that is not in the store yet; then the records.
+"""The run loop: measure the cases of a suite that are not stored yet, for every VAE, and write the records.
 
-Names become objects here (`adapters.resolve`).  Around the one `if` stand the progress bar, decoding ahead of compute, and the
-failure policy: a clip or a VAE that fails is listed with its reason, the rest goes on, nothing that was finished is lost.
+This module resolves names to objects (`adapters.resolve`), shows progress, decodes clips ahead of the computation and handles
+failures: a clip or a VAE that fails is listed with its reason, the others continue, and finished cases stay stored.
 """
 
 from __future__ import annotations
@@ -36,16 +36,21 @@ if TYPE_CHECKING:
     from vaebench.data import VideoSource
     from vaebench.suite import Case, Statistics, Suite
 
-PROSE = ("note", "license", "reference")  # of a spec: they change no number
-LIBRARIES = ("torch", "torchvision", "numpy", "av")  # below every suite; others are found in the code that a case uses
+PROSE = ("note", "license", "reference")  # fields of a spec that affect no score
+LIBRARIES = (
+    "torch",
+    "torchvision",
+    "numpy",
+    "av",
+)  # used by every suite; others are collected from the imports of the code that a case runs
 
 
 @dataclass
 class Outcome:
-    """The result of a run: its records, demands that were met, failures, and VAEs that could not be run."""
+    """The result of a run: its records, fulfilled requirements, failures, and VAEs that could not be run."""
 
     records: list[Record] = field(default_factory=list)
-    met: list[tuple[str, str]] = field(default_factory=list)  # VAE, and what was required of it and holds
+    met: list[tuple[str, str]] = field(default_factory=list)  # VAE and the requirement that it meets
     failed: list[tuple[str, Failure]] = field(default_factory=list)  # VAE and failure
     not_ready: dict[str, str] = field(default_factory=dict)  # VAE -> how to get its weights
     waiting: list[str] = field(default_factory=list)  # VAEs whose other shards have not finished
@@ -56,11 +61,17 @@ class DiskError(OSError):
 
 
 def run(config: RunConfig) -> Outcome:
-    """Run a suite as `config` says and write its records.  Failures of single clips and VAEs are in the outcome.
+    """Run a suite with the settings in `config` and write its records.
+
+    Args:
+        config: the settings of the run, options of the suite included
+
+    Returns:
+        the records and messages; failures of single clips and VAEs are in `failed`, not raised
 
     Raises:
-        ValueError: unknown name or setting, no clips, a demand that no VAE can meet
-        OSError: a folder that cannot be read or written
+        ValueError: a name or setting is unknown, the data source has no clips, or no VAE can meet a requirement
+        OSError: a folder cannot be read or written
     """
     without_tf32()
     check_options(config, options_of(config.suite))
@@ -68,12 +79,12 @@ def run(config: RunConfig) -> Outcome:
         fetch_for_run(config)
     source = list_clips(plugins.find("data", config.data).build(config), config.data)
     if config.clips is not None and config.clips >= len(source.clips):
-        config = replace(config, clips=None)  # all of them: the record is the full one
+        config = replace(config, clips=None)  # every clip is used, so this is the full record
     suite: Suite[Any] = plugins.find("suites", config.suite).build(config)
     index, count = _shard(config.shard)
     outcome = Outcome()
     candidates = _choose(config, suite, outcome)
-    _refuse_namesakes(candidates)
+    _check_distinct(candidates)
     _check_writable(Path(config.results))
     _check_writable(Path(config.runs))
     jobs = [_Job(candidate, suite, source, config) for candidate in candidates]
@@ -94,39 +105,47 @@ def run(config: RunConfig) -> Outcome:
 
 
 def _choose(config: RunConfig, suite: Suite[Any], outcome: Outcome) -> list[ResolvedVAE]:
-    """The VAEs to run.  Unknown names raise ValueError; VAEs without weights are noted as not ready."""
+    """The VAEs to run; VAEs without weights are listed in `outcome.not_ready`.
+
+    Raises:
+        ValueError: a VAE or mode is unknown
+    """
     if config.vaes is not None and not config.vaes:
-        raise ValueError("vaes=[] names no VAE; leave it out to run all that are ready")
+        raise ValueError(
+            "vaes=[] is an empty list: name at least one VAE, or remove the setting to run all VAEs that are ready"
+        )
     names = config.vaes if config.vaes is not None else suite.default_vaes(adapters.names())
-    asked = [adapters.resolve(name, config.weights) for name in dict.fromkeys(names)]
-    modes = {mode for candidate in asked for mode in candidate.spec.modes}
+    requested = [adapters.resolve(name, config.weights) for name in dict.fromkeys(names)]
+    modes = {mode for candidate in requested for mode in candidate.spec.modes}
     if config.mode and config.mode not in modes:
         raise ValueError(
-            f"no mode {config.mode!r}{did_you_mean(config.mode, sorted(modes))} (there are: {', '.join(sorted(modes))})"
+            f"no mode {config.mode!r}{did_you_mean(config.mode, sorted(modes))} (available: {', '.join(sorted(modes))})"
         )
     chosen = []
-    for candidate in asked:
+    for candidate in requested:
         if suite.needs_weights and candidate.unavailable:
             outcome.not_ready[candidate.name] = candidate.unavailable
-        elif config.mode and config.mode not in (own := candidate.spec.modes):
-            outcome.not_ready[candidate.name] = f"has no mode {config.mode!r} (it has: {', '.join(own)})"
+        elif config.mode and config.mode not in (available := candidate.spec.modes):
+            outcome.not_ready[candidate.name] = f"has no mode {config.mode!r} (available: {', '.join(available)})"
         else:
             chosen.append(candidate)
     return chosen
 
 
-def _refuse_namesakes(candidates: Sequence[ResolvedVAE]) -> None:
-    """Raises ValueError for one checkpoint that is named twice: both rows would be the same record."""
+def _check_distinct(candidates: Sequence[ResolvedVAE]) -> None:
+    """Raises ValueError if two names refer to the same checkpoint: both would write the same record."""
     names: dict[str, str] = {}
     for candidate in candidates:
         if candidate.label in names:
             first = names[candidate.label]
-            raise ValueError(f"{first} and {candidate.name} are the same checkpoint, {candidate.label}: name it once")
+            raise ValueError(
+                f"{first} and {candidate.name} are the same checkpoint, {candidate.label}: remove one of them"
+            )
         names[candidate.label] = candidate.name
 
 
 class _Job:
-    """One VAE in one run: its cases, its store, and what went wrong."""
+    """One VAE in one run: its cases, its store and its failure, if it cannot be loaded."""
 
     def __init__(self, candidate: ResolvedVAE, suite: Suite[Any], source: VideoSource, config: RunConfig) -> None:
         self.candidate, self.suite, self.source, self.config = candidate, suite, source, config
@@ -150,10 +169,10 @@ class _Job:
         }
         self.fingerprint = fingerprint(facts)
         self.store = Store(Path(config.runs) / self.fingerprint)
-        self.broken = ""  # why the VAE itself could not be loaded
+        self.broken = ""  # the reason, if the VAE could not be loaded
 
     def missing(self, cases: Sequence[Case]) -> list[Case]:
-        """Those of `cases` that are not in the store, or lack a statistic of this run; with what is stored of them."""
+        """The cases that are not stored or lack a statistic of this run, each with the statistics that are stored."""
         missing = []
         for case in cases:
             names = self.store.names(case.id)
@@ -164,7 +183,7 @@ class _Job:
         return missing
 
     def measure(self, cases: Sequence[Case], prefetch: Prefetch, bar: tqdm, outcome: Outcome) -> None:
-        """Measure those of `cases` that are missing; a failure is noted and the next case follows."""
+        """Measure the cases that are missing; a case that fails is recorded, and the next one follows."""
         missing = self.missing(cases)
         if not missing:
             return
@@ -193,7 +212,7 @@ class _Job:
             bar.update()
 
     def read(self, case: Case) -> Statistics | Failure | None:
-        """What is known of a case: its statistics, or how it failed; None if it is not done, or its file is damaged."""
+        """The stored statistics of a case, or its failure; None if neither exists or the file is damaged."""
         statistics = self.store.get(case.id)
         if statistics is not None and self.suite.is_complete(case, statistics.keys()):
             return statistics
@@ -202,9 +221,9 @@ class _Job:
 
 
 def _conclude(job: _Job, own: Sequence[Case], outcome: Outcome) -> list[Case]:
-    """Summarize and write the record if every case, of all shards, is measured or known to have failed.
+    """Summarize and write the record once every case of all shards has been measured or has failed.
 
-    Returns those of this process's `own` cases whose files are damaged: they are to be measured again.
+    Returns the cases of this process (`own`) whose files are damaged and must be measured again.
     """
     if job.broken:
         return []
@@ -212,13 +231,13 @@ def _conclude(job: _Job, own: Sequence[Case], outcome: Outcome) -> list[Case]:
     if damaged := [case for case in own if done[case.id] is None]:
         return damaged
     for case in job.cases:
-        if case.id not in done and (found := job.read(case)) is not None:
-            done[case.id] = found
-        elif case.id not in done:  # the first one settles it: the other cases need not be read
+        if case.id not in done and (result := job.read(case)) is not None:
+            done[case.id] = result
+        elif case.id not in done:  # one missing case is enough to wait
             outcome.waiting.append(job.name)
             return []
-    failed = [found for case in job.cases if isinstance(found := done[case.id], Failure)]
-    statistics = {case.id: found for case in job.cases if isinstance(found := done[case.id], dict)}
+    failed = [result for case in job.cases if isinstance(result := done[case.id], Failure)]
+    statistics = {case.id: result for case in job.cases if isinstance(result := done[case.id], dict)}
     outcome.failed.extend((job.name, failure) for failure in failed)
     if not statistics:
         return []
@@ -229,22 +248,23 @@ def _conclude(job: _Job, own: Sequence[Case], outcome: Outcome) -> list[Case]:
     except Exception as error:
         if job.config.fail_fast:
             raise
-        why = f"measured, but its scores cannot be summed up: {explain(error)}"
+        why = f"all cases were measured, but the scores could not be computed: {explain(error)}"
         outcome.failed.append((job.name, Failure(job.name, "", why)))
     return []
 
 
 def _write(job: _Job, statistics: Mapping[str, Statistics], failed: list[Failure], outcome: Outcome) -> None:
-    """Write the record of a VAE whose cases are all done, and note which demands it meets."""
+    """Write the record of a VAE whose cases are all done, and report which requirements it meets."""
     suite = job.suite
     record = record_of(suite, job.candidate, job.source, job.config, job.cases, statistics, failed, job.fingerprint)
-    demands = suite.demands(job.spec, statistics)
+    requirements = suite.demands(job.spec, statistics)
     root = Path(job.config.results)
     with _disk(root):
         records.write(record, root, suite.per_case(statistics))
         records.write_pictures(root, record, suite.pictures(statistics))
-    outcome.met.extend((job.name, demand.sentence) for demand in demands if demand.met)
-    outcome.failed.extend((job.name, Failure(job.name, "", demand.sentence)) for demand in demands if not demand.met)
+    outcome.met.extend((job.name, required.sentence) for required in requirements if required.met)
+    unmet = [required for required in requirements if not required.met]
+    outcome.failed.extend((job.name, Failure(job.name, "", required.sentence)) for required in unmet)
     outcome.records.append(record)
 
 
@@ -253,15 +273,15 @@ def _disk(folder: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        raise DiskError(f"{folder} cannot be written: {error.strerror or error}; finished cases are kept") from error
+        raise DiskError(f"{folder} cannot be written: {error.strerror or error}; finished cases stay stored") from error
 
 
 def _check_writable(folder: Path) -> None:
-    place = folder
-    while not place.exists() and place != place.parent:
-        place = place.parent
-    if not (place.is_dir() and os.access(place, os.W_OK)):
-        raise DiskError(f"{folder} cannot be written: choose another with results=DIR and runs=DIR")
+    existing = folder
+    while not existing.exists() and existing != existing.parent:
+        existing = existing.parent
+    if not (existing.is_dir() and os.access(existing, os.W_OK)):
+        raise DiskError(f"{folder} cannot be written: choose another folder with results=DIR or runs=DIR")
 
 
 def _shard(text: str) -> tuple[int, int]:
@@ -269,15 +289,17 @@ def _shard(text: str) -> tuple[int, int]:
         return rank_and_world()
     index, slash, total = text.partition("/")
     if not (slash and index.isdigit() and total.isdigit() and int(index) < int(total)):
-        raise ValueError(f"shard={text!r} should read i/n with i from 0 to n-1: shard=0/8 ... shard=7/8")
+        raise ValueError(
+            f"shard={text!r} is invalid: expected i/n with i from 0 to n-1, such as shard=0/8, or shard=auto"
+        )
     return int(index), int(total)
 
 
 def report(outcome: Outcome, stream: Any = None) -> None:
-    """Demands that were met, and what went wrong or was left out, a line each, to stderr."""
+    """Print fulfilled requirements, failures, unavailable scores and unfinished VAEs, one line each (to stderr by default)."""
     stream = stream or sys.stderr
-    for name, said in outcome.met:
-        print(f"{name}: {said}", file=stream)
+    for name, sentence in outcome.met:
+        print(f"{name}: {sentence}", file=stream)
     for (case, file, reason), names in _grouped(outcome.failed).items():
         where = f" ({file})" if file and file not in reason else ""
         who = "" if names == [case] else f" [{', '.join(names)}]"
@@ -289,7 +311,7 @@ def report(outcome: Outcome, stream: Any = None) -> None:
 
 
 def _grouped(failed: list[tuple[str, Failure]]) -> dict[tuple[str, str, str], list[str]]:
-    """A line for each case and reason, with all the VAEs that it befell."""
+    """(case, file, reason) -> the VAEs with this failure."""
     groups: dict[tuple[str, str, str], list[str]] = {}
     for name, failure in failed:
         groups.setdefault((failure.case, failure.file, failure.reason), []).append(name)

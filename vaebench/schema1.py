@@ -1,4 +1,4 @@
-"""Records of schema 1, in which conditions stood in the keys of scores and reasons in their notes, as schema 2."""
+"""Upgrades records of schema 1, which has conditions inside score keys and statuses inside notes, to schema 2."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any
 
 from vaebench.typed import typed
 
-# metrics that the tables of a suite showed, where they did not show all
+# metrics in the tables of suites that do not show all metrics
 COLUMNS = {
     "efficiency": [
         *("encode_s", "encode_frames_per_s", "encode_peak_bytes"),
@@ -21,7 +21,7 @@ COLUMNS = {
         *("effective_rank", "dead_channels", "slope_space", "slope_time"),
     ],
 }
-# start of a note -> the status of a score that has no value; any other note is of too few clips
+# start of the note of a score without value -> status; all other notes mean "too few clips"
 STATUS = {
     "out of memory": "out of memory",
     "the VAE gives no posterior variance": "unavailable",
@@ -31,10 +31,10 @@ STATUS = {
 
 
 def upgraded(data: Mapping[str, Any]) -> dict[str, Any]:
-    """The JSON object of a record of schema 1 -> schema 2: the same numbers, with fields for what was inside strings.
+    """The JSON object of a record, schema 1 -> schema 2.  Numbers do not change.
 
     Raises:
-        ValueError: naming a field that schema 1 does not allow
+        ValueError: a field is invalid in schema 1; the message names it
     """
     suite, objects = data.get("suite"), dict[str, dict[str, Any]]
     scores = {}
@@ -46,12 +46,12 @@ def upgraded(data: Mapping[str, Any]) -> dict[str, Any]:
         for names, reason in typed(dict[str, str], data.get("absent"), "absent").items()
         for name in names.split(", ")
     }
-    kept = {key: value for key, value in data.items() if key != "suite_version"}  # the fingerprint takes its place
-    return {**kept, "scores": scores, "absent": absent, "columns": COLUMNS.get(str(suite), []), "schema": 2}
+    others = {key: value for key, value in data.items() if key != "suite_version"}  # replaced by the fingerprint
+    return {**others, "scores": scores, "absent": absent, "columns": COLUMNS.get(str(suite), []), "schema": 2}
 
 
 def _named(suite: str, key: str) -> dict[str, Any]:
-    """Metric and condition of a key such as "psnr", "psnr@tiled", "encode_s@float32 5x64", "largest_frames@float32 largest 64"."""
+    """Metric and condition of a key: "psnr", "psnr@tiled", "encode_s@float32 5x64" or "largest_frames@float32 largest 64"."""
     metric, _, label = key.partition("@")
     if not label:
         return {"metric": metric, "condition": {}}

@@ -1,4 +1,4 @@
-"""From metrics and stored statistics to scores: what every suite that scores clips does in the same way."""
+"""Scores from metrics and stored statistics, shared by all suites that score clips."""
 
 from __future__ import annotations
 
@@ -28,34 +28,43 @@ class _About(TypedDict):
 def build_metrics(
     names: Iterable[str], device: torch.device, num_frames: int
 ) -> tuple[dict[str, Metric], dict[str, str]]:
-    """(label -> metric that can score clips of `num_frames` here, label -> why another one cannot).
+    """Build metrics by name.
+
+    Args:
+        names: names in `vaebench list metrics`, or paths of `.py` files
+        device: device of the networks of metrics
+        num_frames: length of the clips to score
+
+    Returns:
+        label -> metric, and label -> reason for each metric that is unavailable for these clips or on this machine
 
     Raises:
-        ValueError: unknown name, two metrics with one label, or a module whose `build` returns no metric
+        ValueError: a name is unknown, two metrics have the same label, or `build` does not return a Metric
     """
-    found: dict[str, Metric] = {}
+    metrics: dict[str, Metric] = {}
     absent: dict[str, str] = {}
     for given in dict.fromkeys(names):
         module, name = plugins.find("metrics", given), plugins.label(given)
-        if name in found or name in absent or (name != given and name in plugins.names("metrics")):
-            raise ValueError(f"{given}: there is another metric called {name}; give the file another name")
+        if name in metrics or name in absent or (name != given and name in plugins.names("metrics")):
+            raise ValueError(f"{given}: another metric is called {name}; rename the file")
         try:
             metric = module.build(device)
         except Unavailable as reason:
             absent[name] = str(reason)
             continue
         if not isinstance(metric, Metric):
-            found_type = type(metric).__name__
-            raise ValueError(f"{module.__name__}.build returned a {found_type}, not a vaebench.metric.Metric")
+            raise ValueError(
+                f"{module.__name__}.build returned a {type(metric).__name__}, expected a vaebench.metric.Metric"
+            )
         if num_frames < metric.min_frames:
             absent[name] = f"needs clips of at least {metric.min_frames} frames, these have {num_frames}"
         else:
-            found[name] = metric
-    return found, absent
+            metrics[name] = metric
+    return metrics, absent
 
 
 def metric_digests(names: Iterable[str], metrics: Mapping[str, Metric]) -> dict[str, str]:
-    """Label -> 8 hex digits of the code of a metric and of the libraries below it."""
+    """Label -> 8 hex digits of the sha256 of the code of a metric and its library versions."""
     given = {plugins.label(name): name for name in names}
     return {
         name: fingerprint(code([plugins.find("metrics", given[name]), type(metric).__module__]))[:8]
@@ -64,16 +73,21 @@ def metric_digests(names: Iterable[str], metrics: Mapping[str, Metric]) -> dict[
 
 
 def stack(statistics: Mapping[str, Statistics], name: str) -> NDArray:
-    """(N, ...) the statistic `name` of all cases, in their order."""
-    return np.stack([kept[name] for kept in statistics.values()])
+    """The statistic `name` of all cases, in their order: (N, ...)."""
+    return np.stack([of_case[name] for of_case in statistics.values()])
 
 
 def score(name: str, metric: Metric, stacked: NDArray, condition: Mapping[str, str | int] | None = None) -> Score:
-    """The score of a metric over clips, with its interval where clips have scores of their own."""
+    """The score of a metric over clips, with an interval if each clip has a score.
+
+    Args:
+        stacked: (N, ...) statistics, as `stack` returns them
+        condition: the condition of the measurement, such as {"mode": "streamed"}
+    """
     about: _About = {"metric": name, "condition": condition or {}}
     try:
         value = metric.reduce(stacked)
-    except ValueError as reason:  # too few clips for this metric to mean anything: said, not guessed
+    except ValueError as reason:  # too few clips for this metric
         return Score(None, metric.unit, metric.better, len(stacked), note=str(reason), status="too few clips", **about)
     stderr, low, high = interval(stacked) if metric.per_clip else (None, None, None)
     note = metric.caution(len(stacked))
@@ -87,7 +101,11 @@ def change(
     after: NDArray,
     condition: Mapping[str, str | int] | None = None,
 ) -> Score:
-    """`after` minus `before` with its sign; the interval is Student's of the paired differences."""
+    """The signed change of a metric, `after` minus `before`; the interval is Student's for paired differences.
+
+    Args:
+        before: (N, ...) statistics of the same clips in the same order as `after`
+    """
     about: _About = {"metric": name, "condition": condition or {}}
     n = len(before)
     try:

@@ -1,8 +1,8 @@
-"""The one parser of settings: frozen dataclasses define them; a YAML file and `key=value` words fill them.
+"""The parser of all settings: frozen dataclasses declare them; a YAML file and `key=value` words set them.
 
-A field is declared with `setting(default, help)`; a closed set of values is a `Literal`.  Precedence: defaults < file <
-`key=value`.  The type of a setting decides how its text is read, in a file as on the command line: a string is the string
-that was typed, and nothing in it is interpolated.  OmegaConf merges the layers.
+A field is declared with `setting(default, help)`; a `Literal` lists the valid values.  Precedence: defaults < file <
+`key=value`.  The type of a setting decides how its text is parsed, in files and on the command line alike: strings are used
+verbatim, without interpolation.  OmegaConf merges the layers.
 """
 
 from __future__ import annotations
@@ -30,10 +30,10 @@ def setting(default: T, help: str, *, group: str = "", at_least: int | None = No
     """A field of a dataclass of settings.
 
     Args:
-        default: the value of the field; a list or a dictionary is copied for each instance
-        help: the sentence that `--help` shows
-        group: the title under which `--help` shows it
-        at_least: the smallest value that `parse` accepts; None accepts all
+        default: default value; a list or a dictionary is copied for each instance
+        help: the description in `--help`
+        group: title of the argument group in `--help`
+        at_least: smallest valid value; None for no limit
     """
     metadata = {"help": help, "group": group, "at_least": at_least}
     if isinstance(default, list | dict):
@@ -42,34 +42,36 @@ def setting(default: T, help: str, *, group: str = "", at_least: int | None = No
 
 
 def parse(kind: type[T], words: Sequence[str] = (), file: Mapping[str, Any] | None = None) -> T:
-    """`key=value` words over the settings of a file over the defaults of the dataclass `kind`.
+    """Build the dataclass `kind`: words override the file, which overrides the defaults.
 
     Args:
         kind: a frozen dataclass
-        words: `key=value` each; of a key given twice, the last counts
+        words: `key=value` each; if a key is given twice, the last value is used
         file: the settings of a file, as `read_yaml` returns them
 
     Raises:
-        ValueError: unknown or missing setting, malformed word, invalid value
+        ValueError: a setting is unknown or missing, a word is malformed, or a value is invalid
     """
     return build(kind, merge(file or {}, from_words(words)))
 
 
 def build(kind: type[T], given: Mapping[str, Any], prefix: str = "") -> T:
-    """The dataclass `kind` from text, or from values of the right types; a setting that is not given has its default.
+    """Build the dataclass `kind` from text or typed values; other settings have their defaults.
 
     Raises:
-        ValueError: unknown or missing setting, invalid value
+        ValueError: a setting is unknown or missing, or a value is invalid
     """
     hints = get_type_hints(kind)
     known = {setting.name: setting for setting in fields(kind)}  # type: ignore[arg-type]  # T is a dataclass
     for key in given:
         if key not in known:
             near = did_you_mean(key, list(known))
-            raise ValueError(f"no setting {prefix + str(key)!r}{near} (there are: {', '.join(known)})")
+            raise ValueError(f"no setting {prefix + str(key)!r}{near} (available: {', '.join(known)})")
     for name, declared in known.items():
         if name not in given and declared.default is MISSING and declared.default_factory is MISSING:
-            raise ValueError(f"the setting {prefix + name!r} is missing (there are: {', '.join(known)})")
+            raise ValueError(
+                f"the setting {prefix + name!r} is missing (required and optional settings: {', '.join(known)})"
+            )
     values = {key: _value(hints[key], value, prefix + key) for key, value in given.items()}
     for key, value in values.items():
         least = known[key].metadata.get("at_least")
@@ -79,9 +81,9 @@ def build(kind: type[T], given: Mapping[str, Any], prefix: str = "") -> T:
 
 
 class _TextLoader(yaml.SafeLoader):
-    """YAML whose plain scalars stay the text that was typed; only null is None.  A key given twice is an error."""
+    """YAML loader that returns plain scalars as text, except null, and rejects duplicate keys."""
 
-    # first character -> (tag, pattern) pairs, without those that read 0012 as 10 and no as False
+    # first character -> (tag, pattern) pairs, without those that convert 0012 to 10 and no to False
     yaml_implicit_resolvers = {  # noqa: RUF012 (the library defines the name and the type)
         first: [(tag, pattern) for tag, pattern in resolvers if tag.endswith((":null", ":merge"))]
         for first, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
@@ -96,10 +98,10 @@ class _TextLoader(yaml.SafeLoader):
 
 
 def read_yaml(file: Path) -> dict[str, Any]:
-    """A YAML file as dictionaries and lists of text.
+    """Read a YAML file as nested dictionaries and lists of text.
 
     Raises:
-        ValueError: the file is missing, is not YAML of key: value lines, or is empty
+        ValueError: the file is missing, empty or invalid YAML, or is not a mapping
     """
     try:
         data = yaml.load(file.read_bytes(), _TextLoader)
@@ -115,19 +117,23 @@ def read_yaml(file: Path) -> dict[str, Any]:
     except (yaml.YAMLError, ValueError, TypeError, RecursionError) as reason:  # characters, tags, keys, nesting
         raise ValueError(f"{file} cannot be read as YAML: {' '.join(str(reason).split())}") from None
     if data is None or data == {}:
-        raise ValueError(f"{file} is empty: it should hold key: value lines")
+        raise ValueError(f"{file} is empty: expected key: value lines")
     if not isinstance(data, dict):
-        raise ValueError(f"{file} should hold key: value lines")
+        raise ValueError(f"{file} is not a mapping: expected key: value lines")
     return {str(key): value for key, value in data.items()}
 
 
 def from_words(words: Sequence[str]) -> dict[str, Any]:
-    """`a.b=value` words as nested dictionaries of the text behind the first `=`; of a key given twice, the last."""
+    """`a.b=value` words -> nested dictionaries of text; if a key is given twice, the last value is used.
+
+    Raises:
+        ValueError: a word is not of the form `key=value`
+    """
     given: dict[str, Any] = {}
     for word in words:
         key, equals, text = word.partition("=")
         if not equals or not key:
-            raise ValueError(f"settings read key=value, got {word!r} (a list reads key=one,two, without spaces)")
+            raise ValueError(f"invalid setting {word!r}: expected key=value (a list is key=one,two without spaces)")
         nested: Any = text
         for name in reversed(key.split(".")):
             nested = {name: nested}
@@ -136,14 +142,14 @@ def from_words(words: Sequence[str]) -> dict[str, Any]:
 
 
 class _Text:
-    """A value that OmegaConf passes on as it is: it neither interpolates it nor converts it."""
+    """Wraps a value so that OmegaConf neither interpolates nor converts it."""
 
     def __init__(self, value: Any) -> None:
         self.value = value
 
 
 def merge(*layers: Mapping[str, Any]) -> dict[str, Any]:
-    """All layers, key by key; a later layer wins over an earlier one.  Text stays as it was typed."""
+    """Merge nested dictionaries key by key; later layers override earlier ones.  Text is not interpreted."""
     from omegaconf import OmegaConf
 
     trees = (OmegaConf.create(_map_leaves(_Text, layer), flags={"allow_objects": True}) for layer in layers)
@@ -152,25 +158,29 @@ def merge(*layers: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _map_leaves(change: Callable[[Any], Any], tree: Any) -> Any:
-    """`change` applied to everything in nested dictionaries that is not a dictionary."""
+    """Apply `change` to every value of nested dictionaries that is not a dictionary."""
     return (
         {key: _map_leaves(change, value) for key, value in tree.items()} if isinstance(tree, Mapping) else change(tree)
     )
 
 
 def _value(hint: Any, given: Any, key: str) -> Any:
-    """`given`, text or a value, as the type `hint`; ValueError naming the setting `key` if it is not of that type."""
+    """Convert `given`, text or a typed value, to the type `hint`.
+
+    Raises:
+        ValueError: the value is invalid; the message names the setting `key`
+    """
     origin, parts = get_origin(hint), get_args(hint)
     if origin in (Union, UnionType):
-        (hint,) = (part for part in parts if part is not NoneType)  # our only unions are `X | None`
+        (hint,) = (part for part in parts if part is not NoneType)  # every union here is `X | None`
         return None if given is None or given == "null" else _value(hint, given, key)
     if is_dataclass(hint):
         if not isinstance(given, dict):
-            raise ValueError(f"{key}={given} should be given one by one, as {key}.NAME=VALUE")
+            raise ValueError(f"{key}={given} is not a mapping: give each setting as {key}.NAME=VALUE")
         return build(hint, given, f"{key}.")  # type: ignore[arg-type]  # a class, not an instance
     if origin is dict:
         if not isinstance(given, dict):
-            raise ValueError(f"{key}={given} should be given one by one, as {key}.NAME=VALUE")
+            raise ValueError(f"{key}={given} is not a mapping: give each setting as {key}.NAME=VALUE")
         return given
     if origin in (list, tuple):
         return _items(origin, parts, given, key)
@@ -196,34 +206,38 @@ def _scalar(hint: type, given: Any, key: str) -> Any:
 
 
 def _items(origin: type, parts: tuple[Any, ...], given: Any, key: str) -> Any:
-    """A list or tuple; a single value is the list of that one."""
+    """Convert to a list or tuple; a single value becomes a list with one item."""
     if isinstance(given, str):
         given = split_list(given, key)
     elif isinstance(given, bool | int | float):
         given = [given]
     elif not isinstance(given, list | tuple):
-        raise ValueError(f"{key} is a list, which reads {key}=one,two or {key}=[one,two]; got {given}")
+        raise ValueError(f"{key}={given} is not a list: expected {key}=one,two or {key}=[one,two]")
     fixed = origin is tuple and parts[-1] is not Ellipsis
     if fixed and len(given) != len(parts):
-        raise ValueError(f"{key} has {len(parts)} values, got {len(given)}")
+        raise ValueError(f"{key} takes {len(parts)} values, got {len(given)}")
     hints = parts if fixed else parts[:1] * len(given)
     return origin(_value(hint, item, key) for hint, item in zip(hints, given, strict=True))
 
 
 def split_list(text: str, key: str) -> list[str]:
-    """`one,two` or `[one,two]` -> its items.  An item with a comma stands in quotes: `['a,b',c]`."""
+    """Split `one,two` or `[one,two]` into items.  An item that contains a comma must be quoted: `['a,b',c]`.
+
+    Raises:
+        ValueError: the closing bracket is missing, or an item is empty or badly quoted; the message names the setting `key`
+    """
     inner = text.strip()
     if inner.startswith("["):
         if not inner.endswith("]"):
             raise ValueError(
-                f"cannot read '{key}={text}': no ] at its end; a list reads {key}=one,two or {key}=[one,two]"
+                f"cannot parse '{key}={text}': the closing ] is missing; expected {key}=one,two or {key}=[one,two]"
             )
         inner = inner[1:-1].strip()
     items, position = [], 0
     while position < len(inner):
         item = ITEM.match(inner, position)
         if item is None:
-            raise ValueError(f"cannot read '{key}={text}': an empty or badly quoted item after {inner[:position]!r}")
-        items.append(next(found for found in item.groups() if found is not None))
+            raise ValueError(f"cannot parse '{key}={text}': an empty or badly quoted item after {inner[:position]!r}")
+        items.append(next(group for group in item.groups() if group is not None))
         position = item.end()
     return items

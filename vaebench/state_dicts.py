@@ -1,4 +1,4 @@
-"""A state dict into a network, strictly: missing, extra and misshapen keys are an error with a list."""
+"""Strict loading of state dicts: the error lists missing keys, unexpected keys and wrong shapes."""
 
 from __future__ import annotations
 
@@ -9,27 +9,33 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
-SHOWN = 12  # keys listed per kind; a wrong file differs in hundreds
+SHOWN = 12  # keys listed per kind of mismatch; a wrong file can have hundreds
 
 
 def load_strict(
     model: nn.Module, state: Mapping[str, Tensor], source: str, published: Callable[[str], str] = str
 ) -> None:
-    """Make the tensors of `state` those of the model, without a copy; the model may be on the meta device.
+    """Assign the tensors of `state` to the model without copying them.
 
-    `published` gives the name in the file of a key of the model.
+    Args:
+        model: the network; it may be on the meta device
+        state: name -> tensor, as in the file
+        source: name of the file, for messages
+        published: maps a key of the model to its name in the file
 
     Raises:
-        ValueError: the keys or shapes are not exactly the model's; the message begins with `source`, the name of the file
+        ValueError: the keys or shapes of `state` differ from those of the model
     """
     names = {published(key): key for key in model.state_dict()}
-    wanted = {published(key): tuple(value.shape) for key, value in model.state_dict().items()}
-    given = {key: tuple(getattr(value, "shape", ())) for key, value in state.items()}  # a pickle holds anything
+    expected = {published(key): tuple(value.shape) for key, value in model.state_dict().items()}
+    given = {
+        key: tuple(getattr(value, "shape", ())) for key, value in state.items()
+    }  # a pickle may contain other objects
     problems = {
-        "missing": [key for key in wanted if key not in given],
-        "unexpected": [key for key in given if key not in wanted],
+        "missing": [key for key in expected if key not in given],
+        "unexpected": [key for key in given if key not in expected],
         "of another shape": [
-            f"{key} {given[key]}, expected {shape}" for key, shape in wanted.items() if given.get(key, shape) != shape
+            f"{key} {given[key]}, expected {shape}" for key, shape in expected.items() if given.get(key, shape) != shape
         ],
     }
     lines = []
@@ -43,16 +49,21 @@ def load_strict(
 
 
 def state_dict_of(content: Any, file: Path, *keys: str) -> dict[str, Tensor]:
-    """The state dict in what `load_tensors` read: under the first of `keys` that is there, or else `content` itself.
+    """The state dict in the content of a checkpoint.
+
+    Args:
+        content: the return value of `load_tensors`
+        file: the path, for messages
+        keys: keys under which the state dict may be nested; the first that exists is used, else `content` itself
 
     Raises:
-        ValueError: that is no dictionary of tensors
+        ValueError: it is not a dictionary of tensors
     """
     from torch import Tensor
 
     nested = (content[key] for key in keys if key in content) if isinstance(content, dict) else ()
     state = next(iter(nested), content)
     if not isinstance(state, dict) or not all(isinstance(value, Tensor) for value in state.values()):
-        places = f", by itself or under {' or '.join(map(repr, keys))}" if keys else ""
-        raise ValueError(f"{file} holds no state dict{places}")
+        places = f", at the top level or under {' or '.join(map(repr, keys))}" if keys else ""
+        raise ValueError(f"{file} holds no state dict: expected names with tensors{places}")
     return state

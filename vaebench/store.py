@@ -1,7 +1,7 @@
-"""Finished cases on disk: what makes a run resumable and shardable.
+"""Finished cases on disk, which make a run resumable and shardable.
 
-A store is a folder `runs/<fingerprint>/` with one `.npz` per case.  Files are written beside their place and renamed into
-it, so a kill at any moment leaves either a whole case or none, and processes that share a folder never disturb each other.
+A store is a folder `runs/<fingerprint>/` with one `.npz` file per case.  Files are written under a temporary name and renamed:
+a kill at any moment leaves a complete file or no file, and several processes can share a folder.
 """
 
 from __future__ import annotations
@@ -24,13 +24,15 @@ Statistics = Mapping[str, NDArray]
 
 @dataclass(frozen=True)
 class Store:
+    """The finished cases in `folder`."""
+
     folder: Path
 
     def __post_init__(self) -> None:
         sweep(self.folder)
 
     def _file(self, case: str) -> Path:
-        # readable where it can be, unique where it must be: two ids may differ only in characters a file name lacks
+        # the checksum separates ids that differ only in characters that are replaced
         readable = re.sub(r"[^A-Za-z0-9._-]+", "_", case)[-80:]
         return self.folder / f"{readable}-{zlib.crc32(case.encode()):08x}.npz"
 
@@ -38,7 +40,7 @@ class Store:
         return self.names(case) is not None
 
     def names(self, case: str) -> frozenset[str] | None:
-        """The names of what was kept of `case`, from the index of its file; None if nothing was, or the file was cut short."""
+        """The names of the stored statistics of `case`; None if there are none, or the file is truncated."""
         try:
             with zipfile.ZipFile(self._file(case)) as arrays:
                 return frozenset(name.removesuffix(".npy") for name in arrays.namelist())
@@ -46,7 +48,7 @@ class Store:
             return None
 
     def get(self, case: str) -> dict[str, NDArray] | None:
-        """What was kept of `case`; None if nothing was, or if the file is damaged (it will be measured again)."""
+        """The stored statistics of `case`; None if there are none.  A damaged file is deleted, and the case measured again."""
         file = self._file(case)
         try:
             with file.open("rb") as stream, np.load(stream, allow_pickle=False) as arrays:
@@ -54,11 +56,15 @@ class Store:
         except FileNotFoundError:
             return None
         except (ValueError, EOFError, zipfile.BadZipFile, zlib.error):
-            file.unlink(missing_ok=True)  # damaged by a dying machine: as if it had never been
+            file.unlink(missing_ok=True)  # damaged, such as by a power cut
             return None
 
     def put(self, case: str, statistics: Statistics) -> None:
-        """Keep `statistics` of `case`, all or nothing; OSError if the disk is full or the folder cannot be written."""
+        """Store the statistics of `case` atomically.
+
+        Raises:
+            OSError: the disk is full or the folder cannot be written
+        """
         self.folder.mkdir(parents=True, exist_ok=True)
         with draft(self._file(case)) as part, part.open("wb") as stream:
             np.savez(stream, allow_pickle=False, **statistics)
@@ -68,18 +74,18 @@ class Store:
         return self._file(case).with_suffix(".failed.json")
 
     def fail(self, case: str, file: str, reason: str) -> None:
-        """Remember that `case` was tried and failed, so that processes that share the folder know that it is done."""
+        """Store the failure of `case`, so that processes that share the folder do not wait for it."""
         self.folder.mkdir(parents=True, exist_ok=True)
         write_atomically(self._mark(case), json.dumps({"case": case, "file": file, "reason": reason}))
 
     def failure(self, case: str) -> dict[str, str] | None:
-        """How `case` failed when it was last tried; None if it did not."""
+        """The failure of the last attempt to measure `case`; None if it did not fail."""
         try:
-            said: dict[str, str] = json.loads(self._mark(case).read_text())
+            failure: dict[str, str] = json.loads(self._mark(case).read_text())
         except (OSError, ValueError):
             return None
-        return said
+        return failure
 
     def forget_failure(self, case: str) -> None:
-        """`case` is about to be tried again."""
+        """Delete the stored failure of `case`, before another attempt."""
         self._mark(case).unlink(missing_ok=True)

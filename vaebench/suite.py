@@ -1,8 +1,8 @@
-"""A suite is three verbs: list the cases, measure one, summarize all.
+"""The base class of suites: list the cases, measure each case, summarize all statistics.
 
-One module `vaebench/suites/<name>.py` with `build(config) -> Suite` and, if the suite has options, `Options`: a
-frozen dataclass of `vaebench.settings.setting` fields, which `vaebench run --help` lists.  The runner does everything between:
-resume, progress, failures, records.
+A suite is a module `vaebench/suites/<name>.py` with `build(config) -> Suite`.  If it has options, it also defines `Options`: a
+frozen dataclass of `vaebench.settings.setting` fields, which `vaebench run --help` lists.  The runner handles resuming, progress,
+failures and records.
 """
 
 from __future__ import annotations
@@ -29,35 +29,35 @@ if TYPE_CHECKING:
     from vaebench.vae import VAESpec, VideoVAE
     from vaebench.video import Clip
 
-    Statistics = dict[str, NDArray]  # what is stored of one case: name -> array
+    Statistics = dict[str, NDArray]  # the stored arrays of one case, by name
 
 
 @dataclass(frozen=True)
 class Case:
-    """One thing to measure.  `clip` is None in suites that need no video; the runner decodes it ahead of `measure`."""
+    """One unit of work.  `clip` is None in suites without video; the runner decodes it before `measure`."""
 
     id: str  # unique in the run
     clip: Clip | None = None
-    params: Mapping[str, Any] = field(default_factory=dict)  # what the suite needs to know of it, such as the dtype
+    params: Mapping[str, Any] = field(default_factory=dict)  # parameters of the measurement, such as the dtype
     stored: Mapping[str, Any] = field(default_factory=dict)  # statistics of an earlier run with fewer metrics
 
 
 class Demand(NamedTuple):
-    """What the user required of a VAE (`require=`): whether it is met, and a sentence with the numbers."""
+    """A requirement of the user (`require=`): whether the VAE meets it, and a sentence with the numbers."""
 
     met: bool
     sentence: str
 
 
 class Candidate(Protocol):
-    """A VAE to evaluate: its spec, what identifies it, and how to load it in any of its modes.
+    """A VAE to evaluate: its spec, its identity, and a function that loads it in any of its modes.
 
-    `adapters.resolve(name)` is one, and so is the object that `vaebench.evaluate` was given.
+    `adapters.resolve(name)` returns one; `vaebench.evaluate` makes one from an object.
     """
 
     @property
     def name(self) -> str:
-        """Under which another process can load it; "" for an object in memory."""
+        """The name by which another process can load it; "" for an object in memory."""
         ...
 
     @property
@@ -65,12 +65,12 @@ class Candidate(Protocol):
 
     @property
     def label(self) -> str:
-        """Its name in records and tables."""
+        """The name in records and tables."""
         ...
 
     @property
     def weights(self) -> str:
-        """sha256 of its weights, or "random", "none", "in memory"."""
+        """sha256 of the weights, or "random", "none", "in memory"."""
         ...
 
     @property
@@ -78,7 +78,7 @@ class Candidate(Protocol):
 
     @property
     def code(self) -> Sequence[ModuleType | str]:
-        """The modules that the VAE is made of, for the fingerprint of cached results."""
+        """The modules that implement the VAE, for the fingerprint of cached results."""
         ...
 
     def load(
@@ -89,46 +89,62 @@ class Candidate(Protocol):
         dtype: torch.dtype | None = None,
         random_weights: bool = False,
     ) -> VideoVAE:
-        """The VAE in `mode`; the default is its reference mode.  Raises ValueError for a mode that it does not have."""
+        """Load the VAE.
+
+        Args:
+            mode: one of `spec.modes`; "" for the reference mode
+            dtype: None for the default of the VAE
+            random_weights: use random weights of the released size
+
+        Raises:
+            ValueError: the VAE does not have this mode
+        """
         ...
 
 
-Subject = TypeVar("Subject")  # what `open` makes of a candidate and `measure` works on
+Subject = TypeVar("Subject")  # return value of `open`, argument of `measure`
 
 
 class Suite(ABC, Generic[Subject]):
     """The base class of suites: `cases`, `measure` and `summarize` are required, everything else has a default."""
 
     name: ClassVar[str]
-    needs_weights: ClassVar[bool] = True  # False: random weights of the released size will do
+    needs_weights: ClassVar[bool] = True  # False: random weights of the released size suffice
     builds_source: ClassVar[bool] = (
-        False  # True: it builds sources from the settings, so `evaluate` takes no source object
+        False  # True: the suite builds data sources from the settings, so `evaluate` accepts no source object
     )
-    # settings of `RunConfig` that the suite does not use -> why, and what to set instead; a run that sets one is refused
+    # settings of `RunConfig` that the suite does not use -> reason and alternative; a run that sets one is an error
     unused: ClassVar[Mapping[str, str]] = {}
 
     def __init__(self, config: RunConfig) -> None:
         refuse_unused(config, self.unused)
         self.config = config
-        # everything of the suite that can change a number, besides its code: options, protocol
+        # options and protocol: everything besides the code that can change a number
         self.identity: dict[str, Any] = {}
-        self.absent: dict[str, str] = {}  # metrics that cannot be computed here -> why
-        self.columns: list[str] = []  # metrics that a printed table shows; empty: all
+        self.absent: dict[str, str] = {}  # unavailable metric -> reason
+        self.columns: list[str] = []  # metrics in printed tables; empty: all
 
     @abstractmethod
     def cases(self, source: VideoSource, spec: VAESpec) -> Iterable[Case]:
-        """Everything to measure of a VAE, in a stable order."""
+        """All cases of a VAE, in a stable order."""
 
     @abstractmethod
     def measure(self, vae: Subject, case: Case) -> Statistics:
-        """Everything that is worth keeping of one case; stored as soon as it exists."""
+        """Measure one case and return the arrays to store."""
 
     @abstractmethod
     def summarize(self, statistics: Mapping[str, Statistics]) -> dict[str, Score]:
-        """Statistics of all cases, by case id, in the order of `cases` -> the scores.  Pure."""
+        """Compute the scores from the statistics of all cases.
+
+        Args:
+            statistics: case id -> statistics, in the order of `cases`
+
+        Returns:
+            `Score.key` -> score; the result depends on the arguments only
+        """
 
     def open(self, candidate: Candidate) -> Subject:
-        """What `measure` works on: by default the VAE itself, in the mode, dtype and device of the run."""
+        """Load what `measure` needs: by default the VAE in the mode, dtype and device of the run."""
         import torch
 
         from vaebench.machine import pick_device
@@ -138,36 +154,36 @@ class Suite(ABC, Generic[Subject]):
         return vae
 
     def default_vaes(self, names: Sequence[str]) -> list[str]:
-        """Those of all names that run if the user names none."""
+        """The VAEs among `names` that run if `vaes` is not set."""
         return list(names)
 
     def setting(self, source: VideoSource) -> str:
-        """What two records must share to be compared, and the name of their folder: "bundle-33x256"."""
+        """The name of the record's folder, such as "bundle-33x256"; records are comparable only if it is equal."""
         return video_setting(self.config, source)
 
     def is_complete(self, case: Case, names: Collection[str]) -> bool:
-        """Whether a case whose statistics of these names are stored has everything that this run needs."""
+        """Whether statistics with these names are all that this run needs of a case."""
         return True
 
     def per_case(self, statistics: Mapping[str, Statistics]) -> dict[str, dict[str, float]]:
-        """Case id -> its own scalar scores, for the `.clips.csv` beside the record."""
+        """Case id -> scalar scores of this case, for the `.clips.csv` file of the record."""
         return {}
 
     def demands(self, spec: VAESpec, statistics: Mapping[str, Statistics]) -> list[Demand]:
-        """What the user required of this VAE; if one is not met, the run ends with exit code 1."""
+        """The requirements of the user for this VAE; if one is not met, the exit code is 1."""
         return []
 
     def pictures(self, statistics: Mapping[str, Statistics]) -> dict[str, NDArray]:
-        """Case id -> uint8 (2, n, H, W, 3): n frames of the reference and of the reconstruction, if they were kept."""
+        """Case id -> uint8 (2, n, H, W, 3): n frames of the reference and of the reconstruction, if frames are saved."""
         return {}
 
     def extra(self, statistics: Mapping[str, Statistics]) -> dict[str, Any]:
-        """Curves and profiles for the plots, as plain lists and numbers."""
+        """Curves and profiles for figures, as lists and numbers."""
         return {}
 
 
 def clip_cases(source: VideoSource, config: RunConfig) -> list[Case]:
-    """One case per clip, or per clip of the first `config.clips`."""
+    """One case for each of the first `config.clips` clips, or for all clips."""
     return [Case(clip.id, clip) for clip in islice(source, config.clips)]
 
 
@@ -179,16 +195,17 @@ def clip_generator(seed: int, clip: str) -> torch.Generator:
 
 
 def video_setting(config: RunConfig, source: VideoSource) -> str:
-    """The setting of a suite that scores clips; every choice that differs from the default is in its name.
+    """The setting of a suite that scores clips; its name has every choice that differs from the default.
 
-    A mode named by the user is one, also where it is the reference mode of some VAEs: a table of mode=whole is whole for all.
+    An explicit mode is always in the name, even if it is the reference mode of some VAEs: a table of mode=whole then has whole
+    inference in every row.
     """
     parts = [source.identity["name"], f"{config.num_frames}x{config.size}"]
     parts += [f"first{config.clips}"] if config.clips else []
     parts += [config.protocol] if config.protocol != "default" else []
     parts += [config.mode] if config.mode else []
-    usual = protocol.load(config.protocol)
-    parts += [config.posterior] if config.posterior not in ("", usual.posterior) else []
-    parts += [f"seed{config.seed}"] if config.seed and (config.posterior or usual.posterior) == "sample" else []
-    parts += [config.dtype] if config.dtype not in ("", usual.dtype) else []
+    defaults = protocol.load(config.protocol)
+    parts += [config.posterior] if config.posterior not in ("", defaults.posterior) else []
+    parts += [f"seed{config.seed}"] if config.seed and (config.posterior or defaults.posterior) == "sample" else []
+    parts += [config.dtype] if config.dtype not in ("", defaults.dtype) else []
     return "-".join(parts)

@@ -1,7 +1,6 @@
-"""Records -> pandas: a tidy frame of all scores, and tables as text for the terminal, markdown, LaTeX, CSV or JSON.
+"""Tables of records: a tidy pandas DataFrame of all scores, and text for the terminal, markdown, LaTeX, CSV or JSON.
 
-A printed table holds the records of one suite and one setting, and nothing else: what was measured differently has a table of
-its own.
+Each printed table has the records of one suite and one setting, so that only comparable numbers are in one table.
 """
 
 from __future__ import annotations
@@ -18,30 +17,38 @@ from vaebench.records import Record, Score, read_all
 FORMATS = ("text", "markdown", "latex", "csv", "json")
 ARROWS = {"higher": "↑", "lower": "↓", "neither": ""}
 LATEX = {"↑": r"$\uparrow$", "↓": r"$\downarrow$", "±": r"$\pm$", "—": "---", "…": r"\ldots{}", "·": r"$\cdot$"}
-# stored raw, shown in what a reader can read: unit -> (shown unit, divisor)
+# stored unit -> (displayed unit, divisor)
 SHOWN = {"bytes": ("MiB", 2**20), "FLOP": ("GFLOP", 1e9), "FLOP/s": ("GFLOP/s", 1e9)}
-SPEC = ("temporal_compression", "spatial_compression", "latent_channels", "parameters")  # columns of the VAE
+SPEC = (
+    "temporal_compression",
+    "spatial_compression",
+    "latent_channels",
+    "parameters",
+)  # columns from the spec of the VAE
 
 
 def results(folder: str | Path = "results") -> pd.DataFrame:
-    """Every score of every record below a folder, as `frame` returns them; published as `vaebench.results`.
+    """Read all records below a folder into a DataFrame; the public name is `vaebench.results`.
+
+    Returns:
+        one row per score, with the columns of `frame`
 
     Raises:
-        ValueError: naming the file and the field of an invalid record, or the folder if it holds no record
+        ValueError: a record is invalid (the message names file and field), or the folder contains no record
     """
     records = list(read_all(Path(folder)))
     if not records:
-        raise ValueError(f"no records in {folder}: `vaebench run` writes them")
+        raise ValueError(f"no records in {folder}: run `vaebench run` first, or give another folder")
     return frame(records)
 
 
 def frame(records: Iterable[Record]) -> pd.DataFrame:
     """One row per VAE, suite, setting, metric and condition; numbers in full precision, in the unit of the row.
 
-    Columns: suite, setting, vae, temporal_compression, spatial_compression, latent_channels, parameters, mode (how the VAE was
-    run), metric, condition (in words, "" where a suite has one only), condition.<name> (its parts), value, unit, better, n,
-    stderr, low, high (ends of the 95 % interval), status, note.  What is missing is NaN: `value` where `status` is not "ok".
-    An unavailable metric has a row with n = 0, and the reason in `note`.
+    Columns: suite, setting, vae, temporal_compression, spatial_compression, latent_channels, parameters, mode (inference
+    mode), metric, condition (as text; "" in suites with a single condition), condition.<name> (one column per part), value, unit,
+    better, n, stderr, low, high (ends of the 95 % interval), status, note.  Missing values are NaN; `value` is NaN if `status` is
+    not "ok".  An unavailable metric has a row with n = 0 and the reason in `note`.
     """
     rows: list[dict[str, object]] = []
     for record in records:
@@ -60,8 +67,8 @@ def frame(records: Iterable[Record]) -> pd.DataFrame:
     columns += ["value", "unit", "better", "n", "stderr", "low", "high", "status", "note"]
     table = pd.DataFrame(rows, columns=columns)
     table = table.astype(dict.fromkeys(("value", "stderr", "low", "high"), "float64"))
-    whole = table[[*SPEC, *conditions]].convert_dtypes()  # whole numbers, also where some are missing
-    return table.assign(**{name: whole[name] for name in whole})
+    integers = table[[*SPEC, *conditions]].convert_dtypes()  # nullable integers: some values may be missing
+    return table.assign(**{name: integers[name] for name in integers})
 
 
 def _row(score: Score) -> dict[str, object]:
@@ -78,7 +85,12 @@ def _row(score: Score) -> dict[str, object]:
 
 
 def render(records: Sequence[Record], form: str = "text") -> str:
-    """One table per suite and setting, best first; the text ends with a newline.  CSV is `frame`, JSON the records' scores."""
+    """Tables as text that ends with a newline.
+
+    Args:
+        form: one of FORMATS; "csv" is `frame`, "json" has the scores of the records, and the others have one table per suite
+            and setting, with the best VAE first
+    """
     if form == "json":
         return json.dumps([_plain(record) for record in records], indent=1) + "\n"
     if form == "csv":
@@ -111,10 +123,10 @@ def _drawn(table: pd.DataFrame, form: str) -> str:
 
 
 def tabulate(records: Sequence[Record]) -> pd.DataFrame:
-    """The printed table of one setting's records, as text: VAE, compression, channels, each score with its interval, n.
+    """The table of records with equal setting; all cells are text: VAE, compression, channels, scores with intervals, n.
 
-    Metrics are columns, in the order of the records; each VAE has a row per condition (`psnr@tiled` is in the row "tiled"),
-    and names its mode where that is not "whole".  An unavailable metric has a column too, so that a reader sees the gap.
+    Metrics are columns, in the order of the records.  Each VAE has a row per condition (`psnr@tiled` is in the row "tiled") and
+    states its mode if that is not "whole".  An unavailable metric keeps its column.
     """
     first = next((name for record in records for name in record.scores), "")
     best_first = sorted(records, key=lambda record: _rank(record.scores.get(first)))
@@ -122,9 +134,9 @@ def tabulate(records: Sequence[Record]) -> pd.DataFrame:
     metrics = list(
         dict.fromkeys([*(name for *_, scores in lines for name in scores), *(m for r in records for m in r.absent)])
     )
-    wanted = {metric for record in records for metric in record.columns or metrics}
-    some = {name: score for *_, scores in lines for name, score in scores.items()}
-    titles = {metric: _title(metric, some.get(metric)) for metric in metrics if metric in wanted}
+    displayed = {metric for record in records for metric in record.columns or metrics}
+    examples = {name: score for *_, scores in lines for name, score in scores.items()}
+    titles = {metric: _title(metric, examples.get(metric)) for metric in metrics if metric in displayed}
     rows = [
         [*_facts(record, label), *(show(scores.get(metric)) for metric in titles), _count(record, scores)]
         for record, label, scores in lines
@@ -133,7 +145,7 @@ def tabulate(records: Sequence[Record]) -> pd.DataFrame:
 
 
 def _by_condition(record: Record) -> dict[str, dict[str, Score]]:
-    """Condition in words -> metric -> score."""
+    """`Score.label` -> metric -> score."""
     rows: dict[str, dict[str, Score]] = {}
     for score in record.scores.values():
         rows.setdefault(score.label, {})[score.metric] = score
@@ -143,7 +155,7 @@ def _by_condition(record: Record) -> dict[str, dict[str, Score]]:
 def _facts(record: Record, label: str) -> list[str]:
     vae = record.vae
     r_s = vae["spatial_compression"]
-    untrained = vae.get("weights") == "random" and record.suite != "efficiency"  # cost does not depend on them
+    untrained = vae.get("weights") == "random" and record.suite != "efficiency"  # cost does not depend on the weights
     name = record.name + (" (untrained)" if untrained else "")
     name += f" · {record.mode}" if record.mode != "whole" else ""
     return [
@@ -169,7 +181,7 @@ def _title(name: str, score: Score | None) -> str:
     if score is None:
         return name
     for shown, stored in (("_peak", "_peak_bytes"), ("_throughput", "_frames_per_s"), ("", "_s")):
-        if name.endswith(stored):  # the unit follows anyway
+        if name.endswith(stored):  # the title ends with the unit
             name = name.removesuffix(stored) + shown
             break
     unit, _ = SHOWN.get(score.unit, (score.unit, 1))
@@ -177,9 +189,11 @@ def _title(name: str, score: Score | None) -> str:
 
 
 def show(score: Score | None) -> str:
-    """ "31.42 ±0.85": the value and half the width of its 95 % interval; the bare value where there is no interval.
+    """A score as text.
 
-    "1.20 (0 to 3.5)": the ends of an interval that was cut at 0, which is not centred on the value.  "—": no score.
+    "31.42 ±0.85": the value and half the width of its 95 % interval; the value alone if there is no interval.
+    "1.20 (0 to 3.5)": the ends of an interval that was clipped at 0 and is not centred on the value.  "OOM": out of memory.
+    "—": no value.
     """
     if score is not None and score.status == "out of memory":
         return "OOM"
@@ -198,7 +212,7 @@ def show(score: Score | None) -> str:
 
 
 def _digits(value: float) -> int:
-    """Four significant figures or so: 31.42 dB, 0.9471, 123.4, 51234."""
+    """Digits after the point for about four significant digits: 31.42, 0.9471, 123.4, 51234."""
     size = abs(value)
     return 4 if size < 1 else 3 if size < 10 else 2 if size < 100 else 1 if size < 1000 else 0
 
@@ -210,21 +224,21 @@ def _plain(record: Record) -> dict[str, object]:
 
 
 def notes(records: Sequence[Record]) -> list[str]:
-    """What a reader of the table must know: each score's caution once, the protocol's, and why some rows mean nothing."""
-    # note -> the scores and the VAEs that it is about, in order
+    """Notes below a table: each warning of a score once, the notes of the protocol, and a note about untrained VAEs."""
+    # note -> its metrics and its VAEs, in order
     cautions: dict[str, tuple[dict[str, None], dict[str, None]]] = {}
     for record in records:
         for score in record.scores.values():
             if score.note:
-                about, whose = cautions.setdefault(score.note, ({}, {}))
-                about[score.metric] = whose[record.name] = None
-    said: dict[str, None] = {}
-    for note, (about, whose) in cautions.items():
-        who = f" of {', '.join(whose)}" if len(whose) < len(records) else ""
-        said[f"{', '.join(about)}{who}: {note}"] = None
+                metrics, vaes = cautions.setdefault(score.note, ({}, {}))
+                metrics[score.metric] = vaes[record.name] = None
+    lines: dict[str, None] = {}
+    for note, (metrics, vaes) in cautions.items():
+        of_vaes = f" of {', '.join(vaes)}" if len(vaes) < len(records) else ""
+        lines[f"{', '.join(metrics)}{of_vaes}: {note}"] = None
     for name in dict.fromkeys(record.config.get("protocol", "default") for record in records):
         if name != "default":
-            said |= dict.fromkeys(f"protocol {name}: {note}" for note in protocol.load(name).notes)
+            lines |= dict.fromkeys(f"protocol {name}: {note}" for note in protocol.load(name).notes)
     if any(record.vae.get("weights") == "random" for record in records if record.suite != "efficiency"):
-        said["(untrained): random weights; these scores show that everything runs and say nothing about the VAE"] = None
-    return list(said)
+        lines["(untrained): random weights; these scores say nothing about the quality of the VAE"] = None
+    return list(lines)

@@ -1,4 +1,4 @@
-"""A metric of the benchmark as a `torchmetrics.Metric`, for the loggers of trainers: `vaebench.metrics.torchmetric("fvd")`."""
+"""Metrics of the benchmark as `torchmetrics.Metric`, for logging during training: `vaebench.metrics.torchmetric("fvd")`."""
 
 from __future__ import annotations
 
@@ -21,10 +21,9 @@ GRID = 255  # steps of 8-bit values in 0..1
 
 
 class TorchMetric(torchmetrics.Metric):
-    """The statistics of all clips so far; `compute` reduces them as the benchmark does, over all processes.
+    """Accumulates the statistics of clips; `compute` reduces those of all processes as the benchmark does.
 
-    The list of statistics is named after the metric, so that a `MetricCollection` never takes two metrics whose first
-    values agree for one.
+    The state is named after the metric, so that a `MetricCollection` does not group two metrics whose first values are equal.
     """
 
     is_differentiable = False
@@ -48,11 +47,11 @@ class TorchMetric(torchmetrics.Metric):
         """Measure the clips of a batch.
 
         Args:
-            preds: reconstructions, floating (B, 3, T, H, W) in 0..1; rounded to 8 bits, as displayed
+            preds: reconstructions, floating point (B, 3, T, H, W) in 0..1; they are rounded to 8 bits
             target: references, the same shape and range
 
         Raises:
-            ValueError: values outside 0..1 or not floating, or a shape that the metric does not take
+            ValueError: values are outside 0..1 or not floating point, or the metric does not support the shape
         """
         reference, reconstruction = (self._scored(video, of) for video, of in ((target, "target"), (preds, "preds")))
         statistics = self.metric.measure(reference, reconstruction)
@@ -61,7 +60,7 @@ class TorchMetric(torchmetrics.Metric):
     def _scored(self, video: Video, argument: str) -> Video:
         if not video.is_floating_point():
             raise ValueError(
-                f"{argument} should be floating values in 0..1, got {video.dtype}: divide 8-bit values by 255"
+                f"{argument} should be floating point in 0..1, got {video.dtype}: divide 8-bit values by 255"
             )
         if not (video.numel() and video.min() >= 0 and video.max() <= 1):  # NaN compares as false
             span = f"{float(video.min()):g} to {float(video.max()):g}" if video.numel() else "no values"
@@ -71,12 +70,16 @@ class TorchMetric(torchmetrics.Metric):
         return video.to(self.network_device, torch.float32).mul(GRID).round_().div_(GRID)
 
     def compute(self) -> Tensor:
-        """float64 (), the score; ValueError where there are too few clips for it to mean anything."""
+        """The score of all clips, float64 ().
+
+        Raises:
+            ValueError: there are too few clips for the metric
+        """
         statistics = dim_zero_cat(getattr(self, self._state))
         return torch.tensor(self.metric.reduce(statistics.cpu().numpy()), dtype=torch.float64, device=self.device)
 
     def __getstate__(self) -> dict[str, Any]:
-        """Without the network, which may be TorchScript and cannot be pickled: it is built again from its name."""
+        """The state without the network, which may be TorchScript and cannot be pickled; `__setstate__` builds it by name."""
         return {key: value for key, value in super().__getstate__().items() if key != "metric"}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
@@ -85,10 +88,10 @@ class TorchMetric(torchmetrics.Metric):
 
 
 def gather(statistics: Tensor, group: Any = None) -> list[Tensor]:
-    """The statistics (n, ...) of every process that has any, n of its own.
+    """Gather the statistics (n, ...) of all processes that have clips; n differs between processes.
 
-    The gathering of torchmetrics needs tensors of one rank and type, and a process without clips has neither.
+    torchmetrics gathers only tensors with equal rank and dtype, and a process without clips has no such tensor.
     """
-    everybody: list[Any] = [None] * torch.distributed.get_world_size(group)
-    torch.distributed.all_gather_object(everybody, statistics.cpu(), group=group)
-    return [part.to(statistics.device) for part in everybody if part.numel()]
+    gathered: list[Any] = [None] * torch.distributed.get_world_size(group)
+    torch.distributed.all_gather_object(gathered, statistics.cpu(), group=group)
+    return [part.to(statistics.device) for part in gathered if part.numel()]

@@ -1,4 +1,4 @@
-"""Values that were read from a file -> the types that the code declares; a value that does not fit is named by its field."""
+"""Validation of values from JSON files against type annotations; errors name the field."""
 
 from __future__ import annotations
 
@@ -10,18 +10,23 @@ from pathlib import Path
 from types import NoneType, UnionType
 from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
-LARGEST = {int: 2**53, float: sys.float_info.max}  # a figure has no exact whole numbers beyond
+LARGEST = {int: 2**53, float: sys.float_info.max}  # largest magnitude with exact integers in float64
 NAMES = {str: "a string", int: "a whole number", float: "a finite number", bool: "true or false"}
 
 
 def read_json(file: Path) -> dict[str, Any]:
-    """The JSON object in `file`.  ValueError, without the file's name, if it holds anything else."""
+    """Read the JSON object in `file`.
+
+    Raises:
+        OSError: the file cannot be read
+        ValueError: the content is not a JSON object; the message does not name the file
+    """
     try:
         data = json.loads(file.read_text(encoding="utf-8"), parse_constant=_not_finite)
     except RecursionError:
         raise ValueError("it is nested too deeply") from None
     if not isinstance(data, dict):
-        raise ValueError(f"it should hold an object {{...}}, not {_short(data)}")
+        raise ValueError(f"it should be an object {{...}}, not {_short(data)}")
     return data
 
 
@@ -30,9 +35,15 @@ def _not_finite(name: str) -> float:
 
 
 def typed(hint: Any, value: Any, field: str) -> Any:
-    """`value` as the type `hint` declares it, dataclasses built from their fields.
+    """Convert `value` to the type `hint`; dataclasses are built from objects.
 
-    ValueError naming the field, what it should hold and what it holds.
+    Args:
+        hint: a type annotation
+        value: a value from JSON
+        field: name of the field, for messages
+
+    Raises:
+        ValueError: the value has another type; the message has the field, the expected type and the value
     """
     origin, arguments = get_origin(hint), get_args(hint)
     if hint is Any:
@@ -64,33 +75,34 @@ def _union(kinds: tuple[Any, ...], value: Any, field: str) -> Any:
     others = [kind for kind in kinds if kind is not NoneType]
     if len(others) == 1:
         return typed(others[0], value, field)
-    if type(value) not in others:  # a bool is no int here
+    if type(value) not in others:  # bool is not accepted as int
         raise ValueError(f"{field} should be {' or '.join(NAMES[kind] for kind in others)}, not {_short(value)}")
     return typed(type(value), value, field)
 
 
 def members(hints: Mapping[str, Any], value: Any, field: str) -> dict[str, Any]:
-    """The object `value`, of which these members are there and of these types; it may have others.
+    """Check that the object `value` has these members with these types; other members are allowed.
 
-    ValueError naming the member that is missing or of another type.
+    Raises:
+        ValueError: a member is missing or has another type; the message names it
     """
-    found = dict(_object(value, field))
+    checked = dict(_object(value, field))
     for key, hint in hints.items():
-        if key not in found:
+        if key not in checked:
             raise ValueError(f"{field}.{key} is missing")
-        found[key] = typed(hint, found[key], f"{field}.{key}")
-    return found
+        checked[key] = typed(hint, checked[key], f"{field}.{key}")
+    return checked
 
 
 def _dataclass(kind: Any, value: Any, field: str) -> Any:
-    found, hints = _object(value, field), get_type_hints(kind)
+    values, hints = _object(value, field), get_type_hints(kind)
     inside = f"{field}." if field else ""
-    if unknown := [key for key in found if key not in hints]:
+    if unknown := [key for key in values if key not in hints]:
         raise ValueError(f"{inside}{unknown[0]} is not a field of a {kind.__name__.lower()}")
     for declared in fields(kind):
-        if declared.name not in found and declared.default is MISSING and declared.default_factory is MISSING:
+        if declared.name not in values and declared.default is MISSING and declared.default_factory is MISSING:
             raise ValueError(f"{inside}{declared.name} is missing")
-    return kind(**{key: typed(hints[key], item, f"{inside}{key}") for key, item in found.items()})
+    return kind(**{key: typed(hints[key], item, f"{inside}{key}") for key, item in values.items()})
 
 
 def _object(value: Any, field: str) -> dict[str, Any]:

@@ -1,15 +1,15 @@
-"""The contract: what a video VAE is to the bench, and the checks at its door.
+"""The contract of a video VAE, and the validation of its outputs.
 
-A VAE is a pair of pure functions and a spec.  An adapter (`adapters/<family>.py`) is a module with
+A VAE has two pure functions, `encode` and `decode`, and a spec.  An adapter (`adapters/<family>.py`) is a module with
 
     VARIANTS: dict[str, VAESpec]
     load(spec, *, weights="", device="cpu", dtype=torch.float32, mode="whole") -> VideoVAE
-    tiny(*, device="cpu", dtype=torch.float32, mode="whole") -> VideoVAE      a small one with random weights, for tests
+    tiny(*, device="cpu", dtype=torch.float32, mode="whole") -> VideoVAE      a small network with random weights, for tests
 
-`load(..., weights="random")` builds the released configuration, at its full size, with random weights: what a VAE costs does
-not depend on them.  Only suites that measure cost ask for it.
+`load(..., weights="random")` builds the released configuration at full size with random weights, for suites that measure cost,
+which does not depend on the weights.
 
-This module and every adapter import torch inside functions only, so that listing all VAEs takes a blink.
+This module and every adapter import torch inside functions only, so that listing all VAEs is fast.
 """
 
 from __future__ import annotations
@@ -25,23 +25,24 @@ if TYPE_CHECKING:
     from vaebench.video import Latent, Video
 
 
-# how far a mode that claims to be lossless may be from "whole", by dtype: the largest difference, relative to the largest value
+# dtype -> largest difference between a lossless mode and "whole", relative to the largest value
 LOSSLESS_TOLERANCE = {"float32": 2e-5, "bfloat16": 0.1, "float16": 0.02}
 
 
 @dataclass(frozen=True)
 class FrameRule:
-    """The legal numbers of frames: `offset + k * stride`, at least `minimum`.  CogVideoX is (8, 1), Allegro (4, 0)."""
+    """The valid numbers of frames: `offset + k * stride`, at least `minimum`.  CogVideoX has (8, 1), Allegro (4, 0)."""
 
     stride: int = 1
     offset: int = 0
     minimum: int = 1
 
     def allows(self, num_frames: int) -> bool:
+        """Whether `num_frames` is a valid length."""
         return num_frames >= self.minimum and (num_frames - self.offset) % self.stride == 0
 
     def fit(self, num_frames: int) -> int:
-        """The shortest legal length that holds `num_frames`."""
+        """The shortest valid length of at least `num_frames`."""
         least = max(num_frames, self.minimum)
         return least + (self.offset - least) % self.stride
 
@@ -52,15 +53,15 @@ class FrameRule:
 
 @dataclass(frozen=True)
 class VAESpec:
-    """What is known of a VAE before any weight is read.
+    """The facts of a VAE that are known without its weights.
 
-    `source` is "hf:org/repo@commit:path/to/file" of the released weights, `github:...` as in `vaebench.weights.github`,
-    "unreleased:RECIPE" where nobody published any, or "" where none are needed.
-    `modes` are the ways this family can be run: "whole" (one pass over the whole video), "native" (what the authors' code does
-    by default), "diffusers" (what that library does by default, where it is something else), "tiled", "streamed", ...
-    `reference_mode` is the one that it was released to be used in: "whole" where the authors' own code runs a video in one pass
-    by default, "native" where it always works in tiles or chunks.  Suites use it by default.
-    The normalised latent, which a diffusion model sees, is `(z - shift) * scale`, per channel where a tuple.
+    `source` locates the released weights: "hf:org/repo@commit:path/to/file", "github:..." as in `vaebench.weights.github`,
+    "unreleased:RECIPE" if no weights were published, or "" if the VAE has no weights.
+    `modes` are the inference modes: "whole" (one pass over the whole video), "native" (the default of the authors' code),
+    "diffusers" (the default of that library, if it differs), "tiled", "streamed", ...
+    `reference_mode` is the mode in which the VAE was released: "whole" if the authors' code runs a video in one pass by default,
+    "native" if it always uses tiles or chunks.  Suites use it by default.
+    The normalised latent, the input of a diffusion model, is `(z - shift) * scale`; tuples are per channel.
     """
 
     family: str
@@ -68,23 +69,23 @@ class VAESpec:
     temporal_compression: int
     spatial_compression: int
     latent_channels: int
-    causal: bool  # the encoder never looks ahead
+    causal: bool  # no latent frame depends on later video frames
     frames: FrameRule = field(default_factory=FrameRule)
-    size_multiple: int = 1  # of height and width
+    size_multiple: int = 1  # height and width must be multiples of it
     modes: tuple[str, ...] = ("whole",)
     reference_mode: str = ""  # one of `modes`; empty: the first
     source: str = ""
-    sha256: str = ""  # of the released weights file, where known
-    license: str = ""  # of the code; of the weights, where it differs
+    sha256: str = ""  # sha256 of the released weight file, if known
+    license: str = ""  # licence of the code, and of the weights if it differs
     reference: str = ""  # paper or repository
-    parameters: int = 0  # trainable, encoder and decoder; 0 where there are none
+    parameters: int = 0  # number of trainable parameters of encoder and decoder
     scale: float | tuple[float, ...] = 1.0
     shift: float | tuple[float, ...] = 0.0
-    frames_per_piece: int = 0  # the encoder starts afresh after so many frames; 0: never
-    lossless_modes: tuple[str, ...] = ()  # modes that claim to give exactly what "whole" gives
-    latent_space: str = ""  # a name shared with other VAEs that read and write the same latents (`adapters/_cross.py`)
+    frames_per_chunk: int = 0  # the encoder restarts after this number of frames; 0: never
+    lossless_modes: tuple[str, ...] = ()  # modes that claim the same output as "whole"
+    latent_space: str = ""  # equal for VAEs with interchangeable latents (`adapters/_cross.py`)
     clamps: bool = False  # decode clamps pixels to -1..1, as its release does
-    note: str = ""  # hazards that a user must know: precision, silent padding, ...
+    note: str = ""  # warnings for users: precision, silent padding, ...
 
     def __post_init__(self) -> None:
         if not self.reference_mode:
@@ -108,17 +109,18 @@ class VAESpec:
         return f"{self.temporal_compression}x{self.spatial_compression}x{self.spatial_compression}"
 
     def fit(self, num_frames: int) -> int:
-        """The shortest legal number of frames that holds `num_frames`."""
+        """The shortest valid number of frames of at least `num_frames`."""
         return self.frames.fit(num_frames)
 
     def latent_frames(self, num_frames: int) -> int:
-        piece = self.frames_per_piece or num_frames
-        full, rest = divmod(num_frames, piece)
-        per_piece = math.ceil(piece / self.temporal_compression)
-        return full * per_piece + math.ceil(rest / self.temporal_compression)
+        """The number of latent frames of a video with a valid number of frames."""
+        chunk = self.frames_per_chunk or num_frames
+        full, rest = divmod(num_frames, chunk)
+        per_chunk = math.ceil(chunk / self.temporal_compression)
+        return full * per_chunk + math.ceil(rest / self.temporal_compression)
 
     def latent_shape(self, video: torch.Size | tuple[int, ...]) -> tuple[int, ...]:
-        """(B, C, T, H, W) of a video of legal length and size -> (B, c, t, h, w) of its latent."""
+        """(B, C, T, H, W) of a video with valid length and size -> (B, c, t, h, w) of its latent."""
         batch, _, frames, height, width = video
         r = self.spatial_compression
         return (
@@ -132,16 +134,17 @@ class VAESpec:
 
 @dataclass(frozen=True)
 class Posterior:
-    """q(z|x), diagonal Gaussian.  `mean` and `logvar` (B, c, t, h, w); FSQ and plain autoencoders leave logvar empty."""
+    """q(z|x), a diagonal Gaussian: `mean` and `logvar` (B, c, t, h, w).  `logvar` is None for FSQ and plain autoencoders."""
 
     mean: Latent
     logvar: Latent | None = None
 
     def mode(self) -> Latent:
+        """The mode of the Gaussian, which is its mean."""
         return self.mean
 
     def sample(self, generator: torch.Generator | None = None) -> Latent:
-        """One draw; the mean where there is no variance.  The noise is drawn on the generator's own device."""
+        """A random sample, or the mean if there is no variance.  The noise is drawn on the device of the generator."""
         if self.logvar is None:
             return self.mean
         import torch
@@ -152,33 +155,37 @@ class Posterior:
 
 
 class VideoVAE(Protocol):
-    """Pure: a result depends on the argument alone.  float32 in -1..1 in, float32 out; the adapter casts inside."""
+    """Results depend on the argument only.  Inputs and outputs are float32; the adapter casts to the dtype of the network."""
 
     @property
     def spec(self) -> VAESpec: ...
 
     def encode(self, video: Video) -> Posterior:
-        """float32 (B, 3, T, H, W) in -1..1, T and H, W legal for `spec` -> posterior over (B, c, t, h, w), unscaled."""
+        """float32 (B, 3, T, H, W) in -1..1 with T, H, W valid for `spec` -> posterior over (B, c, t, h, w), unscaled."""
         ...
 
     def decode(self, latent: Latent) -> Video:
-        """float32 (B, c, t, h, w), unscaled -> float32 (B, 3, T, H, W), about -1..1; clamped only if the spec says `clamps`."""
+        """float32 (B, c, t, h, w), unscaled -> float32 (B, 3, T, H, W), about -1..1; clamped only if `spec.clamps`."""
         ...
 
 
 @runtime_checkable
 class StreamingVAE(VideoVAE, Protocol):
-    """A VAE that takes a video in pieces.  State lives in the call, so two streams never disturb each other."""
+    """A VAE that processes a video in chunks.  Each call has its own state: several streams can run at the same time."""
 
-    def encode_stream(self, pieces: Iterable[Video]) -> Iterator[Posterior]: ...
+    def encode_stream(self, chunks: Iterable[Video]) -> Iterator[Posterior]:
+        """Encode consecutive chunks of one video, (B, 3, T_i, H, W) each; yields the posterior of each chunk."""
+        ...
 
-    def decode_stream(self, pieces: Iterable[Latent]) -> Iterator[Video]: ...
+    def decode_stream(self, chunks: Iterable[Latent]) -> Iterator[Video]:
+        """Decode consecutive chunks of one latent, (B, c, t_i, h, w) each; yields the frames of each chunk."""
+        ...
 
 
 def networks(vae: object) -> list[torch.nn.Module]:
-    """The torch modules that a VAE consists of: itself, or those among its attributes, also in lists and dictionaries.
+    """The torch modules of a VAE: the VAE itself, or modules among its attributes, including those in lists and dictionaries.
 
-    Parameters are counted, weights shared and memory formats changed through this list; it is empty for a VAE without weights.
+    It is used to count parameters, share weights and change memory formats.  It is empty for a VAE without weights.
     """
     import torch
 
@@ -193,7 +200,7 @@ def networks(vae: object) -> list[torch.nn.Module]:
 
 
 def pad(video: Video, spec: VAESpec) -> Video:
-    """(B, C, T, H, W) -> a new tensor of the smallest legal size: the last frame, bottom row and right column are repeated."""
+    """(B, C, T, H, W) -> a new tensor with the smallest valid size; the last frame, row and column are repeated."""
     import torch.nn.functional as F
 
     _, _, frames, height, width = video.shape
@@ -205,22 +212,30 @@ def pad(video: Video, spec: VAESpec) -> Video:
 
 
 def check_latent(vae: VideoVAE, video: Video, latent: Latent) -> Latent:
-    """`latent`; ValueError with both shapes if it does not have the shape that the spec promises."""
+    """Return `latent` if its shape is the one that the spec defines for `video` (B, 3, T, H, W).
+
+    Raises:
+        ValueError: the shape is wrong; the message has both shapes
+    """
     expected = vae.spec.latent_shape(video.shape)
     if tuple(latent.shape) != expected:
         raise ValueError(
-            f"{vae.spec.name}: a video {tuple(video.shape)} should give a latent {expected}, "
-            f"the adapter gave {tuple(latent.shape)}; correct its spec or its encode"
+            f"{vae.spec.name}: the latent of a video {tuple(video.shape)} should have the shape {expected}, "
+            f"got {tuple(latent.shape)}; correct the spec or encode of the adapter"
         )
     return latent
 
 
 def check_reconstruction(vae: VideoVAE, video: Video, reconstruction: Video) -> Video:
-    """`reconstruction`; ValueError if it does not have the shape of the video, or has non-finite pixels."""
+    """Return `reconstruction` if it has the shape of `video` and all pixels are finite.
+
+    Raises:
+        ValueError: the shape is wrong, or pixels are NaN or infinite
+    """
     if reconstruction.shape != video.shape:
         raise ValueError(
-            f"{vae.spec.name}: a video {tuple(video.shape)} came back as {tuple(reconstruction.shape)}; "
-            "correct the adapter's decode or the spec's frame rule"
+            f"{vae.spec.name}: the reconstruction of a video {tuple(video.shape)} has the shape "
+            f"{tuple(reconstruction.shape)}; correct decode of the adapter or the frame rule of the spec"
         )
     if not reconstruction.isfinite().all():
         raise ValueError(f"{vae.spec.name}: the reconstruction has NaN or infinite pixels; {_remedy(vae)}")
@@ -228,26 +243,39 @@ def check_reconstruction(vae: VideoVAE, video: Video, reconstruction: Video) -> 
 
 
 def _remedy(vae: VideoVAE) -> str:
-    """What to do about non-finite pixels: replace damaged weights, or else take a wider dtype if there is one."""
+    """The remedy for non-finite pixels: other weights if they are damaged, else a dtype with a wider range."""
     import torch
 
     model = getattr(vae, "model", None)
     state = model.state_dict() if isinstance(model, torch.nn.Module) else {}
     damaged = [key for key, value in state.items() if value.is_floating_point() and not value.isfinite().all()]
     if damaged:
-        return f"{len(damaged)} tensors of its weights are NaN or infinite ({damaged[0]}): replace the file of weights"
+        return (
+            f"{len(damaged)} tensors of the weights have NaN or infinite values ({damaged[0]}): replace the weight file"
+        )
     if getattr(vae, "dtype", None) == torch.float32:
-        return "it ran in float32 with finite weights: check that these weights belong to this VAE"
+        return "dtype and weights are valid (float32, finite): check that the weights belong to this VAE"
     return "try dtype=float32" + (f" ({vae.spec.note})" if vae.spec.note else "")
 
 
 def reconstruct(
     vae: VideoVAE, video: Video, *, posterior: str = "mode", generator: torch.Generator | None = None
 ) -> tuple[Video, Latent]:
-    """Encode and decode with both checks.  (B, 3, T, H, W) in -1..1 of any size -> (the same shape, the latent).
+    """Encode and decode a video of any size, and validate the latent and the reconstruction.
 
-    A clip that does not fit the VAE is padded first and cropped back, so every VAE is scored on the same frames.  The adapter
-    gets copies: whatever it writes into its arguments, neither `video` nor the returned latent changes.
+    The video is padded to a valid size and the result is cropped, so that every VAE is scored on the same frames.  The adapter
+    gets copies: if it writes into its arguments, neither `video` nor the returned latent changes.
+
+    Args:
+        video: float32 (B, 3, T, H, W) in -1..1
+        posterior: "mode" or "sample"
+        generator: random generator for "sample"
+
+    Returns:
+        the reconstruction, with the shape of `video`, and the latent (B, c, t, h, w) of the padded video
+
+    Raises:
+        ValueError: the latent or the reconstruction has a wrong shape, or pixels are NaN or infinite
     """
     padded = pad(video, vae.spec)
     q = vae.encode(padded)
@@ -257,7 +285,7 @@ def reconstruct(
 
 
 def decode_as(vae: VideoVAE, video: Video, latent: Latent) -> Video:
-    """Decode a stored latent of `video` (B, 3, T, H, W), as `reconstruct` does, with both checks."""
+    """Decode a stored latent of `video` (B, 3, T, H, W) with the validation and cropping of `reconstruct`."""
     padded = pad(video, vae.spec)
     return _decoded(vae, video, padded, check_latent(vae, padded, latent.clone()))
 

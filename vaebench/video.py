@@ -1,10 +1,10 @@
-"""What a video is here: its layouts, its three ranges, and the only conversions between them.
+"""The layouts and value ranges of videos, and all conversions between ranges.
 
-Pixels are `(B, C, T, H, W)`, latents `(B, c, t, h, w)`, and pixel values live in one of three ranges:
+Pixels are `(B, C, T, H, W)`, latents `(B, c, t, h, w)`.  Pixel values have one of three ranges:
 
-    stored  uint8    0..255   as decoded, as displayed
-    model   float32  -1..1    what a VAE reads and writes
-    score   float32   0..1    what a metric reads, always on the 8-bit grid
+    stored  uint8    0..255   decoded and displayed frames
+    model   float32  -1..1    input and output of a VAE
+    score   float32   0..1    input of a metric, always on the 8-bit grid
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-if TYPE_CHECKING:  # torch is not needed to describe a video, only to hold one
+if TYPE_CHECKING:  # importing this module does not import torch
     from typing import TypeAlias
 
     from torch import Tensor
@@ -24,17 +24,17 @@ if TYPE_CHECKING:  # torch is not needed to describe a video, only to hold one
 
 @dataclass(frozen=True)
 class Clip:
-    """A pointer to some frames of a video: cheap to list, decoded only by `load()`.
+    """A reference to frames of a video, decoded only by `load()`.
 
-    `id` is the same on every machine ("bundle/hangar_low_light"); `file` is what an error message names.
+    `id` is the same on every machine ("bundle/hangar_low_light"); `file` is the path in error messages.
     """
 
     id: str
-    fps: float  # 0 where the source does not know
+    fps: float  # frames per second; 0 if unknown
     load: Callable[[], Tensor]  # uint8 (C, T, H, W)
     file: str = ""
-    label: str = ""  # the class, in sources that have classes
-    stamp: str = ""  # size and time of change of its files: in the keys of caches, never in a record
+    label: str = ""  # class label, if the data source has classes
+    stamp: str = ""  # size and modification time of its files; part of cache keys, never of a record
 
 
 def to_model(frames: Tensor) -> Video:

@@ -1,6 +1,6 @@
-"""`vaebench weights`: the table of all weight files, `fetch` and `verify`; and what `fetch=true` downloads for a run.
+"""`vaebench weights`: the table of all weight files, `fetch` and `verify`; and the downloads of `fetch=true` in a run.
 
-Reads specs; torch is never imported.
+This module reads specs and does not import torch.
 """
 
 from __future__ import annotations
@@ -19,34 +19,38 @@ from vaebench.weights import verify as checks
 
 
 class File(NamedTuple):
-    """One file of weights: of a metric, or of a VAE."""
+    """A weight file of a metric or a VAE."""
 
-    name: str  # as the user writes it
-    source: str  # the same for a metric; `hf:...` for a VAE
+    name: str  # name on the command line
+    source: str  # the name again for a metric, `hf:...` or `github:...` for a VAE
     used_by: str
     license: str
-    sha256: str = ""  # of a VAE's file, where its spec states it
+    sha256: str = ""  # for a VAE, the digest in its spec, if any
 
 
 def metric_files() -> list[File]:
+    """The weight files of all metrics."""
     return [File(name, name, entry.used_by, entry.license) for name, entry in weights.FILES.items()]
 
 
 def vae_files() -> list[File]:
-    """The files of all VAEs whose weights are not shipped with a package."""
+    """The weight files of all VAEs, except those that ship with a package."""
     specs = {name: adapters.find(name) for name in adapters.names()}
     return [
         File(name, spec.source, "VAE", spec.license or "not stated", spec.sha256)
         for name, spec in specs.items()
-        if spec.source and not spec.source.startswith(weights.PACKAGE)  # which is always here
+        if spec.source and not spec.source.startswith(weights.PACKAGE)  # installed with the package
     ]
 
 
 def named(name: str) -> File:
-    """The file called `name`: of a metric, of a VAE named family/variant, or an `hf:` source.
+    """A weight file by name.
+
+    Args:
+        name: weights of a metric, family/variant of a VAE, or an `hf:` or `github:` source
 
     Raises:
-        ValueError: unknown name, or a VAE that needs no download
+        ValueError: the name is unknown, or the VAE has no weights to download
     """
     if name.startswith(("hf:", "github:")):
         return File(name, name, "VAE", "see its repository")
@@ -64,7 +68,7 @@ def named(name: str) -> File:
 
 
 def table() -> str:
-    """Every weight file: its name, what needs it, its licence, where it is or where it comes from."""
+    """The table of all weight files: name, user, licence, and the path or the way to get the file."""
     rows = [["name", "used by", "licence", "here"]]
     for file in [*metric_files(), *vae_files()]:
         where = weights.here(file.source)
@@ -75,7 +79,7 @@ def table() -> str:
 def _missing(file: File) -> str:
     if file.source.startswith(weights.UNRELEASED):
         return (
-            "no: never released, train some with `vaebench train " + file.source.removeprefix(weights.UNRELEASED) + "`"
+            "no: never released; train them with `vaebench train " + file.source.removeprefix(weights.UNRELEASED) + "`"
         )
     entry = weights.FILES.get(file.source)
     get = f"`vaebench weights fetch {file.name}`" if _can_be_fetched(file) else "download it yourself"
@@ -83,23 +87,26 @@ def _missing(file: File) -> str:
 
 
 def _can_be_fetched(file: File) -> bool:
-    """Not a metric's file without a published checksum, nor weights that were never released."""
+    """False for files of metrics without a published checksum, and for weights that were never released."""
     entry = weights.FILES.get(file.source)
     return bool(entry.checksum) if entry else file.source.startswith(("hf:", "github:"))
 
 
 def fetch(files: Sequence[File], out: TextIO) -> int:
-    """Print size and licence of each file to stderr, then download and verify them.  Prints the path of each to `out`.
+    """Print size and licence of each file to stderr, then download and verify all files and print their paths to `out`.
 
-    A file that cannot be downloaded is listed, and the others are.  Returns how many could not be downloaded or verified.
+    Files that fail are listed on stderr, and the others are downloaded.
+
+    Returns:
+        the number of files that could not be downloaded or verified
     """
-    stated = [file for file in files if _listed(file, _state)]
-    fetched = [file for file in stated if _listed(file, partial(_fetch, out))]
+    described = [file for file in files if _succeeds(file, _describe)]
+    fetched = [file for file in described if _succeeds(file, partial(_fetch, out))]
     return len(files) - len(fetched)
 
 
-def _listed(file: File, step: Callable[[File], None]) -> bool:
-    """Whether `step` succeeds; if not, its reason is printed to stderr."""
+def _succeeds(file: File, step: Callable[[File], None]) -> bool:
+    """Whether `step` succeeds; if not, the reason is printed to stderr."""
     try:
         step(file)
     except (ValueError, ConnectionError, FileNotFoundError) as reason:
@@ -108,49 +115,53 @@ def _listed(file: File, step: Callable[[File], None]) -> bool:
     return True
 
 
-def _state(file: File) -> None:
-    print(f"{file.name}: {_stated(file)}", file=sys.stderr)
+def _describe(file: File) -> None:
+    print(f"{file.name}: {_description(file)}", file=sys.stderr)
 
 
 def _fetch(out: TextIO, file: File) -> None:
     print(downloads.fetch(file.source, file.sha256), file=out, flush=True)
 
 
-def _stated(file: File) -> str:
+def _description(file: File) -> str:
     if weights.here(file.source):
         return "already on this machine"
     size = downloads.size(file.source) if _can_be_fetched(file) else None
-    return f"{size / 1e6:.1f} MB, licence {file.license}" if size else f"size not stated, licence {file.license}"
+    return f"{size / 1e6:.1f} MB, licence {file.license}" if size else f"unknown size, licence {file.license}"
 
 
 def fetch_command(names: Sequence[str], all_metrics: bool) -> int:
-    """`vaebench weights fetch NAME...` or `--all-metrics`; the exit code."""
+    """`vaebench weights fetch NAME...` or `--all-metrics`; returns the exit code.
+
+    Raises:
+        ValueError: a name is unknown, or there are no names and no `--all-metrics`, or both
+    """
     if bool(names) == all_metrics:
-        raise ValueError("weights fetch takes names, or --all-metrics; `vaebench weights` lists them")
+        raise ValueError("weights fetch needs either names or --all-metrics; `vaebench weights` lists the names")
     if names:
         return int(fetch([named(name) for name in names], sys.stdout) > 0)
     files = metric_files()
     for file in files:
         if not _can_be_fetched(file) and not weights.here(file.source):
             print(
-                f"{file.name}: not fetched: no checksum is published; download {weights.FILES[file.source].url} yourself",
+                f"{file.name}: not downloaded, since no checksum is published: download {weights.FILES[file.source].url} yourself",
                 file=sys.stderr,
             )
     return int(fetch([file for file in files if _can_be_fetched(file)], sys.stdout) > 0)
 
 
 def fetch_for_run(config: RunConfig) -> None:
-    """`fetch=true`: download what a run lacks, the files of its metrics and of the VAEs that it names.
+    """`fetch=true`: download the missing weight files of the metrics and of the VAEs in `config.vaes`.
 
-    A file without a published checksum is not downloaded; its scores are absent, with the reason.
+    Files without a published checksum are not downloaded; the record states why their scores are unavailable.
 
     Raises:
         ConnectionError: a file could not be downloaded
-        ValueError: the suite reads no weight files
+        ValueError: the suite uses no weight files
     """
     suite = plugins.find("suites", config.suite)
     if not hasattr(suite, "weight_files"):
-        raise ValueError(f"the {config.suite} suite reads no weight files; leave fetch=true out")
+        raise ValueError(f"the {config.suite} suite uses no weight files: remove fetch=true")
     files = [named(name) for name in suite.weight_files(config)]
     if not config.weights:
         sources = {adapters.find(name).source for name in config.vaes or []}
@@ -158,21 +169,22 @@ def fetch_for_run(config: RunConfig) -> None:
     missing = [file for file in files if _can_be_fetched(file) and not weights.here(file.source)]
     if failed := fetch(missing, sys.stderr):
         raise ConnectionError(
-            f"{failed} of {len(missing)} weight files could not be fetched, so nothing was run; "
-            "leave fetch=true out to run without them"
+            f"{failed} of {len(missing)} weight files could not be downloaded, and no case was run: "
+            "remove fetch=true to run without them"
         )
 
 
 def verify_command(names: Sequence[str]) -> int:
-    """`vaebench weights verify [NAME...]`: a verdict a line.  0 if every file checked is the published one, otherwise 1.
+    """`vaebench weights verify [NAME...]`: print one line per file; without names, check all files on this machine.
 
-    Without names, all files on this machine are checked.
+    Returns:
+        the exit code: 0 if every file is the published one, otherwise 1
     """
     files = [named(name) for name in names] or [
         file for file in [*metric_files(), *vae_files()] if weights.here(file.source)
     ]
     if not files:
-        print("no weight file is on this machine", file=sys.stderr)
+        print("this machine has no weight files", file=sys.stderr)
     failed = 0
     for file in files:
         good, verdict = _verdict(file)
@@ -182,23 +194,24 @@ def verify_command(names: Sequence[str]) -> int:
 
 
 def _verdict(file: File) -> tuple[bool, str]:
-    place = weights.here(file.source)
-    if place is None:
+    path = weights.here(file.source)
+    if path is None:
         return False, f"not on this machine: {_missing(file)[4:]}"
     try:
-        published = checks.published(file.source, place, file.sha256)
-        fault = checks.difference(place, published)
-        if file.source.startswith("github:"):  # of one file or two, each pinned by the source
+        published = checks.published(file.source, path, file.sha256)
+        fault = checks.difference(path, published)
+        if file.source.startswith("github:"):  # may have two files; the source pins each
             checks.released(file.source)
     except OSError as reason:
         return False, f"not verified: {reason}"
     except ValueError as reason:
-        return False, f"damaged or another file: {reason}"
+        return False, f"damaged, or not the published file: {reason}"
     if fault:
         return (
             False,
-            f"damaged or another file: {fault}; delete {place.resolve()}, then `vaebench weights fetch {file.name}`",
+            f"damaged, or not the published file: {fault}; delete {path.resolve()}, then run `vaebench weights fetch "
+            f"{file.name}`",
         )
     if not published.checksum:
-        return False, f"not verified: no checksum is published ({place})"
-    return True, f"verified, {published.checksum.partition(' ')[0]} ({place})"
+        return False, f"not verified: no checksum is published ({path})"
+    return True, f"verified, {published.checksum.partition(' ')[0]} ({path})"

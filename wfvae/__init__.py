@@ -1,6 +1,6 @@
-"""WF-VAE by itself: the model of arXiv 2411.17459, its weights and its training.  Knows nothing of the benchmark.
+"""WF-VAE (arXiv 2411.17459) as a library: the model, its weights and its training.  It does not import the benchmark.
 
-`load` and `WFVAE` import torch when they are first used, so that `wfvae.config` and the other settings stay fast to import.
+`load` and `WFVAE` import torch at first use, so that `wfvae.config` and the other settings are fast to import.
 """
 
 from typing import TYPE_CHECKING, Any

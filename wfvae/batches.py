@@ -1,11 +1,11 @@
-"""The order of training data: a pure function of the step, so that a resumed run sees what an undisturbed one would have.
+"""The order of training data: a function of the step alone, so a resumed run sees the same clips as an uninterrupted one.
 
-A data set is anything with `data[index] -> Sample`; index 0, 1, 2, ... never ends, and what lies behind an index depends on nothing
-but the index (and the data set's own seed).  Step `n` of a run on `world` processes takes the indices
+A data set is an object with `data[index] -> Sample` for any index >= 0.  The sample depends on the index and the seed of the data
+set only.  Step `n` of a run on `world` processes takes the indices
 
     n * world * batch  ...  (n + 1) * world * batch - 1
 
-of which each process takes its own `batch`, so two processes with 4 clips each see what one process with 8 sees.
+and each process takes `batch` of them, so two processes with 4 clips each see the clips that one process with 8 sees.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from torch.utils.data import DataLoader, Dataset, Sampler
 
 @dataclass(frozen=True)
 class Sample:
-    """One clip: float32 (3, T, H, W) in -1..1, and the files that could not be read on the way to it, with reasons."""
+    """One clip, float32 (3, T, H, W) in -1..1, and the files that could not be read before it, with reasons."""
 
     video: Tensor
     failed: tuple[str, ...] = ()
@@ -29,7 +29,7 @@ class Sample:
 
 @dataclass(frozen=True)
 class Batch:
-    """Clips (B, 3, T, H, W) in -1..1, their indices, and the files that failed on the way."""
+    """Clips (B, 3, T, H, W) in -1..1, their indices, and the files that could not be read, with reasons."""
 
     video: Tensor
     indices: tuple[int, ...]
@@ -40,14 +40,14 @@ class Batch:
 
 
 class Clips(Protocol):
-    """Endless: any index >= 0 has a sample, always the same one."""
+    """An endless data set: every index >= 0 has one sample, which never changes."""
 
     def __getitem__(self, index: int) -> Sample: ...
 
 
 @dataclass(frozen=True)
 class Order(Sampler[list[int]]):
-    """The indices of each batch of this process, from the micro-batch number `start` on."""
+    """The indices of each batch of this process, starting at micro-batch `start`."""
 
     batch: int
     rank: int
@@ -71,9 +71,14 @@ class _Indexed(Dataset[tuple[int, Sample]]):
 
 
 def collate(samples: list[tuple[int, Sample]]) -> Batch:
+    """Stacks samples to a batch.
+
+    Raises:
+        ValueError: the clips have different shapes
+    """
     shapes = {tuple(sample.video.shape) for _, sample in samples}
     if len(shapes) > 1:
-        raise ValueError(f"clips of one batch have one shape, got {sorted(shapes)}")
+        raise ValueError(f"all clips of a batch should have the same shape, got {sorted(shapes)}")
     failed = tuple(name for _, sample in samples for name in sample.failed)
     return Batch(torch.stack([s.video for _, s in samples]), tuple(i for i, _ in samples), failed)
 
@@ -92,7 +97,17 @@ def batches(
     workers: int = 0,
     pin: bool = False,
 ) -> Iterator[Batch]:
-    """An endless stream of this process's batches, from micro-batch `start` on; `workers` decode ahead, in order."""
+    """Yields the batches of one process without end.
+
+    Args:
+        clips: the data set
+        batch: clips per batch and process
+        start: number of the first micro-batch
+        rank: index of this process
+        world: number of processes
+        workers: processes that load samples ahead, in order; 0 = load in this process
+        pin: put batches into pinned memory
+    """
     loader = DataLoader(
         _Indexed(clips),
         batch_sampler=Order(batch, rank, world, start),

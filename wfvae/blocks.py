@@ -1,10 +1,10 @@
 """Norms, residual blocks, per-frame attention, spatial up- and downsampling, on activations (B, T, H, W, C).
 
-Every layer is called `layer(x, stream)`, whether it has state or not, so a stage is a loop.  Attribute names below are
-the official state-dict keys.
+Every layer is called `layer(x, stream)`, whether it has state or not, so a stage is a loop.  Attribute names are the
+official state-dict keys.
 
-When gradients are off a residual block takes its piece in windows and adds into its input where the width allows:
-what is alive is one activation and a window, not five.  A block therefore owns the tensor it is given.
+Without gradients, a residual block processes windows of frames and adds into its input if the widths are equal, so memory holds
+one activation and a window instead of five activations.  A block may therefore overwrite its input.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from wfvae.causal import CausalConv3d, Stream, TemporalUpsample, conv_frames, lean
 from wfvae.config import Interpolation, NormName
 
-WINDOW = {"cpu": 2**20, "cuda": 2**27}  # elements of an activation that a window may hold
+WINDOW = {"cpu": 2**20, "cuda": 2**27}  # maximum number of elements of a window
 
 
 def run(layers: Iterable[nn.Module], x: Tensor, stream: Stream) -> Tensor:
@@ -37,9 +37,9 @@ def by_windows(
     shape: tuple[int, int, int],
     out: Tensor | None = None,
 ) -> Tensor:
-    """`step` of x (B, T, ...) -> (B, T, *shape), a few frames at a time when memory may be reused; `out` may be x.
+    """`step` of x (B, T, ...) -> (B, T, *shape), in windows of a few frames if memory may be reused; `out` may be x.
 
-    A window holds an even number of frames, because convolutions like to work in pairs.
+    A window has an even number of frames, because convolutions on a CPU process pairs.
     """
     if not lean():
         return step(x)
@@ -61,7 +61,7 @@ class ChannelNorm(nn.Module):
 
 
 class GroupNorm(nn.GroupNorm):
-    """32 groups; statistics over each frame, or over the whole video (which therefore cannot be streamed)."""
+    """32 groups; statistics over each frame, or over the full video (such a model cannot be streamed)."""
 
     def __init__(self, channels: int, per_frame: bool) -> None:
         super().__init__(32, channels, eps=1e-6)
@@ -143,8 +143,8 @@ class ResnetBlock(nn.Module):
 class Attention(nn.Module):
     """x + attention over the positions of each frame: one head as wide as the channels, no position term.
 
-    `legacy` is the attention of old checkpoints, which folds (T, C) without permuting: it mixes time and channels, so for
-    T > 1 it is another function, and one that cannot be streamed.
+    `legacy` is the attention of old checkpoints.  It reshapes (T, C) without a permutation, which mixes time and channels: for
+    T > 1 it is a different function, which cannot be streamed.
     """
 
     def __init__(self, channels: int, norm: NormName, legacy: bool) -> None:
@@ -165,7 +165,7 @@ class Attention(nn.Module):
         return x + self.proj_out(self._frames(h, x))
 
     def _tokens(self, h: Tensor) -> Tensor:
-        """(B, T, H, W, C) -> (B T, 1, H W, C): the 4-D form that fused attention kernels want."""
+        """(B, T, H, W, C) -> (B T, 1, H W, C): the 4-D shape that fused attention kernels need."""
         if self.legacy:
             batch, time, height, width, channels = h.shape
             mixed = h.permute(0, 4, 1, 2, 3).reshape(batch * time, 1, channels, height * width)
@@ -230,7 +230,7 @@ class Upsample(nn.Module):
 
 
 class TimeUpsample(nn.Module):
-    """(B, T, H, W, C) -> (B, 2T - 1, 2H, 2W, C); space is bilinear whatever time is, then a causal convolution."""
+    """(B, T, H, W, C) -> (B, 2T - 1, 2H, 2W, C); bilinear in space for any `interpolation` in time, then a causal convolution."""
 
     def __init__(self, channels: int, interpolation: Interpolation) -> None:
         super().__init__()

@@ -1,11 +1,11 @@
-"""Layers that take a video in pieces: the Causal Cache (paper section 3.3) as an argument instead of a flag on modules.
+"""Layers that process a video in chunks: the Causal Cache (paper section 3.3), with its state in an argument (`Stream`).
 
-Three ideas are enough for the whole model.  A causal convolution keeps everything from where its next window starts; a
-temporal upsampler that needs the next frame emits one frame late; a join emits what both of its branches have.  A whole
-video is a stream of one piece, so there is one code path and no table of offsets.
+A causal convolution stores the frames from the start of its next window on; a temporal upsampler that needs the next frame emits
+one frame late; a join emits the frames that both of its branches have.  A full video is a stream of one chunk, so there is one code
+path.
 
-Inside the network every activation is (B, T, H, W, C), channels last: LayerNorm and 1x1 convolutions then are plain row
-operations, and a frame is what the fast 2-D kernels want.
+Inside the network every activation is (B, T, H, W, C), channels last: LayerNorm and 1x1 convolutions are row operations, and the
+fast 2-D kernels take single frames.
 """
 
 from __future__ import annotations
@@ -29,14 +29,14 @@ PAIRS_PAY = 64
 
 
 def lean() -> bool:
-    """Whether memory may be reused in place: nobody will ask for gradients, and no compiler is tracing."""
+    """Whether activations may be overwritten: gradients are disabled and torch.compile is not tracing."""
     return not torch.is_grad_enabled() and not torch.compiler.is_compiling()
 
 
 class Stream:
-    """The state of one video on its way through the network; made by the call, dies with it.
+    """The state of one video in the network, for the duration of one call.
 
-    `last` says that no piece follows the one in flight, so held-back frames are emitted and nothing more is kept.
+    `last`: no chunk follows the current one, so delayed frames are emitted and nothing is stored.
     """
 
     def __init__(self, last: bool = False) -> None:
@@ -45,7 +45,7 @@ class Stream:
         self.kernels: dict[nn.Module, Kernels] = {}  # of each convolution, compared with its weight in this stream
 
     def keep(self, layer: nn.Module, frames: Tensor) -> None:
-        """Keep these frames of `layer` for the next piece: a copy, so that the buffer they lie in can be freed."""
+        """Stores frames of `layer` for the next chunk: a copy, so that their buffer can be freed."""
         if self.last:
             self.kept.pop(layer, None)
         else:
@@ -54,10 +54,10 @@ class Stream:
     def extend(
         self, layer: nn.Module, x: Tensor, kernel: int, stride: int, norm: nn.Module | None = None
     ) -> tuple[Tensor, bool]:
-        """(B, T, ...) -> the frames that `layer` now sees, and whether they open the video.
+        """(B, T, ...) -> the input frames of `layer`, and whether they start the video.
 
-        The video opens with kernel - 1 copies of its first frame (never zeros); later pieces with the frames kept.
-        With `norm`, the layer sees silu(norm(x)), written straight behind the frames kept.  Needs stride <= kernel.
+        In front of x are kernel - 1 copies of the first frame (never zeros), in later chunks the stored frames.
+        With `norm`, the input is silu(norm(x)), written directly behind the stored frames.  Needs stride <= kernel.
         """
         kept = self.kept.get(layer)
         if x.shape[1] == 0 and kept is None:
@@ -78,7 +78,7 @@ class Stream:
     def in_windows(
         self, step: Callable[[Tensor], Tensor], x: Tensor, num_frames: int, out: Tensor | None = None
     ) -> Tensor:
-        """`step` of x in windows of at most `num_frames` (even), so that what it computes in between stays small.
+        """`step` of x in windows of at most `num_frames` (even), so that its intermediate results stay small.
 
         The results are written to the same frames of `out`, or concatenated.
         """
@@ -99,7 +99,7 @@ class Stream:
 def window_bounds(time: int, num_frames: int) -> list[tuple[int, int]]:
     """First frame, and last frame plus one, of each window; there is at least one window.
 
-    An odd number of frames has its odd frame in the first window: a video opens with one frame, then come pairs.
+    With an odd number of frames, the first window has an odd number: a video is one frame, then pairs.
     """
     stops = [*range(num_frames + time % 2, time, num_frames), time]
     return list(zip([0, *stops[:-1]], stops, strict=True))
@@ -152,7 +152,7 @@ class Kernels:
 
 
 def identity_of(weight: Tensor) -> Identity:
-    """Differs once a weight was replaced, moved, cast, or changed by an operation that PyTorch's version counter sees."""
+    """Changes if a weight is replaced, moved, cast, or changed by an operation that PyTorch's version counter sees."""
     # inference tensors have no version counter: a stream sees their changes by `checksum` alone
     return id(weight), weight.data_ptr(), -1 if weight.is_inference() else weight._version, weight.dtype
 
@@ -160,7 +160,7 @@ def identity_of(weight: Tensor) -> Identity:
 def checksum(weight: Tensor) -> Tensor:
     """(O, ...) -> (O,): sums of bit patterns as integers, at the speed of reading the weight.
 
-    They find what the version counter does not: writes through `.data`, NumPy or DLPack, and fused optimizers.
+    They detect changes that the version counter does not: writes through `.data`, NumPy or DLPack, and fused optimizers.
     """
     bits = {2: torch.int16, 4: torch.int32, 8: torch.int64}[weight.element_size()]
     # PyTorch sums int32 into int64 by default, which takes 25 times as long; overflow does no harm here
@@ -197,12 +197,12 @@ def conv_taps(frames: Tensor, kernel: Tensor, bias: Tensor, stride: int, padding
 class CausalConv3d(nn.Module):
     """3x3x3 convolution that never looks ahead: (B, T, H, W, C) -> (B, T, H, W, O), or halved in T, H, W by stride 2.
 
-    Zeros surround the frame (stride 2: only right and below); in time the first frame is repeated.  On CPU it runs as
-    2-D convolutions, which are faster there and, since the repeated frames are known, do a third of the work for an
-    opening frame.  With `norm` it convolves silu(norm(x)).
+    Zeros surround the frame (stride 2: only right and below); in time the first frame is repeated.  On a CPU it runs
+    as 2-D convolutions, which are faster there and need a third of the work for the first frame, since its copies are equal.
+    With `norm` it convolves silu(norm(x)).
 
-    In evaluation mode without gradients a CPU call leaves the 2-D kernels with the layer, for the next call: at most 2.7
-    times the memory of the weight, 1.7 times for whole videos.  `train()`, `eval()` and `to()` release it.
+    In evaluation mode without gradients a CPU call stores the 2-D kernels in the layer for the next call: at most 2.7
+    times the memory of the weight, 1.7 times for full videos.  `train()`, `eval()` and `to()` release it.
     """
 
     _kernels: Kernels | None = None
@@ -231,7 +231,7 @@ class CausalConv3d(nn.Module):
             parts.append(conv_frames(frames[:, :1], *kernels.get(opening_kernels), bias, self.stride, self.padding))
             frames = frames[:, self.stride :]
         num = frames.shape[1] - 2
-        # narrow layers do not earn back the sums of frames, and in 16 bits these would lose some
+        # in narrow layers the sums of frames cost more than they save, and in 16 bits they lose precision
         exact = frames.dtype in (torch.float32, torch.float64) and not torch.is_autocast_enabled("cpu")
         if exact and self.stride == 1 and weight.shape[1] >= PAIRS_PAY and num >= 2:
             parts.append(conv_pairs(frames[:, : num - num % 2 + 2], kernels.get(pair_kernels), bias))
@@ -241,9 +241,9 @@ class CausalConv3d(nn.Module):
         return parts[0] if len(parts) == 1 else torch.cat(parts, dim=1)
 
     def _current_kernels(self, stream: Stream) -> Kernels:
-        """The kernels of this weight: those of the stream, else those of the call before, else new ones.
+        """The kernels of this weight: those of the stream, else those of the last call, else new ones.
 
-        Each use compares the identity of the weight, and the first use in a stream also its content.
+        Each use compares the identity of the weight, and the first use in a stream also its checksum.
         """
         weight = self.conv.weight
         identity = identity_of(weight)
@@ -270,11 +270,11 @@ class CausalConv3d(nn.Module):
         return super()._apply(*args, **kwargs)
 
     def __getstate__(self) -> dict[str, Any]:
-        return {**self.__dict__, "_kernels": None}  # copies and pickles compute their own
+        return {**self.__dict__, "_kernels": None}  # copies and pickles compute new kernels
 
 
 class TemporalUpsample(nn.Module):
-    """(B, T, H, W, C) -> (B, 2T - 1, H, W, C): frame 0 stays alone, the others double, by repetition or linearly.
+    """(B, T, H, W, C) -> (B, 2T - 1, H, W, C): frame 0 stays one frame, the others are doubled, by repetition or linearly.
 
     Linear interpolation (align_corners=False, edges clamped) needs the next frame, so in a stream each pair is emitted
     when its successor arrives.
@@ -295,7 +295,7 @@ class TemporalUpsample(nn.Module):
             pairs = rest.repeat_interleave(2, dim=1)
         else:
             if kept is None or kept.shape[1] == 0:
-                kept = rest[:, :1]  # the first of the doubled frames is its own left neighbour
+                kept = rest[:, :1]  # the first of the doubled frames is also its left neighbour
             parts = [kept, rest, rest[:, -1:] if rest.shape[1] else kept[:, -1:]]
             rest = torch.cat(parts if stream.last else parts[:2], dim=1)
             stream.keep(self, rest[:, -2:])
@@ -305,11 +305,11 @@ class TemporalUpsample(nn.Module):
 
 
 class Join(nn.Module):
-    """Two branches of one video, in step: emits the frames that both have, keeps the rest of whichever is ahead."""
+    """Aligns two branches of one video: emits the frames that both have, and stores the rest of the branch that is ahead."""
 
     def __init__(self) -> None:
         super().__init__()
-        self.left, self.right = nn.Identity(), nn.Identity()  # names for what is kept of each branch
+        self.left, self.right = nn.Identity(), nn.Identity()  # keys of the stored frames of each branch
 
     def forward(self, left: Tensor, right: Tensor, stream: Stream) -> tuple[Tensor, Tensor]:
         left = self._since(self.left, left, stream)

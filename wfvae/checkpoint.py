@@ -1,10 +1,10 @@
-"""Weights of a WF-VAE: reads the official files, writes the same layout.
+"""Reads and writes the weights of a WF-VAE in the official layout.
 
-    FOLDER/config.json, FOLDER/diffusion_pytorch_model.safetensors       what the authors publish, and what `save` writes
-    FOLDER/config.json, FOLDER/checkpoint-N.ckpt                         what their trainer writes; the EMA is preferred
+    FOLDER/config.json, FOLDER/diffusion_pytorch_model.safetensors       published by the authors, and written by `save`
+    FOLDER/config.json, FOLDER/checkpoint-N.ckpt                         written by their trainer; the EMA is preferred
 
 Either may be split into shards (`wfvae.shards`), and its keys may carry the prefixes of data-parallel or compiled modules.
-Loading is strict: a missing, extra or misshapen key is an error that lists them.  Only the Haar kernels, which are constants,
+Loading is strict: missing or extra keys and wrong shapes are an error that lists them.  Only the Haar kernels, which are constants,
 may be missing.
 """
 
@@ -35,8 +35,14 @@ _WRAPPERS = ("module", "_orig_mod")  # what DistributedDataParallel and torch.co
 def load(source: str | Path, config: WFVAEConfig | None = None, *, ema: bool = True) -> WFVAE:
     """The model of a folder, of a weights file, or of a Hugging Face repository "org/name[@revision]"; float32, on the CPU.
 
-    `config` stands in for a config.json that is not there.  `ema=False` takes a `.ckpt`'s raw weights instead.
-    FileNotFoundError for what is not here, ValueError for a file that is not a WF-VAE's.
+    Args:
+        source: folder, file or repository
+        config: the architecture, if there is no config.json
+        ema: of a `.ckpt`, load the EMA weights instead of the raw ones
+
+    Raises:
+        FileNotFoundError: the weights or config.json are missing
+        ValueError: a file is damaged or does not hold the weights of this architecture
     """
     file = _weights_file(_resolve(source))
     if config is None:
@@ -56,7 +62,7 @@ def load(source: str | Path, config: WFVAEConfig | None = None, *, ema: bool = T
 
 
 def save(model: WFVAE, folder: str | Path) -> None:
-    """Writes config.json and diffusion_pytorch_model.safetensors, which the official code loads as they are."""
+    """Writes config.json and diffusion_pytorch_model.safetensors, which load in the official code."""
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
     state = {key: value.detach().cpu().contiguous() for key, value in model.state_dict().items()}
@@ -65,7 +71,12 @@ def save(model: WFVAE, folder: str | Path) -> None:
 
 
 def read_config(file: Path) -> WFVAEConfig:
-    """An official config.json."""
+    """Reads an official config.json.
+
+    Raises:
+        FileNotFoundError: there is no such file
+        ValueError: it is not JSON, or not the configuration of a WF-VAE
+    """
     if not file.is_file():
         raise FileNotFoundError(
             f"{file} is not here: it says what the weights beside it belong to; copy the release's {CONFIG} there"
@@ -105,13 +116,17 @@ def _read_file(file: Path, ema: bool) -> dict[str, Tensor]:
 
 
 def read_pickle(file: Path) -> Any:
-    """What a file of `torch.save` holds; nothing in it is executed.  ValueError for anything but tensors and containers."""
+    """Reads a file of `torch.save` without executing code in it.
+
+    Raises:
+        ValueError: the file is damaged, or holds other objects than tensors and containers
+    """
     try:
         return torch.load(file, map_location="cpu", weights_only=True)
     except OSError as reason:
-        if reason.filename:  # the system's own error, which names the file
+        if reason.filename:  # an error of the system, which names the file
             raise
-    except Exception as reason:  # a dozen types, and PyTorch's text advises to load the file unsafely
+    except Exception as reason:  # many types, and the message of PyTorch suggests an unsafe load
         if isinstance(reason, MemoryError) or "allocate" in str(reason):
             raise
     raise ValueError(
@@ -120,7 +135,11 @@ def read_pickle(file: Path) -> Any:
 
 
 def check_keys(model: WFVAE, state: Mapping[str, Any], file: Path) -> None:
-    """ValueError that lists the missing, extra and misshapen keys, if there are any."""
+    """Checks the keys and shapes of a state dict.
+
+    Raises:
+        ValueError: lists the missing and extra keys and the wrong shapes
+    """
     expected = model.state_dict()
     faults = {
         "missing": [key for key in expected if key not in state],
@@ -141,7 +160,7 @@ def check_keys(model: WFVAE, state: Mapping[str, Any], file: Path) -> None:
 
 
 def _plain(state: Mapping[str, Tensor], file: Path) -> dict[str, Tensor]:
-    """Without the names of wrapping modules in the keys, at any depth: no module of a WF-VAE has such a name."""
+    """Removes the names of wrapping modules from the keys, at any depth: no module of a WF-VAE has such a name."""
     plain: dict[str, Tensor] = {}
     for key, value in state.items():
         name = ".".join(part for part in str(key).split(".") if part not in _WRAPPERS)

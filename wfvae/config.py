@@ -1,4 +1,4 @@
-"""What a WF-VAE is made of: one frozen dataclass, and its translation from and to the official config.json."""
+"""The architecture of a WF-VAE as a dataclass, and its conversion from and to the official config.json."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _LEVEL_1 = {
 }
 _LEVEL_KEYS = ("dowmsample_block", "downsample_wavelet", "upsample_block", "upsample_wavelet")
 _ATTENTION = {"AttnBlock3DFix": "per-frame", "AttnBlock3D": "legacy"}
-# what the official constructor assumes for a key that a config.json does not have: not the paper's values
+# defaults of the official constructor for keys missing in a config.json; they are not the values of the paper
 _OFFICIAL_DEFAULTS: dict[str, Any] = {
     "latent_dim": 8,
     "base_channels": 128,

@@ -13,8 +13,8 @@ from torch import Tensor, nn
 class PatchDiscriminator3D(nn.Module):
     """Video (B, 3, T, H, W) in -1..1 -> logits (B, 1, t, h, w); 25 x 256 x 256 gives 7 x 16 x 16 with four layers.
 
-    Only the first two convolutions halve time.  BatchNorm statistics are those of the rank's own batch and the dropout is
-    active whenever the module is in train mode, in generator and discriminator steps alike, as in the released code.
+    Only the first two convolutions halve time.  BatchNorm statistics are those of one process.  Dropout is active in train mode,
+    in generator and discriminator steps, as in the released code.
     """
 
     def __init__(self, layers: int = 4, width: int = 64, dropout: float = 0.3) -> None:
@@ -39,7 +39,7 @@ class PatchDiscriminator3D(nn.Module):
 
     @torch.no_grad()
     def reset(self) -> None:
-        """Draws every weight anew and forgets the running statistics: the "refreshed" discriminator of stages two and three."""
+        """Initializes all weights and running statistics again: the "refreshed" discriminator of stages two and three."""
         for module in self.main:
             if isinstance(module, nn.Conv3d):
                 nn.init.normal_(module.weight, 0.0, 0.02)

@@ -1,9 +1,9 @@
 """The training objective of WF-VAE: reconstruction, LPIPS, KL, wavelet and adversarial terms (arXiv 2411.17459, section 3.4).
 
 Two reductions.  `official` is the arithmetic of the released code, which made the released weights: pixel errors are
-summed over a frame and averaged over frames; KL and the wavelet term are summed over a *video*, so they weigh more,
-relative to the pixels, as clips get longer.  `mean` averages every term over its own elements, so that a weight keeps
-its meaning when the number of frames or the size changes.
+summed over a frame and averaged over frames; KL and the wavelet term are summed over a *video*, so their
+weight relative to the pixels grows with the length of the clip.  `mean` averages every term over its elements, so a weight means
+the same for any number of frames and any size.
 """
 
 from __future__ import annotations
@@ -49,10 +49,10 @@ class Output(Protocol):
 
 @dataclass(frozen=True)
 class GeneratorLoss:
-    """`total` is what to descend; `terms` are the unweighted parts, detached scalars, for the log."""
+    """`total` is the loss to minimize; `terms` are the unweighted terms, detached scalars, for the log."""
 
     total: Tensor
-    nll: Tensor  # the pixel and LPIPS part, to be differentiated any number of times: adaptive weights compare with it
+    nll: Tensor  # pixel and LPIPS terms; its graph can be differentiated several times, for the adaptive weights
     terms: dict[str, Tensor]
 
 
@@ -69,9 +69,12 @@ def kl_divergence(mean: Tensor, logvar: Tensor) -> Tensor:
 def reconstruction_loss(
     video: Tensor, reconstruction: Tensor, config: LossConfig, perceptual: Perceptual | None
 ) -> dict[str, Tensor]:
-    """(B, 3, T, H, W) in -1..1, twice -> the scalars `pixel`, `perceptual` (0 without it) and `nll`, their weighted sum.
+    """(B, 3, T, H, W) in -1..1, twice -> the scalars `pixel`, `perceptual` (0 if its weight is 0) and `nll`, their weighted sum.
 
-    `official`: LPIPS of a frame is added to each of its pixels before the sum, as the released code does, so that it weighs C*H*W.
+    `official`: as in the released code, LPIPS of a frame is added to each of its pixels before the sum, so its weight is C*H*W.
+
+    Raises:
+        ValueError: LPIPS has a weight and `perceptual` is None
     """
     error = (video - reconstruction).abs() if config.reconstruction == "l1" else (video - reconstruction).square()
     scale = video[0, :, 0].numel() if config.reduction == "official" else 1
@@ -81,7 +84,7 @@ def reconstruction_loss(
         if perceptual is None:
             raise ValueError(
                 f"loss.perceptual is {config.perceptual} but there are no LPIPS weights; "
-                "get them, or say `loss.perceptual: 0` to train without the term"
+                "get them, or set `loss.perceptual: 0` to train without LPIPS"
             )
         distance = perceptual(frames(video), frames(reconstruction)).mean()
     return {"pixel": pixel, "perceptual": distance, "nll": pixel + config.perceptual * scale * distance}
@@ -97,12 +100,12 @@ def wavelet_loss(output: Output, reduction: Literal["official", "mean"]) -> Tens
 
 
 def balance(main: Tensor, other: Tensor, delta: float, limit: float) -> Tensor:
-    """How much larger the gradient `main` is than `other`: |main| / (|other| + delta), at most `limit`; a detached scalar."""
+    """The ratio of two gradient norms, |main| / (|other| + delta), at most `limit`; a detached scalar."""
     return (main.norm() / (other.norm() + delta)).clamp(0.0, limit).detach()
 
 
 class _KnownGradient(torch.autograd.Function):
-    """A scalar whose gradient with respect to `pixels` has been computed before."""
+    """A scalar with a precomputed gradient with respect to `pixels`."""
 
     @staticmethod
     def forward(ctx: Any, pixels: Tensor, value: Tensor, gradient: Tensor) -> Tensor:
@@ -116,10 +119,14 @@ class _KnownGradient(torch.autograd.Function):
 
 
 def differentiate_once(value: Tensor, pixels: Tensor, scale: float = 1.0) -> Tensor:
-    """The same scalar, for many backward passes: its gradient with respect to `pixels` is computed now, and only now.
+    """The same scalar, with its gradient with respect to `pixels` computed once, here, for several later backward passes.
 
-    What lies between, LPIPS or the discriminator, is thus differentiated once, and its activations are freed.  `scale`
-    multiplies the scalar in that pass, and divides the gradient: in float16 small gradients would otherwise become 0.
+    The network between them (LPIPS, the discriminator) is differentiated once and its activations are freed.
+
+    Args:
+        value: scalar loss
+        pixels: the tensor at which its gradient is stored
+        scale: multiplies the scalar in this pass and divides the gradient: small gradients would become 0 in float16
     """
     if not value.requires_grad:
         return value
@@ -136,9 +143,9 @@ def adaptive_weight(
     limit: float,
     reduce: Callable[[Tensor], Tensor] | None = None,
 ) -> Tensor:
-    """`balance` of the gradients of two scalar losses with respect to `layer`; both graphs are kept.
+    """`balance` of the gradients of two scalar losses with respect to `layer`; both graphs are retained.
 
-    `reduce` averages a gradient over processes, so that all of them use the weight of the whole batch.
+    `reduce` averages a gradient over processes, so that all of them use the weight of the batch of all processes.
     """
     gradients = [torch.autograd.grad(loss, layer, retain_graph=True)[0] for loss in (main, other)]
     if reduce is not None:
@@ -159,9 +166,18 @@ def generator_loss(
 ) -> GeneratorLoss:
     """The loss of the autoencoder for `video` (B, 3, T, H, W) in -1..1.
 
-    `fake_logits` are the discriminator's of `output.video`, with their graph, and `last_layer` the weight at which the adversarial
-    term is balanced (`decoder.conv_out.weight`); without them, before the discriminator starts, there is no such term.
-    `reduce` is that of `adaptive_weight`, `scale` that of `differentiate_once`.
+    Args:
+        video: the training clips
+        output: the output of the model for them
+        config: weights of the terms
+        perceptual: LPIPS
+        fake_logits: logits of the discriminator for `output.video`, with their graph; None = no adversarial term
+        last_layer: the weight at which the adaptive weight compares gradients (`decoder.conv_out.weight`)
+        reduce: see `adaptive_weight`
+        scale: see `differentiate_once`
+
+    Raises:
+        ValueError: LPIPS has a weight and `perceptual` is None, or `fake_logits` is given without `last_layer`
     """
     parts = reconstruction_loss(video, output.video, config, perceptual)
     nll = differentiate_once(parts["nll"], output.video, scale)
@@ -174,7 +190,7 @@ def generator_loss(
         total = total + config.wavelet * terms["wavelet"]
     if fake_logits is not None and config.adversarial:
         if last_layer is None:
-            raise ValueError("an adversarial term needs `last_layer`, the weight at which it is balanced")
+            raise ValueError("fake_logits needs last_layer, the weight at which the adaptive weight compares gradients")
         adversarial = differentiate_once(-fake_logits.mean(), output.video, scale)
         weight = config.adversarial * adaptive_weight(
             nll, adversarial, last_layer, config.delta, config.adaptive_limit, reduce

@@ -8,9 +8,9 @@
       W2 low band -> Haar = W3 ---+                     up1, layer, conv_out (24 ch) + l1 on the low band
       -> mid -> moments                                 -> Haar^-1 3D = video
 
-Attribute names below `encoder` and `decoder` are the official state-dict keys.  State of a stream is an argument
-(`causal.Stream`), and a whole video is a stream of one piece.  `tests/wfvae_reference.py` is the same forward pass in plain
-functions, without streams and in-place work: read it first.
+Attribute names below `encoder` and `decoder` are the official state-dict keys.  The state of a stream is an
+argument (`causal.Stream`), and a full video is a stream of one chunk.  `tests/wfvae_reference.py` is the same forward pass in plain
+functions, without streams and in-place operations: read it first.
 """
 
 from __future__ import annotations
@@ -75,7 +75,7 @@ class Encoder(nn.Module):
         w3 = self.wavelet_transform_l2(w2[..., :3], stream)
         h = self.down1[0](w1, stream)
         del w1
-        for layer in self.down1[1:]:  # loops, not `run`: each activation is freed as soon as the next one stands
+        for layer in self.down1[1:]:  # loops, not `run`: each activation is freed as soon as the next one is computed
             h = layer(h, stream)
         h = torch.cat([h, self.connect_l1(w2, stream)], dim=-1)
         for layer in self.down2:
@@ -177,7 +177,7 @@ class Posterior:
 
 @dataclass(frozen=True, eq=False)
 class Encoded:
-    """The posterior and the coefficients that fed it: W2 (B, 12 | 24, T2, H / 4, W / 4), W3 (B, 24, t, h, w)."""
+    """The posterior and the wavelet coefficients of the encoder: W2 (B, 12 | 24, T2, H / 4, W / 4), W3 (B, 24, t, h, w)."""
 
     posterior: Posterior
     w2: Tensor
@@ -186,7 +186,7 @@ class Encoded:
 
 @dataclass(frozen=True, eq=False)
 class Decoded:
-    """The video and the coefficients it was built from, shaped like the encoder's; w2 includes the inverse of w3 (eq. 2)."""
+    """The video and the wavelet coefficients of the decoder, shaped like the encoder's; w2 includes the inverse of w3 (eq. 2)."""
 
     video: Tensor
     w2: Tensor
@@ -195,7 +195,7 @@ class Decoded:
 
 @dataclass(frozen=True, eq=False)
 class Reconstruction:
-    """Everything a training step needs of one pass."""
+    """The output of one pass that the training losses need."""
 
     video: Tensor
     posterior: Posterior
@@ -235,7 +235,11 @@ class WFVAE(nn.Module):
         return weight
 
     def encode(self, video: Tensor) -> Posterior:
-        """(B, 3, T, H, W) in -1..1 -> posterior (B, c, t, h, w).  Raises ValueError for a T, H or W that does not fit."""
+        """(B, 3, T, H, W) in -1..1 -> posterior (B, c, t, h, w).
+
+        Raises:
+            ValueError: T is not 1 + k * temporal_compression, or H or W is not a multiple of 8
+        """
         return self.encode_with_coefficients(video).posterior
 
     def decode(self, latent: Tensor) -> Tensor:
@@ -265,9 +269,12 @@ class WFVAE(nn.Module):
         return Reconstruction(decoded.video, encoded.posterior, encoded.w2, encoded.w3, decoded.w2, decoded.w3)
 
     def encode_stream(self, pieces: Iterable[Tensor]) -> Iterator[Posterior]:
-        """Pieces (B, 3, n, H, W) of one video, cut anywhere -> pieces of its posterior, as soon as they are known.
+        """Chunks (B, 3, n, H, W) of one video, of any lengths -> chunks of its posterior, as soon as they are known.
 
-        Together they equal `encode` of the whole.  Raises ValueError at the end if the frames do not sum to 1 + k * R.
+        Concatenated, they equal `encode` of the full video.
+
+        Raises:
+            ValueError: the model cannot be streamed, or (at the end) the frames do not sum to 1 + k * temporal_compression
         """
         self._check_streams()
         stream, frames = Stream(), 0
@@ -280,9 +287,13 @@ class WFVAE(nn.Module):
         self._check_frames(frames)
 
     def decode_stream(self, pieces: Iterable[Tensor]) -> Iterator[Tensor]:
-        """Pieces (B, c, n, h, w) of one latent, cut anywhere -> pieces (B, 3, m, H, W) of its video.
+        """Chunks (B, c, n, h, w) of one latent, of any lengths -> chunks (B, 3, m, H, W) of its video.
 
-        Together they equal `decode` of the whole.  Linear interpolation needs the next latent, so frames come one late.
+        Concatenated, they equal `decode` of the full latent.  Linear interpolation needs the next latent frame, so the output is
+        delayed by one latent frame.
+
+        Raises:
+            ValueError: the model cannot be streamed
         """
         self._check_streams()
         stream = Stream()
@@ -294,13 +305,13 @@ class WFVAE(nn.Module):
                 yield channels_first(video).contiguous()
 
     def encode_long(self, video: Tensor, piece: int = 16) -> Posterior:
-        """`encode` in pieces of `piece` frames: the same posterior, in memory that does not grow with T."""
+        """`encode` in chunks of `piece` frames: the same posterior, in memory that does not grow with T."""
         self._check_frames(video.shape[2])
         found = list(self.encode_stream(video.split(piece, dim=2)))
         return Posterior(torch.cat([p.mean for p in found], 2), torch.cat([p.logvar for p in found], 2))
 
     def decode_long(self, latent: Tensor, piece: int = 4) -> Tensor:
-        """`decode` in pieces of `piece` latent frames: the same video, and beyond it memory that does not grow with T."""
+        """`decode` in chunks of `piece` latent frames: the same video, in memory that (beside the video) does not grow with T."""
         self._check_latent(latent)
         batch, _, time, height, width = latent.shape
         frames = 1 + (time - 1) * self.config.temporal_compression
@@ -355,7 +366,7 @@ def posterior_of(moments: Tensor) -> Posterior:
 
 
 def with_last(pieces: Iterable[Tensor]) -> Iterator[tuple[Tensor, bool]]:
-    """Each piece, and whether it is the last."""
+    """Each chunk, and whether it is the last."""
     iterator = iter(pieces)
     piece = next(iterator, None)
     while piece is not None:

@@ -41,17 +41,17 @@ class LossConfig:
     def __post_init__(self) -> None:
         if self.reconstruction not in ("l1", "l2") or self.reduction not in ("official", "mean"):
             raise ValueError(
-                "loss.reconstruction is l1 or l2 and loss.reduction is official or mean; "
+                "loss.reconstruction should be l1 or l2, and loss.reduction official or mean; "
                 f"got {self.reconstruction!r} and {self.reduction!r}"
             )
         for name in ("perceptual", "kl", "wavelet", "adversarial"):
             if not getattr(self, name) >= 0:
-                raise ValueError(f"loss.{name} is a weight >= 0, got {getattr(self, name)}")
+                raise ValueError(f"loss.{name} should be >= 0, got {getattr(self, name)}")
 
 
 @dataclass(frozen=True)
 class LCRConfig:
-    """Local correlation; the defaults are SSVAE's.  `weight` 0 leaves it out."""
+    """Local correlation (LCR); the defaults are those of SSVAE, except weight 0 = off."""
 
     weight: float = field(
         default=0.0, metadata={"help": "weight of the local correlation loss; 0 = off, SSVAE uses 0.02"}
@@ -81,16 +81,16 @@ class LCRConfig:
     def __post_init__(self) -> None:
         if min(self.window) < 1 or self.window[1] * self.window[2] < 2:
             raise ValueError(
-                "lcr.window compares the positions inside it, also those of the first frame: sizes of at least 1 and two "
-                f"positions a frame, as (2, 2, 2); got {self.window}"
+                "lcr.window should have sizes of at least 1 and at least two positions per frame, such as 2,2,2; "
+                f"got {self.window}"
             )
         if not self.weight >= 0:
-            raise ValueError(f"lcr.weight is 0 or more, got {self.weight}")
+            raise ValueError(f"lcr.weight should be >= 0, got {self.weight}")
 
 
 @dataclass(frozen=True)
 class LMRConfig:
-    """Latent masking in training; `probabilities` all on ratio 0 leaves it out."""
+    """Latent masking in training (LMR); by default all probability is on ratio 0 = off."""
 
     ratios: tuple[float, ...] = field(
         default=(0.0, 0.25, 0.5, 0.75), metadata={"help": "shares of the latent to mask; one is drawn per step"}
@@ -120,15 +120,16 @@ class LMRConfig:
     def __post_init__(self) -> None:
         if len(self.ratios) != len(self.probabilities) or abs(sum(self.probabilities) - 1) > 1e-6:
             raise ValueError(
-                "lmr.ratios and lmr.probabilities have one entry each per choice and the probabilities sum to 1; "
+                "lmr.ratios and lmr.probabilities should have the same length, and the probabilities should sum to 1; "
                 f"got {self.ratios} and {self.probabilities}"
             )
         if not all(0 <= share <= 1 for share in (*self.ratios, *self.probabilities)) or min(self.block) < 1:
             raise ValueError(
-                "lmr.ratios and lmr.probabilities lie in 0..1 and the sizes of lmr.block are at least 1; "
+                "lmr.ratios and lmr.probabilities should be in 0..1 and the sizes of lmr.block at least 1; "
                 f"got {self.ratios}, {self.probabilities} and {self.block}"
             )
 
     @property
     def active(self) -> bool:
+        """Whether a ratio above 0 can be drawn."""
         return any(r > 0 and p > 0 for r, p in zip(self.ratios, self.probabilities, strict=True))

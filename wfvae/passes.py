@@ -14,7 +14,12 @@ from wfvae.regularizers import LatentMask
 
 
 class Pass(nn.Module):
-    """One pass from clips to reconstruction, as a module so that DDP and torch.compile see all of it."""
+    """Clips (B, 3, T, H, W) -> reconstruction, moments and wavelet coefficients, as one module for DDP and torch.compile.
+
+    Args:
+        model: the autoencoder
+        mask: latent masking, or None
+    """
 
     def __init__(self, model: WFVAE, mask: LatentMask | None) -> None:
         super().__init__()
@@ -38,7 +43,7 @@ def named(parts: tuple[Tensor, ...]) -> Reconstruction:
 
 
 def checkpoint_blocks(model: WFVAE) -> None:
-    """Residual blocks keep their input only and run again in the backward pass."""
+    """Makes residual blocks store their input only and run again in the backward pass."""
     for block in model.modules():
         if isinstance(block, ResnetBlock):
             block.forward = partial(checkpoint, block.forward, use_reentrant=False)  # type: ignore[method-assign]

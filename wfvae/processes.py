@@ -1,4 +1,4 @@
-"""Which processes train one run: all that were started must train together, and no other training may use its folder."""
+"""The processes of a run: all that were started must train together, and no other training may use its folder."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ LAUNCHED = (("RANK", "WORLD_SIZE"), ("SLURM_PROCID", "SLURM_STEP_NUM_TASKS"))  #
 
 
 def launched() -> tuple[int, int]:
-    """The rank of this process and the number of processes, as the launcher says; (0, 1) without one."""
+    """The rank of this process and the number of processes, from the launcher's environment; (0, 1) without a launcher."""
     for rank, world in LAUNCHED:
         if rank in os.environ and world in os.environ:
             return int(os.environ[rank]), int(os.environ[world])
@@ -22,7 +22,11 @@ def launched() -> tuple[int, int]:
 
 
 def check_processes(seen: int) -> None:
-    """ValueError unless accelerate trains with all processes that were started; else each would train the whole run."""
+    """Checks that accelerate trains with all processes that were started; otherwise each would train the run by itself.
+
+    Raises:
+        ValueError: `seen`, the number of processes of accelerate, is not that of the launcher
+    """
     started = launched()[1]
     if seen != started:
         raise ValueError(
@@ -33,9 +37,9 @@ def check_processes(seen: int) -> None:
 
 @contextmanager
 def locked(folder: Path) -> Iterator[None]:
-    """Inside, no other training can use `folder`.  The main process holds the lock for all processes that were launched.
+    """Locks the folder of a run; the main process holds the lock for all processes that were launched.
 
-    The system releases the lock when the process ends, however it ends, so a lock is never stale.
+    The operating system releases the lock when the process ends, even if it is killed, so a lock is never stale.
 
     Raises:
         ValueError: another training uses the folder
@@ -44,7 +48,7 @@ def locked(folder: Path) -> Iterator[None]:
         yield
         return
     folder.mkdir(parents=True, exist_ok=True)
-    with (folder / "lock").open("a+") as file:  # a lock of fcntl is not inherited by the processes that read clips
+    with (folder / "lock").open("a+") as file:  # workers that read clips do not inherit a lock of fcntl
         try:
             fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError as reason:
@@ -54,7 +58,9 @@ def locked(folder: Path) -> Iterator[None]:
                     f"{folder} is in use by another training (process {file.read().strip() or 'unknown'}); "
                     "wait until it ends, stop it, or choose another run=DIR"
                 ) from None
-            warnings.warn(f"{file.name} cannot be locked ({reason.strerror}): start no second training", stacklevel=3)
+            warnings.warn(
+                f"{file.name} cannot be locked ({reason.strerror}): do not start a second training here", stacklevel=3
+            )
         file.truncate(0)
         file.write(f"{os.getpid()}\n")
         file.flush()
@@ -63,11 +69,11 @@ def locked(folder: Path) -> Iterator[None]:
 
 
 def alive(pid: int) -> bool:
-    """Whether a process of this machine runs."""
+    """Whether a process with this id runs on this machine."""
     try:
         os.kill(pid, 0)
     except ProcessLookupError:
         return False
-    except PermissionError:  # another user's
+    except PermissionError:  # a process of another user
         pass
     return True

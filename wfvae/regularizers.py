@@ -1,8 +1,8 @@
-"""Two optional regularisers of the latent, from SSVAE (arXiv 2512.05394; zai-org/SSVAE at 0b141f7).
+"""Two optional regularizers of the latent, from SSVAE (arXiv 2512.05394; zai-org/SSVAE at 0b141f7).
 
-Local correlation (LCR) asks neighbouring latent positions to point the same way across channels; latent masking (LMR)
-hides positions from the decoder.  `LMRConfig.mask = "positions"` is what the released code does; "channels" is what
-secondary descriptions of the paper say, kept apart by name.
+Local correlation (LCR) increases the correlation of neighbouring latent positions across channels; latent masking (LMR) hides
+positions from the decoder.  The released code masks positions (`LMRConfig.mask = "positions"`); "channels" follows secondary
+descriptions of the paper.
 """
 
 from __future__ import annotations
@@ -18,7 +18,9 @@ from wfvae.objective import LCRConfig, LMRConfig
 
 @dataclass(frozen=True)
 class LocalCorrelation:
-    image: Tensor  # of the first latent frame, scalar in -1..1
+    """Mean correlations in -1..1 (with `pearson`), scalars."""
+
+    image: Tensor  # of the first latent frame
     video: Tensor | None  # of the other frames; None for an image
     average: Tensor
 
@@ -32,16 +34,19 @@ def _window_correlation(z: Tensor, window: tuple[int, int, int], pearson: bool) 
     if pearson:
         z = z - z.mean(-1, keepdim=True)
         z = z / (z.norm(dim=-1, keepdim=True) + 1e-8)
-    # the sum over all pairs i < j is half of |sum of vectors|^2 minus the vectors' own squares: no (positions, positions) table
+    # the sum over pairs i < j is (|sum of vectors|^2 - sum of their squares) / 2, without a (positions, positions) matrix
     pairs = (z.sum(1).square().sum(-1) - z.square().sum((1, 2))) / 2
     count = a * b * c * (a * b * c - 1) / 2
     return pairs.mean() / count / (1 if pearson else channels)
 
 
 def local_correlation(mean: Tensor, config: LCRConfig) -> LocalCorrelation:
-    """Posterior mean (B, D, t, h, w) -> how alike neighbouring positions are.
+    """Posterior mean (B, D, t, h, w) -> the correlation of neighbouring positions.
 
-    Channels are standardised first, with statistics over (B, t, h, w) of the rank's own batch, which carry no gradient.
+    Channels are standardized first, by statistics over (B, t, h, w) of the batch of this process, without gradients.
+
+    Raises:
+        ValueError: the latent cannot be divided into windows
     """
     t, h, w = mean.shape[2:]
     a, b, c = config.window
@@ -63,13 +68,13 @@ def local_correlation(mean: Tensor, config: LCRConfig) -> LocalCorrelation:
 
 
 def local_correlation_loss(mean: Tensor, config: LCRConfig) -> tuple[Tensor, LocalCorrelation]:
-    """The hinge `max(0, threshold - correlation)`, a scalar, and the correlations themselves for the log."""
+    """The hinge `max(0, threshold - correlation)`, a scalar, and the correlations for the log."""
     correlation = local_correlation(mean, config)
     return F.relu(config.threshold - correlation.average), correlation
 
 
 def mask_blocks(shape: tuple[int, int, int], chosen: Tensor, config: LMRConfig) -> Tensor:
-    """bool (t, h, w): True where a block of `chosen` (flat indices into the block grid) lies."""
+    """bool (t, h, w): True where a block of `chosen` (flat indices into the block grid) is."""
     grid = _grid(shape, config)
     mask = torch.zeros(grid[0] * grid[1] * grid[2], dtype=torch.bool, device=chosen.device)
     mask[chosen] = True
@@ -89,7 +94,7 @@ def _grid(shape: tuple[int, int, int], config: LMRConfig) -> tuple[int, int, int
 
 
 def num_masked_blocks(shape: tuple[int, int, int], ratio: float, config: LMRConfig) -> int:
-    """How many blocks cover `ratio` of the positions; at least one, and never more than there are."""
+    """The number of blocks that cover `ratio` of the positions: at least one if ratio > 0, at most all."""
     grid = _grid(shape, config)
     total = grid[0] * grid[1] * grid[2]
     volume = config.block[0] * config.block[1] * config.block[2]
@@ -106,7 +111,7 @@ class LatentMask(nn.Module):
         self.mask_token = nn.Parameter(torch.randn(1, channels, 1, 1, 1))
 
     def draw(self, latent: Tensor, generator: torch.Generator | None = None) -> Tensor:
-        """bool, broadcastable to `latent`: what to hide this time.  `generator` lives on the CPU."""
+        """A random mask, bool and broadcastable to `latent`; True = hidden.  `generator` is on the CPU."""
         config = self.config
         weights = torch.tensor(config.probabilities)
         ratio = config.ratios[int(torch.multinomial(weights, 1, generator=generator))]

@@ -1,4 +1,4 @@
-"""How a training runs: its settings, checked when they are made, and the learning rate of each step."""
+"""The settings of the trainer, and the learning rate of each step."""
 
 from __future__ import annotations
 
@@ -76,25 +76,26 @@ class TrainerConfig:
         at_least_one = ("steps", "batch_size", "gradient_accumulation_steps", "save_every", "keep", "validate_every")
         for name in at_least_one:
             if getattr(self, name) < 1:
-                raise ValueError(f"trainer.{name} is at least 1, got {getattr(self, name)}")
+                raise ValueError(f"trainer.{name} should be at least 1, got {getattr(self, name)}")
         if self.precision == "fp16" and self.order == "simultaneous":
             raise ValueError(
-                "trainer.precision=fp16 scales one loss at a time: say trainer.order=alternating, or trainer.precision=bf16"
+                "trainer.precision=fp16 supports trainer.order=alternating only (it scales one loss at a time); "
+                "set trainer.order=alternating, or trainer.precision=bf16"
             )
         if self.shard and (self.compile or self.precision == "fp16"):
             raise ValueError(
-                "trainer.shard goes with trainer.compile=false and trainer.precision=no or bf16; "
+                "trainer.shard=true needs trainer.compile=false and trainer.precision=no or bf16; "
                 f"got compile={self.compile} and precision={self.precision}"
             )
         if not 0 <= self.ema < 1 or self.learning_rate <= 0 or self.max_grad_norm < 0:
             raise ValueError(
-                "trainer.ema lies in [0, 1), learning_rate above 0, max_grad_norm at 0 or above; "
+                "trainer.ema should be in [0, 1), trainer.learning_rate > 0 and trainer.max_grad_norm >= 0; "
                 f"got {self.ema}, {self.learning_rate}, {self.max_grad_norm}"
             )
 
 
 def learning_rate(config: TrainerConfig, step: int) -> float:
-    """Of a step; a function of the step alone."""
+    """The learning rate of a step (from 0); it depends on nothing but the settings and the step."""
     rise = min(1.0, (step + 1) / config.warmup) if config.warmup else 1.0
     if config.decay == "constant":
         return config.learning_rate * rise

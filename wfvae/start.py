@@ -1,17 +1,16 @@
-"""Where the weights of a run start: those of another run or release, or wavelets.
+"""The weights that a run starts from: those of another run or release, or an initialization by wavelet coefficients.
 
-`start_from` takes weights over.  `carry_wavelets` is a start that already reconstructs: the coarsest wavelet coefficients
-pass through the network as they are.
+`start_from` copies weights.  `carry_wavelets` sets weights that already reconstruct: the coarsest wavelet coefficients pass through
+the network unchanged.
 
-Training from random weights first has to learn to be a low-pass filter, which is most of what a short run can do.  Here the
-24 coefficients W3 of a position are rotated to their principal components on the training clips, and the strongest
-`latent_channels` of them become the latent.  The decoder's two coefficient heads are fitted by least squares to give back
-W3 and then what W2 lacks, from the latent and its neighbours; every residual branch and the last layer start at zero.
-Released models were not started this way; it is for small budgets.
+From random weights, a short run spends most of its steps learning a low-pass filter.  Here the 24 coefficients W3 of a position are
+rotated to their principal components on the training clips, and the strongest `latent_channels` of them become the latent.  The
+decoder's two coefficient heads are fitted by least squares to predict W3, and then the residual of W2, from the latent and its
+neighbours; every residual branch and the last layer start at zero.  Released models were not initialized this way; it is for short
+trainings.
 
-A component must survive the norm and the SiLU before the encoder's last convolution.  It travels as the pair (+v, -v),
-because silu(v) - silu(-v) = v, beside one constant pair that is large enough for the norm to divide by about the same
-number everywhere.
+A component passes the norm and the SiLU before the encoder's last convolution as the pair (+v, -v), because silu(v) - silu(-v) = v.
+A constant pair beside it is so large that the norm divides by about the same number at every position.
 """
 
 from __future__ import annotations
@@ -34,12 +33,12 @@ from wfvae.model import WFVAE, Decoded, Encoded
 if TYPE_CHECKING:
     from wfvae.trainer import Trainer
 
-CONSTANT = 30.0  # of the constant pair, where every component has about unit deviation
+CONSTANT = 30.0  # value of the constant pair; the components have a standard deviation of about 1
 
 
 @torch.no_grad()
 def principal_components(model: WFVAE, videos: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
-    """Videos (B, 3, T, H, W) in -1..1 -> deviations (24,), falling, and directions (24, 24), a column each, of W3."""
+    """Videos (B, 3, T, H, W) in -1..1 -> standard deviations (24,), descending, and directions (24, 24), as columns, of W3."""
     total = torch.zeros(24, 24, dtype=torch.float64)
     for video in videos:
         w3 = model.encode_with_coefficients(video).w3.movedim(1, -1).flatten(0, -2).double()
@@ -50,17 +49,23 @@ def principal_components(model: WFVAE, videos: Sequence[Tensor]) -> tuple[Tensor
 
 @torch.no_grad()
 def carry_wavelets(model: WFVAE, videos: Sequence[Tensor]) -> None:
-    """Sets the weights of a model so that it starts as described above; `videos` (B, 3, T, H, W) in -1..1 are training clips.
+    """Initializes a model by wavelet coefficients, as described above.
 
-    ValueError for a model that is too narrow to carry its latent, or normalises over groups.
+    Args:
+        model: its weights are changed in place
+        videos: training clips, each (B, 3, T, H, W) in -1..1
+
+    Raises:
+        ValueError: the model has too few channels, or uses group normalization
     """
     config = model.config
     latent, c = config.latent_channels, config.base_channels
     flow = min(config.encoder_flow_channels, config.decoder_flow_channels // 2)
     if config.norm != "layernorm" or 2 * latent + 2 > 4 * c or latent > min(24, flow):
         raise ValueError(
-            "initial: wavelets needs norm layernorm, 4 x base_channels above twice the latent channels, encoder flow channels "
-            f"of at least and decoder flow channels of at least twice the latent channels (24 at most); got {config}"
+            "initial: wavelets needs model.norm=layernorm, 2 * base_channels > latent_channels, latent_channels <= 24, "
+            "encoder_flow_channels >= latent_channels and decoder_flow_channels >= 2 * latent_channels; "
+            f"got {config}"
         )
     deviations, directions = principal_components(model, videos)
     scale = deviations[:latent].clamp_min(deviations[0] * 0.02)
@@ -79,7 +84,7 @@ def carry_wavelets(model: WFVAE, videos: Sequence[Tensor]) -> None:
 
 
 def _carry_in(w: dict[str, Tensor], analysis: Tensor, c: int) -> None:
-    """The encoder: `analysis` (latent, 24) of W3 becomes the posterior's mean."""
+    """Sets the encoder: `analysis` (latent, 24) times W3 becomes the mean of the posterior."""
     latent = len(analysis)
     eye = torch.arange(latent)
     w["encoder.connect_l2.weight"].zero_()[:latent, :, 1, 1] = analysis
@@ -98,9 +103,9 @@ def _carry_in(w: dict[str, Tensor], analysis: Tensor, c: int) -> None:
 
 
 def _carry_out(w: dict[str, Tensor], latent: int, c: int) -> None:
-    """The decoder: the latent, and the latent one step earlier, reach the inputs of both heads unchanged."""
+    """Sets the decoder: the latent, and that of the time step before, reach the inputs of both heads unchanged."""
     eye, wide, both = torch.arange(latent), torch.arange(4 * c), torch.arange(2 * latent)
-    inward = w["decoder.conv_in.conv.weight"]  # (4C, latent, 3, 3, 3), the last tap in time is now
+    inward = w["decoder.conv_in.conv.weight"]  # (4C, latent, 3, 3, 3), the last tap in time is the current step
     inward[: 2 * latent] = 0
     inward[eye, eye, 2, 1, 1] = 1
     inward[latent + eye, eye, 1, 1, 1] = 1
@@ -119,9 +124,9 @@ def _carry_out(w: dict[str, Tensor], latent: int, c: int) -> None:
 
 
 def _fit(model: WFVAE, head: str, videos: Sequence[Tensor], target: Callable[[Encoded, Decoded], Tensor]) -> None:
-    """Ridge regression of a 3 x 3 convolution: its inputs in the running model against `target` (B, N, t, h, w).
+    """Fits a 3 x 3 convolution by ridge regression of `target` (B, N, t, h, w) on its inputs in the model.
 
-    A clip weighs by one over its energy beyond the coarsest band, as decibels would have it.
+    The weight of a clip is one over its energy outside the low band, so that all clips gain about the same in dB.
     """
     layer = model.get_submodule(head)
     seen: list[Tensor] = []
@@ -148,10 +153,14 @@ def _fit(model: WFVAE, head: str, videos: Sequence[Tensor], target: Callable[[En
 
 @torch.no_grad()
 def close_flow(model: WFVAE, levels: Sequence[int]) -> None:
-    """The ablation without energy flow at level 1 (W2) or 2 (W3): what enters encoder and leaves decoder there is zero."""
+    """Closes the energy flow at levels 1 (W2) or 2 (W3), an ablation: its inputs to the encoder and from the decoder are zero.
+
+    Raises:
+        ValueError: another level
+    """
     for level in levels:
         if level not in (1, 2):
-            raise ValueError(f"without_flow names levels 1 and 2, got {level}")
+            raise ValueError(f"without_flow should hold levels 1 or 2, got {level}")
         for name, parameter in model.named_parameters():
             if f"coder.connect_l{level}." in name:
                 parameter.requires_grad_(False)
@@ -162,21 +171,26 @@ def close_flow(model: WFVAE, levels: Sequence[int]) -> None:
 def start_from(
     trainer: Trainer, source: Path, refresh_discriminator: bool, described: WFVAEConfig | None = None
 ) -> None:
-    """Begins a run with the weights at `source`; a run that already has checkpoints is left as it is.
+    """Starts a run with the weights at `source`; a resumed run is not changed.
 
-    A checkpoint of a run gives its raw weights, EMA and discriminator (unless refreshed).  A released folder or file gives
-    weights alone, with which the EMA begins as well; `described` stands in for a config.json beside them.  Optimizers and step
-    count start anew.
+    From a checkpoint of a run come its raw weights, EMA and discriminator.  A released folder or file has weights only, which
+    also initialize the EMA.  Optimizers and the step count start from zero.
+
+    Args:
+        trainer: the run
+        source: checkpoint folder of a run, or released folder or file
+        refresh_discriminator: start with a new discriminator
+        described: configuration of the weights, if there is no config.json beside them
 
     Raises:
-        ValueError: `source` holds another network, or a discriminator is needed and it has none of that size
+        ValueError: `source` holds another network, or no discriminator of the size that the run needs
     """
     if trainer.step:
         return
     if (source / state.TRAINING).is_file():
         training, config = state.read(source), read_config(source / CONFIG)
         start, discriminator = training["model"], training["discriminator"]
-        average = start | training["ema"]  # of a run without EMA, or with a frozen encoder, the raw weights stand in
+        average = start | training["ema"]  # raw weights where there is no EMA: a run without it, a frozen encoder
         _check_same_networks(trainer, source, config, discriminator, refresh_discriminator)
     else:
         released = described or read_config((source if source.is_dir() else source.parent) / CONFIG)
@@ -184,13 +198,13 @@ def start_from(
         weights = load(source, released).state_dict()
         start, discriminator = {f"model.{name}": value for name, value in weights.items()}, {}
         average = start
-    held = trainer.passes.state_dict()  # the mask token of a stage with masking ends with it, and begins with it
+    held = trainer.passes.state_dict()  # the mask token exists in runs with masking only
     start = {name: value for name, value in start.items() if name in held}
-    trainer.passes.load_state_dict(sharding.parts(start, trainer.passes), strict=not trainer.lmr.active)
+    trainer.passes.load_state_dict(sharding.scatter_weights(start, trainer.passes), strict=not trainer.lmr.active)
     if trainer.ema is not None:
         for name, value in trainer.ema.averages.items():
             if name in average:
-                value.copy_(sharding.part(average[name], value))
+                value.copy_(sharding.scatter(average[name], value))
     if trainer.discriminator is not None and not refresh_discriminator:
         trainer.discriminator.load_state_dict(discriminator)
 
@@ -201,7 +215,7 @@ def _check_same_networks(
     own, theirs = asdict(trainer.model.config), asdict(held)
     unlike = [
         name for name in own if own[name] != theirs[name] and name not in ("scale", "shift")
-    ]  # never applied here
+    ]  # unused in training
     if unlike:
         raise ValueError(
             f"{source} holds another model than this recipe trains: set {' '.join(f'model.{n}={theirs[n]}' for n in unlike)}, "
@@ -215,5 +229,5 @@ def _check_same_networks(
         if there != here:
             raise ValueError(
                 f"{source} holds {'a discriminator of another size' if discriminator else 'no discriminator'}: "
-                "set refresh_discriminator=true to begin with a new one"
+                "set refresh_discriminator=true to start with a new one"
             )

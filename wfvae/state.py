@@ -1,9 +1,9 @@
-"""What a run keeps on disk: checkpoints that appear whole or not at all, and that any WF-VAE code can load.
+"""The checkpoints of a run, which are written atomically and load in any WF-VAE code.
 
-RUN/checkpoints/step-00001200/config.json                          the official layout: these two files load in the
-                              diffusion_pytorch_model.safetensors  released code (the EMA weights, if there are any)
-                              training.pt                          all that resuming needs: raw weights, EMA, moments
-RUN/checkpoints/best                                               the name of the best one, in a text file
+RUN/checkpoints/step-00001200/config.json                          the official layout: the released code loads these two
+                              diffusion_pytorch_model.safetensors  files (the EMA weights, if there is an EMA)
+                              training.pt                          for resuming: raw weights, EMA, optimizer states
+RUN/checkpoints/best                                               a text file with the name of the best checkpoint
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ TRAINING = "training.pt"
 
 @dataclass(frozen=True)
 class Ema:
-    """Running averages of the trained parameters, by name: `average = decay * average + (1 - decay) * parameter`."""
+    """Exponential moving averages of the trained parameters, by name: average = decay * average + (1 - decay) * parameter."""
 
     decay: float
     averages: dict[str, Tensor]
@@ -54,7 +54,7 @@ class Ema:
         )
 
     def weights(self, model: nn.Module) -> dict[str, Tensor]:
-        """A whole state dict: the averages, and the model's own entries where there is none."""
+        """A full state dict: the averages, and the values of the model for entries without one."""
         return {
             name: self.averages[name].to(value.dtype) if name in self.averages else value
             for name, value in model.state_dict().items()
@@ -62,6 +62,7 @@ class Ema:
 
 
 def checkpoint_folder(run: Path, step: int) -> Path:
+    """Where the checkpoint of a step is, or will be."""
     return run / "checkpoints" / f"step-{step:08d}"
 
 
@@ -71,12 +72,18 @@ def checkpoints(run: Path) -> list[Path]:
 
 
 def write(folder: Path, config: dict[str, Any], weights: dict[str, Tensor], training: dict[str, Any]) -> None:
-    """One checkpoint; the folder appears under its name only when everything in it is on disk.
+    """Writes a checkpoint to a temporary folder and renames it when all files are on disk.
 
-    An older one of that name makes room by a change of name and is removed last: it may be the only one of the run.
+    An existing checkpoint of that name is renamed first and deleted last, because it may be the only one of the run.
+
+    Args:
+        folder: the checkpoint
+        config: content of config.json
+        weights: state dict of the model
+        training: content of training.pt
 
     Raises:
-        OSError: the checkpoint cannot be written, for example because the disk is full; no draft of it stays
+        OSError: the checkpoint cannot be written, for example because the disk is full; the temporary folder is removed
     """
     folder.parent.mkdir(parents=True, exist_ok=True)
     draft, older = (folder.with_name(f".{folder.name}.{end}") for end in (os.getpid(), "older"))
@@ -93,11 +100,13 @@ def write(folder: Path, config: dict[str, Any], weights: dict[str, Tensor], trai
     except BaseException as reason:
         free = shutil.disk_usage(folder.parent).free
         shutil.rmtree(draft, ignore_errors=True)
-        if isinstance(reason, (OSError, SafetensorError, RuntimeError)):  # PyTorch's writers have types of their own
-            said = " ".join(str(reason).split())
+        if isinstance(
+            reason, (OSError, SafetensorError, RuntimeError)
+        ):  # the writers of safetensors and PyTorch raise other types
+            message = " ".join(str(reason).split())
             raise OSError(
-                f"{folder} cannot be written: {said} ({free / 1e6:.0f} MB of the disk were free); "
-                "make room and run the same command again"
+                f"{folder} cannot be written: {message} ({free / 1e6:.0f} MB were free on the disk); "
+                "free some space and run the same command again"
             ) from None
         raise
     if folder.exists():
@@ -108,7 +117,7 @@ def write(folder: Path, config: dict[str, Any], weights: dict[str, Tensor], trai
 
 
 def _sync(path: Path) -> None:
-    """Wait until a file, or the list of files of a folder, is on disk."""
+    """Waits until a file, or the list of files of a folder, is on disk."""
     handle = os.open(path, os.O_RDONLY)
     try:
         os.fsync(handle)
@@ -117,7 +126,7 @@ def _sync(path: Path) -> None:
 
 
 def sweep(run: Path) -> None:
-    """Removes what killed processes left of checkpoints, and gives a checkpoint its name back that was about to be replaced."""
+    """Removes unfinished checkpoints of killed processes, and restores the name of a checkpoint that one was replacing."""
     for draft in run.glob("checkpoints/.step-????????.*"):
         name, _, end = draft.name[1:].partition(".")
         if end == "older" and not draft.with_name(name).exists():
@@ -127,7 +136,7 @@ def sweep(run: Path) -> None:
 
 
 def newest(run: Path, *, warn: bool = True) -> dict[str, Any] | None:
-    """The `training` of the newest checkpoint that can be read, with a warning for each newer one; None if there is none at all.
+    """The `training` of the newest readable checkpoint; None if the run has no checkpoint.  `warn`: of newer, damaged ones.
 
     Raises:
         ValueError: the run has checkpoints, and all of them are damaged
@@ -140,11 +149,11 @@ def newest(run: Path, *, warn: bool = True) -> dict[str, Any] | None:
             damaged.append(str(reason))
             continue
         if warn:
-            for said in damaged:
-                warnings.warn(f"{said}; training goes on from {folder.name}", stacklevel=2)
+            for fault in damaged:
+                warnings.warn(f"{fault}; training continues from {folder.name}", stacklevel=2)
         return training
     if damaged:
-        raise ValueError(f"{damaged[0]}; {run} has no other checkpoint to go on from: delete it to start again")
+        raise ValueError(f"{damaged[0]}; {run} has no other checkpoint to continue from: delete it to start again")
     return None
 
 
@@ -165,24 +174,24 @@ def read(folder: Path) -> dict[str, Any]:
     """The `training` of a checkpoint, on the CPU.
 
     Raises:
-        ValueError: the folder is no checkpoint of a training, or its file is damaged
+        ValueError: the folder is not a checkpoint of a training, or its file is damaged
     """
     file = folder / TRAINING
     if not file.is_file():
-        raise ValueError(f"{folder} is no checkpoint to train on from: it has no {TRAINING}")
+        raise ValueError(f"{folder} is not a checkpoint of a training: it has no {TRAINING}")
     training = read_pickle(file)
     if not isinstance(training, dict) or "step" not in training:
-        raise ValueError(f"{file} is no checkpoint to train on from: it does not say its step")
+        raise ValueError(f"{file} is not a checkpoint of a training: it has no entry `step`")
     return _renamed(training)
 
 
 def _renamed(training: dict[str, Any]) -> dict[str, Any]:
-    """Runs that began before the discriminator had this name hold it as `critic`; they can be resumed."""
+    """Renames the entries of old checkpoints, which call the discriminator `critic`; such runs can be resumed."""
     return {name.replace("critic", "discriminator"): value for name, value in training.items()}
 
 
 def mark_best(run: Path, name: str) -> None:
-    """Notes the best checkpoint; "" or one that does not exist removes the note."""
+    """Writes the name of the best checkpoint; "" or a name without a checkpoint removes the file."""
     note = run / "checkpoints" / "best"
     if not name or not (note.parent / name).is_dir():
         note.unlink(missing_ok=True)
@@ -193,18 +202,18 @@ def mark_best(run: Path, name: str) -> None:
 
 
 def best(run: Path) -> Path | None:
-    """The checkpoint with the best validation score, if there was one."""
+    """The checkpoint with the best validation score; None before the first validation."""
     note = run / "checkpoints" / "best"
     return note.parent / note.read_text().strip() if note.is_file() else None
 
 
 def prune(run: Path, keep: int, step: int) -> None:
-    """Keeps the newest `keep` checkpoints up to `step` and the best one.
+    """Removes all checkpoints up to `step` except the newest `keep` and the best one.
 
-    Later ones are damaged, or the run would have gone on from them; they must not take the place of a sound one.
+    Later ones are damaged, because the run did not continue from them; they do not count as one of the newest.
     """
-    spared = best(run)
+    best_folder = best(run)
     written = [folder for folder in checkpoints(run) if folder <= checkpoint_folder(run, step)]
     for folder in written[:-keep]:
-        if folder != spared:
+        if folder != best_folder:
             shutil.rmtree(folder)

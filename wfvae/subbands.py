@@ -1,6 +1,6 @@
-"""Energy and entropy of the eight Haar sub-bands of videos: the paper's Fig. 8, which is why the wavelet path exists.
+"""Energy and entropy of the eight Haar sub-bands of videos: Figure 8 of the paper.
 
-Most energy and most information lie in the low-pass band, in which the energy flow therefore starts.
+Most of the energy and the information is in the low-pass band, where the energy flow starts.
 """
 
 from __future__ import annotations
@@ -34,7 +34,10 @@ class Subbands:
 def subbands(clips: Iterable[Tensor]) -> Subbands:
     """Clips, float (B, 3, T, H, W) in -1..1 of any lengths and sizes -> their sub-bands, pooled over all coefficients.
 
-    The causal transform of the model: the first frame counts twice.  ValueError if there is no clip, or one too small.
+    This is the causal transform of the model, in which the first frame counts twice.
+
+    Raises:
+        ValueError: there are no clips, or a clip is smaller than 2 x 2 pixels
     """
     kernels = haar_kernels_3d().double()
     reach = kernels.abs().flatten(1).sum(1).max().item()  # the largest coefficient that pixels in -1..1 can give

@@ -1,14 +1,14 @@
-"""The training loop of WF-VAE: two optimisers, EMA, accumulation, exact resume.
+"""The training loop of WF-VAE: two optimizers, EMA, gradient accumulation, exact resume.
 
-A *step* is one turn of the loop.  `alternating`, as in the released code: once the discriminator has started, even steps train the
-autoencoder and odd steps the discriminator, each on clips of its own, so that 800k steps are 400k updates of either.
+A *step* is one iteration of the loop.  `alternating`, as in the released code: once the discriminator has started, even steps train
+the autoencoder and odd steps the discriminator, on different clips, so 800k steps are 400k updates of each network.
 `simultaneous`: every step trains both on the same clips.
 
-Everything random is a function of (seed, step, index of the clip) and nothing else, and so is the order of the data
-(`wfvae.batches`): a run that was killed and resumed goes through the same numbers as one that was not.
+All random numbers and the order of the data (`wfvae.batches`) are functions of (seed, step, index of the clip) only: a run that
+was killed and resumed computes the same numbers as an uninterrupted one.
 
-Several processes (`accelerate launch`, `torchrun`) each hold the whole model (DDP), or with `shard` a part (`wfvae.sharding`).
-The adaptive weights are those of the whole batch; BatchNorm and LCR statistics are each process's own.
+With several processes (`accelerate launch`, `torchrun`), each holds the full model (DDP), or a shard of it (`wfvae.sharding`).
+The adaptive weights are those of the batch of all processes; BatchNorm and LCR statistics are those of one process.
 """
 
 from __future__ import annotations
@@ -43,11 +43,16 @@ Values = dict[str, float]
 
 @dataclass(frozen=True)
 class Hooks:
-    """What the loop tells its surroundings, on the main process only."""
+    """Callbacks of the loop, on the main process only.
+
+    Attributes:
+        log: step, values of a training step
+        failed: training files that the main process could not read, with reasons
+        validate: step, model with its EMA weights -> scores; the first one, negated if lower is better, chooses the best checkpoint
+    """
 
     log: Callable[[int, Values], None] = lambda step, values: None
-    failed: Callable[[tuple[str, ...]], None] = lambda names: None  # files that the main process could not read
-    # the model with its EMA weights -> scores; the first one, negated if smaller is better, chooses the best checkpoint
+    failed: Callable[[tuple[str, ...]], None] = lambda reasons: None
     validate: Callable[[int, WFVAE], Values] | None = None
 
 
@@ -97,16 +102,17 @@ class Trainer:
     ) -> None:
         if loss.perceptual and perceptual is None:
             raise ValueError(
-                "there are no LPIPS weights: get them, or say `loss.perceptual: 0` to train without the term"
+                f"loss.perceptual is {loss.perceptual} but there are no LPIPS weights; "
+                "get them, or set `loss.perceptual: 0` to train without LPIPS"
             )
         if lcr.weight and config.freeze_encoder:
             raise ValueError(
-                f"lcr.weight={lcr.weight} acts on the encoder alone, which trainer.freeze_encoder=true keeps as it is: "
-                "say lcr.weight=0, or trainer.freeze_encoder=false"
+                f"lcr.weight={lcr.weight} acts on the encoder only, which trainer.freeze_encoder=true does not train: "
+                "set lcr.weight=0, or trainer.freeze_encoder=false"
             )
         self.model, self.clips, self.run, self.config = model, clips, run, config
         self.loss, self.lcr, self.lmr, self.perceptual, self.hooks = loss, lcr, lmr, perceptual, hooks
-        torch.manual_seed(_seed(config.seed))  # of the discriminator's weights and the mask token
+        torch.manual_seed(_seed(config.seed))  # for the weights of the discriminator and the mask token
         self.accelerator = Accelerator(mixed_precision=config.precision, cpu=cpu)
         check_processes(self.accelerator.num_processes)
         if config.freeze_encoder:
@@ -122,7 +128,7 @@ class Trainer:
         self._prepare()
 
     def resume(self) -> None:
-        """Continues from the newest checkpoint in `run`, if there is one, and removes drafts that killed processes left.
+        """Continues from the newest checkpoint in `run`, if there is one, and removes unfinished checkpoints of killed processes.
 
         Raises:
             ValueError: all checkpoints are damaged, or the number of clips per step has changed
@@ -145,31 +151,41 @@ class Trainer:
         )
 
     def _prepare(self) -> None:
-        """Spreads the networks over the processes, then makes what follows the weights: optimisers and averages."""
+        """Wraps the networks for all processes, then makes their optimizers and the EMA."""
         accelerator, config = self.accelerator, self.config
         self.prepared: Any
         if config.shard:
             self.prepared = sharding.shard(self.passes, accelerator.device)
         else:
-            self.prepared = self._spread(torch.compile(self.passes, dynamic=False) if config.compile else self.passes)
+            self.prepared = self._distribute(
+                torch.compile(self.passes, dynamic=False) if config.compile else self.passes
+            )
         self.optimizer = accelerator.prepare(self._optimizer(self.passes))
         self.ema = state.Ema.of(self.passes, config.ema) if config.ema else None
         self.discriminator_optimizer = None
         if self.discriminator is not None:
-            self.prepared_discriminator = self._spread(self.discriminator)
+            self.prepared_discriminator = self._distribute(self.discriminator)
             self.discriminator_optimizer = accelerator.prepare(self._optimizer(self.discriminator))
 
-    def _spread(self, module: Any) -> Any:
-        """DDP that does not send buffers again: the discriminator runs twice before its backward pass, and they are BatchNorm's."""
-        found = self.accelerator.prepare(module)
-        if isinstance(found, DistributedDataParallel):
-            found.broadcast_buffers = False  # torch 2.13 gave the argument another name, but not this
-        return found
+    def _distribute(self, module: Any) -> Any:
+        """DDP without broadcast of buffers: it would change those of BatchNorm between two passes of the discriminator."""
+        wrapped = self.accelerator.prepare(module)
+        if isinstance(wrapped, DistributedDataParallel):
+            wrapped.broadcast_buffers = False  # the attribute: torch 2.13 renamed the argument
+        return wrapped
 
     # ---- the loop ----
 
     def train(self) -> Values:
-        """Runs to the last step and returns the last logged values; ValueError if loss or gradient stop being finite."""
+        """Trains to the last step.
+
+        Returns:
+            the values of the last step, and the scores of its validation
+
+        Raises:
+            ValueError: a loss, gradient or weight is NaN or infinite; the optimizer has not used it
+            OSError: a checkpoint cannot be written
+        """
         values: Values = {}
         stream = self._stream()
         while self.step < self.config.steps:
@@ -203,7 +219,7 @@ class Trainer:
         )
 
     def _turn(self) -> Turn:
-        """The networks that this step trains."""
+        """What the current step trains."""
         if self.discriminator is None or self.step < self.config.discriminator_start:
             return Turn(generator=True, discriminator=False, adversarial=False)
         if self.config.order == "simultaneous":
@@ -212,7 +228,7 @@ class Trainer:
         return Turn(generator=even, discriminator=not even, adversarial=True)
 
     def _train_step(self, stream: Iterator[Batch]) -> Values:
-        """Gradients of all micro-batches, then the optimizers; returns what is logged, averaged over all processes."""
+        """Gradients of all micro-batches, then the optimizers; returns the values to log, averaged over all processes."""
         turn, rate = self._turn(), learning_rate(self.config, self.step)
         for optimizer in (self.optimizer, self.discriminator_optimizer):
             for group in optimizer.param_groups if optimizer else ():
@@ -238,7 +254,7 @@ class Trainer:
         return self._averages(total, failed) | {"learning_rate": rate, "files_failed": float(self.files_failed)}
 
     def _forward_backward(self, batch: Batch, turn: Turn, last: bool) -> dict[str, Tensor]:
-        """Adds the gradients of one micro-batch; returns the terms of the losses.  `last`: of this step."""
+        """Adds the gradients of one micro-batch, the `last` of this step or not; returns the terms of the losses."""
         video = batch.video.to(self.accelerator.device, non_blocking=True)
         noise, hidden = self._draw(video, batch.indices)
         terms: dict[str, Tensor] = {}
@@ -270,17 +286,17 @@ class Trainer:
         self.accelerator.backward(loss / self.config.gradient_accumulation_steps)
 
     def _averages(self, total: dict[str, Tensor], failed: int) -> Values:
-        """Means over processes, in one message and with one wait for the device; also adds up the files that failed."""
+        """Means over processes, by one reduction and one synchronization; also counts the files that could not be read."""
         counted = torch.tensor(failed, device=self.accelerator.device)
         row = torch.stack([value.float() for value in (counted, *total.values())])
         mean_failed, *means = self.accelerator.reduce(row, "mean").tolist()
         self.files_failed += round(mean_failed * self.accelerator.num_processes)
         return dict(zip(total, means, strict=True))
 
-    def _sync(self, now: bool, module: nn.Module) -> Any:
-        """Gradients are averaged over processes in the last pass of a step only, except with sharding."""
+    def _sync(self, last: bool, module: nn.Module) -> Any:
+        """Synchronizes gradients in the last micro-batch of a step only, except with sharding."""
         sharded = self.config.shard and module is self.prepared
-        return nullcontext() if now or sharded else self.accelerator.no_sync(module)
+        return nullcontext() if last or sharded else self.accelerator.no_sync(module)
 
     def _draw(self, video: Tensor, indices: tuple[int, ...]) -> tuple[Tensor, Tensor | None]:
         """The noise of the posterior, drawn per clip so that it does not depend on the number of processes; and the mask."""
@@ -308,12 +324,12 @@ class Trainer:
         logits = None
         if adversarial:
             assert self.discriminator is not None
-            self.discriminator.requires_grad_(False)  # its gradients are not wanted in this step
+            self.discriminator.requires_grad_(False)  # no gradients of its weights in this pass
             with self.accelerator.autocast():
                 logits = self.discriminator(output.video).float()
             self.discriminator.requires_grad_(True)
         with self.accelerator.autocast():
-            found = generator_loss(
+            losses = generator_loss(
                 video,
                 output,
                 self.loss,
@@ -323,14 +339,14 @@ class Trainer:
                 reduce=self._average,
                 scale=self.accelerator.scaler.get_scale() if self.accelerator.scaler else 1.0,
             )
-        total, terms = found.total, found.terms
+        total, terms = losses.total, losses.terms
         if self.lcr.weight:
             hinge, correlation = local_correlation_loss(output.posterior.mean, self.lcr)
             layer = self.model.encoder.conv_out.conv.weight
             weight = (
                 self.lcr.base
                 * self.lcr.weight
-                * adaptive_weight(found.nll, hinge, layer, self.lcr.delta, self.lcr.limit, self._average)
+                * adaptive_weight(losses.nll, hinge, layer, self.lcr.delta, self.lcr.limit, self._average)
             )
             total = total + weight * hinge
             terms = terms | {
@@ -349,19 +365,20 @@ class Trainer:
             self._stop(f"the {name} is {value.item()}")
 
     def _stop(self, fault: str) -> NoReturn:
+        """Raises the ValueError that ends a training with a non-finite value."""
         raise ValueError(
             f"{fault} at step {self.step}; the last good checkpoint is {state.last_good(self.run) or 'none'}. "
-            "Lower trainer.learning_rate, set trainer.max_grad_norm, or use precision bf16"
+            "Lower trainer.learning_rate, set trainer.max_grad_norm, or use trainer.precision=bf16"
         )
 
     def _update(self, optimizer: Any, module: nn.Module) -> Tensor:
-        """One step of an optimiser, on clipped gradients; returns their norm before clipping."""
+        """Clips the gradients and does one optimizer step; returns the norm of the gradients before clipping."""
         parameters = [p for p in module.parameters() if p.grad is not None]
         limit = self.config.max_grad_norm or math.inf
-        self.accelerator.unscale_gradients(optimizer)  # of fp16
+        self.accelerator.unscale_gradients(optimizer)  # for fp16
         sharded = self.config.shard and module is self.passes
         norm = (sharding.clip_gradients if sharded else nn.utils.clip_grad_norm_)(parameters, limit)
-        if self.config.precision != "fp16":  # its scaler leaves such a step out, and scales less from then on
+        if self.config.precision != "fp16":  # the scaler of fp16 skips such a step and lowers the scale
             self._check(norm, "gradient norm")
         optimizer.step()
         optimizer.zero_grad(set_to_none=True)
@@ -370,22 +387,26 @@ class Trainer:
     # ---- validation and state ----
 
     def evaluated(self) -> dict[str, Tensor]:
-        """The weights that are validated and exported: the EMA's, if there is one.
+        """The weights that are validated and exported, which are those of the EMA if there is one; all processes call it together.
 
-        Whole ones on the main process; all processes call it together.  ValueError if they are not finite.
+        Returns:
+            the full state dict of the model on the main process; on others its tensors have no values
+
+        Raises:
+            ValueError: a weight is NaN or infinite
         """
         weights = self.ema.weights(self.passes) if self.ema else self.passes.state_dict()
         weights = {name.removeprefix("model."): value for name, value in weights.items() if name.startswith("model.")}
-        whole: dict[str, Tensor] = sharding.whole(weights, self.accelerator.is_main_process)
+        full: dict[str, Tensor] = sharding.gather(weights, self.accelerator.is_main_process)
         if self.accelerator.is_main_process:
-            bad = [name for name, value in whole.items() if not value.isfinite().all()]
+            bad = [name for name, value in full.items() if not value.isfinite().all()]
             if bad:
                 self._stop(f"the {'EMA' if self.ema else 'weight'} of {bad[0]} is not finite")
-        return whole
+        return full
 
     @torch.no_grad()
     def _validate(self) -> Values:
-        """The main process scores a model of its own, while the others wait."""
+        """Scores a copy of the model on the main process, while the others wait."""
         if self.hooks.validate is None:
             return {}
         weights = self.evaluated()
@@ -400,9 +421,15 @@ class Trainer:
         return scores
 
     def save(self, best: bool = False) -> None:
-        """Writes a checkpoint of this step, the best so far or not, and removes the oldest; all processes call it together.
+        """Writes a checkpoint and removes the oldest ones; all processes call it together.
 
-        A checkpoint says which one is the best, so that a resumed run repairs a mark that a kill kept from being written.
+        Args:
+            best: this step has the best validation score so far; the checkpoint stores the name of the best one, so that a
+                resumed run restores the file `best` if the process was killed before it was written
+
+        Raises:
+            ValueError: a weight is NaN or infinite
+            OSError: the checkpoint cannot be written
         """
         folder = state.checkpoint_folder(self.run, self.step)
         if best:
@@ -422,7 +449,7 @@ class Trainer:
             else {},
             "scaler": self.accelerator.scaler.state_dict() if self.accelerator.scaler else {},
         }
-        training = sharding.whole(training, self.accelerator.is_main_process)
+        training = sharding.gather(training, self.accelerator.is_main_process)
         weights = self.evaluated()
         if self.accelerator.is_main_process:
             state.write(folder, self.model.config.to_official(), weights, training)
@@ -431,27 +458,31 @@ class Trainer:
             state.prune(self.run, self.config.keep, self.step)
 
     def _restore(self, training: dict[str, Any]) -> None:
-        """Goes on where a checkpoint of this run stood.  ValueError if its steps were of another number of clips."""
+        """Continues from a checkpoint of this run.
+
+        Raises:
+            ValueError: the number of clips per step has changed
+        """
         config, clips = self.config, self._clips_per_step()
         before = training.get("clips_per_step", clips)
         if before != clips:
             raise ValueError(
-                f"{self.run} was trained with {before} clips per step, and this would be {clips} "
+                f"{self.run} was trained with {before} clips per step, got {clips} "
                 f"({self.accelerator.num_processes} processes x trainer.batch_size={config.batch_size} x "
                 f"trainer.gradient_accumulation_steps={config.gradient_accumulation_steps}); "
-                "start as many processes as before, or use another folder"
+                "start the same number of processes, or choose another run=DIR"
             )
         self.step, self.best_score = training["step"], training["best_score"]
         self.files_failed = training["files_failed"]
-        marked = state.best(self.run)  # all that older versions keep of it
+        marked = state.best(self.run)  # checkpoints of older versions do not store it
         self.best = training.get("best", marked.name if marked else "")
         if self.accelerator.is_main_process:
             state.mark_best(self.run, self.best)
-        self.passes.load_state_dict(sharding.parts(training["model"], self.passes))
+        self.passes.load_state_dict(sharding.scatter_weights(training["model"], self.passes))
         if self.ema is not None:
             for name, value in self.ema.averages.items():
-                value.copy_(sharding.part(training["ema"][name], value))
-        self.optimizer.load_state_dict(sharding.optimizer_parts(training["optimizer"], self.optimizer))
+                value.copy_(sharding.scatter(training["ema"][name], value))
+        self.optimizer.load_state_dict(sharding.scatter_optimizer(training["optimizer"], self.optimizer))
         if self.discriminator is not None and self.discriminator_optimizer is not None:
             self.discriminator.load_state_dict(training["discriminator"])
             self.discriminator_optimizer.load_state_dict(training["discriminator_optimizer"])

@@ -1,13 +1,13 @@
 """Haar analysis and synthesis in 2D and 3D, with the causal first frame (paper section 3.1).
 
-A 2x2x2 cell of pixels becomes eight sub-bands, so each direction is one call for all of them: no loop over channels or
+A 2x2x2 cell of pixels becomes eight sub-bands, so each direction is one convolution for all channels and
 kernels.  Channels are band-major (band * C + c; the first C are the low-pass band), high-pass is first minus
-second.  The orders of the bands, a trap, are those of the official weights:
+second.  The order of the bands is that of the official weights, and differs between 2D and 3D:
 
     3D   h LLL, g W, hh H, gh HW, h_v T, g_v TW, hh_v TH, gh_v THW      (high-pass along; W before H)
     2D   aa LL, ad H, da W, dd HW                                       (H before W)
 
-The kernels live in the state dict under the official names and are honoured as loaded.  The 3D ones are 0.3536, not
+The kernels are in the state dict under the official names and are used as loaded.  The 3D ones are 0.3536, not
 1/sqrt(8): 0.3536 is what the released weights were trained with, and analysis then synthesis gains 8 * 0.3536^2 = 1.00026.
 """
 
@@ -24,7 +24,7 @@ from wfvae.causal import Stream, lean
 BANDS_3D = ("h", "g", "hh", "gh", "h_v", "g_v", "hh_v", "gh_v")
 BANDS_2D = ("aa", "ad", "da", "dd")
 SCALE_3D = 0.3536
-WINDOW_FRAMES = 8  # of a video that are transformed at a time, where memory may be reused
+WINDOW_FRAMES = 8  # frames transformed at a time if memory may be reused
 
 
 def haar_kernels_3d() -> Tensor:
@@ -56,7 +56,7 @@ def analyse(frames: Tensor, kernels: Tensor) -> Tensor:
 def synthesise(coefficients: Tensor, kernels: Tensor) -> Tensor:
     """(B, T, H, W, N * C), kernels (N, t, 2, 2) -> (B, T * t, 2H, 2W, C), the transpose of `analyse`.
 
-    The result lies in memory as (B, C, T * t, 2H, 2W), as video does outside.
+    Its memory layout is that of video, (B, C, T * t, 2H, 2W).
     """
     batch, time, height, width, bands = coefficients.shape
     span, channels = kernels.shape[1], bands // kernels.shape[0]
@@ -74,7 +74,7 @@ def _per_channel(kernels: Tensor, channels: int) -> Tensor:
 
 
 class _Kernel(nn.Module):
-    """Only a name: the official analysis kernels sit at `<band>_conv.conv.weight`."""
+    """Gives a kernel its official name, `<band>_conv.conv.weight`."""
 
     weight: Tensor
 
@@ -85,7 +85,7 @@ class _Kernel(nn.Module):
 
 
 class HaarAnalysis3d(nn.Module):
-    """(B, T, H, W, C) -> (B, (T + 1) // 2, H // 2, W // 2, 8C); the video opens with its first frame twice."""
+    """(B, T, H, W, C) -> (B, (T + 1) // 2, H // 2, W // 2, 8C); the first frame of the video is doubled."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -102,7 +102,7 @@ class HaarAnalysis3d(nn.Module):
 
 
 class HaarSynthesis3d(nn.Module):
-    """(B, T, H, W, 8C) -> (B, 2T - 1, 2H, 2W, C): the copy of the first frame is dropped where the video opens."""
+    """(B, T, H, W, 8C) -> (B, 2T - 1, 2H, 2W, C): the copy of the first frame is dropped."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -113,7 +113,7 @@ class HaarSynthesis3d(nn.Module):
         video = synthesise(coefficients, torch.cat([getattr(self, band)[0] for band in BANDS_3D]))
         opens = self not in stream.kept
         if video.shape[1]:
-            stream.keep(self, video[:, :0])  # nothing but the fact that the video is open
+            stream.keep(self, video[:, :0])  # no frames: marks that the video has started
         return video[:, 1:] if opens else video
 
 

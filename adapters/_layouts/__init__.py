@@ -1,8 +1,8 @@
 """The key layouts of released weights, one module per family, recognised by their keys and never by the name of a file.
 
-A `Layout` is a mark, which matches keys of this layout and of no other of its family, and a pure function from the keys of
-the release to the keys of our network.  It renames every key it knows and leaves the others as they are, so that strict loading
-finds them.  Keys only decide; widths do not, so the same function converts a narrow network.
+A `Layout` is a pattern, which matches keys of this layout and of no other of its family, and a pure function from the keys of the
+release to the keys of our network.  It renames the keys it knows and leaves the others, so that strict loading reports them. Only
+keys count, not shapes, so the same function converts a narrow network.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ State: TypeAlias = "Mapping[str, Tensor]"
 class Layout:
     """One layout of one family."""
 
-    name: str  # for messages: who writes it
+    name: str  # of its source, for messages
     mark: str  # a regular expression that some key of this layout matches from its start
     convert: Callable[[State], dict[str, Tensor]]
 
@@ -30,7 +30,8 @@ class Layout:
 def convert(state: State, layouts: Iterable[Layout]) -> tuple[dict[str, Tensor], str]:
     """`state` under the keys of our network, and the name of the layout it had ("" if it has these keys already).
 
-    Raises ValueError where two keys of the file mean the same tensor, or half of a network is missing.
+    Raises:
+        ValueError: two keys of the file stand for the same tensor, or half of the network is missing
     """
     for layout in layouts:
         if any(re.match(layout.mark, key) for key in state):
@@ -65,5 +66,5 @@ def without(state: State, pattern: str) -> dict[str, Tensor]:
 
 def levels(state: State, part: str) -> int:
     """How many numbered modules `part` has: 4 for "decoder.up" with keys decoder.up.0. to decoder.up.3."""
-    found = [re.match(rf"{re.escape(part)}\.(\d+)\.", key) for key in state]
-    return 1 + max((int(match[1]) for match in found if match), default=-1)
+    matches = [re.match(rf"{re.escape(part)}\.(\d+)\.", key) for key in state]
+    return 1 + max((int(match[1]) for match in matches if match), default=-1)

@@ -1,4 +1,4 @@
-"""CogVideoX: the names of the authors' `3d-vae.pt`, CompVis' with another resampling and no attention."""
+"""CogVideoX: the names of the authors' `3d-vae.pt`: those of CompVis, with another resampling and no attention."""
 
 from __future__ import annotations
 

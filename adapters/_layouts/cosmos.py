@@ -1,7 +1,7 @@
 """Cosmos tokenizer: the names inside NVIDIA's autoencoder.jit.
 
-The archive's code has a down- and an upsampling that its forward never calls (12 tensors), and three constant buffers.
-Both are left out by name.
+The archive has a downsampling and an upsampling that its forward never calls (12 tensors), and three constant buffers; these are
+dropped.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""HunyuanVideo-1.5: the names of Tencent's own VAE folder, CompVis' with levels of the decoder counted from the latent."""
+"""HunyuanVideo-1.5: the names of Tencent's VAE folder: those of CompVis, with the decoder's levels counted from the latent."""
 
 from __future__ import annotations
 

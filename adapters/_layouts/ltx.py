@@ -2,8 +2,8 @@
 
 Each half is one flat list of blocks: stacks of residual blocks, resamplings, and single residual blocks that change the width.
 diffusers groups them into levels.  A stack of the decoder ends its level, one of the encoder begins it; the first stack of the
-decoder and the last of the encoder are the `mid_block`.  What kind a block is shows in its keys, so every version and width is
-read by one rule.
+decoder and the last of the encoder are the `mid_block`.  The keys of a block show its kind, so one rule reads every version and
+width.
 """
 
 from __future__ import annotations

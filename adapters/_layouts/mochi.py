@@ -1,8 +1,8 @@
 """Mochi: the names of Genmo's encoder.safetensors and decoder.safetensors.
 
 The reader puts `encoder.` and `decoder.` before the keys of the two files, as merged files of mirrors have them.  The encoder is
-one flat list of layers: a projection, residual blocks, groups with `layers` of their own, residual blocks.  The decoder's list has
-the same parts.  Query, key and value are one matrix (3C, C).
+one flat list of layers: a projection, residual blocks, groups that have `layers`, residual blocks.  The decoder's list has the
+same parts.  Query, key and value are one matrix (3C, C).
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ INSIDE = (  # of a residual block and of its attention
 
 
 def from_genmo(state: State) -> dict[str, Tensor]:
-    """Raises ValueError for one file of the two."""
+    """Raises ValueError if only one of the two files is given."""
     halves = {key.partition(".")[0] for key in state}
     if missing := {"encoder", "decoder"} - halves:
         absent = missing.pop()

@@ -1,7 +1,7 @@
 """Reads the tensors of a VAE out of any released file: its own file, two halves, shards, or a checkpoint of a whole pipeline.
 
 Only the tensors of the VAE are read: a single file of LTX-Video or Stable Video Diffusion holds a transformer of many GB beside
-them.  Pickles are read with `weights_only`; TorchScript archives are code and are refused.
+it.  Pickles are read with `weights_only`; TorchScript archives are code and are refused.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 NESTED = ("state_dict", "gen_model", "model", "module")  # under which a pickle may hold its tensors
 WRAPPERS = re.compile(r"(?:module|_orig_mod)\.")  # DistributedDataParallel and torch.compile
 PREFIXES = ("first_stage_model.", "vae.")  # of the VAE in a checkpoint of a whole pipeline
-OTHERS = re.compile(  # beside a VAE without a prefix: losses, copies and the rest of a pipeline
+OTHERS = re.compile(  # not of the VAE: losses, copies and the rest of a pipeline
     r"(?:loss|model_ema|model\.diffusion_model|conditioner|cond_stage_model|audio_vae|vocoder|text_embedding_projection)\."
 )
 
@@ -29,7 +29,8 @@ OTHERS = re.compile(  # beside a VAE without a prefix: losses, copies and the re
 def read_vae(file: Path) -> dict[str, Tensor]:
     """The tensors of the VAE in the weights to which `file` belongs, without the prefix of a pipeline.
 
-    Raises ValueError for a file that is damaged, holds anything but tensors, or has no tensor of a VAE.
+    Raises:
+        ValueError: the file is damaged, holds anything but tensors, or has no tensor of a VAE
     """
     state: dict[str, Tensor] = {}
     for part in files_of(file):
@@ -50,7 +51,7 @@ def files_of(file: Path) -> list[Path]:
 
 
 def plain_names(keys: Iterable[str]) -> dict[str, str]:
-    """Key in the file -> key of the VAE, for the keys that are the VAE's."""
+    """Key in the file -> key of the VAE, for the tensors of the VAE."""
     bare = {key: WRAPPERS.sub("", key) if WRAPPERS.match(key) else key for key in keys}
     for prefix in PREFIXES:
         if any(name.startswith(prefix) for name in bare.values()):
@@ -72,7 +73,7 @@ def _read_safetensors(file: Path) -> dict[str, Tensor]:
         with safe_open(file, "pt") as stored:
             return {name: stored.get_tensor(key) for key, name in plain_names(stored.keys()).items()}
     except SafetensorError as reason:
-        raise ValueError(f"{file} cannot be read as safetensors ({reason}); download it again") from None
+        raise ValueError(f"{file} cannot be read as safetensors ({reason}): download it again") from None
 
 
 def _read_pickle(file: Path) -> dict[str, Tensor]:

@@ -1,4 +1,4 @@
-"""Fills a network from a file, strictly, and says for a file that does not fit which network's weights it looks like."""
+"""Fills a network from a file, strictly; for a file that does not fit, names the network whose weights it looks like."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from torch import nn
 
 Shapes: TypeAlias = "dict[str, tuple[int, ...]]"
-ALIKE = 0.5  # share of a network's tensors, by key and shape, from which a file is called its
+ALIKE = 0.5  # a file that has this share of a network's tensors, by key and shape, is said to look like it
 
 
 def fill(
@@ -27,7 +27,7 @@ def fill(
     layout: str = "",
     published: Callable[[str], str] = str,
 ) -> None:
-    """`load_strict`; its ValueError for a file that does not fit also says whose weights it looks like.
+    """`load_strict`; its ValueError for a file that does not fit also names the network that the file looks like.
 
     `name` is the network that is filled, as in "wan/2.1"; `state` was converted from the layout of that name, and is `read`
     under the keys of the file (by default the same).
@@ -42,10 +42,10 @@ def fill(
 
 
 def looks_like(state: State, given: str) -> str:
-    """What an error adds about a file that is not of `given`: "; these are weights of wan/2.2: use ..."; "" for an unknown one."""
+    """The end of an error about a file that does not fit `given`: "; these are weights of wan/2.2: use ..."; "" if unknown."""
     scores = {
-        name: (len(expected.items() & found.items()) / len(expected), expected == found)
-        for name, expected, found in _candidates(state)
+        name: (len(expected.items() & shapes.items()) / len(expected), expected == shapes)
+        for name, expected, shapes in _candidates(state)
     }
     same = [name for name in scores if name == given] or [name for name in scores if _family(name) == _family(given)]
     best = max(scores, key=lambda name: scores[name], default=given)

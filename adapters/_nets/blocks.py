@@ -1,4 +1,4 @@
-"""What the networks here share: convolutions, residual blocks and their order, single-head attention, stitching of tiles."""
+"""Layers that these networks share: convolutions, residual blocks and their order, single-head attention, stitching of tiles."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ Maker = Callable[[int, int], nn.Module]  # of a layer or a block, from its chann
 class FrameConv2d(nn.Conv2d):
     """A 2-D convolution of every frame: (B, C, T, H, W) -> (B, C', T, H', W').
 
-    Run as a 3-D convolution of one frame's depth, which spares the two copies of moving time into the batch.
+    Run as a 3-D convolution of one frame's depth, which saves the two copies of moving time into the batch.
     """
 
     def forward(self, x: Tensor) -> Tensor:
@@ -24,7 +24,7 @@ class FrameConv2d(nn.Conv2d):
 
 
 def silu(x: Tensor) -> Tensor:
-    """SiLU of a tensor nobody else reads (a norm's output): in place where no gradient is asked for."""
+    """SiLU of a tensor that nothing else reads (the output of a norm): in place if gradients are off."""
     return F.silu(x, inplace=not torch.is_grad_enabled())
 
 
@@ -72,7 +72,7 @@ class CausalConv3d(nn.Module):
 class ResBlock(nn.Module):
     """norm, SiLU, convolution, norm, SiLU, convolution, plus the input: (B, C, ...) -> (B, C', ...).
 
-    Each network has layers of its own, made from their channels; `shortcut` maps the input where C' is not C.
+    Each network passes its own layers; `shortcut` maps the input where C' is not C.
     """
 
     def __init__(
@@ -98,7 +98,7 @@ class ResBlock(nn.Module):
 
 
 def stack(block: Maker, in_channels: int, out_channels: int, count: int) -> list[nn.Module]:
-    """`count` blocks, one to follow the other; the first changes the number of channels."""
+    """`count` blocks in sequence; the first changes the number of channels."""
     return [block(in_channels if i == 0 else out_channels, out_channels) for i in range(count)]
 
 
@@ -149,8 +149,8 @@ def cross_fade(before: Tensor, after: Tensor, extent: int, dim: int) -> None:
 def stitch(rows: Iterable[Iterable[Tensor]], extent: int, stride: int, crop_last: bool) -> Tensor:
     """Joins spatial tiles, given row by row, each (B, C, T, h, w), into one (B, C, T, H, W).
 
-    A tile is cross-faded over `extent` with its upper and then its left neighbour, both already faded
-    themselves, and cropped to `stride`; the last of a row or column only where `crop_last` says so.
+    A tile is cross-faded over `extent` with its upper and then its left neighbour, both already faded,
+    and cropped to `stride`; the last of a row or column only with `crop_last`.
     """
     bands: list[Tensor] = []
     above: list[Tensor] = []

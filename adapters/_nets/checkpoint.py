@@ -1,4 +1,4 @@
-"""Reads released weights: one file or shards, safetensors or a torch pickle; and `load_strict`, which puts them into a network."""
+"""Reads released weights: one file or shards, safetensors or a torch pickle; and `load_strict`, which loads them into a network."""
 
 from __future__ import annotations
 
@@ -16,9 +16,11 @@ __all__ = ["load_strict", "read_state"]
 
 
 def read_state(path: Path) -> dict[str, Tensor]:
-    """The tensors of a `.safetensors` file, or what a torch pickle (`.bin`, `.ckpt`, `.pt`) holds; of all shards together.
+    """The tensors of a `.safetensors` file, or the content of a torch pickle (`.bin`, `.ckpt`, `.pt`); of all shards together.
 
-    Raises OSError when there is no such file, ValueError when it holds something else.
+    Raises:
+        OSError: the file does not exist
+        ValueError: the file does not hold a state dict
     """
     state: dict[str, Tensor] = {}
     for part in files_of(path):
@@ -32,7 +34,7 @@ def _read_file(path: Path) -> dict[str, Tensor]:
             return load_file(path)
         except SafetensorError as reason:
             raise ValueError(f"{path} cannot be read as weights: {reason}") from None
-    found = load_tensors(path)
-    if not isinstance(found, dict):
-        raise ValueError(f"{path} holds a {type(found).__name__}, not a state dict")
-    return found
+    state = load_tensors(path)
+    if not isinstance(state, dict):
+        raise ValueError(f"{path} holds a {type(state).__name__}, expected a state dict")
+    return state

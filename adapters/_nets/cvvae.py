@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any, Literal
 
@@ -37,6 +37,15 @@ IN_TIME = (True, False, True)  # per level of the encoder, high resolution first
 
 
 @dataclass(frozen=True)
+class Blocks:
+    """Block-wise inference as the released code does it by default; None does not divide that axis."""
+
+    frames: int | None = 16  # of a chunk, besides the one before them, which it shares with the previous chunk
+    tile: int | None = 576  # pixels, height and width
+    overlap: float = 0.2222  # of a tile, cross-faded
+
+
+@dataclass(frozen=True)
 class CVVAEConfig:
     """The defaults are the released SD 2.1 form; `SD3` is the other one."""
 
@@ -44,6 +53,7 @@ class CVVAEConfig:
     latent_channels: int = 4
     num_blocks: int = 2  # residual blocks per level of the encoder; the decoder has one more
     sd3: bool = False  # replicated edges, norm eps 1e-6, no attention over time
+    blocks: Blocks = field(default_factory=Blocks)  # of the released block-wise inference
 
     @property
     def eps(self) -> float:
@@ -57,16 +67,7 @@ class CVVAEConfig:
 SD3 = CVVAEConfig(latent_channels=16, sd3=True)
 
 
-@dataclass(frozen=True)
-class Blocks:
-    """Block-wise inference as the released code does it unless told otherwise; None for a whole axis."""
-
-    frames: int | None = 16  # a piece is so many frames and one before them, its overlap with the last piece
-    tile: int | None = 576  # pixels, height and width
-    overlap: float = 0.2222  # of a tile, cross-faded
-
-
-# words of the released config.json that name this network; the class upstream can build others from other words
+# values of the released config.json for this network; with others, the reference implementation builds other networks
 RELEASED = {
     "double_z": True,
     "attn_resolutions": [],
@@ -84,9 +85,9 @@ RELEASED = {
 }
 
 
-def read_config(released: Mapping[str, Any]) -> tuple[CVVAEConfig, Blocks]:
-    """The config.json beside the weights -> network and blocks; ValueError if it describes another network."""
-    other = {key: released[key] for key, word in RELEASED.items() if released.get(key, word) != word}
+def read_config(released: Mapping[str, Any]) -> CVVAEConfig:
+    """The config.json beside the weights -> our config; ValueError if it describes another network."""
+    other = {key: released[key] for key, value in RELEASED.items() if released.get(key, value) != value}
     sd3 = "block_out_channels" in released or "out_channels" in released
     if sd3:
         channels = tuple(released.get("block_out_channels", SD3.channels))
@@ -102,14 +103,14 @@ def read_config(released: Mapping[str, Any]) -> tuple[CVVAEConfig, Blocks]:
     if len(channels) != 4:
         other["channels per level"] = channels
     if other:
-        raise ValueError(f"not the network of CV-VAE: its config says {other}")
+        raise ValueError(f"not the network of CV-VAE: its config has {other}")
     default = Blocks()
     blocks = Blocks(
         released.get("en_de_n_frames_a_time", default.frames),
         released.get("tile_spatial_size", default.tile),
         released.get("tile_overlap_ratio", default.overlap),
     )
-    return config, blocks
+    return replace(config, blocks=blocks)
 
 
 def group_norm(config: CVVAEConfig, channels: int) -> nn.GroupNorm:
@@ -281,22 +282,22 @@ class CVVAE(nn.Module):
         self.decoder = Decoder(config)
 
     def encode(self, x: Tensor, blocks: Blocks | None = None) -> Tensor:
-        """(B, 3, T, H, W) in -1..1 -> moments (B, 2 c, t, h, w).  Frames beyond the last 1 + 4 k are lost in pieces."""
+        """(B, 3, T, H, W) in -1..1 -> moments (B, 2 c, t, h, w).  In blocks, frames beyond the last 1 + 4 k are lost."""
         if blocks is None:
             return self.encoder(x)
         run = tiled(self.encoder, blocks, blocks.tile, 1 / SPATIAL)
-        return in_pieces(run, x, blocks.frames)
+        return in_chunks(run, x, blocks.frames)
 
     def decode(self, z: Tensor, blocks: Blocks | None = None) -> Tensor:
         """(B, c, t, h, w) -> (B, 3, 4 t - 3, 8 h, 8 w)."""
         if blocks is None:
             return self.decoder(z)
         run = tiled(self.decoder, blocks, blocks.tile and blocks.tile // SPATIAL, SPATIAL)
-        return in_pieces(run, z, blocks.frames and blocks.frames // TEMPORAL)
+        return in_chunks(run, z, blocks.frames and blocks.frames // TEMPORAL)
 
 
-def in_pieces(run: Callable[[Tensor], Tensor], x: Tensor, frames: int | None) -> Tensor:
-    """`run` on pieces of 1 + `frames` frames that share one frame, whose result is dropped from all but the first."""
+def in_chunks(run: Callable[[Tensor], Tensor], x: Tensor, frames: int | None) -> Tensor:
+    """`run` on chunks of 1 + `frames` frames that share one frame, whose result is dropped from all but the first chunk."""
     last = max(x.shape[2] - 1, 1)
     step = frames or last
     parts = [run(x[:, :, start : start + step + 1])[:, :, min(start, 1) :] for start in range(0, last, step)]

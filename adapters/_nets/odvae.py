@@ -4,8 +4,8 @@
 
 The decoder is 3-D throughout.  Keys and shapes are those of the released checkpoint (LanguageBind/Open-Sora-Plan-v1.2.0, `vae/`).
 All convolutions are causal, but every group norm of a 3-D block takes its statistics over the whole clip: a latent frame depends
-on later frames through them, and no piece-wise inference is exact.
-Facts: github.com/PKU-YuanGroup/Open-Sora-Plan at adb2a20 (v1.2.0), github.com/PKU-YuanGroup/WF-VAE at d858bee (later tiling).
+on later frames through them, and no block-wise inference is exact. Facts: github.com/PKU-YuanGroup/Open-Sora-Plan at adb2a20
+(v1.2.0), github.com/PKU-YuanGroup/WF-VAE at d858bee (later tiling).
 """
 
 from __future__ import annotations
@@ -42,8 +42,8 @@ class ODVAEConfig:
     latent_channels: int = 4
 
 
-# What the released config.json says of the blocks; the same class upstream builds other networks from other words,
-# some with the very same keys (AttnBlock3D), so a configuration that says otherwise is refused.
+# The blocks in the released config.json; the reference implementation builds other networks from other values, some with
+# the same keys (AttnBlock3D), so a configuration with other blocks is refused.
 RELEASED_BLOCKS: dict[str, Any] = {
     "attn_resolutions": [],
     "double_z": True,
@@ -75,7 +75,7 @@ def read_config(released: Mapping[str, Any]) -> ODVAEConfig:
     if released["embed_dim"] != released["z_channels"]:
         other["embed_dim"] = released["embed_dim"]
     if other:
-        raise ValueError(f"not the network of Open-Sora Plan v1.2: its config says {other}")
+        raise ValueError(f"not the network of Open-Sora Plan v1.2: its config has {other}")
     first, second, third, fourth = released["hidden_size_mult"]
     return ODVAEConfig(
         width=released["hidden_size"],
@@ -87,16 +87,16 @@ def read_config(released: Mapping[str, Any]) -> ODVAEConfig:
 
 @dataclass(frozen=True)
 class Tiling:
-    """Block-wise inference: pieces of time outside, tiles of space inside them.
+    """Block-wise inference: chunks of frames, each in spatial tiles.
 
     A video is cut only if it is longer than `frames` or larger than `size` (a latent: `latent_frames`, `latent_size`).
-    Pieces advance by one frame less than they hold and reach `shared` latent frames into the next one, which drops its
-    own version of those; nothing is blended in time.  Tiles overlap by the fraction `overlap` and are cross-faded.
+    Chunks advance by one frame less than their length and overlap the next one by `shared` latent frames, which that one
+    drops; nothing is blended in time.  Tiles overlap by the fraction `overlap` and are cross-faded.
     """
 
     size: int  # pixels of a tile's side
     latent_size: int
-    frames: int  # of a piece
+    frames: int  # of a chunk
     latent_frames: int
     overlap: float = 0.125
     shared: int = 1
@@ -245,11 +245,11 @@ class ODVAE(nn.Module):
         if tiling is None or (max(x.shape[3:]) <= tiling.size and x.shape[2] <= tiling.frames):
             return self._encode(x)
         latents = []
-        for start, end in pieces(x.shape[2], tiling.frames, 4 * (tiling.shared - 1)):
+        for start, end in time_chunks(x.shape[2], tiling.frames, 4 * (tiling.shared - 1)):
             rows = _tiles(self._encode, x[:, :, start:end], tiling.size, tiling.overlap)
             extent = int(tiling.latent_size * tiling.overlap)
-            piece = stitch(rows, extent, tiling.latent_size - extent, crop_last=True)
-            latents.append(piece[:, :, tiling.shared if start else 0 :])
+            chunk = stitch(rows, extent, tiling.latent_size - extent, crop_last=True)
+            latents.append(chunk[:, :, tiling.shared if start else 0 :])
         return torch.cat(latents, dim=2)
 
     def decode(self, z: Tensor, tiling: Tiling | None = None) -> Tensor:
@@ -257,11 +257,11 @@ class ODVAE(nn.Module):
         if tiling is None or (max(z.shape[3:]) <= tiling.latent_size and z.shape[2] <= tiling.latent_frames):
             return self._decode(z)
         videos = []
-        for start, end in pieces(z.shape[2], tiling.latent_frames, tiling.shared - 1):
+        for start, end in time_chunks(z.shape[2], tiling.latent_frames, tiling.shared - 1):
             rows = _tiles(self._decode, z[:, :, start:end], tiling.latent_size, tiling.overlap)
             extent = int(tiling.size * tiling.overlap)
-            piece = stitch(rows, extent, tiling.size - extent, crop_last=True)
-            videos.append(piece[:, :, 4 * tiling.shared - 3 if start else 0 :])
+            chunk = stitch(rows, extent, tiling.size - extent, crop_last=True)
+            videos.append(chunk[:, :, 4 * tiling.shared - 3 if start else 0 :])
         return torch.cat(videos, dim=2)
 
     def _encode(self, x: Tensor) -> Tensor:
@@ -271,19 +271,19 @@ class ODVAE(nn.Module):
         return self.decoder(self.post_quant_conv(z))
 
 
-def pieces(length: int, piece: int, reach: int) -> list[tuple[int, int]]:
-    """The [start, end) of each piece of time: a start every `piece` - 1 frames, an end `reach` + 1 beyond the next start.
+def time_chunks(length: int, chunk: int, reach: int) -> list[tuple[int, int]]:
+    """The [start, end) of each chunk: a start every `chunk` - 1 frames, an end `reach` + 1 beyond the next start.
 
-    A piece that would begin where another has already come to the end is not run.
+    No chunk starts after one that reaches the end.
     """
-    starts = range(0, length, piece - 1)
-    cut = [(start, min(start + piece + reach, length)) for start in starts[:-1]]
+    starts = range(0, length, chunk - 1)
+    cut = [(start, min(start + chunk + reach, length)) for start in starts[:-1]]
     return cut if cut and cut[-1][1] == length else [*cut, (starts[-1], length)]
 
 
 def _tiles(run: Callable[[Tensor], Tensor], x: Tensor, size: int, overlap: float) -> Iterator[Iterator[Tensor]]:
-    # A residual tile at the border is run even where the one before it has reached the border: at 256 pixels the
-    # published loop adds a tile of 32, and its seam is part of what the block-wise numbers measure.
+    # A tile at the border is run even if the one before it has reached the border: at 256 pixels the
+    # published loop adds a tile of 32, and its seam is part of the block-wise numbers.
     stride = int(size * (1 - overlap))
     for top in range(0, x.shape[3], stride):
         band = x[:, :, :, top : top + size]

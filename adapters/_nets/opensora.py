@@ -3,9 +3,9 @@
     x --AutoencoderKL encoder--> 4 channels, 8x8 --* 0.18215--> temporal encoder --> mean, log variance, 4x8x8
     z --temporal decoder--> drop the padding --/ 0.18215--> AutoencoderKL decoder, frame by frame
 
-Read from github.com/hpcaitech/Open-Sora at v1.2.0, `opensora/models/vae/`.  The spatial half has SDXL's architecture
-but weights and factor of its own; diffusers' class fits the released keys as it is.  Any number of frames is taken:
-zeros are put before the first latent frames up to a multiple of 4, and the decoder must be told how many frames to give.
+Read from github.com/hpcaitech/Open-Sora at v1.2.0, `opensora/models/vae/`.  The spatial half has SDXL's architecture with other
+weights and another factor; the class of diffusers fits the released keys.  Any number of frames is legal: zeros in front fill the
+first group of 4, and the decoder is given the number of frames.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from adapters._nets.blocks import frames_of, silu, stack, video_of
 
 TEMPORAL = 4  # compression
-SPATIAL_FACTOR = 0.18215  # on the 2-D latents; not the 0.13025 of SDXL's own VAE
+SPATIAL_FACTOR = 0.18215  # on the 2-D latents; not the 0.13025 of SDXL's VAE
 FRAMES_AT_ONCE = 4  # through the 2-D halves: bounds memory, changes no number
 DOWN_IN_TIME = (False, True, True)  # after each level but the last
 
@@ -37,7 +37,7 @@ class OpenSoraConfig:
 
 
 class CausalConv3d(nn.Module):
-    """Zeros in front of the first frame, enough of them that T becomes T / stride; zeros around the edges."""
+    """Pads with zeros in front of the first frame, so that T becomes T / stride, and around the edges."""
 
     def __init__(self, in_channels: int, out_channels: int, kernel: int = 3, stride: int = 1, bias: bool = True):
         super().__init__()
@@ -135,12 +135,12 @@ class TemporalVAE(nn.Module):
         return self.quant_conv(self.encoder(F.pad(x, (0, 0, 0, 0, padding, 0)) if padding else x))
 
     def decode(self, z: Tensor, num_frames: int) -> Tensor:
-        """(B, c, t, h, w) -> (B, 4, num_frames, h, w), the frames that stand for encode's padding dropped."""
+        """(B, c, t, h, w) -> (B, 4, num_frames, h, w), without the frames of encode's padding."""
         return self.decoder(self.post_quant_conv(z))[:, :, -num_frames % TEMPORAL :]
 
 
 class OpenSoraVAE(nn.Module):
-    """Both halves.  `piece` is the number of frames the temporal half takes at once: 17 as released, None for all.
+    """Both halves.  `chunk` is the number of frames the temporal half takes at once: 17 as released, None for all.
 
     Latents are those of the temporal half; a diffusion model sees (z - shift) / scale, per channel.
     """
@@ -174,25 +174,25 @@ class OpenSoraVAE(nn.Module):
         kl = self.kl
         return torch.cat([kl.quant_conv(kl.encoder(frames)) for frames in frames_of(x).split(FRAMES_AT_ONCE)])
 
-    def encode(self, x: Tensor, piece: int | None, noise: Tensor | None = None) -> Tensor:
+    def encode(self, x: Tensor, chunk: int | None, noise: Tensor | None = None) -> Tensor:
         """(B, 3, T, H, W) in -1..1 -> moments (B, 2 c, t, h, w) of the temporal half.
 
-        The released code draws from the frames' posterior too; here it is the mean, or a draw with `noise`
+        The released code also samples the posterior of the frames; here it is the mean, or a sample with `noise`
         (B T, 4, h, w).
         """
         mean, logvar = self.spatial_moments(x).chunk(2, dim=1)
         if noise is not None:
             mean = mean + (0.5 * logvar.clamp(-30, 20)).exp() * noise
         frames = video_of(mean * SPATIAL_FACTOR, x.shape[0])
-        return torch.cat([self.temporal_vae.encode(part) for part in frames.split(piece or x.shape[2], dim=2)], dim=2)
+        return torch.cat([self.temporal_vae.encode(part) for part in frames.split(chunk or x.shape[2], dim=2)], dim=2)
 
-    def decode(self, z: Tensor, num_frames: int, piece: int | None) -> Tensor:
+    def decode(self, z: Tensor, num_frames: int, chunk: int | None) -> Tensor:
         """(B, c, t, h, w) -> (B, 3, num_frames, H, W)."""
-        piece = piece or num_frames
+        chunk = chunk or num_frames
         parts = []
-        for i, part in enumerate(z.split(-(-piece // TEMPORAL), dim=2)):
-            parts.append(self.temporal_vae.decode(part, min(piece, num_frames - i * piece)))
+        for i, part in enumerate(z.split(-(-chunk // TEMPORAL), dim=2)):
+            parts.append(self.temporal_vae.decode(part, min(chunk, num_frames - i * chunk)))
         frames = frames_of(torch.cat(parts, dim=2) / SPATIAL_FACTOR)
         kl = self.kl
-        pixels = [kl.decoder(kl.post_quant_conv(some)) for some in frames.split(FRAMES_AT_ONCE)]
+        pixels = [kl.decoder(kl.post_quant_conv(batch)) for batch in frames.split(FRAMES_AT_ONCE)]
         return video_of(torch.cat(pixels), z.shape[0])

@@ -2,8 +2,8 @@
 
     frames -> 5 levels of causal residual blocks, halving space 4 times and time twice -> middle with attention -> mean, logvar
 
-Every change of size has a shortcut without weights (space to channels and back, as in DC-AE, arXiv 2410.10733), and the norms look
-at one position at a time, so nothing here sees a later frame.  Keys and shapes are those of the released checkpoint
+Every change of size has a shortcut without weights (space to channels and back, as in DC-AE, arXiv 2410.10733), and the norms
+look at one position at a time, so no output depends on a later frame.  Keys and shapes are those of the released checkpoint
 (zai-org/SSVAE, `ch48_256p_15w_512p_5w.ckpt`).  Facts: github.com/zai-org/SSVAE at 0b141f7.
 """
 
@@ -24,7 +24,6 @@ from adapters._nets.blocks import (
     attend,
     frames_of,
     project,
-    repeat_first,
     stack,
     video_of,
 )
@@ -38,7 +37,6 @@ class SSVAEConfig:
     latent_channels: int = 48
     halve_time: tuple[bool, ...] = (False, False, True, True)  # at the end of which encoder levels
     double_time: tuple[bool, ...] = (True, True, False, False)  # at the end of which decoder levels
-    new_shuffle: bool = False  # the shortcuts' other order of channels; not in the released model
 
 
 class RMSNorm(nn.Module):
@@ -79,14 +77,14 @@ class Attention(nn.Module):
 class Downsample(nn.Module):
     """Halves height, width and, with `time`, all frames but the first: (B, C, 1+T, H, W) -> (B, C', 1+T/2, H/2, W/2)."""
 
-    def __init__(self, in_channels: int, out_channels: int, time: bool, new_shuffle: bool) -> None:
+    def __init__(self, in_channels: int, out_channels: int, time: bool) -> None:
         super().__init__()
         self.conv: nn.Module
         if time:
             self.conv = CausalConv3d(in_channels, out_channels, stride=2, padding=(0, 1, 0, 1))
         else:
             self.conv = FrameConv2d(in_channels, out_channels, 3, stride=2)
-        self.out_channels, self.time, self.new_shuffle = out_channels, time, new_shuffle
+        self.out_channels, self.time = out_channels, time
 
     def forward(self, x: Tensor) -> Tensor:
         h = self.conv(x if self.time else F.pad(x, (0, 1, 0, 1)))
@@ -96,7 +94,7 @@ class Downsample(nn.Module):
         """Space (and time) to channels, then the mean over groups of them."""
         if self.time:
             # the released model completes the first pair of frames with zeros, not with the first frame
-            x = repeat_first(x, 1) if self.new_shuffle else F.pad(x, (0, 0, 0, 0, 1, 0))
+            x = F.pad(x, (0, 0, 0, 0, 1, 0))
         batch, channels, frames, height, width = x.shape
         depth = 1 + self.time
         x = x.reshape(batch, channels, frames // depth, depth, height // 2, 2, width // 2, 2)
@@ -107,10 +105,10 @@ class Downsample(nn.Module):
 class Upsample(nn.Module):
     """Doubles height, width and, with `time`, all frames but the first: (B, C, 1+T, H, W) -> (B, C', 1+2T, 2H, 2W)."""
 
-    def __init__(self, in_channels: int, out_channels: int, time: bool, new_shuffle: bool) -> None:
+    def __init__(self, in_channels: int, out_channels: int, time: bool) -> None:
         super().__init__()
         self.conv = CausalConv3d(in_channels, out_channels)
-        self.out_channels, self.time, self.new_shuffle = out_channels, time, new_shuffle
+        self.out_channels, self.time = out_channels, time
 
     def forward(self, x: Tensor) -> Tensor:
         h = x.repeat_interleave(2, dim=3).repeat_interleave(2, dim=4)
@@ -119,15 +117,12 @@ class Upsample(nn.Module):
         return self.conv(h).add_(self.shortcut(x))
 
     def shortcut(self, x: Tensor) -> Tensor:
-        """Channels, each repeated as often as needed, to space (and time); the first of a pair of frames goes."""
+        """Channels, each repeated as often as needed, to space (and time), without the first of the first pair of frames."""
         depth = 1 + self.time
         repeats = self.out_channels * depth * 4 // x.shape[1]
-        if not self.new_shuffle:
-            x = x.repeat_interleave(repeats, dim=1)
+        x = x.repeat_interleave(repeats, dim=1)
         x = x.unflatten(1, (-1, depth, 2, 2)).permute(0, 1, 5, 2, 6, 3, 7, 4)
         x = x.flatten(6, 7).flatten(4, 5).flatten(2, 3)
-        if self.new_shuffle:
-            x = x.repeat(1, repeats, 1, 1, 1)
         return x[:, :, depth - 1 :]
 
 
@@ -140,9 +135,9 @@ class Encoder(nn.Module):
         # the first level widens in its first block, the others in the downsampling before them
         for i, (width, wider) in enumerate(zip(widths, [*widths[1:], 0], strict=True)):
             inputs = width if i else config.width
-            down = Downsample(width, wider, config.halve_time[i], config.new_shuffle) if wider else None
+            down = Downsample(width, wider, config.halve_time[i]) if wider else None
             self.down.append(Level(stack(res_block, inputs, width, config.res_blocks), downsample=down))
-        # upstream compares the index with res_blocks, so that attention follows both blocks; the decoder has it once
+        # as in the reference implementation, attention follows both blocks here, and only the first in the decoder
         self.mid = nn.Sequential(res_block(width, width), Attention(width), res_block(width, width), Attention(width))
         self.out = nn.Sequential(RMSNorm(width), nn.SiLU(), CausalConv3d(width, 2 * config.latent_channels))
 
@@ -162,7 +157,7 @@ class Decoder(nn.Module):
         self.mid = nn.Sequential(res_block(width, width), Attention(width), res_block(width, width))
         self.up = nn.ModuleList()
         for i, (width, narrower) in enumerate(zip(widths, [*widths[1:], 0], strict=True)):
-            up = Upsample(width, narrower, config.double_time[i], config.new_shuffle) if narrower else None
+            up = Upsample(width, narrower, config.double_time[i]) if narrower else None
             self.up.append(Level(stack(res_block, width, width, config.res_blocks + 1), upsample=up))
         self.out = nn.Sequential(RMSNorm(width), nn.SiLU(), CausalConv3d(width, 3))
 

@@ -3,9 +3,9 @@
     encoder: pixel unshuffle -> convolution -> (pool time, stride 2, blocks) three times -> latent
     decoder: 3 tanh(z / 3) -> (blocks, enlarge, grow time, convolution) three times -> pixel shuffle
 
-Time is mixed by three layers only: `Pool` stacks neighbouring frames on channels, `Grow` takes them apart again, and a block also
-reads its own input of the frame before (zeros before the first).  Those inputs, one frame per block, are all that a stream must
-carry, so a video may be cut anywhere.  The encoder looks ahead within a group of r frames, the decoder never.
+Time is mixed by three layers only: `Pool` stacks neighbouring frames on channels, `Grow` separates them again, and a block also
+reads its input of the previous frame (zeros before the first).  Those inputs, one frame per block, are the whole state of a
+stream, so a video may be cut anywhere.  The encoder looks ahead within a group of r frames, the decoder never.
 
 Everything is one flat sequence, and the index of a layer is its key in the released files.  Inside, tensors are (B, T, C, H, W): to
 fold time into the batch copies nothing.  Pixels are 0..1, not clamped.  Facts: github.com/madebyollin/taehv at 1f14a56, the
@@ -159,7 +159,7 @@ def _decoder(config: TAEHVConfig) -> Layers:
 
 
 def _super_decoder(config: TAEHVConfig) -> Layers:
-    """It has no clamp, and enlarges by pixel shuffle."""
+    """Without clamp; it enlarges by pixel shuffle."""
     width = config.width
     widths = [8 * width, 4 * width, 2 * width, width]
     layers: list[nn.Module] = [nn.Conv2d(config.latent_channels, widths[0], 1, bias=False)]
@@ -176,62 +176,62 @@ class TAEHV(nn.Module):
         self.encoder = encoder(self.config)
         self.decoder = decoder(self.config)
 
-    def encode(self, video: Tensor, piece: int = 0) -> Tensor:
+    def encode(self, video: Tensor, chunk: int = 0) -> Tensor:
         """(B, 3, T, H, W) in 0..1 -> (B, c, t, h, w): t = ceil(T/r), of MiniMax-H3 5 for each 17 frames, less 3.
 
-        In pieces of the frames of `piece` latents, or at once (0).
+        In chunks of the frames of `chunk` latents, or at once (0).
         """
         complete = _complete(video.transpose(1, 2), self._group).transpose(1, 2)
-        pieces = complete.split(piece * self.config.ratio or complete.shape[2], dim=2)
-        return torch.cat(list(self.encode_stream(pieces)), dim=2)
+        chunks = complete.split(chunk * self.config.ratio or complete.shape[2], dim=2)
+        return torch.cat(list(self.encode_stream(chunks)), dim=2)
 
-    def decode(self, latent: Tensor, piece: int = 0) -> Tensor:
+    def decode(self, latent: Tensor, chunk: int = 0) -> Tensor:
         """(B, c, t, h, w) -> (B, 3, T, H, W), about 0..1, not clamped: T = r (t - 1) + 1, of MiniMax-H3 4 t - 3 ceil(t/5).
 
-        In pieces of `piece` latents, or at once (0).  Of CogVideoX, an even number of latents gives all r t frames.
+        In chunks of `chunk` latents, or at once (0).  Of CogVideoX, an even number of latents gives all r t frames.
 
         Raises:
             ValueError: MiniMax-H3, and t is not 5k + 2
         """
-        pieces = latent.split(piece or latent.shape[2], dim=2)
+        chunks = latent.split(chunk or latent.shape[2], dim=2)
         if self.config.rule == "even" and latent.shape[2] % 2 == 0:
             memory: Memory = {}
-            return torch.cat([self._decode(part, memory) for part in pieces], dim=2)
-        return torch.cat(list(self.decode_stream(pieces)), dim=2)
+            return torch.cat([self._decode(part, memory) for part in chunks], dim=2)
+        return torch.cat(list(self.decode_stream(chunks)), dim=2)
 
-    def encode_stream(self, pieces: Iterable[Tensor]) -> Iterator[Tensor]:
-        """Pieces (B, 3, n, H, W) of one video, cut anywhere -> pieces of the latent that `encode` gives of the whole."""
+    def encode_stream(self, chunks: Iterable[Tensor]) -> Iterator[Tensor]:
+        """Chunks (B, 3, n, H, W) of one video, cut anywhere -> chunks of the latent that `encode` gives of the whole."""
         memory: Memory = {}
         held = None
-        for group in _groups(pieces, self._group):
+        for group in _groups(chunks, self._group):
             if self.config.rule != "chunks":
                 yield self._encode(group, memory)
                 continue
-            for chunk in group.split(CHUNK, dim=1):
+            for frames in group.split(CHUNK, dim=1):
                 if held is not None:
                     yield held
-                # pixels of 0 are black; each chunk is encoded as a video of its own
-                held = self._encode(F.pad(chunk, (0, 0, 0, 0, 0, 0, BLACK, 0)), {})
+                # pixels of 0 are black; every 17 frames are encoded as a separate video
+                held = self._encode(F.pad(frames, (0, 0, 0, 0, 0, 0, BLACK, 0)), {})
         if held is not None:
             yield held[:, :, :-BLACK]
 
-    def decode_stream(self, pieces: Iterable[Tensor]) -> Iterator[Tensor]:
-        """Pieces (B, c, n, h, w) of one latent, cut anywhere -> pieces of the video that `decode` gives of the whole.
+    def decode_stream(self, chunks: Iterable[Tensor]) -> Iterator[Tensor]:
+        """Chunks (B, c, n, h, w) of one latent, cut anywhere -> chunks of the video that `decode` gives of the whole.
 
         Raises:
-            ValueError: at the end, of CogVideoX after an even number of latents (`decode` alone knows beforehand that it keeps
-                all frames), of MiniMax-H3 after a number that is not 5k + 2
+            ValueError: at the end: CogVideoX, after an even number of latents (which `decode` handles, as it keeps all
+                frames); MiniMax-H3, after a number that is not 5k + 2
         """
         memory: Memory = {}
         seen = 0
-        for piece in pieces:
-            frames = self._decode(piece, memory)
+        for chunk in chunks:
+            frames = self._decode(chunk, memory)
             yield self._without_surplus(frames, seen * self.config.ratio)
-            seen += piece.shape[2]
+            seen += chunk.shape[2]
         if self.config.rule == "chunks" and seen % 5 != 2:
             raise ValueError(f"a latent has 5k+2 frames, got {seen}")
         if self.config.rule == "even" and seen % 2 == 0:
-            raise ValueError(f"a stream of latents has an odd number of frames, got {seen}; decode them in one piece")
+            raise ValueError(f"a stream of latents has an odd number of frames, got {seen}; decode them in one call")
 
     @property
     def _group(self) -> int:
@@ -248,7 +248,7 @@ class TAEHV(nn.Module):
         return F.pixel_shuffle(frames, self.config.patch).transpose(1, 2)
 
     def _without_surplus(self, frames: Tensor, first: int) -> Tensor:
-        """Drops the frames in front that no frame of the video stands for; `first` is the number of the first of these."""
+        """Drops the leading frames that are not part of the video; `first` is the index of the first of `frames`."""
         surplus = self.config.ratio - 1
         if self.config.rule != "chunks":
             return frames[:, :, max(0, surplus - first) :]
@@ -262,11 +262,11 @@ def _complete(x: Tensor, group: int) -> Tensor:
     return torch.cat([x, x[:, -1:].expand(-1, more, -1, -1, -1)], dim=1) if more else x
 
 
-def _groups(pieces: Iterable[Tensor], group: int) -> Iterator[Tensor]:
-    """Pieces (B, C, n, H, W) of a video -> (B, T, C, H, W) with T a multiple of `group`; only the last group is completed."""
+def _groups(chunks: Iterable[Tensor], group: int) -> Iterator[Tensor]:
+    """Chunks (B, C, n, H, W) of a video -> (B, T, C, H, W) with T a multiple of `group`; only the last group is completed."""
     rest = None
-    for piece in pieces:
-        x = piece.transpose(1, 2)
+    for chunk in chunks:
+        x = chunk.transpose(1, 2)
         if rest is not None:
             x = torch.cat([rest, x], dim=1)
         ready = x.shape[1] // group * group

@@ -24,7 +24,7 @@ class TAESDConfig:
     stem: tuple[int, ...] = ()  # widths of stride-2 convolutions in front of the encoder's first block (Sana)
     widths: tuple[int, ...] = (64, 64, 64, 64)  # of the decoder, from the lowest resolution to pixels
     encoder_width: int = 64
-    pool: int = 0  # channels of the blocks' normalised branch at the lowest resolution (FLUX.2); 0: no such branch
+    pool: int = 0  # channels of the blocks' normalised branch at the lowest resolution (FLUX.2); 0: none
 
 
 def conv3(inputs: int, outputs: int, *, stride: int = 1, bias: bool = True) -> nn.Conv2d:
@@ -91,7 +91,7 @@ def decoder(config: TAESDConfig) -> nn.Sequential:
 
 
 def enlarge_weights(model: nn.Module) -> None:
-    """Gives PyTorch's random weights unit gain: without norms, their own third of it would leave nothing but biases."""
+    """Gives PyTorch's random weights unit gain: without norms, their gain of a third would leave only the biases."""
     with torch.no_grad():
         for parameter in model.parameters():
             if parameter.dim() > 1:

@@ -26,6 +26,7 @@ from pathlib import Path
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+from torchvision.utils import save_image
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
@@ -33,7 +34,6 @@ import wfvae
 from adapters.dct import basis
 from vaebench import machine, plugins
 from vaebench.config import RunConfig
-from vaebench.training.run import save_image, strip
 from vaebench.video import to_model, to_score
 from wfvae import WFVAEConfig
 
@@ -52,6 +52,13 @@ def haar_basis() -> Tensor:
     patterns = [flat, flat * w, flat * h, flat * t, flat * h * w, flat * h * t]
     rows = [colours[0].view(3, 1, 1, 1) * p for p in patterns] + [c.view(3, 1, 1, 1) * flat for c in colours[1:]]
     return torch.stack([row / row.norm() for row in rows])
+
+
+def strip(reference: Tensor, reconstruction: Tensor, count: int) -> Tensor:
+    """(1, 3, T, H, W) in 0..1, twice -> (3, 2H, count * W): frames spread over the clip, references above."""
+    frames = torch.linspace(0, reference.shape[2] - 1, count).round().long()
+    rows = [video[0, :, frames].permute(0, 2, 1, 3).flatten(2) for video in (reference, reconstruction)]
+    return torch.cat(rows, dim=1)
 
 
 def transform(rows: Tensor) -> Callable[[Tensor], Tensor]:
@@ -153,6 +160,7 @@ def main() -> None:
         args.output.parent.mkdir(parents=True, exist_ok=True)
         args.output.write_text(json.dumps(record, indent=1) + "\n")
     if args.strips:
+        args.strips.parent.mkdir(parents=True, exist_ok=True)
         save_image(torch.cat(strips, dim=1), args.strips)
 
 

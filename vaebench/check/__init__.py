@@ -1,7 +1,7 @@
-"""`vaebench check NAME`: the contract as tests that anyone can run on any adapter or checkpoint, a verdict a line.
+"""`vaebench check NAME`: tests of the contract for any adapter or checkpoint, one line per test.
 
-The tests ask the VAE itself, by changing what goes in and watching what comes out: a wrong value range, an encoder that
-looks ahead, a "whole" mode that works in pieces all show themselves, whatever the adapter says.
+The tests change inputs of the VAE and compare its outputs.  They detect a wrong value range, an encoder that is not causal or a
+"whole" mode that uses chunks, independently of what the adapter states.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from vaebench.check.contract import (
 )
 from vaebench.check.modes import block_wise_against_whole, canary
 from vaebench.check.quality import clamping, frame_shift, gain_and_offset, precision, value_range
-from vaebench.check.reach import causality, hidden_pieces_of_time, hidden_tiles_of_space
+from vaebench.check.reach import causality, hidden_chunks, hidden_tiles
 from vaebench.check.state import determinism, other_clips
 from vaebench.check.subject import Answer, Subject, subject_of
 from vaebench.config import CheckConfig
@@ -50,8 +50,8 @@ TESTS: tuple[Callable[[Subject], Answer], ...] = (
     batch,
     other_clips,
     causality,
-    hidden_pieces_of_time,
-    hidden_tiles_of_space,
+    hidden_chunks,
+    hidden_tiles,
     block_wise_against_whole,
     canary,
 )
@@ -59,40 +59,51 @@ TESTS: tuple[Callable[[Subject], Answer], ...] = (
 
 @dataclass(frozen=True)
 class Verdict:
+    """The result of one test."""
+
     test: str
-    passed: bool | None  # None: does not apply, `said` has the reason
-    said: str
+    passed: bool | None  # None: not applicable
+    sentence: str  # the measured values, or the reason why the test failed or is not applicable
 
     def __str__(self) -> str:
         mark = {True: "pass", False: "FAIL", None: "n/a "}[self.passed]
-        return f"{mark}  {self.test}: {'not applicable: ' if self.passed is None else ''}{self.said}"
+        return f"{mark}  {self.test}: {'not applicable: ' if self.passed is None else ''}{self.sentence}"
 
 
 def check(name: str, settings: Sequence[str]) -> int:
-    """Print a verdict a line; 0 if none failed, 1 otherwise.
+    """Run all tests on a VAE and print one line per test.
 
-    ValueError for an unknown setting, ValueError or OSError if the VAE cannot be loaded.
+    Args:
+        name: family/variant, family/tiny or family:PATH
+        settings: `key=value` words, see CheckConfig
+
+    Returns:
+        the exit code: 0 if no test failed, otherwise 1
+
+    Raises:
+        ValueError: a setting is unknown, or the VAE cannot be loaded
+        OSError: the VAE cannot be loaded
     """
     config = parse(CheckConfig, settings)
-    without_tf32()  # its error is a hundred times what the tests allow
+    without_tf32()  # the error of TF32 is 100 times the tolerance of the tests
     failed = 0
     for verdict in verdicts(adapters.resolve(name, config.weights), config):
         print(verdict, flush=True)
         failed += verdict.passed is False
     print(
-        f"{name}: {'keeps the contract' if not failed else f'{failed} of the tests above failed'}",
+        f"{name}: {'meets the contract' if not failed else f'{failed} of {len(TESTS)} tests failed'}",
         file=sys.stderr,
     )
     return int(failed > 0)
 
 
 def verdicts(candidate: Candidate, config: CheckConfig) -> Iterator[Verdict]:
-    """One verdict for each of TESTS, as soon as it is known."""
+    """Run the tests and yield the verdict of each."""
     subject = subject_of(candidate, config)
     for test in TESTS:
         try:
             with torch.inference_mode():
-                passed, said = test(subject)
-        except Exception as error:  # a crash is a verdict too, and the other tests still have something to say
-            passed, said = False, f"{type(error).__name__}: {error}"
-        yield Verdict(test.__name__.strip("_").replace("_", " "), passed, said)
+                passed, sentence = test(subject)
+        except Exception as error:  # a crash is a failure, and the other tests still run
+            passed, sentence = False, f"{type(error).__name__}: {error}"
+        yield Verdict(test.__name__.strip("_").replace("_", " "), passed, sentence)

@@ -1,4 +1,4 @@
-"""Tests of the contract itself: shapes, dtypes, lengths, sizes, the spec's facts, untouched inputs."""
+"""Tests of shapes, dtypes, lengths, sizes, the facts of the spec, and inputs that must not change."""
 
 from __future__ import annotations
 
@@ -10,15 +10,17 @@ from vaebench.vae import LOSSLESS_TOLERANCE, check_latent, check_reconstruction,
 
 
 def weights_checksum(subject: Subject) -> Answer:
+    """The sha256 of the weights is the one in the spec."""
     published = subject.vae.spec.sha256
     if subject.weights in ("random", "none"):
         return None, f"{subject.weights} weights"
     if not published:
-        return None, f"sha256 {subject.weights[:16]}..., and none is published to compare"
+        return None, f"sha256 {subject.weights[:16]}..., no published checksum to compare with"
     return subject.weights == published, f"sha256 {subject.weights[:16]}..., published {published[:16]}..."
 
 
 def shapes(subject: Subject) -> Answer:
+    """Latent and reconstruction have the shapes that the spec defines."""
     vae, video = subject.vae, subject.video
     latent = check_latent(vae, video, subject.encode(video))
     check_reconstruction(vae, video, subject.decode(latent))
@@ -26,7 +28,7 @@ def shapes(subject: Subject) -> Answer:
 
 
 def dtype_and_device(subject: Subject) -> Answer:
-    """The posterior and the video are float32, on the device of the argument, whatever the adapter computes in."""
+    """Posterior and video are float32 on the device of the argument, for every dtype of the VAE."""
     video = subject.clip(1)
     posterior = subject.vae.encode(video.clone())
     results = {"encode's mean": posterior.mean, "encode's logvar": posterior.logvar}
@@ -40,16 +42,16 @@ def dtype_and_device(subject: Subject) -> Answer:
 
 
 def parameters(subject: Subject) -> Answer:
-    """The spec's number of parameters is that of the networks which the adapter holds."""
+    """The number of parameters in the spec is that of the networks of the adapter."""
     stated, modules = subject.vae.spec.parameters, networks(subject.vae)
     if not modules:
-        return None, "the adapter holds no torch module" + (f"; the spec says {stated:,}" if stated else "")
+        return None, "the adapter has no torch module" + (f"; the spec says {stated:,}" if stated else "")
     counted = sum({id(p): p.numel() for network in modules for p in network.parameters()}.values())
     return counted == stated, f"the networks have {counted:,}, the spec says {stated:,}"
 
 
 def inputs_unchanged(subject: Subject) -> Answer:
-    """Neither encode nor decode writes into its argument, at once or in a later call."""
+    """Neither encode nor decode changes its argument, during the call or in a later call."""
     video = subject.clip(1)
     video_before = video.clone()
     latent = subject.vae.encode(video).mode()
@@ -57,10 +59,13 @@ def inputs_unchanged(subject: Subject) -> Answer:
     subject.vae.decode(latent)
     changed = _changed({"encode": (video_before, video), "decode": (latent_before, latent)})
     if changed:
-        return False, f"{' and '.join(changed)} writes into its input; work on a copy"
+        return False, f"{' and '.join(changed)} changes its input; work on a copy"
     subject.decode(subject.encode(-video))
     changed = _changed({"video": (video_before, video), "latent": (latent_before, latent)})
-    return not changed, f"a later call changes the {changed[0]} of an earlier one" if changed else "video and latent"
+    return (
+        not changed,
+        f"a later call changes the {changed[0]} of an earlier one" if changed else "video and latent are unchanged",
+    )
 
 
 def _changed(pairs: dict[str, tuple[Tensor, Tensor]]) -> list[str]:
@@ -68,28 +73,29 @@ def _changed(pairs: dict[str, tuple[Tensor, Tensor]]) -> list[str]:
 
 
 def frame_rule(subject: Subject) -> Answer:
-    """The three shortest legal lengths run as they are, and every length between them after padding."""
+    """The three shortest valid lengths run without padding, and all lengths between them with padding."""
     spec = subject.vae.spec
-    legal = [spec.fit(1)]
+    valid = [spec.fit(1)]
     for _ in range(2):
-        legal.append(spec.fit(legal[-1] + 1))
-    for length in range(legal[0], legal[-1] + 1):
-        reconstruct(subject.vae, subject.clip(legal[-1])[:, :, :length])
-    return True, f"{spec.frames}: {', '.join(map(str, legal))} frames, and all between them padded"
+        valid.append(spec.fit(valid[-1] + 1))
+    for length in range(valid[0], valid[-1] + 1):
+        reconstruct(subject.vae, subject.clip(valid[-1])[:, :, :length])
+    return True, f"{spec.frames}: {', '.join(map(str, valid))} frames run, and all lengths between them with padding"
 
 
 def sizes(subject: Subject) -> Answer:
+    """A size that is not a multiple of `size_multiple` runs with padding."""
     size = subject.video.shape[-1]
     reconstruct(subject.vae, subject.clip(1)[..., : size - 1, : size - 3])
     return True, f"{size - 1} x {size - 3} is padded and cropped back"
 
 
 def batch(subject: Subject) -> Answer:
-    """Clips of one batch do not see each other."""
+    """Clips in a batch do not affect each other."""
     video = subject.video
     pair = torch.cat([video, video.flip(-1)])
     alone = subject.encode(video)
     together = subject.encode(pair)[:1]
     difference = distance(alone, together)
     limit = LOSSLESS_TOLERANCE[subject.config.dtype]
-    return difference <= limit, f"alone and in a batch of two differ by {difference:.1e}"
+    return difference <= limit, f"the latent alone and in a batch of two differ by {difference:.1e}"

@@ -1,4 +1,4 @@
-"""Tests against another result of the same VAE: its other modes, and values recorded for its weights."""
+"""Tests that compare a VAE with its other modes, and with values recorded for its weights."""
 
 from __future__ import annotations
 
@@ -12,16 +12,17 @@ from vaebench.check.subject import Answer, Subject, distance, pattern
 from vaebench.vae import LOSSLESS_TOLERANCE
 
 CANARIES = Path(__file__).parents[1] / "reference" / "canaries.json"
-PROBES = 16  # values of a canary's latent and frames
+PROBES = 16  # values recorded of the latent, and of the frames
 
 
 def block_wise_against_whole(subject: Subject) -> Answer:
+    """Modes that claim to be lossless give the output of whole inference; the difference of other modes is printed."""
     spec = subject.vae.spec
     if len(spec.modes) < 2 or spec.modes[0] != "whole":
-        return None, "one mode only"
+        return None, "the VAE has a single mode, or no whole mode"
     whole_latent = subject.encode(subject.video)
     whole = subject.decode(whole_latent)
-    said, passed = [], True
+    sentences, passed = [], True
     for mode in spec.modes[1:]:
         vae = subject.make(mode)
         latent = vae.encode(subject.video.clone()).mode()
@@ -31,30 +32,30 @@ def block_wise_against_whole(subject: Subject) -> Answer:
         worst = max(differences, default=float("inf"))
         if mode in spec.lossless_modes:
             passed = passed and worst <= LOSSLESS_TOLERANCE[subject.config.dtype]
-        claim = ", said to be lossless" if mode in spec.lossless_modes else ""
-        said.append(f"{mode} differs by {worst:.1e}{claim}")
-    return passed, "; ".join(said)
+        claim = " (claims to be lossless)" if mode in spec.lossless_modes else ""
+        sentences.append(f"{mode} differs by {worst:.1e}{claim}")
+    return passed, "; ".join(sentences)
 
 
 def canary(subject: Subject) -> Answer:
-    """Some values of the latent and of the frames, where they were recorded for these very weights."""
+    """Values of latent and frames equal those recorded for the same weights."""
     recorded = json.loads(CANARIES.read_text()).get(subject.candidate.name)
     if recorded is None:
-        return None, "nothing recorded"
+        return None, "no values are recorded for this VAE"
     if subject.config.dtype != "float32":
-        return None, "recorded in float32"
+        return None, "the recorded values are for float32"
     if recorded["weights"] != subject.weights:
-        return None, "recorded for other weights"
+        return None, "the recorded values are for other weights"
     latent, frames = probes(subject)
     worst = max(
         distance(torch.tensor(recorded["latent"]), latent),
         distance(torch.tensor(recorded["frames"]), frames),
     )
-    return worst <= 1e-3, f"latent and frames are within {worst:.1e} of the recorded ones"
+    return worst <= 1e-3, f"latent and frames differ from the recorded values by at most {worst:.1e}"
 
 
 def probes(subject: Subject) -> tuple[Tensor, Tensor]:
-    """Values at fixed places of the latent and of the frames of a 17-frame pattern at 64 pixels (or what fits)."""
+    """Values at fixed positions of latent and frames, for a test pattern of 17 frames at 64 pixels or the next valid size."""
     spec = subject.vae.spec
     video = pattern(spec.fit(17), -(-64 // spec.size_multiple) * spec.size_multiple).to(subject.video.device)
     latent = subject.encode(video)

@@ -1,6 +1,6 @@
-"""Tests of what reaches what: an encoder that looks ahead, pieces of time, tiles of space.
+"""Tests of the receptive field: causality, hidden chunks in time, hidden tiles in space.
 
-A part of the argument is changed, and the parts of the result that move are noted.
+Each test changes a part of the input and measures which parts of the output change.
 """
 
 from __future__ import annotations
@@ -12,50 +12,53 @@ from torch import Tensor
 
 from vaebench.check.subject import Answer, Subject, distance, quantised
 
-FEWEST_TILES = 6  # latents along a side: a seam in the middle then has neighbours without one
+FEWEST_TILES = 6  # smallest number of latents per side, so that a seam in the middle has neighbours without seam
 NO_REACH, REACH = (
     1e-7,
     1e-4,
-)  # relative to the largest value of the result: below the one is none, above the other is some
+)  # change relative to the largest value of the output: at most NO_REACH is no effect, above REACH is an effect
 
 
 def causality(subject: Subject) -> Answer:
-    """Latents of the first half must not move when the second half of the frames changes, if the spec says causal."""
+    """The latents of the first half are independent of the second half of the frames if and only if the spec says causal."""
     spec, video = subject.vae.spec, subject.video
     frames = video.shape[2]
     count = spec.latent_frames(frames)
     if count < 2:
-        return None, "one latent frame only"
+        return None, "the clip has a single latent frame"
     half = count // 2
-    # the first `half` latents of a causal encoder see frames up to this one and no further
-    seen = 1 + (half - 1) * spec.temporal_compression
+    # the first `half` latents of a causal encoder depend on this number of frames
+    first = 1 + (half - 1) * spec.temporal_compression
     changed = video.clone()
-    changed[:, :, seen:] = -changed[:, :, seen:].flip(-1)
+    changed[:, :, first:] = -changed[:, :, first:].flip(-1)
     before, after = (subject.encode(clip)[:, :, :half] for clip in (video, changed))
     moved = distance(before, after)
     causal = moved <= 1e-6
-    said = f"changing frames from {seen} on moves earlier latents by {moved:.1e}"
-    return causal == spec.causal, f"{said}; the spec says {'causal' if spec.causal else 'not causal'}"
+    sentence = f"a change of frames {first} and later changes earlier latents by {moved:.1e}"
+    return causal == spec.causal, f"{sentence}; the spec says {'causal' if spec.causal else 'not causal'}"
 
 
-def hidden_pieces_of_time(subject: Subject) -> Answer:
-    """In a whole mode, what a frame reaches depends on its phase alone; where it does not, the VAE works in pieces."""
+def hidden_chunks(subject: Subject) -> Answer:
+    """Whole inference uses no chunks: the set of latents that a frame affects depends only on the phase of the frame.
+
+    The phase is the frame index modulo the temporal compression.
+    """
     spec, video = subject.vae.spec, subject.video
     if spec.modes[0] != "whole":
         return None, f"the spec offers no whole mode ({', '.join(spec.modes)})"
-    if spec.frames_per_piece:
-        return None, f"the spec says that it starts afresh every {spec.frames_per_piece} frames"
+    if spec.frames_per_chunk:
+        return None, f"the spec says that the encoder restarts every {spec.frames_per_chunk} frames"
     if spec.latent_frames(video.shape[2]) < 4:
         return None, "fewer than four latent frames"
     latent = subject.encode(video)
     broken = None
-    if not quantised(latent):  # whose small changes are rounded away here and there
+    if not quantised(latent):  # quantisation rounds small changes away
         broken = _breaks(_influence(subject.encode, video), spec.temporal_compression)  # (frames, latents)
     if broken:
         frame, number = broken
         return (
             False,
-            f"encode works in pieces: frame {frame} does not reach latent {number}, others of its phase do",
+            f"encode uses chunks: frame {frame} does not affect latent {number}, other frames of the same phase do",
         )
     reach = _influence(subject.decode, latent)  # (latents, frames)
     broken = _breaks(reach.T, spec.temporal_compression)
@@ -63,13 +66,13 @@ def hidden_pieces_of_time(subject: Subject) -> Answer:
         frame, index = broken
         return (
             False,
-            f"decode works in pieces: latent {index} does not reach frame {frame}, others of its phase do",
+            f"decode uses chunks: latent {index} does not affect frame {frame}, other frames of the same phase are affected",
         )
-    return True, f"every one of {video.shape[2]} frames reaches as far as the others of its phase"
+    return True, f"all {video.shape[2]} frames have the temporal range of the other frames of their phase"
 
 
 def _influence(function: Callable[[Tensor], Tensor], value: Tensor) -> Tensor:
-    """bool (frames of the argument, frames of the result): which frames of the result move with each of the argument."""
+    """bool (input frames, output frames): whether a change of the input frame changes the output frame."""
     base = function(value)
     scale = float(base.abs().max())
     rows = []
@@ -82,12 +85,12 @@ def _influence(function: Callable[[Tensor], Tensor], value: Tensor) -> Tensor:
 
 
 def _breaks(reach: Tensor, ratio: int) -> tuple[int, int] | None:
-    """(frame, latent) where `reach` (frames, latents) differs from that of another frame of the same phase.
+    """The first (frame, latent) at which `reach` (frames, latents) differs between frames of the same phase.
 
-    The first latent and its frames are left out, and the last: the ends of a video are rightly special.
+    The first and the last latent and their frames are skipped, since the ends of a video may differ.
     """
     frames, latents = reach.shape
-    offset = 1 if frames % ratio == 1 or ratio == 1 else 0  # 1 + 4k frames: the first stands alone
+    offset = 1 if frames % ratio == 1 or ratio == 1 else 0  # 1 + 4k frames: the first frame has its own latent
     for phase in range(ratio):
         seen: dict[int, tuple[bool, int, int]] = {}
         for frame in range(offset + ratio + phase, frames - ratio, ratio):
@@ -100,8 +103,8 @@ def _breaks(reach: Tensor, ratio: int) -> tuple[int, int] | None:
     return None
 
 
-def hidden_tiles_of_space(subject: Subject) -> Answer:
-    """In a whole mode each row and column of latents reaches its neighbours; where one does not, the VAE works in tiles."""
+def hidden_tiles(subject: Subject) -> Answer:
+    """Whole inference uses no tiles: every row and column of latents affects its neighbours."""
     spec = subject.vae.spec
     if spec.modes[0] != "whole":
         return None, f"the spec offers no whole mode ({', '.join(spec.modes)})"
@@ -117,13 +120,13 @@ def hidden_tiles_of_space(subject: Subject) -> Answer:
             if seam:
                 return (
                     False,
-                    f"{half} works in tiles: {lines} {seam[0]} of the latents does not reach {lines} {seam[1]}",
+                    f"{half} uses tiles: {lines} {seam[0]} of the latents does not affect {lines} {seam[1]}",
                 )
-    return True, f"every one of {latent.shape[-1]} rows and columns of latents reaches as far as the others"
+    return True, f"all {latent.shape[-1]} rows and columns of latents have the same spatial range"
 
 
 def _influence_along(function: Callable[[Tensor], Tensor], value: Tensor, axis: int, count: int) -> Tensor:
-    """(count, count): how far each of `count` bands along `axis` of the argument moves each band of the result."""
+    """(count, count): largest relative change of each output band along `axis` when an input band changes."""
     base = function(value)
     rows = []
     for band in range(count):
@@ -136,7 +139,7 @@ def _influence_along(function: Callable[[Tensor], Tensor], value: Tensor, axis: 
 
 
 def _seam(moved: Tensor) -> tuple[int, int] | None:
-    """(from, to) of a band that does not reach another, where bands as far apart elsewhere do."""
+    """(from, to): a band that does not affect another one, while other bands at the same distance do."""
     for apart in (d for d in range(1 - len(moved), len(moved)) if d):
         reached = moved.diagonal(apart)
         if reached.max() > REACH and reached.min() <= NO_REACH:

@@ -1,4 +1,4 @@
-"""What every test of `vaebench check` shares: the VAE under test, clips to try it on, and distances."""
+"""Shared by all tests of `vaebench check`: the VAE under test, test clips, and distances."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ from vaebench.machine import pick_device
 from vaebench.suite import Candidate
 from vaebench.vae import VideoVAE
 
-Answer = tuple[bool | None, str]  # passed, or None where the test does not apply; and what was found
+Answer = tuple[bool | None, str]  # whether the test passed (None: not applicable), and a sentence
 
 
 @dataclass(frozen=True)
 class Subject:
-    """The VAE under test, how it was made, and a legal clip for it."""
+    """The VAE under test, its candidate, and a clip with a valid shape."""
 
     candidate: Candidate
     vae: VideoVAE
@@ -34,19 +34,20 @@ class Subject:
         return self.candidate.load(mode, device=self.video.device, dtype=getattr(torch, self.config.dtype))
 
     def encode(self, video: Tensor) -> Tensor:
-        """The mean of the posterior.  Of a copy: an adapter that writes into its input spoils no other test."""
+        """The mean of the posterior.  The adapter gets a copy, so that changes of its input do not affect other tests."""
         return self.vae.encode(video.clone()).mode()
 
     def decode(self, latent: Tensor) -> Tensor:
         return self.vae.decode(latent.clone())
 
     def clip(self, num_frames: int, side: int = 0) -> Tensor:
-        """The pattern in the shortest legal length that holds `num_frames`."""
+        """The test pattern in the shortest valid length of at least `num_frames`."""
         video = pattern(self.vae.spec.fit(num_frames), side or self.video.shape[-1])
         return video.to(self.video.device)
 
 
 def subject_of(candidate: Candidate, config: CheckConfig) -> Subject:
+    """Load a VAE in its first mode, with a clip of the size in `config`, rounded up to a valid one."""
     spec = candidate.spec
     device = pick_device(config.device)
     vae = candidate.load(spec.modes[0], device=device, dtype=getattr(torch, config.dtype))
@@ -61,12 +62,12 @@ def pattern(num_frames: int, size: int) -> Tensor:
     y = torch.arange(size, dtype=torch.float64).view(1, -1, 1) / size
     x = torch.arange(size, dtype=torch.float64).view(1, 1, -1) / size
     waves = [torch.sin(6.3 * (a * x + b * y) + c * t) for a, b, c in ((2, 1, 1.0), (-1, 3, 0.7), (1, -2, 1.6))]
-    edges = torch.tanh(8 * torch.sin(9.0 * x - 4.0 * y + 2.0 * t))  # something sharp, which smooth waves lack
+    edges = torch.tanh(8 * torch.sin(9.0 * x - 4.0 * y + 2.0 * t))  # sharp edges
     return torch.stack([0.6 * wave + 0.3 * edges for wave in waves]).float().unsqueeze(0).clamp(-1, 1)
 
 
 def smooth(num_frames: int, size: int, speed: float) -> Tensor:
-    """Waves as long as the frame, which any VAE should keep, moving by about `speed` / 10 radians a frame; as `pattern`."""
+    """Waves as long as the frame, moving by about `speed` / 10 radians per frame; shape and range as `pattern`."""
     t = torch.arange(num_frames, dtype=torch.float64).view(-1, 1, 1) * speed / 16
     y = torch.arange(size, dtype=torch.float64).view(1, -1, 1) / size
     x = torch.arange(size, dtype=torch.float64).view(1, 1, -1) / size
@@ -80,11 +81,14 @@ def distance(a: Tensor, b: Tensor) -> float:
 
 
 def error(a: Tensor, b: Tensor) -> float:
-    """Mean squared."""
+    """Mean squared error."""
     return float((a - b).square().mean())
 
 
 def quantised(latent: Tensor) -> bool:
-    """Whether every channel has few values, many times, as those of FSQ: float16 and bfloat16 have more."""
+    """Whether each value of a channel occurs four times or more on average, as after FSQ.
+
+    Latents in float16 or bfloat16 have more distinct values.
+    """
     channels = latent.transpose(0, 1).flatten(1)
     return all(channel.unique().numel() <= channel.numel() / 4 for channel in channels)

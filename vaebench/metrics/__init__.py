@@ -1,4 +1,4 @@
-"""The metrics: one module each, with `build(device) -> vaebench.metric.Metric`; another definition is another module."""
+"""The metrics, one module each with `build(device) -> vaebench.metric.Metric`.  Each definition has its own module."""
 
 from vaebench.metric import torchmetric
 

@@ -1,8 +1,8 @@
-"""Flicker: how far the changes from frame to frame differ from those of the reference, in 8-bit levels.
+"""Flicker: the difference between the frame-to-frame changes of reconstruction and reference, in 8-bit levels.
 
-The mean of |(y[t+1] - y[t]) - (x[t+1] - x[t])| over pixels, channels and time.  Motion that is in the reference costs
-nothing, nor does an error that stands still (a constant shift of colour, a steady blur): what is counted is error that
-changes.  The squared form is the dtSSD of video matting (Erofeev et al. 2015).
+The mean of |(y[t+1] - y[t]) - (x[t+1] - x[t])| over pixels, channels and time.  Motion in the reference does not count, and
+neither does a constant error (a shift of colour, a steady blur): only errors that change over time do.  The squared form is
+the dtSSD of video matting (Erofeev et al. 2015).
 """
 
 from __future__ import annotations
@@ -40,11 +40,11 @@ class Flicker(Metric):
     min_frames = 2
 
     def measure(self, reference: Video, reconstruction: Video) -> Tensor:
-        """float32 (B, 3, T, H, W) in 0..1, T >= 2, twice -> float64 (B,) in 8-bit levels."""
+        """float32 (B, 3, T, H, W) in 0..1, T >= 2, for both arguments -> float64 (B,) in 8-bit levels."""
         return self.by_frame(reference, reconstruction).mean(dim=1)
 
     def by_frame(self, reference: Video, reconstruction: Video) -> Tensor:
-        """The same -> float64 (B, T - 1), from each frame to the next."""
+        """The arguments of `measure` -> float64 (B, T - 1), one value per pair of consecutive frames."""
         check(reference, reconstruction, frames=self.min_frames)
         error = reconstruction - reference  # the difference of differences is the difference of errors
         change = (error[:, :, 1:] - error[:, :, :-1]).abs_()  # (B, 3, T-1, H, W)

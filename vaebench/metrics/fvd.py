@@ -1,8 +1,8 @@
-"""FVD (Unterthiner et al. 2018): the Fréchet distance of I3D features of all references and of all reconstructions.
+"""FVD (Unterthiner et al. 2018): the Fréchet distance between I3D features of all references and all reconstructions.
 
-One distance of two whole sets, covariances over n - 1, with the features of StyleGAN-V's I3D in float64.  It is biased
-upwards by about 1/n: a value belongs to its n and to its number of frames, and is not compared across them.
-(WF-VAE's script takes it over batches of one, where no covariance exists: that number is `i3d_l2`.)
+It is a single distance between two sets of clips, with covariances over n - 1 and the features of StyleGAN-V's I3D in float64.
+Its upward bias is about 1/n: compare values only for equal numbers of clips and frames.
+(The script of WF-VAE uses batches of one clip, for which no covariance exists: see `i3d_l2`.)
 """
 
 from __future__ import annotations
@@ -21,11 +21,13 @@ if TYPE_CHECKING:
 
     from vaebench.video import Video
 
-FEW = 256  # below it the bias is of the size of what is measured
+FEW = 256  # with fewer clips, the bias is as large as the differences between VAEs
 
 
 class FVD(Metric):
-    """Args: the extractor of I3D features; `reduce` does not use it.
+    """
+    Args:
+        i3d: extractor of I3D features; `reduce` does not use it
 
     >>> import numpy as np
     >>> features = np.random.default_rng(0).standard_normal((300, 5))
@@ -44,17 +46,21 @@ class FVD(Metric):
         self.i3d = i3d
 
     def measure(self, reference: Video, reconstruction: Video) -> Tensor:
-        """float32 (B, 3, T, H, H) in 0..1, T >= 9, twice -> float64 (B, 2, 400) features of both."""
+        """float32 (B, 3, T, H, H) in 0..1, T >= 9, for both arguments -> float64 (B, 2, 400) features."""
         return self.i3d.pair(reference, reconstruction)
 
     def reduce(self, statistics: NDArray) -> float:
-        """(N, 2, 400) -> FVD; ValueError for fewer than two clips."""
+        """(N, 2, 400) -> FVD.
+
+        Raises:
+            ValueError: there are fewer than two clips
+        """
         if len(statistics) < 2:
             raise ValueError(f"FVD compares two sets of clips and needs at least 2 clips, got {len(statistics)}")
         return frechet(statistics[:, 0], statistics[:, 1])
 
     def caution(self, n: int) -> str:
-        """What a reader must know of an FVD of `n` clips; "" where nothing."""
+        """A warning about the bias if `n` is small; otherwise ""."""
         return (
             f"FVD of {n} clips is biased upwards; compare it only at equal n, and use {FEW} or more" if n < FEW else ""
         )

@@ -1,7 +1,7 @@
-"""The squared distance of the I3D features of a clip and of its reconstruction, averaged over clips.
+"""The squared distance between the I3D features of a clip and its reconstruction, averaged over clips.
 
-This is what WF-VAE's evaluation prints as "FVD": `examples/eval.sh` runs it with a batch size of one, where a Fréchet
-distance has no covariance and only the distance of the means is left.  (PKU-YuanGroup/WF-VAE at d858bee,
+The evaluation of WF-VAE prints this number as "FVD": `examples/eval.sh` uses a batch size of one, for which the Fréchet distance
+has no covariance and is the distance of the means.  (PKU-YuanGroup/WF-VAE at d858bee,
 `causalvideovae/eval/fvd/styleganv/fvd.py`.)  It is a paired distance, many times larger than the `fvd` of the same clips.
 """
 
@@ -23,11 +23,13 @@ if TYPE_CHECKING:
 
 
 class I3DL2(Metric):
-    """Args: the extractor of I3D features.
+    """
+    Args:
+        i3d: extractor of I3D features
 
     >>> import torch
     >>> from types import SimpleNamespace
-    >>> i3d = SimpleNamespace(pair=lambda a, b: torch.tensor([[[1.0, 2.0, 3.0], [1.0, 4.0, 0.0]]]))  # for the network
+    >>> i3d = SimpleNamespace(pair=lambda a, b: torch.tensor([[[1.0, 2.0, 3.0], [1.0, 4.0, 0.0]]]))  # replaces the network
     >>> float(I3DL2(i3d).measure(None, None))  # 2^2 + 3^2
     13.0
     """
@@ -42,7 +44,7 @@ class I3DL2(Metric):
         self.i3d = i3d
 
     def measure(self, reference: Video, reconstruction: Video) -> Tensor:
-        """float32 (B, 3, T, H, H) in 0..1, T >= 9, twice -> float64 (B,)."""
+        """float32 (B, 3, T, H, H) in 0..1, T >= 9, for both arguments -> float64 (B,)."""
         features = self.i3d.pair(reference, reconstruction)  # (B, 2, 400)
         return (features[:, 0] - features[:, 1]).square().sum(dim=1)
 

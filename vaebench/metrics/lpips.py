@@ -1,10 +1,10 @@
 """LPIPS v0.1 with AlexNet (Zhang et al. 2018), per frame at its own size, averaged over frames, then over clips.
 
-The default of the package, and what WF-VAE, LeanVAE and Open-Sora-Plan report; `lpips_vgg` is what VidTok and
-TokenBench do, and its values are larger.
+This is the default of the package, and the metric of WF-VAE, LeanVAE and Open-Sora-Plan.  VidTok and TokenBench use `lpips_vgg`,
+which has larger values.
 
 >>> import torch
->>> def network(a, b, normalize):  # in the place of AlexNet: one distance per frame
+>>> def network(a, b, normalize):  # replaces AlexNet: one distance per frame
 ...     return (a - b).square().mean(dim=(1, 2, 3))
 >>> metric = lpips.LPIPS(network, smallest=16)
 >>> reference = torch.zeros(1, 3, 4, 16, 16)

@@ -1,9 +1,9 @@
 """LPIPS v0.1 with VGG-16 (Zhang et al. 2018), per frame at its own size, averaged over frames, then over clips.
 
-What VidTok and TokenBench report; `lpips`, with AlexNet, is the package's default.
+VidTok and TokenBench report this metric; `lpips`, with AlexNet, is the default of the package.
 
 >>> import torch
->>> def network(a, b, normalize):  # in the place of VGG-16: one distance per frame
+>>> def network(a, b, normalize):  # replaces VGG-16: one distance per frame
 ...     return (a - b).square().mean(dim=(1, 2, 3))
 >>> metric = lpips.LPIPS(network, smallest=16)
 >>> reference = torch.zeros(1, 3, 4, 16, 16)

@@ -1,8 +1,8 @@
 """PSNR of each frame, averaged over frames, then over clips.
 
-MSE is floored at 1/12 of a squared 8-bit level, the error of rounding itself: a frame that comes back exactly scores
-58.92 dB, not infinity, 80 or 100, so one still frame cannot lift a whole clip.  The frame mean is the common
-definition in the papers of video VAEs; `psnr_pooled` is the other one, never higher.
+The MSE is at least 1/12 of a squared 8-bit level, the error of rounding: an exact frame scores 58.92 dB, not infinity, 80 or
+100, so that a single exact frame cannot dominate the mean of a clip.  The mean over frames is the common definition in papers
+on video VAEs; `psnr_pooled` is the alternative and is never higher.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
     from vaebench.video import Video
 
-MSE_FLOOR = 1 / 12 / 255**2  # of values in 0..1: variance of a uniform error one 8-bit level wide
+MSE_FLOOR = 1 / 12 / 255**2  # for values in 0..1: variance of a uniform error with a width of one 8-bit level
 
 
 def decibels(mse: Tensor) -> Tensor:
@@ -46,11 +46,11 @@ class PSNR(Metric):
     per_clip = True
 
     def measure(self, reference: Video, reconstruction: Video) -> Tensor:
-        """float32 (B, 3, T, H, W) in 0..1, twice -> float64 (B,) in dB."""
+        """float32 (B, 3, T, H, W) in 0..1, for both arguments -> float64 (B,) in dB."""
         return self.by_frame(reference, reconstruction).mean(dim=1)
 
     def by_frame(self, reference: Video, reconstruction: Video) -> Tensor:
-        """The same -> float64 (B, T), a PSNR a frame."""
+        """The arguments of `measure` -> float64 (B, T), the PSNR of each frame in dB."""
         check(reference, reconstruction)
         return decibels((reference - reconstruction).square_().mean(dim=(1, 3, 4)))
 

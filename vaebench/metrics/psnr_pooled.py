@@ -1,7 +1,7 @@
-"""PSNR of a clip's pooled MSE, averaged over clips: the definition of TokenBench and of codec work.
+"""PSNR of the MSE over all frames of a clip, averaged over clips: the definition of TokenBench and of video codecs.
 
-By Jensen's inequality never higher than the frame mean of `psnr`; a clip whose frames spread by 3 dB differs by 1 dB.
-Floored alike at the error of 8-bit rounding.
+By Jensen's inequality it is never higher than `psnr`, the mean over frames: for a clip whose frames have a standard deviation
+of 3 dB it is 1 dB lower.  The MSE has the same floor, the error of 8-bit rounding.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ class PooledPSNR(Metric):
     per_clip = True
 
     def measure(self, reference: Video, reconstruction: Video) -> Tensor:
-        """float32 (B, 3, T, H, W) in 0..1, twice -> float64 (B,) in dB."""
+        """float32 (B, 3, T, H, W) in 0..1, for both arguments -> float64 (B,) in dB."""
         check(reference, reconstruction)
         mse = (reference - reconstruction).square_().mean(dim=(1, 3, 4))  # (B, T)
         return decibels(mse.double().mean(dim=1))

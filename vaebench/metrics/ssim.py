@@ -1,11 +1,11 @@
 """SSIM of each frame (Wang et al. 2004), averaged over channels and frames, then over clips.
 
-An 11x11 Gaussian of sigma 1.5, data range 1, population covariance, borders left out: scikit-image with
-`gaussian_weights=True, sigma=1.5, use_sample_covariance=False`, and the setting of the original paper.  (torchmetrics
-1.9 has the same window but counts the mirrored borders in its mean.)
+The window is an 11x11 Gaussian with sigma 1.5; data range 1, population covariance, borders excluded.  These are the settings of
+the original paper, and of scikit-image with `gaussian_weights=True, sigma=1.5, use_sample_covariance=False`.  (torchmetrics 1.9
+has the same window but includes the mirrored borders in its mean.)
 
-The blur is a product with banded matrices, a block of rows or columns at a time.  It is not left to a library, since on one
-core scikit-image takes 4.5 times and torchmetrics 10 times as long for a clip of 33x256x256 (tests/benchmarks/metrics.py).
+The blur is a product with banded matrices, one block of rows or columns at a time.  No library is used because on one core
+scikit-image takes 4.5 times and torchmetrics 10 times as long for a clip of 33x256x256 (tests/benchmarks/metrics.py).
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 RADIUS, SIGMA = 5, 1.5
 TAPS = 2 * RADIUS + 1
 C1, C2 = 0.01**2, 0.03**2
-BLOCK = 16  # outputs of one band: larger multiplies more zeros, smaller calls more often
+BLOCK = 16  # outputs per band: larger blocks multiply more zeros, smaller blocks need more calls
 
 
 class SSIM(Metric):
@@ -47,17 +47,17 @@ class SSIM(Metric):
     per_clip = True
 
     def measure(self, reference: Video, reconstruction: Video) -> Tensor:
-        """float32 (B, 3, T, H, W) in 0..1, H and W >= 11, twice -> float64 (B,), 1 for equal videos."""
+        """float32 (B, 3, T, H, W) in 0..1, H and W >= 11, for both arguments -> float64 (B,), 1 for equal videos."""
         return self.by_frame(reference, reconstruction).mean(dim=1)
 
     def by_frame(self, reference: Video, reconstruction: Video) -> Tensor:
-        """The same -> float64 (B, T), an SSIM a frame."""
+        """The arguments of `measure` -> float64 (B, T), the SSIM of each frame."""
         check(reference, reconstruction, side=TAPS)
         height, width = reference.shape[-2:]
         a, b = reference.reshape(-1, height, width), reconstruction.reshape(-1, height, width)
         on_cpu = reference.device.type == "cpu"
-        planes = max((3 << 18 if on_cpu else 1 << 23) // (height * width), 1)  # 30 MB of maps; what a GPU holds
-        # float64 on a GPU: the multiplications there may be set to TF32, whose 10 bits would swamp a variance
+        planes = max((3 << 18 if on_cpu else 1 << 23) // (height * width), 1)  # 30 MB of maps on a CPU, more on a GPU
+        # float64 on a GPU: TF32, which may be enabled there, has 10 bits, too few for a variance
         dtype = torch.float32 if on_cpu else torch.float64
         means = [_ssim(x.to(dtype), y.to(dtype)) for x, y in zip(a.split(planes), b.split(planes), strict=True)]
         return torch.cat(means).double().view(reference.shape[:3]).mean(dim=1)
@@ -70,10 +70,10 @@ class SSIM(Metric):
 def _ssim(x: Tensor, y: Tensor) -> Tensor:
     """(P, H, W) in 0..1, twice -> (P,) mean SSIM of each plane.
 
-    From the sum and the difference of the planes four blurs do for the usual five:
+    Four blurs, computed from the sum and the difference of the planes, replace the usual five:
     2 cov = var(x + y)/2 - var(x - y)/2, and var x + var y = var(x + y)/2 + var(x - y)/2; likewise for the means.
-    The sum is blurred as x + y - 1, since a variance near the middle of the range loses fewest digits.
-    The halves cancel in the quotient, so C1 and C2 are doubled instead.  Arithmetic is in place: it is bound by memory.
+    The sum is blurred as x + y - 1, since the rounding error of a variance is smallest near 0.
+    The factors 1/2 cancel in the quotient, so C1 and C2 are doubled.  Arithmetic is in place because memory bandwidth limits it.
     """
     planes, height, width = x.shape
     maps = x.new_empty(4, height, planes, width)
@@ -95,9 +95,9 @@ def _ssim(x: Tensor, y: Tensor) -> Tensor:
 
 
 def _blur(maps: Tensor) -> Tensor:
-    """(M, H, P, W) contiguous -> (M, W - 10, H - 10, P) contiguous, blurred along H and W where the window fits.
+    """(M, H, P, W) contiguous -> (M, W - 10, H - 10, P) contiguous, blurred along H and W without borders.
 
-    Both products have the short band on the left and all other axes in the columns on the right.
+    Both products have the band matrix on the left and all other axes as columns on the right.
     """
     num, height, planes, width = maps.shape
     rows, columns = height - 2 * RADIUS, width - 2 * RADIUS
@@ -110,7 +110,7 @@ def _blur(maps: Tensor) -> Tensor:
 
 
 def _along_first(lines: Tensor, *, out: Tensor) -> None:
-    """(n, m) -> `out` (n - 10, m), blurred along the first axis, a block of outputs at a time."""
+    """(n, m) -> `out` (n - 10, m), blurred along the first axis, one block of outputs at a time."""
     for start in range(0, len(out), BLOCK):
         block = out[start : start + BLOCK]
         band = _band(len(block), lines.dtype, lines.device)
@@ -119,7 +119,7 @@ def _along_first(lines: Tensor, *, out: Tensor) -> None:
 
 @cache
 def _band(outputs: int, dtype: torch.dtype, device: torch.device) -> Tensor:
-    """(outputs + 10, outputs): column k holds the eleven weights of the window that starts at k."""
+    """(outputs + 10, outputs): column k contains the eleven weights of the window that starts at k."""
     offsets = torch.arange(TAPS, dtype=torch.float64) - RADIUS
     window = torch.exp(-offsets.square() / (2 * SIGMA**2))
     window /= window.sum()

@@ -1,8 +1,8 @@
-"""Records -> figures and tables, and nothing else: drawing twice changes no byte.
+"""Figures and tables from records only: the same records always give byte-identical files.
 
-One module per suite (and one each for bubbles and for the sub-bands of clips) names its figures in `FIGURES`, a tuple of
-functions `figure(results, style)` that yield (file stem, matplotlib figure).  A figure without records yields nothing; one that
-needs records of two suites raises `Incomplete` after what it can draw.
+There is a module per suite, one for bubbles and one for sub-bands.  Each lists its figures in `FIGURES`, a tuple of functions
+`figure(results, style)` that yield (file stem, matplotlib figure).  Without matching records a function yields nothing; a
+function that needs records of two suites draws all it can and then raises `Incomplete`.
 """
 
 from __future__ import annotations
@@ -24,17 +24,17 @@ if TYPE_CHECKING:
 
 
 class Incomplete(Exception):
-    """Records that a figure needs are missing; the message says which, and how to make them."""
+    """A figure needs records that are missing; the message lists them and the commands that create them."""
 
 
 def figures() -> dict[str, Drawing]:
-    """Every figure by the name of its function."""
+    """Name of each figure -> its function."""
     modules = (name for _, name, _ in pkgutil.iter_modules(__path__) if not name.startswith("_"))
-    found: dict[str, Drawing] = {}
+    by_name: dict[str, Drawing] = {}
     for name in modules:
         for function in importlib.import_module(f"{__name__}.{name}").FIGURES:
-            found[function.__name__] = function
-    return found
+            by_name[function.__name__] = function
+    return by_name
 
 
 def draw(
@@ -45,20 +45,26 @@ def draw(
     style: str = "screen",
     say: Callable[[str], object] = lambda line: None,
 ) -> Iterator[Path]:
-    """Draw all figures (or the one called `only`) from the records below `results` into `out`; yields each file.
+    """Draw figures and tables from records, and yield each file.
 
-    `say` gets a line for each figure that leaves something out.
+    Args:
+        results: folder with the records
+        out: output folder
+        only: name of a single figure; "" draws all figures and tables
+        formats: png, svg, pdf
+        style: "screen" or "paper"
+        say: called with a message for each figure that is incomplete
 
     Raises:
-        ValueError: unknown figure or format, invalid record, no record at all, or nothing that `only` can draw
+        ValueError: the figure or format is unknown, a record is invalid, or there are no records to draw
     """
     known = figures()
     if only and only not in known:
-        raise ValueError(f"no figure {only!r}{did_you_mean(only, list(known))} (there are: {', '.join(known)})")
+        raise ValueError(f"no figure {only!r}{did_you_mean(only, list(known))} (available: {', '.join(known)})")
     plot_style.check_formats(formats)
-    # all of them now, so that an invalid one is named before anything is drawn
+    # read all records first, so that an invalid one is reported before any figure is drawn
     if not list(records.read_all(results)) and not any((results / "subbands").glob("*.json")):
-        raise ValueError(f"no records in {results}: `vaebench run` writes them; --results names another folder")
+        raise ValueError(f"no records in {results}: run `vaebench run` first, or choose another folder with --results")
     out.mkdir(parents=True, exist_ok=True)
     drawn, incomplete = False, ""
     with plot_style.applied(style):
@@ -76,16 +82,16 @@ def draw(
     if not only:
         yield from _tables(results, out)
     elif not drawn:
-        said = " ".join((known[only].__doc__ or "").split())
+        content = " ".join((known[only].__doc__ or "").split())
         raise ValueError(
             f"{only} cannot be drawn from {results}: {incomplete}"
             if incomplete
-            else f"no record in {results} has what {only} draws: {said}"
+            else f"no record in {results} has the data for {only} ({content})"
         )
 
 
 def _tables(results: Path, out: Path) -> Iterator[Path]:
-    """One markdown table per suite and setting, as README shows them."""
+    """Write a markdown table per suite and setting, as in the README."""
     groups: dict[tuple[str, str], list[records.Record]] = {}
     for record in records.read_all(results):
         groups.setdefault((record.suite, record.setting), []).append(record)

@@ -1,4 +1,4 @@
-"""Figures of block-wise inference: what it costs, where its seams are, what it saves."""
+"""Figures of block-wise inference: change of quality, positions of seams, memory."""
 
 from __future__ import annotations
 
@@ -22,7 +22,11 @@ def _records(root: Path) -> list[Record]:
 
 
 def _checked(root: Path, record: Record) -> Record:
-    """`record`; ValueError naming its file and the field of its curves that cannot be drawn."""
+    """Return `record` if its curves can be drawn.
+
+    Raises:
+        ValueError: a curve is invalid; the message names the file and the field
+    """
     try:
         members({"profiles": dict[str, Any], "by_length": dict[str, Any]}, record.extra, "extra")
         _check_profiles(record.extra["profiles"], _modes(record))
@@ -58,18 +62,18 @@ def _check_lengths(curves: dict[str, Any]) -> None:
 
 
 def _modes(record: Record) -> list[str]:
-    """The ways to run the VAE that are compared with whole inference."""
+    """The inference modes that are compared with whole inference."""
     modes = dict.fromkeys(str(score.condition.get("mode", "")) for score in record.scores.values())
     return [mode for mode in modes if mode != "whole"]
 
 
 def _metrics(record: Record) -> list[str]:
-    """The metrics of quality: those that whole inference has a score of, too."""
+    """The quality metrics: those with a score for whole inference."""
     return [score.metric for score in record.scores.values() if score.condition.get("mode") == "whole"]
 
 
 def _score(record: Record, metric: str, mode: str) -> Score | None:
-    """None where there is no value."""
+    """The score of a metric in a mode; None if it has no value."""
     wanted = {"mode": mode}
     return next(
         (s for s in record.scores.values() if s.metric == metric and s.condition == wanted and s.status == "ok"), None
@@ -81,7 +85,7 @@ def _stem(kind: str, record: Record) -> str:
 
 
 def degradation(root: Path, style: str) -> Iterator[tuple[str, Figure]]:
-    """Change of each metric against whole inference, a bar a mode: the paper's Table 5, with signs."""
+    """Signed change of each metric relative to whole inference, one bar per mode (Table 5 of the WF-VAE paper)."""
     settings: dict[str, list[Record]] = {}
     for record in _records(root):
         settings.setdefault(record.setting, []).append(record)
@@ -107,8 +111,8 @@ def _degradation(records: list[Record], metrics: list[str], setting: str) -> Fig
             if score.low is not None and score.high is not None:
                 axes.plot([score.low, score.high], [i, i], color="black", lw=1)
         axes.axvline(0, color="black", lw=0.8)
-        said = "" if better == "neither" else f"\n({better} is better)"
-        axes.set_xlabel(f"change of {metric.upper()}{f' [{unit}]' if unit else ''}{said}")
+        direction = "" if better == "neither" else f"\n({better} is better)"
+        axes.set_xlabel(f"change of {metric.upper()}{f' [{unit}]' if unit else ''}{direction}")
         axes.grid(axis="y", visible=False)
     grid[0][0].set_yticks(range(len(rows)), [f"{plot_style.vae_name(record)} · {mode}" for record, mode in rows])
     grid[0][0].invert_yaxis()
@@ -117,7 +121,7 @@ def _degradation(records: list[Record], metrics: list[str], setting: str) -> Fig
 
 
 def seam_profile(root: Path, style: str) -> Iterator[tuple[str, Figure]]:
-    """Where block-wise and whole differ: over frames, rows and columns; and the flicker between frames."""
+    """RMS difference between block-wise and whole inference over frames, frame steps, rows and columns."""
     for record in _records(root):
         profiles = {mode: record.extra["profiles"][mode] for mode in _modes(record)}
         if profiles:
@@ -144,8 +148,8 @@ def _seam_profile(record: Record, profiles: dict[str, Any]) -> Figure:
         axes.set_ylim(bottom=0)
     handles, _ = grid[0][0].get_legend_handles_labels()
     most = {mode: max(profile["by_frame"]) for mode, profile in profiles.items()}
-    said = [f"{mode} (at most {most[mode]:.1e} in a frame)" for mode in profiles]
-    figure.legend(handles, said, loc="outside lower center", ncols=min(3, len(said)), fontsize="small")
+    labels = [f"{mode} (at most {most[mode]:.1e} in a frame)" for mode in profiles]
+    figure.legend(handles, labels, loc="outside lower center", ncols=min(3, len(labels)), fontsize="small")
     figure.suptitle(
         f"{plot_style.vae_name(record)}, {record.setting}: difference to whole inference, pixels in -1..1",
         fontsize="small",
@@ -154,7 +158,7 @@ def _seam_profile(record: Record, profiles: dict[str, Any]) -> Figure:
 
 
 def by_frame(root: Path, style: str) -> Iterator[tuple[str, Figure]]:
-    """Every metric at each frame, mean over clips: the first frame, the phase within a piece, the last."""
+    """Each metric per frame, averaged over clips."""
     for record in _records(root):
         if record.extra["profiles"]["whole"]["metrics"]:
             yield _stem("by_frame", record), _by_frame(record)
@@ -169,7 +173,7 @@ def _by_frame(record: Record) -> Figure:
     for axes, name in zip(grid[0], names, strict=True):
         for mode, profile in profiles.items():
             values = profile["metrics"][name]
-            # a step between two frames is drawn at the later one
+            # the value of a frame step is drawn at the later frame
             axes.plot(range(frames - len(values), frames), values, "-" if mode == "whole" else "--", label=mode,
                       lw=2.4 if mode == "whole" else 1.2,
                       color="black" if mode == "whole" else looks[mode]["color"])  # fmt: skip
@@ -183,7 +187,7 @@ def _by_frame(record: Record) -> Figure:
 
 
 def by_length(root: Path, style: str) -> Iterator[tuple[str, Figure]]:
-    """Quality and peak memory against the length of the clip: streaming is flat, whole is not."""
+    """Quality and peak memory against the length of the clip."""
     for record in _records(root):
         curves = record.extra["by_length"]
         if len(curves["lengths"]) > 1 and curves["whole"]:
@@ -191,7 +195,7 @@ def by_length(root: Path, style: str) -> Iterator[tuple[str, Figure]]:
 
 
 def _by_length(record: Record, curves: dict[str, Any]) -> Figure:
-    """A panel of memory, where it was measured, and one of each metric."""
+    """One panel for memory, if it was measured, and one per metric."""
     names = ["bytes"] if "bytes" in curves["whole"] else []
     names += [name for name in curves["whole"] if name != "bytes"]
     figure, grid = plt.subplots(1, len(names), figsize=(4.2 * len(names), 3.6), squeeze=False)
@@ -199,7 +203,7 @@ def _by_length(record: Record, curves: dict[str, Any]) -> Figure:
     looks = plot_style.look(modes)
     for axes, name in zip(grid[0], names, strict=True):
         for mode in (mode for mode in modes if name in curves[mode]):
-            # None, where clips are too short for the metric, becomes NaN and is left out
+            # None (clips too short for the metric) becomes NaN, which is not drawn
             values = np.array(curves[mode][name], dtype=float) / (2**20 if name == "bytes" else 1)
             axes.plot(curves["lengths"], values, label=mode, ms=4, lw=1.3, **looks[mode])
         score = _score(record, name, "whole")

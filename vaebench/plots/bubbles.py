@@ -1,4 +1,4 @@
-"""Quality against throughput with memory as area: measured records of equal shape, or the numbers of the paper."""
+"""Quality against throughput with memory as area: from records of equal shape, or from published numbers."""
 
 from __future__ import annotations
 
@@ -16,18 +16,18 @@ from vaebench.plots.efficiency import UNITS, Case, by_setting, cases_of, unit_of
 from vaebench.records import Record
 from vaebench.typed import members
 
-AREA = 900.0  # points**2 of the largest bubble
-LISTED = 6  # names of VAEs in a message
+AREA = 900.0  # area of the largest bubble in points**2
+LISTED = 6  # largest number of VAE names in a message
 
 
 def bubbles(root: Path, style: str) -> Iterator[tuple[str, Figure]]:
-    """PSNR against the throughput of encode and decode together, area = peak memory, at the frames and size of the PSNR.
+    """PSNR against the throughput of encode and decode together; area = peak memory, for clips of equal frames and size.
 
-    Only trained VAEs: the PSNR of random weights says nothing.  `identity` is left out too, because its 59 dB would press all
-    others into one line.
+    Only trained VAEs are drawn, since the PSNR of random weights is meaningless.  `identity` is excluded: at 59 dB it would
+    compress the axis of all others.
 
     Raises:
-        Incomplete: a VAE has quality or cost only, after everything that can be drawn
+        Incomplete: a VAE has only quality or only cost; raised after all figures are yielded
     """
     scored = [record for record in records.read_all(root, "reconstruction") if _psnr(record) is not None]
     quality = [r for r in scored if not plot_style.untrained(r) and r.vae["family"] != "identity"]
@@ -52,7 +52,7 @@ def _psnr(record: Record) -> float | None:
 
 
 def _shape(root: Path, record: Record) -> str:
-    """Frames and size of the clips that were scored: "33x256"."""
+    """Frames and size of the scored clips, such as "33x256"."""
     try:
         members({"num_frames": int, "size": int}, record.config, "config")
     except ValueError as reason:
@@ -61,20 +61,20 @@ def _shape(root: Path, record: Record) -> str:
 
 
 def _has_cost(record: Record, case: Case) -> bool:
-    """Whether both halves were measured: out of memory leaves no value."""
+    """Whether encode and decode have values: they have none after out of memory."""
     return all(value_at(record, name, case) for name in ("encode_s", "decode_s", "encode_frames_per_s")) and any(
         value_at(record, f"{half}_peak_bytes", case) for half in ("encode", "decode")
     )
 
 
 def _missing(root: Path, quality: list[Record], costs: list[Record], ignored: set[str]) -> list[str]:
-    """What keeps a VAE out of the figure, a sentence each, with the way to measure it."""
+    """A message for each reason why a VAE is not in the figure, with the command that measures it."""
     missing = []
     if not quality:
         missing.append("no record has the PSNR of a trained VAE: run `vaebench run --suite reconstruction`")
     if not costs:
         missing.append(
-            "there is no cost record: run `vaebench run --suite efficiency`, with frames and sizes of the clips"
+            "there is no cost record: run `vaebench run --suite efficiency` with the frames and sizes of the clips"
         )
     if missing:
         return missing
@@ -86,15 +86,15 @@ def _missing(root: Path, quality: list[Record], costs: list[Record], ignored: se
         scored.setdefault(_shape(root, record), {})[record.name] = record
     for shape, by_name in scored.items():
         frames, size = (next(iter(by_name.values())).config[key] for key in ("num_frames", "size"))
-        lacking = [name for name in by_name if shape not in measured.get(name, ())]
-        own = [name for name in lacking if by_name[name].config.get("weights")]
-        for name in own:
+        without_cost = [name for name in by_name if shape not in measured.get(name, ())]
+        with_weights = [name for name in without_cost if by_name[name].config.get("weights")]
+        for name in with_weights:
             family, weights = by_name[name].vae["family"], by_name[name].config["weights"]
             missing.append(
                 f"{name} was scored with weights=, so no cost record has its name: run both suites with "
                 f"vaes=[{family}:{weights}]"
             )
-        if others := [name for name in lacking if name not in own]:
+        if others := [name for name in without_cost if name not in with_weights]:
             elsewhere = sorted({shape for name in others for shape in measured.get(name, ())})
             also = f" (only at {', '.join(elsewhere)})" if elsewhere else ""
             missing.append(
@@ -134,7 +134,7 @@ def _scatter(
     axes: Axes, xs: list[float], ys: list[float], memories: list[float], labels: list[str], families: Sequence[str],
     *, hollow: bool = False,
 ) -> None:  # fmt: skip
-    """Bubbles whose area is memory in bytes, with a label each and a legend of areas."""
+    """Draw bubbles with area proportional to memory in bytes, a label for each, and a legend of areas."""
     looks = plot_style.look(sorted(set(families)))
     most = max(memories)
     unit = unit_of(most)
@@ -162,7 +162,7 @@ def _round(value: float) -> str:
 
 
 def draw_published(out: Path, formats: tuple[str, ...], style: str) -> Iterator[Path]:
-    """The numbers of the WF-VAE paper as `bubbles-published`, hollow: another machine and another protocol; yields each file."""
+    """Draw the numbers of the WF-VAE paper as `bubbles-published`, with hollow bubbles, and yield each file."""
     plot_style.check_formats(formats)
     out.mkdir(parents=True, exist_ok=True)
     with plot_style.applied(style):

@@ -1,4 +1,4 @@
-"""The figure of cost: time and memory of encode and decode over sizes; and what every figure of cost reads."""
+"""The figure of cost: time and memory of encode and decode; and functions that all figures of cost share."""
 
 from __future__ import annotations
 
@@ -36,6 +36,7 @@ def _case(score: Score) -> Case:
 
 
 def cases_of(record: Record) -> list[Case]:
+    """The conditions under which a record has times, in its order."""
     return list(dict.fromkeys(_case(score) for score in record.scores.values() if score.metric == "encode_s"))
 
 
@@ -44,12 +45,17 @@ def _score(record: Record, metric: str, case: Case) -> Score | None:
 
 
 def value_at(record: Record, metric: str, case: Case) -> float | None:
+    """The value of a metric under a condition; None if it was not measured."""
     score = _score(record, metric, case)
     return score.value if score else None
 
 
 def by_setting(root: Path) -> dict[str, list[Record]]:
-    """The efficiency records of each device; ValueError naming file and score where one cannot be drawn."""
+    """Setting (the device) -> efficiency records.
+
+    Raises:
+        ValueError: a score cannot be drawn; the message names the file and the score
+    """
     groups: dict[str, list[Record]] = {}
     for record in records.read_all(root, "efficiency"):
         for name, score in record.scores.items():
@@ -66,7 +72,7 @@ def by_setting(root: Path) -> dict[str, list[Record]]:
 
 
 def _check_condition(score: Score, field: str) -> None:
-    """ValueError naming the field that does not name a dtype, frames and pixels."""
+    """Raises ValueError naming the field if the condition has no valid dtype, frames or size."""
     condition = members({"dtype": str, "frames": int, "size": int}, score.condition, field)
     for side in ("frames", "size"):
         if condition[side] < 1:
@@ -74,12 +80,12 @@ def _check_condition(score: Score, field: str) -> None:
 
 
 def unit_of(most: float) -> str:
-    """The unit for a chart whose largest memory is `most` bytes."""
+    """The unit for a chart with a largest value of `most` bytes."""
     return "GiB" if most >= UNITS["GiB"] else "MiB"
 
 
 def cost_bars(root: Path, style: str) -> Iterator[tuple[str, Figure]]:
-    """Time and memory of encode and decode for every VAE, grouped by size: the paper's Figure 4.  OOM is written out."""
+    """Time and memory of encode and decode for every VAE, grouped by size (Figure 4 of the WF-VAE paper)."""
     for device, group in by_setting(root).items():
         grids: dict[tuple[str, int], set[Case]] = {}
         for case in (case for record in group for case in cases_of(record)):
@@ -121,8 +127,10 @@ def _cost_bars(records: list[Record], cases: list[Case], device: str) -> Figure:
         handles, labels = row_of_axes[0].get_legend_handles_labels()
         figure.legend(handles, labels, loc="outside lower center", ncols=len(cases))
     sizes = ", ".join(f"{case.size}x{case.size}" for case in cases)
-    said = f"{cases[0].frames} frames at {sizes}, {cases[0].dtype}, on {device}"
-    figure.suptitle(f"{said}; memory above the weights; random weights of the released configuration", fontsize="small")
+    cases_text = f"{cases[0].frames} frames at {sizes}, {cases[0].dtype}, on {device}"
+    figure.suptitle(
+        f"{cases_text}; memory above the weights; random weights of the released configuration", fontsize="small"
+    )
     return figure
 
 

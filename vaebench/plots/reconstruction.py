@@ -1,4 +1,4 @@
-"""Figures of the reconstruction suite: each clip's score, and quality against the size of the latent."""
+"""Figures of the reconstruction suite: scores of clips, quality against latent size, and strips of frames."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def _axis_label(metric: str, record: Record) -> str:
 
 
 def per_clip(root: Path, style: str) -> Iterator[tuple[str, Figure]]:
-    """Every clip's score as a dot, one row per VAE, with the mean and its 95 % interval."""
+    """The score of each clip as a dot, one row per VAE, with the mean and its 95 % interval."""
     for setting, group in _settings(root).items():
         clips_of = [(record, records.read_clips(root, record)) for record in group]
         for metric in _metrics(group):
@@ -39,7 +39,7 @@ def per_clip(root: Path, style: str) -> Iterator[tuple[str, Figure]]:
 
 
 def _metrics(group: list[Record]) -> list[str]:
-    """Every metric that has a value in one of these records."""
+    """The metrics with a value in at least one of the records."""
     return list(dict.fromkeys(s.metric for record in group for s in record.scores.values() if s.status == "ok"))
 
 
@@ -69,7 +69,7 @@ def _per_clip(rows: list[tuple[Record, dict[str, dict[str, float]]]], metric: st
 
 
 def rate_distortion(root: Path, style: str) -> Iterator[tuple[str, Figure]]:
-    """Every metric against latent values per pixel: what a VAE does with the size of its latent.  Trained VAEs only."""
+    """Each metric against the number of latent values per pixel, for trained VAEs."""
     for setting, group in _settings(root).items():
         trained = [r for r in group if not plot_style.untrained(r) and r.vae["family"] != "identity"]
         for metric in _metrics(trained):
@@ -83,10 +83,10 @@ def _rate_distortion(records: list[Record], metric: str, setting: str) -> Figure
     looks = plot_style.look(families)
     figure, axes = plt.subplots(figsize=(6.4, 4.2))
     for family in families:
-        own = sorted((r for r in records if r.vae["family"] == family), key=_values_per_pixel)
-        scores = [record.scores[metric] for record in own]
+        members = sorted((r for r in records if r.vae["family"] == family), key=_values_per_pixel)
+        scores = [record.scores[metric] for record in members]
         spread = [[_half(score, side) for score in scores] for side in (-1, 1)]
-        x, y = [_values_per_pixel(record) for record in own], [score.value for score in scores]
+        x, y = [_values_per_pixel(record) for record in members], [score.value for score in scores]
         axes.errorbar(x, y, yerr=spread, label=family, capsize=2, lw=1, ms=6, **looks[family])
     axes.set_xscale("log", base=2)
     axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"1/{1 / value:g}" if value < 1 else f"{value:g}"))
@@ -112,12 +112,12 @@ def _half(score: records.Score, side: int) -> float:
     return abs((edge if edge is not None else score.value or 0) - (score.value or 0))
 
 
-AMPLIFIED = 4  # times the error, so that the eye can see it
-CROP = 64  # pixels a side of the enlarged detail
+AMPLIFIED = 4  # factor that makes errors visible
+CROP = 64  # side of the enlarged detail in pixels
 
 
 def strips(root: Path, style: str) -> Iterator[tuple[str, Figure]]:
-    """Reference, each VAE's reconstruction, its error amplified and a crop: one figure a kept clip (`keep=N`)."""
+    """Reference and reconstructions with amplified errors and a crop, one figure per saved clip (`keep=N`)."""
     for setting, group in _settings(root).items():
         sheets: dict[str, dict[str, np.ndarray]] = {}
         ids: dict[str, str] = {}  # file name of a picture -> clip id
@@ -131,14 +131,18 @@ def strips(root: Path, style: str) -> Iterator[tuple[str, Figure]]:
 
 
 def _read_sheet(file: Path, like: np.ndarray | None) -> np.ndarray:
-    """(2 H, n H, 3) in 0..1.  ValueError naming the file if it is no picture of kept frames, or not as high as `like`."""
+    """Read saved frames as (2 H, n H, 3) in 0..1, with the height of `like` if it is given.
+
+    Raises:
+        ValueError: the file is damaged or has another layout or height; the message names it
+    """
     try:
         sheet = plt.imread(file)
     except (OSError, SyntaxError, ValueError) as reason:  # Pillow raises all three for a damaged file
         raise ValueError(f"{file} cannot be read as a picture: {reason}") from None
     if sheet.ndim != 3 or sheet.shape[2] < 3 or sheet.shape[0] % 2 or sheet.shape[1] % (sheet.shape[0] // 2 or 1):
         raise ValueError(
-            f"{file} should show square frames in colour, reference above reconstruction; it is {sheet.shape}"
+            f"{file} should have square RGB frames, reference above reconstruction; its shape is {sheet.shape}"
         )
     if like is not None and like.shape[0] != sheet.shape[0]:
         raise ValueError(
@@ -149,8 +153,8 @@ def _read_sheet(file: Path, like: np.ndarray | None) -> np.ndarray:
 
 
 def _strips(of_vaes: dict[str, np.ndarray], clip: str) -> Figure:
-    """Each sheet (2 H, n W, 3) in 0..1, reference above reconstruction; the last frame is shown."""
-    from vaebench.metrics.psnr import MSE_FLOOR  # here, because it brings torch, which no other figure needs
+    """Draw the last frame of each sheet (2 H, n W, 3) in 0..1, which has the reference above the reconstruction."""
+    from vaebench.metrics.psnr import MSE_FLOOR  # imports torch, which no other figure needs
 
     figure, grid = plt.subplots(1 + len(of_vaes), 4, figsize=(8.4, 2.15 * (1 + len(of_vaes))), squeeze=False)
     pairs = {name: (_last(sheet, 0), _last(sheet, 1)) for name, sheet in of_vaes.items()}
@@ -161,7 +165,7 @@ def _strips(of_vaes: dict[str, np.ndarray], clip: str) -> Figure:
         error = np.abs(picture - reference)
         psnr = -10 * np.log10(
             max(float(np.square(error).mean()), MSE_FLOOR)
-        )  # as the table: an exact frame has 58.92 dB
+        )  # as in the table: an exact frame has 58.92 dB
         crops = [image[top : top + CROP, left : left + CROP] for image in (picture, AMPLIFIED * error)]
         shown = [picture, AMPLIFIED * error, *crops]
         titles = [
@@ -186,7 +190,7 @@ def _last(sheet: np.ndarray, row: int) -> np.ndarray:
 
 
 def _busiest(image: np.ndarray) -> tuple[int, int]:
-    """Top and left of the crop with the most detail: the largest sum of squared gradients, on a coarse grid."""
+    """Top and left of the crop with the largest sum of squared gradients, on a coarse grid."""
     grey = image.mean(axis=2)
     detail = np.square(np.diff(grey, axis=0))[:, :-1] + np.square(np.diff(grey, axis=1))[:-1]
     rows, columns = (range(0, max(1, side - CROP), 16) for side in grey.shape)

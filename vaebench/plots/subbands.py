@@ -1,4 +1,4 @@
-"""The figure of Haar sub-bands: where the energy and the entropy of videos lie, the paper's Figure 8."""
+"""The figure of Haar sub-bands: energy and entropy of the sub-bands of videos (Figure 8 of the WF-VAE paper)."""
 
 from __future__ import annotations
 
@@ -17,19 +17,23 @@ FIELDS = {"setting": str, "clips": int, "names": list[str], "energy": list[float
 
 
 def read(file: Path) -> dict[str, Any]:
-    """The record `<results>/subbands/<setting>.json`; ValueError naming the file and the field that is invalid."""
+    """Read `<results>/subbands/<setting>.json`.
+
+    Raises:
+        ValueError: a field is invalid; the message names the file and the field
+    """
     try:
-        record = members(FIELDS, read_json(file), "it")
+        record = members(FIELDS, read_json(file), "record")
         lengths = {name: len(record[name]) for name in ("names", "energy", "share", "entropy_bits")}
         if len(set(lengths.values())) > 1 or not record["names"]:
-            raise ValueError(f"these lists should have one length, at least 1: {lengths}")
+            raise ValueError(f"the lists should have equal lengths of at least 1, got {lengths}")
     except ValueError as reason:
         raise ValueError(f"{file} is not a record of sub-bands: {reason}") from None
     return record
 
 
 def subbands(root: Path, style: str) -> Iterator[tuple[str, Figure]]:
-    """Share of the energy and entropy of each sub-band: both lie in the low-pass one, in which the energy flow starts."""
+    """Share of the energy, and entropy, of each Haar sub-band of the clips."""
     for file in sorted((root / "subbands").glob("*.json")):
         record = read(file)
         yield f"subbands-{record['setting']}", _subbands(record)

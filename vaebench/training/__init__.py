@@ -1,1 +1,1 @@
-"""Training WF-VAE: recipes, clips, the run, its log, validation and plots."""
+"""Training of WF-VAE: recipes, clips, the run, its log, validation and plots."""

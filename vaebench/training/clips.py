@@ -1,11 +1,10 @@
-"""Training clips: random windows of the videos below a folder, single files and WebDataset shards alike.
+"""Training clips: random windows of the videos below a folder, in single files and in WebDataset shards.
 
-What lies behind an index is a function of the index, the seed and the list of files: which file, which frames, which crop,
-which flip.  A file that cannot be read costs a note with its name and another draw, never the run.  The list is kept
-(`data.index`), so that the headers of a shard are read once, as long as its size and time of change stay; a shard is read at
-the offsets in that list, any of its videos without the ones before it.
+The clip of an index (file, frames, crop, augmentation) is a function of the index, the seed and the list of files.  If a file
+cannot be read, its name is noted and another file is drawn.  The list of files is stored (`data.index`), so the headers of a
+shard are read once, as long as its size and modification time do not change; a video in a shard is read at its offset in that list.
 
-Unlike in evaluation, clips are whatever the augmentation makes of them; nothing measured on them is a result.
+Training clips are augmented and never used in an evaluation.
 """
 
 from __future__ import annotations
@@ -24,11 +23,11 @@ from vaebench.video import to_model
 from vaebench.video_io import decode, manifest, tar
 from wfvae.batches import Sample
 
-TRIES = 32  # files that may fail in a row before a clip is given up
+TRIES = 32  # unreadable files in a row before the run stops
 
 
 def shape_of(config: TrainingData, index: int, group: int, seed: int) -> tuple[int, int]:
-    """(num_frames, size) of clip `index`, where `group` clips in a row make one batch and share one shape."""
+    """(num_frames, size) of clip `index`; `group` consecutive clips are one batch and share one shape."""
     if not config.shapes:
         return config.num_frames, config.size
     generator = torch.Generator().manual_seed((seed + 1) * 0x85EBCA6B + index // group)
@@ -36,29 +35,37 @@ def shape_of(config: TrainingData, index: int, group: int, seed: int) -> tuple[i
 
 
 class TrainingClips:
-    """Endless random clips: `clips[index]` is a `Sample` of float32 (3, num_frames, size, size) in -1..1.
+    """Random clips without end: `clips[index]` is a `Sample` of float32 (3, num_frames, size, size) in -1..1.
 
-    `group` is the number of clips in a batch of all processes: with `data.shapes`, they share one shape.
+    Args:
+        config: the settings `data.*`
+        index: file that stores the list of videos
+        seed: random seed
+        group: clips in a batch of all processes; with `data.shapes` they share one shape
+
+    Raises:
+        ValueError: there are no videos, or (cache=memory) none can be read
+        OSError: there is no such folder
     """
 
     def __init__(self, config: TrainingData, index: Path, seed: int = 0, group: int = 1) -> None:
         self.config, self.seed, self.group = config, seed, group
-        found, failed = ([], []) if config.synthetic == 1 else entries(config.root, config.manifest, index)
-        self.entries: Sequence[Entry] = found
-        self.unreadable = tuple(failed)  # shards, and with cache=memory files, with the reason
+        entries_read, failed = ([], []) if config.synthetic == 1 else entries(config.root, config.manifest, index)
+        self.entries: Sequence[Entry] = entries_read
+        self.unreadable = tuple(failed)  # shards, and with cache=memory files, with reasons
         scenes: dict[str, list[Entry]] = {}
         for entry in self.entries:
             scenes.setdefault(entry.scene if config.by_scene else entry.name, []).append(entry)
         self.scenes = list(scenes.values())
         self.cached: dict[str, Tensor] = {}
-        self.unchanged: set[str] = set()  # files whose bytes are what the manifest pins
+        self.unchanged: set[str] = set()  # files whose sha256 has been checked against the manifest
         if config.cache == "memory":
             self._fill()
 
     def _fill(self) -> None:
         failed = []
         for entry in self.entries:
-            frames, reason = self._whole(entry)
+            frames, reason = self._all_frames(entry)
             if frames is None:
                 failed.append(reason)
             else:
@@ -67,13 +74,15 @@ class TrainingClips:
         self.scenes = [[e for e in scene if e.name in self.cached] for scene in self.scenes]
         self.scenes = [scene for scene in self.scenes if scene]
         if self.entries and not self.scenes:
-            raise ValueError(f"none of the {len(self.entries)} training videos can be read; the first: {failed[0]}")
+            raise ValueError(
+                f"none of the {len(self.entries)} training videos can be read; the first error: {failed[0]}"
+            )
 
-    def _whole(self, entry: Entry) -> tuple[Tensor | None, str]:
+    def _all_frames(self, entry: Entry) -> tuple[Tensor | None, str]:
         try:
             return self._frames(entry, 0, self._length(entry), 1), ""
         except (OSError, ValueError) as reason:
-            return None, _told(entry, reason)
+            return None, _reason(entry, reason)
 
     def __getitem__(self, index: int) -> Sample:
         generator = torch.Generator().manual_seed((self.seed + 1) * 0x9E3779B1 + index)
@@ -87,10 +96,10 @@ class TrainingClips:
             try:
                 frames = self._window(entry, num_frames, generator)
             except (OSError, ValueError) as reason:
-                failed.append(_told(entry, reason))
+                failed.append(_reason(entry, reason))
                 continue
             return Sample(self._finish(frames, size, generator), tuple(failed))
-        raise ValueError(f"{TRIES} training videos in a row cannot be read; the last: {failed[-1]}")
+        raise ValueError(f"{TRIES} training videos in a row cannot be read; the last error: {failed[-1]}")
 
     def _window(self, entry: Entry, num_frames: int, generator: torch.Generator) -> Tensor:
         """uint8 (3, num_frames, H, W): a random window of the video, its short side resized."""
@@ -98,7 +107,7 @@ class TrainingClips:
         stride = 1 + _draw(config.stride, generator) if config.dynamic_fps else config.stride
         cached = self.cached.get(entry.name)
         length = cached.shape[1] if cached is not None else self._length(entry)
-        # a video too short for the stride is read at the largest one that fits, never stretched
+        # of a short video, the largest stride that fits
         stride = max(1, min(stride, (length - 1) // max(num_frames - 1, 1)))
         span = (num_frames - 1) * stride + 1
         if length < span:
@@ -127,7 +136,9 @@ class TrainingClips:
         path = self._path(entry)
         if entry.sha256 and entry.file not in self.unchanged and path.is_file():
             if manifest.sha256(path) != entry.sha256:
-                raise ValueError(f"{path}: is not the file that {self.config.manifest} pins (sha256); fetch it again")
+                raise ValueError(
+                    f"{path}: is not the file that {self.config.manifest} pins (sha256); download it again"
+                )
             self.unchanged.add(entry.file)
         return decode.frame_count(path, self._bytes(entry))
 
@@ -149,7 +160,7 @@ class TrainingClips:
         return to_model(self._augment(frames, generator))
 
     def _augment(self, frames: Tensor, generator: torch.Generator) -> Tensor:
-        """uint8 (3, T, H, W), square -> the same, flipped and so on."""
+        """uint8 (3, T, H, W), square -> the same shape, augmented."""
         if self.config.augment == "none":
             return frames
         if _draw(2, generator):
@@ -177,13 +188,14 @@ class TrainingClips:
         return synthetic.render(motion, num_frames, size, _draw(1 << 30, generator))
 
 
-def _told(entry: Entry, reason: Exception) -> str:
-    """The reason why a video cannot be read, which begins with its name: a member of a shard by its own."""
+def _reason(entry: Entry, reason: Exception) -> str:
+    """An error message prefixed with the name of the video, which for a video in a shard is SHARD:MEMBER."""
     place, colon, why = str(reason).partition(": ")
     return f"{entry.name}: {why}" if colon and place.endswith((entry.file, entry.name)) else f"{entry.name}: {reason}"
 
 
 def _draw(count: int, generator: torch.Generator) -> int:
+    """A random integer in 0..count - 1."""
     return int(torch.randint(count, (), generator=generator))
 
 

@@ -1,4 +1,4 @@
-"""The settings of `vaebench train`, in a module that does not import torch: `vaebench train --help` and recipes are fast."""
+"""The settings of `vaebench train`.  This module does not import torch, so `vaebench train --help` is fast."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from wfvae.schedule import TrainerConfig
 
 @dataclass(frozen=True)
 class TrainingData:
-    """Where clips come from and what is done to them; the defaults are the paper's stage one."""
+    """The training clips and their augmentation; the defaults are those of the paper's stage one."""
 
     root: str = setting("", "folder with videos and uncompressed shards (.tar), searched to any depth")
     manifest: str = setting(
@@ -54,31 +54,35 @@ class TrainingData:
         for num_frames, size in (*self.pairs, (self.num_frames, self.size)):
             if num_frames < 1 or size < 8 or size % 8 or self.stride < 1 or self.zoom < 1:
                 raise ValueError(
-                    "data.num_frames and data.stride are at least 1, data.size a multiple of 8, data.zoom at least 1; "
-                    f"got {num_frames}, {self.stride}, {size}, {self.zoom}"
+                    "data.num_frames, data.stride and data.zoom should be at least 1, and data.size a multiple of 8; "
+                    f"got {num_frames}, {self.stride}, {self.zoom} and {size}"
                 )
             if self.short and self.short < size:
                 raise ValueError(f"data.short ({self.short}) should be at least the size of the crops ({size})")
             if self.zoom > 1 and self.short <= size:
                 raise ValueError(
-                    f"data.zoom={self.zoom:g} cuts crops larger than {size} pixels: set data.short above it"
+                    f"data.zoom={self.zoom:g} makes crops larger than {size} pixels: set data.short above {size}, got {self.short}"
                 )
         if not 0 <= self.synthetic <= 1:
-            raise ValueError(f"data.synthetic is a share from 0 to 1, got {self.synthetic}")
+            raise ValueError(f"data.synthetic should be in 0..1, got {self.synthetic}")
         unused = [f"data.{name}={getattr(self, name)}" for name in ("root", "manifest") if getattr(self, name)]
         if self.synthetic == 1 and unused:
             raise ValueError(
-                f"{' and '.join(unused)} would not be read: this recipe trains on synthetic clips only; "
-                "set data.synthetic=0, or leave data.root and data.manifest out"
+                f"{' and '.join(unused)} would be unused: data.synthetic=1 trains on synthetic clips only; "
+                "set data.synthetic=0, or remove data.root and data.manifest"
             )
 
     @property
     def pairs(self) -> list[tuple[int, int]]:
-        """`shapes` as (num_frames, size); ValueError for one that is not FRAMESxSIZE."""
-        found = [re.fullmatch(r"(\d+)x(\d+)", shape) for shape in self.shapes]
-        if None in found:
+        """`shapes` as (num_frames, size).
+
+        Raises:
+            ValueError: a shape is not FRAMESxSIZE
+        """
+        matches = [re.fullmatch(r"(\d+)x(\d+)", shape) for shape in self.shapes]
+        if None in matches:
             raise ValueError(f"data.shapes should hold FRAMESxSIZE, such as 33x64, got {self.shapes}")
-        return [(int(match[1]), int(match[2])) for match in found if match]
+        return [(int(match[1]), int(match[2])) for match in matches if match]
 
     @property
     def side(self) -> int:
@@ -88,7 +92,7 @@ class TrainingData:
 
 @dataclass(frozen=True)
 class Validation:
-    """On what the weights are judged while they train; `metrics` are the benchmark's, the first chooses the best."""
+    """Validation during training, by metrics of the benchmark."""
 
     data: str = setting("bundle", 'source of clips, as in `vaebench run`; "" = no validation')
     root: str = setting("", "folder of the clips, for sources that need one")
@@ -102,7 +106,7 @@ class Validation:
 
 @dataclass(frozen=True)
 class TrainConfig:
-    """Everything that decides a run."""
+    """All settings of a run."""
 
     run: str = setting("runs/train", "folder of the run; default: runs/train/RECIPE")
     description: str = setting("", "what the recipe trains, for `vaebench list recipes`")
@@ -124,13 +128,13 @@ class TrainConfig:
         "weights to start from: a run, a checkpoint of it, a released folder or file, or a built-in model such as "
         "wfvae/tiny",
     )
-    refresh_discriminator: bool = setting(False, "with start_from: begin with a new discriminator")
-    device: Literal["auto", "cpu"] = setting("auto", "auto = a GPU if there is one")
+    refresh_discriminator: bool = setting(False, "with start_from: start with a new discriminator")
+    device: Literal["auto", "cpu"] = setting("auto", "device to train on; auto = a GPU if there is one")
     wandb: str = setting("", 'Weights & Biases project to log to; "" = none')
 
 
 def parse(recipe: str, overrides: Sequence[str]) -> TrainConfig:
-    """The settings of a recipe, with the `key=value` words over them.
+    """The settings of a recipe, overridden by `key=value` words.
 
     Raises:
         ValueError: unknown recipe or setting, invalid value

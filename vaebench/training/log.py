@@ -1,95 +1,112 @@
-"""The log of a training run: CSV files, the progress bar, samples, TensorBoard and Weights & Biases."""
+"""The log of a training run: CSV files, images, the progress bar, TensorBoard and Weights & Biases.
+
+The CSV files are written by hand: accelerate has no tracker for them, `plot --training` reads them, and a resumed run drops their
+rows after its checkpoint.
+"""
 
 from __future__ import annotations
 
 import csv
-import uuid
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
-import torch
 from torch import Tensor
+from torchvision.utils import save_image
 
 from vaebench.files import write_atomically
 
-
-class Writer(NamedTuple):
-    """One place besides the CSV files that gets the values of each step."""
-
-    write: Callable[[int, dict[str, float]], None]
-    close: Callable[[], None]
-    show: Callable[[int, str, Tensor], None] = lambda step, name, image: None  # (3, H, W) in 0..1
+if TYPE_CHECKING:
+    from accelerate.tracking import TensorBoardTracker, WandBTracker
 
 
 class RunLog:
-    """The files of a run and its progress bar.  After `begin`, only the main process calls it.
+    """The log files of a run, its trackers and its progress bar.  Only the main process calls `begin` and what follows it.
 
-    `settings` are those of the whole run; `wandb` names the project that gets them, "" for none.
+    Args:
+        folder: folder of the run
+        steps: last step of the run, for the progress bar
+        settings: the configuration of the whole run, for Weights & Biases
+        wandb: Weights & Biases project; "" = none
     """
 
     def __init__(self, folder: Path, steps: int, settings: Mapping[str, Any], wandb: str = "") -> None:
         self.folder, self.steps, self.settings, self.wandb = folder, steps, settings, wandb
         self.bar: Any = None
-        self.named: set[str] = set()
-        self.writers: list[Writer] = []
+        self.unreadable: set[str] = set()  # names of the files in failed.txt
+        self.tensorboard: TensorBoardTracker | None = None
+        self.trackers: list[TensorBoardTracker | WandBTracker] = []
 
     def begin(self, step: int) -> None:
-        """Opens the log at `step`, and removes the rows that a killed run wrote after its last checkpoint."""
+        """Opens the log at `step`, and removes the rows that a killed run wrote after its last checkpoint.
+
+        The trackers need accelerate's state, so the trainer is made before.
+
+        Raises:
+            ValueError: `wandb` is set and the package wandb is not installed
+        """
         from tqdm import tqdm
 
+        from vaebench.training import trackers  # accelerate is slow to import
+
+        if self.wandb:
+            self.trackers.append(trackers.weights_and_biases(self.folder, self.settings, self.wandb))
+        self.tensorboard = trackers.tensorboard(self.folder, step)
+        if self.tensorboard is not None:
+            self.trackers.append(self.tensorboard)
         self.bar = tqdm(total=self.steps, initial=step, desc=self.folder.name, smoothing=0.05)
         for name in ("log.csv", "scores.csv"):
-            file = self.folder / name
-            if file.is_file() and (lines := file.read_text().splitlines()):
-                kept = [row for row in lines[1:] if row and int(row.split(",")[0]) <= step]
-                write_atomically(file, "\n".join([lines[0], *kept]) + "\n")
+            _truncate(self.folder / name, step)
         failed = self.folder / "failed.txt"
         if step == 0:
             failed.unlink(missing_ok=True)
         elif failed.is_file():
-            self.named = {_file_of(line) for line in failed.read_text(encoding="utf-8").splitlines()}
-        self.writers = [*_tensorboard(self.folder, step), *_wandb(self.folder, self.settings, self.wandb)]
+            self.unreadable = {_file_of(line) for line in failed.read_text(encoding="utf-8").splitlines()}
 
     def step(self, step: int, values: dict[str, float]) -> None:
+        """Logs the values of a training step."""
         self.bar.update(step - self.bar.n)
         shown: dict[str, object] = {
             name: f"{values[name]:.4g}" for name in ("total", "pixel", "clips_per_s") if name in values
         }
         self.bar.set_postfix(shown, refresh=False)
         _append(self.folder / "log.csv", {"step": step, **values})
-        for writer in self.writers:
-            writer.write(step, values)
+        for tracker in self.trackers:
+            tracker.log(values, step)
 
     def scores(self, step: int, scores: dict[str, float]) -> None:
+        """Logs the scores of a validation."""
         _append(self.folder / "scores.csv", {"step": step, **scores})
-        named = {f"validation/{name}": value for name, value in scores.items()}
-        for writer in self.writers:
-            writer.write(step, named)
+        for tracker in self.trackers:
+            tracker.log({f"validation/{name}": value for name, value in scores.items()}, step)
 
     def samples(self, step: int, image: Tensor) -> None:
-        """Keeps (3, H, W) in 0..1 as a PNG, and in TensorBoard."""
-        save_image(image, self.folder / "samples" / f"step-{step:08d}.png")
-        for writer in self.writers:
-            writer.show(step, "validation/samples", image)
+        """Saves an image (3, H, W) in 0..1 as a PNG and shows it in TensorBoard."""
+        file = self.folder / "samples" / f"step-{step:08d}.png"
+        file.parent.mkdir(parents=True, exist_ok=True)
+        save_image(image, file)
+        if self.tensorboard is not None:
+            self.tensorboard.log_images({"validation/samples": image[None]}, step)
 
     def failed(self, reasons: tuple[str, ...]) -> None:
+        """Adds training files that cannot be read to failed.txt, each file once.  A reason is `FILE: what is wrong`."""
         new: dict[str, str] = {}
         for reason in reasons:
-            if (file := _file_of(reason)) not in self.named:
+            if (file := _file_of(reason)) not in self.unreadable:
                 new.setdefault(file, reason)
-        self.named.update(new)
+        self.unreadable.update(new)
         if new:
             with (self.folder / "failed.txt").open("a", encoding="utf-8") as text:
                 text.writelines(f"{' '.join(reason.splitlines())}\n" for reason in new.values())
 
     def close(self) -> None:
-        for writer in self.writers:
-            writer.close()  # some of them buffer, and the end of the process does not flush them
+        """Flushes the trackers and closes the progress bar; prints how many training files could not be read."""
+        for tracker in self.trackers:
+            tracker.finish()
         if self.bar is not None:
             self.bar.close()
-        if self.named:
-            print(f"{len(self.named)} training files could not be read: {self.folder / 'failed.txt'}")
+        if self.unreadable:
+            print(f"{len(self.unreadable)} training files could not be read: {self.folder / 'failed.txt'}")
 
 
 def _file_of(reason: str) -> str:
@@ -97,8 +114,15 @@ def _file_of(reason: str) -> str:
     return reason.partition(": ")[0]
 
 
+def _truncate(file: Path, step: int) -> None:
+    """Removes the rows of a CSV after `step`."""
+    if file.is_file() and (lines := file.read_text().splitlines()):
+        rows = [row for row in lines[1:] if row and int(row.split(",")[0]) <= step]
+        write_atomically(file, "\n".join([lines[0], *rows]) + "\n")
+
+
 def _append(file: Path, values: dict[str, float]) -> None:
-    """A line of a CSV; columns that a later step adds (the adversarial terms) widen the file."""
+    """Appends a row to a CSV; a name that the file does not have yet (such as an adversarial term) becomes a new column."""
     columns: list[str] = []
     if file.is_file():
         with file.open(newline="") as text:
@@ -116,53 +140,3 @@ def _append(file: Path, values: dict[str, float]) -> None:
         if not columns:
             writer.writeheader()
         writer.writerow(values)
-
-
-def _tensorboard(folder: Path, step: int) -> list[Writer]:
-    try:
-        from torch.utils.tensorboard import SummaryWriter
-    except ImportError:
-        return []
-    board = SummaryWriter(str(folder / "tensorboard"), purge_step=step + 1)  # it hides that step and all later ones
-
-    def write(step: int, values: dict[str, float]) -> None:
-        for name, value in values.items():
-            board.add_scalar(name, value, step)
-
-    def show(step: int, name: str, image: Tensor) -> None:
-        board.add_images(name, image[None], step)
-
-    return [Writer(write, board.close, show)]
-
-
-def _wandb(folder: Path, settings: Mapping[str, Any], project: str) -> list[Writer]:
-    if not project:
-        return []
-    try:
-        import wandb
-    except ImportError:
-        raise ValueError(f"wandb={project} needs the package wandb: pip install wandb") from None
-    note = folder / "wandb.txt"  # the id of this run: a run of the same name in another folder must not join it
-    if not note.is_file():
-        note.write_text(f"{uuid.uuid4().hex}\n")
-    board = wandb.init(
-        project=project,
-        dir=str(folder),
-        config=dict(settings),
-        name=folder.name,
-        id=note.read_text().strip(),
-        resume="allow",
-    )
-
-    def write(step: int, values: dict[str, float]) -> None:
-        board.log(values, step=step)
-
-    return [Writer(write, board.finish)]
-
-
-def save_image(image: Tensor, file: Path) -> None:
-    """(3, H, W) in 0..1 -> a PNG."""
-    from PIL import Image
-
-    file.parent.mkdir(parents=True, exist_ok=True)
-    Image.fromarray(image.mul(255).round().to(torch.uint8).permute(1, 2, 0).numpy()).save(file)

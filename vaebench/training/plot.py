@@ -15,33 +15,34 @@ from vaebench.metric import Metric
 
 
 def axis_label(metric: str) -> str:
-    """The name of a metric with unit and direction, as its module states them: "PSNR [dB] (higher is better)".
-
-    A metric that is not installed here has its name only.
-    """
+    """The name, unit and direction of a metric, such as "PSNR [dB] (higher is better)"; the name alone if it is not installed."""
     try:
         module = plugins.find("metrics", metric)
     except ValueError:
         return metric
     returned = getattr(module.build, "__annotations__", {}).get("return", "")
-    # the class of the metric says enough; building it could need a file of weights
+    # the class is enough; building the metric could need a file of weights
     kind = attrgetter(returned)(module) if isinstance(returned, str) and returned else returned
     concrete = isinstance(kind, type) and issubclass(kind, Metric) and not isabstract(kind)
-    found = kind if concrete else module.build("cpu")
-    unit = f" [{found.unit}]" if found.unit else ""
-    return f"{metric.upper()}{unit}{'' if found.better == 'neither' else f' ({found.better} is better)'}"
+    described = kind if concrete else module.build("cpu")
+    unit = f" [{described.unit}]" if described.unit else ""
+    return f"{metric.upper()}{unit}{'' if described.better == 'neither' else f' ({described.better} is better)'}"
 
 
 def runs_below(folder: Path) -> list[Path]:
-    """The runs of `vaebench train` in a folder: itself, or those below it.  ValueError if there is none with scores."""
-    found = [path.parent for path in sorted([*folder.glob("scores.csv"), *folder.glob("*/scores.csv")])]
-    if not found:
+    """The runs of `vaebench train` in a folder: the folder itself and the folders in it.
+
+    Raises:
+        ValueError: no run has validation scores
+    """
+    runs = [path.parent for path in sorted([*folder.glob("scores.csv"), *folder.glob("*/scores.csv")])]
+    if not runs:
         raise ValueError(f"{folder} holds no run with validation scores (scores.csv); `vaebench train` writes them")
-    return found
+    return runs
 
 
 def read_scores(run: Path) -> tuple[list[int], dict[str, list[float]]]:
-    """The steps of a run's validations, and each metric's values there."""
+    """The steps of the validations of a run, and metric -> its values at these steps."""
     rows = list(csv.DictReader((run / "scores.csv").read_text().splitlines()))
     names = [name for name in (rows[0] if rows else {}) if name != "step"]
     return [int(row["step"]) for row in rows], {name: [float(row[name]) for row in rows] for name in names}

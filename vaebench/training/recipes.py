@@ -11,10 +11,10 @@ from vaebench.settings import merge, read_yaml
 
 
 def _folder() -> Path:
-    found = importlib.util.find_spec("wfvae")  # which does not import it
-    assert found is not None
-    assert found.submodule_search_locations
-    return Path(found.submodule_search_locations[0], "recipes")
+    spec = importlib.util.find_spec("wfvae")  # does not import it
+    assert spec is not None
+    assert spec.submodule_search_locations
+    return Path(spec.submodule_search_locations[0], "recipes")
 
 
 RECIPES = _folder()
@@ -26,18 +26,22 @@ def recipes() -> list[str]:
 
 
 def descriptions() -> dict[str, str]:
-    """The names of all recipes, with what each one trains."""
+    """Name of a recipe -> its description, for all recipes."""
     return {name: str(read_yaml(RECIPES / f"{name}.yaml").get("description", "")) for name in recipes()}
 
 
 def read_recipe(recipe: str) -> dict[str, Any]:
-    """The settings of a recipe by its name or of a YAML file, including those of its `base`."""
+    """The settings of a recipe, given by name or as a YAML file, merged over those of its `base`.
+
+    Raises:
+        ValueError: unknown recipe, or not a YAML mapping
+    """
     path = Path(recipe)
     if not path.suffix:
         path = RECIPES / f"{recipe}.yaml"
         if not path.is_file():
             names = recipes()
-            raise ValueError(f"no recipe {recipe!r}{did_you_mean(recipe, names)} (there are: {', '.join(names)})")
+            raise ValueError(f"unknown recipe {recipe!r}{did_you_mean(recipe, names)} (there are: {', '.join(names)})")
     given = read_yaml(path)
     base = given.pop("base", "")
     return merge(read_recipe(base), given) if base else given

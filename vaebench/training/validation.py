@@ -42,17 +42,22 @@ class InTraining:
 
 
 def validator(given: Validation, temporal_compression: int, log: RunLog) -> Callable[[int, WFVAE], dict[str, float]]:
-    """A function `validate(step, model)` that scores the model, writes the scores and samples to the log, and returns the scores.
+    """A function `validate(step, model) -> scores` that also writes the scores and samples to the log.
 
-    "score" is the first metric with its sign set so that higher is better; it is missing if that metric is NaN.
+    The score "score" is the first metric, negated if lower is better; it is missing if that metric is NaN.
+
+    Args:
+        given: settings of the validation
+        temporal_compression: of the model, in frames per latent frame
+        log: log of the run
 
     Raises:
-        ValueError: no clip, no metric, or a length or size that WF-VAE does not take
+        ValueError: no clips, no metrics, or invalid num_frames or size
     """
     r = temporal_compression
     if given.num_frames % r != 1 or given.size % 8:
         raise ValueError(
-            f"validation takes 1 + {r}k frames and a size that is a multiple of 8, "
+            f"validation needs 1 + {r}k frames and a size that is a multiple of 8, "
             f"got validation.num_frames={given.num_frames} and validation.size={given.size}"
         )
     options = {"metrics": given.metrics, "keep": given.samples}
@@ -62,7 +67,9 @@ def validator(given: Validation, temporal_compression: int, log: RunLog) -> Call
     )  # fmt: skip
     source = list_clips(plugins.find("data", given.data).build(config), given.data)
     if not given.metrics:
-        raise ValueError("validation needs at least one metric; validation.data= (empty) does without validation")
+        raise ValueError(
+            "validation.metrics should name at least one metric; set validation.data= (empty) for no validation"
+        )
 
     def validate(step: int, model: WFVAE) -> dict[str, float]:
         device = next(model.parameters()).device
@@ -70,17 +77,17 @@ def validator(given: Validation, temporal_compression: int, log: RunLog) -> Call
         result = evaluation.run(suite, evaluation.InMemory.of(InTraining(model, f"step-{step}")), source)
         if result.pictures:
             log.samples(step, sheet(result.pictures.values()))
-        found = {name: score for name, score in result.record.scores.items() if score.value is not None}
-        scores = {name: float(score.value or 0) for name, score in found.items()}
+        available = {name: score for name, score in result.record.scores.items() if score.value is not None}
+        scores = {name: float(score.value or 0) for name, score in available.items()}
         log.scores(step, scores)
         first = given.metrics[0]
-        signed = -scores[first] if found[first].better == "lower" else scores[first]
+        signed = -scores[first] if available[first].better == "lower" else scores[first]
         return scores if math.isnan(signed) else {"score": signed, **scores}
 
     return validate
 
 
 def sheet(clips: Iterable[NDArray]) -> Tensor:
-    """uint8 (2, n, H, W, 3) a clip -> (3, clips * 2H, n * W) in 0..1: frames side by side, references above."""
+    """Clips, each uint8 (2, n, H, W, 3) -> image (3, clips * 2H, n * W) in 0..1: n frames per row, references above."""
     rows = [np.concatenate(list(frames), axis=1) for clip in clips for frames in clip]
     return torch.from_numpy(np.concatenate(rows)).permute(2, 0, 1).float() / 255

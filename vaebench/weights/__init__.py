@@ -1,7 +1,7 @@
-"""Weight files of metrics and VAEs: what there is (`registry`), where it is on this machine (`locate`), whether it is the
-published file (`verify`), and how to download it (`fetch`).
+"""Weight files of metrics and VAEs: the list of files (`registry`), their paths on this machine (`locate`), checksums (`verify`)
+and downloads (`fetch`).
 
-Nothing is downloaded unless the user asks: `vaebench weights fetch NAME`, or `vaebench run ... fetch=true`.
+Files are downloaded only on request: `vaebench weights fetch NAME`, or `vaebench run ... fetch=true`.
 """
 
 from vaebench.weights.locate import Unavailable, find, find_all, folders, half_of, halves_of, here, path

@@ -1,6 +1,6 @@
-"""Downloads of weight files: on demand only, verified, with progress; a failed download leaves no file.
+"""Downloads of weight files: only on request, verified, with progress; a failed download leaves no file.
 
-Metric files come from the URLs of `registry.FILES` (through pooch), those of VAEs from the Hub (through huggingface_hub).
+Files of metrics come from the URLs in `registry.FILES` (through pooch), files of VAEs from the Hub (through huggingface_hub).
 """
 
 from __future__ import annotations
@@ -23,14 +23,17 @@ from vaebench.weights.verify import (
     verify,
 )
 
-TIMEOUT = 60  # seconds without an answer
+TIMEOUT = 60  # seconds without a response
 
 
 def size(name: str) -> int | None:
-    """Bytes to download for `name` (a metric's file, or an `hf:` source), as the server states them; None if it does not.
+    """Size of a download in bytes, as the server states it; None if it does not.
+
+    Args:
+        name: weights of a metric, or an `hf:` or `github:` source
 
     Raises:
-        OSError: the Hub cannot be reached, or has no such file
+        OSError: the Hub cannot be reached, or does not have the file
     """
     if name.startswith("hf:"):
         return on_hub(HubFile.parse(name)).size
@@ -42,13 +45,13 @@ def size(name: str) -> int | None:
 
 
 def _size_at(urls: Sequence[str]) -> int | None:
-    """Bytes of a file at the first URL that states them."""
+    """Size in bytes from the first URL that states it."""
     import requests
 
     for url in urls:
         try:
             answer = requests.head(url, allow_redirects=True, timeout=TIMEOUT)
-        except OSError:  # the download will say why
+        except OSError:  # the download reports the error
             continue
         if answer.ok and answer.headers.get("Content-Length", "").isdigit():
             return int(answer.headers["Content-Length"])
@@ -56,13 +59,18 @@ def _size_at(urls: Sequence[str]) -> int | None:
 
 
 def fetch(name: str, sha256: str = "") -> Path:
-    """Download the metric's file `name`, or the VAE weights of an `hf:` source, with a progress bar, and verify them.
+    """Download weights with a progress bar, and verify them.  A file that exists is only verified.
 
-    A file that is on this machine is verified and not downloaded again.  `sha256`: of the VAE weights, where the spec states it.
+    Args:
+        name: weights of a metric, or an `hf:` or `github:` source of a VAE
+        sha256: digest of the weights of a VAE, if its spec has one
+
+    Returns:
+        the file, or the folder that contains all files
 
     Raises:
-        ConnectionError: no URL gives the published file; no file is written
-        ValueError: another file is in its place, or `name` is unknown
+        ConnectionError: no URL provides the published file; no file is written
+        ValueError: `name` is unknown, or the existing file is not the published one
         OSError: the file cannot be written
     """
     if not name.startswith(("hf:", github.KIND)):
@@ -76,7 +84,7 @@ def fetch(name: str, sha256: str = "") -> Path:
 
 
 def _fetch_from_github(source: str) -> Path:
-    """All files of a network; the one file, or the folder that holds all."""
+    """Download all files of a network; returns the file, or the folder if there are several."""
     files = []
     for file in github.parse(source):
         target = folders()[0] / file.repo.replace("/", "--") / file.path
@@ -93,7 +101,7 @@ def _fetch_from_urls(name: str) -> Path:
     if not entry.checksum:
         raise ConnectionError(
             f"{entry.file} has no published checksum, so it is not downloaded: "
-            f"download {entry.url} yourself and put it into {target.parent}"
+            f"download {entry.url} yourself and copy it into {target.parent}"
         )
     target.parent.mkdir(parents=True, exist_ok=True)
     with draft(target) as part:
@@ -102,7 +110,7 @@ def _fetch_from_urls(name: str) -> Path:
 
 
 def _download(entry: WeightFile, name: str, part: Path) -> None:
-    """The file of `entry` to `part`, from the first URL that gives the right bytes."""
+    """Download `entry` to the path `part` from the first URL that provides the published file."""
     from pooch import HTTPDownloader
     from tqdm import tqdm
 
@@ -111,7 +119,7 @@ def _download(entry: WeightFile, name: str, part: Path) -> None:
         with tqdm(total=1, unit="B", unit_scale=True, desc=name) as bar:  # pooch sets the total
             try:
                 HTTPDownloader(progressbar=bar, timeout=TIMEOUT)(url, str(part), None)
-            except OSError as reason:  # those of requests, too
+            except OSError as reason:  # includes the errors of requests
                 if reason.errno == errno.ENOSPC:
                     raise
                 failures.append(f"{url}: {' '.join(str(reason).split())}")
@@ -127,33 +135,33 @@ def _download(entry: WeightFile, name: str, part: Path) -> None:
 
 
 def _fetch_from_hub(name: str, sha256: str) -> Path:
-    """The config.json beside the weights, where there is one, and then the weights, into the Hugging Face cache."""
+    """Download config.json, if it exists in the folder of the weights, and the weights into the Hugging Face cache."""
     hub = HubFile.parse(name)
     _cached(hub, str(Path(hub.path).with_name("config.json")))
     file = _cached(hub, hub.path)
     if file is None:
         raise missing_on_hub(hub)
     if fault := difference(file, published(name, file, sha256)):
-        file.resolve().unlink()  # the client compares sizes only, and would take it for the right file from now on
+        file.resolve().unlink()  # the client compares only sizes and would accept the file in the next run
         file.unlink(missing_ok=True)
         raise ConnectionError(
-            f"{hub.repo}@{hub.revision[:12]} {hub.path}: {fault}; the file was deleted, run the command again"
+            f"{hub.repo}@{hub.revision[:12]} {hub.path}: {fault}; the file was deleted: run the command again"
         )
     return file
 
 
 def _cached(hub: HubFile, path: str) -> Path | None:
-    """A file of the repository, downloaded into the Hugging Face cache if it is not there; None if the Hub has none.
+    """The path of a file in the Hugging Face cache, downloaded if necessary; None if the repository does not have it.
 
     Raises:
-        ConnectionError: the Hub cannot be reached, or refuses
+        ConnectionError: the Hub cannot be reached, or denies access
     """
     from huggingface_hub import hf_hub_download
     from huggingface_hub.errors import EntryNotFoundError, LocalEntryNotFoundError
 
     try:
         return Path(hf_hub_download(hub.repo, path, revision=hub.revision))
-    except Exception as reason:  # the client has a dozen error types of its own
+    except Exception as reason:  # the client raises many types of errors
         if isinstance(reason, OSError) and reason.errno == errno.ENOSPC:
             raise
         if isinstance(reason, EntryNotFoundError) and not isinstance(reason, LocalEntryNotFoundError):

@@ -1,7 +1,7 @@
 """Weights in a GitHub repository: `github:owner/repo@commit:path#id`, several files of one network joined by "+".
 
 The commit pins a version, since files change under the same name; `id` is the file's object id in git (sha1 of "blob <length>\\0"
-and its bytes), so that a copy can be told from another version.
+and its bytes), so that a copy is distinguished from another version.
 """
 
 from __future__ import annotations
@@ -16,10 +16,12 @@ _FILE = re.compile(r"([\w./-]+)#([0-9a-f]{40})")
 
 @dataclass(frozen=True)
 class GitHubFile:
+    """One file of a GitHub source."""
+
     repo: str
     commit: str
     path: str
-    blob: str  # its object id in git
+    blob: str  # object id in git
 
     @property
     def url(self) -> str:
@@ -31,9 +33,13 @@ class GitHubFile:
 
 
 def parse(source: str) -> list[GitHubFile]:
-    """The files of a source, in order; ValueError for one that does not pin them."""
+    """The files of a `github:` source, in order.
+
+    Raises:
+        ValueError: the source is malformed, or has no commit or object ids
+    """
     place = _SOURCE.fullmatch(source)
     files = [_FILE.fullmatch(file) for file in place[3].split("+")] if place else []
     if not place or not all(files):
-        raise ValueError(f"a source on GitHub reads github:owner/repo@commit:path#id[+path#id], got {source!r}")
+        raise ValueError(f"invalid GitHub source {source!r}: expected github:owner/repo@commit:path#id[+path#id]")
     return [GitHubFile(place[1], place[2], file[1], file[2]) for file in files if file]

@@ -1,11 +1,11 @@
-"""Where a file of weights is on this machine.  Nothing is downloaded: a missing file raises `Unavailable`.
+"""Paths of weight files on this machine.  Nothing is downloaded: a missing file raises `Unavailable`.
 
-Places are searched in this order:
+The search order is:
 
-    a path the user gave (`weights=PATH`)
+    the path in `weights=PATH`
     $VAEBENCH_WEIGHTS/<file>, $VAEBENCH_WEIGHTS/<org>--<repo>/<path in the repository>
-    ~/.cache/vaebench/weights, the same two
-    for a metric's file, torch's own cache; for a VAE, the Hugging Face cache, at the pinned revision
+    ~/.cache/vaebench/weights, with the same two names
+    for metrics, the cache of torch; for VAEs, the Hugging Face cache at the pinned revision
 """
 
 from __future__ import annotations
@@ -20,43 +20,52 @@ from vaebench.weights import github
 from vaebench.weights.registry import PACKAGE, UNRELEASED, HubFile, entry_of
 
 SUFFIXES = (".safetensors", ".ckpt", ".pt", ".pth", ".bin")
-LATER_SHARD = re.compile(r"-(?!0*1-)\d+-of-\d+\.\w+$")  # as in name-00002-of-00003.safetensors
+LATER_SHARD = re.compile(r"-(?!0*1-)\d+-of-\d+\.\w+$")  # such as name-00002-of-00003.safetensors
 
 
-HALVES = ("encoder", "decoder")  # of a VAE, in two files that differ in this word
+HALVES = ("encoder", "decoder")  # words in the names of the two files of a VAE
 HALF = re.compile(r"(?<![A-Za-z])(encoder|decoder)(?![A-Za-z])")
 
 
 class Unavailable(FileNotFoundError):
-    """A file of weights is not on this machine; the message says how to get it."""
+    """A weight file is not on this machine; the message gives the remedy."""
 
 
 def folders() -> list[Path]:
-    """The folders that hold weights by file name, the user's own first."""
-    own = os.environ.get("VAEBENCH_WEIGHTS")
-    return [*([Path(own).expanduser()] if own else []), Path.home() / ".cache" / "vaebench" / "weights"]
+    """The folders with weight files: $VAEBENCH_WEIGHTS if it is set, then the default folder."""
+    custom = os.environ.get("VAEBENCH_WEIGHTS")
+    return [*([Path(custom).expanduser()] if custom else []), Path.home() / ".cache" / "vaebench" / "weights"]
 
 
 def path(name: str) -> Path:
-    """The metric file called `name`, on this machine; Unavailable if it is not here."""
+    """The path of the weights `name` of a metric.
+
+    Raises:
+        ValueError: the name is unknown
+        Unavailable: the file is not on this machine
+    """
     entry = entry_of(name)
-    places = [folder / entry.file for folder in folders()]
+    candidates = [folder / entry.file for folder in folders()]
     cache = Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache"))
-    places.append(Path(os.environ.get("TORCH_HOME", cache / "torch")) / "hub" / "checkpoints" / entry.file)
-    for place in places:
-        if place.is_file():
-            return place
-    get = f"run `vaebench weights fetch {name}`, or put" if entry.checksum else "put"
-    raise Unavailable(  # goes into records: no path of this machine
-        f"{entry.file} is not here: {get} the file into $VAEBENCH_WEIGHTS or ~/.cache/vaebench/weights ({entry.url})"
+    candidates.append(Path(os.environ.get("TORCH_HOME", cache / "torch")) / "hub" / "checkpoints" / entry.file)
+    for file in candidates:
+        if file.is_file():
+            return file
+    remedy = f"run `vaebench weights fetch {name}`, or put" if entry.checksum else "put"
+    raise Unavailable(  # the message is stored in records, so it has no path of this machine
+        f"{entry.file} is not here: {remedy} the file into $VAEBENCH_WEIGHTS or ~/.cache/vaebench/weights ({entry.url})"
     )
 
 
 def find(source: str, override: str = "") -> Path:
-    """The weights file of a VAE, `source` as in `VAESpec.source`; `override` is a file, or a folder that holds it.
+    """The path of the weights of a VAE with a single file; `find_all` supports several files.
 
-    A source of one file; `find_all` takes any.  With source "", a user checkpoint: `override` is the file, or a folder with one
-    file of weights.  Raises Unavailable, with the ways to get it, if it is nowhere on this machine.
+    Args:
+        source: `VAESpec.source`; "" for a user checkpoint
+        override: file, or folder that contains it, to use instead of the released weights
+
+    Raises:
+        Unavailable: the file is not on this machine; the message gives the remedy
     """
     if override and not source:
         return _only(Path(override).expanduser())
@@ -67,7 +76,7 @@ def find(source: str, override: str = "") -> Path:
             return _only(Path(override).expanduser())
         recipe = source.removeprefix(UNRELEASED)
         raise Unavailable(
-            f"its weights were never released: train some with `vaebench train {recipe}`, or pass weights=PATH"
+            f"its weights were never released: train them with `vaebench train {recipe}`, or pass weights=PATH"
         )
     hub = HubFile.parse(source)
     if override:
@@ -87,9 +96,16 @@ def find(source: str, override: str = "") -> Path:
 
 
 def find_all(source: str, override: str = "") -> list[Path]:
-    """All weights files of a VAE, as `find`; `override` is a folder that holds them, or one file with all tensors.
+    """The paths of all weight files of a VAE.
 
-    Of weights in shards, one file stands for all (`wfvae.shards.files_of`).
+    For sharded weights, only the index or the first shard is returned (`wfvae.shards.files_of` lists the others).
+
+    Args:
+        source: as in `find`
+        override: folder with the files, or one file with all tensors
+
+    Raises:
+        Unavailable: a file is not on this machine; the message gives the remedy
     """
     if not source.startswith(github.KIND):
         return [find(source, override)]
@@ -103,56 +119,57 @@ def find_all(source: str, override: str = "") -> list[Path]:
                 return [folder / entry.path for entry in entries]
     raise Unavailable(
         f"{' and '.join(entry.path for entry in entries)} of github.com/{entries[0].repo}: not here; "
-        f"run `vaebench weights fetch {source}`, or pass weights=FOLDER, or put into $VAEBENCH_WEIGHTS"
+        f"run `vaebench weights fetch {source}`, or pass weights=FOLDER, or copy the files into $VAEBENCH_WEIGHTS"
     )
 
 
 def halves_of(file: Path) -> list[Path]:
-    """encoder.X and decoder.X of one folder, where `file` is either and both are there; else `file` alone."""
+    """[encoder, decoder] if `file` is one of two such files in a folder and both exist, else [file]."""
     half = half_of(file)
     halves = [file.with_name(file.stem.replace(half, other) + file.suffix) for other in HALVES] if half else []
     return halves if halves and all(part.is_file() for part in halves) else [file]
 
 
 def half_of(file: Path) -> str:
-    """ "encoder" or "decoder" for a file whose name says that it is that half, such as decoder.safetensors; else ""."""
+    """ "encoder" or "decoder" if the file name contains exactly one of these words, such as decoder.safetensors; else ""."""
     halves = HALF.findall(file.stem.replace("_", " "))
     return halves[0] if len(halves) == 1 else ""
 
 
 def _shipped(source: str) -> Path:
     module, _, path = source.removeprefix(PACKAGE).partition(":")
-    found = importlib.util.find_spec(module)
-    assert found is not None
-    assert found.submodule_search_locations
-    file = Path(found.submodule_search_locations[0]) / path
+    package = importlib.util.find_spec(module)
+    assert package is not None
+    assert package.submodule_search_locations
+    file = Path(package.submodule_search_locations[0]) / path
     if not file.is_file():
-        raise Unavailable(f"{path} of the package {module} is missing: install vaebench again")
+        raise Unavailable(f"{path} of the package {module} is missing: reinstall vaebench")
     return file
 
 
 def _only(place: Path) -> Path:
-    """`place` itself, or the one file of weights in this folder (the one of the Hub's usual name, where there are several).
+    """`place` itself if it is a file, else the weight file in this folder.
 
-    For weights in shards it is their index, or without an index the first shard; for an encoder and a decoder, the encoder.
+    If there are several, it is the one with the standard name of the Hub.  For sharded weights it is the index, or the first shard
+    if there is no index; for separate files of encoder and decoder it is the encoder.
     """
     if place.is_file():
         return place
     if not place.is_dir():
-        raise Unavailable(f"{place} is not here; give a file of weights, or a folder that holds one")
-    found = sorted(file for file in place.iterdir() if file.suffix in SUFFIXES)
-    usual = [file for file in found if file.name == "diffusion_pytorch_model.safetensors"]
-    found = sorted(place.glob("*.index.json")) or [file for file in found if not LATER_SHARD.search(file.name)]
-    if len(found) == 2 and halves_of(found[0]) == found[::-1]:
-        return found[1]  # the encoder, after the decoder in the alphabet
-    if len(usual or found) != 1:
-        names = ", ".join(file.name for file in found) or f"no {', '.join(SUFFIXES)}"
-        raise Unavailable(f"{place} should hold one file of weights, it holds {names}; give the file itself")
-    return (usual or found)[0]
+        raise Unavailable(f"{place} does not exist: give a weight file, or a folder that contains one")
+    files = sorted(file for file in place.iterdir() if file.suffix in SUFFIXES)
+    standard = [file for file in files if file.name == "diffusion_pytorch_model.safetensors"]
+    files = sorted(place.glob("*.index.json")) or [file for file in files if not LATER_SHARD.search(file.name)]
+    if len(files) == 2 and halves_of(files[0]) == files[::-1]:
+        return files[1]  # the encoder, which follows the decoder alphabetically
+    if len(standard or files) != 1:
+        names = ", ".join(file.name for file in files) or f"no {', '.join(SUFFIXES)}"
+        raise Unavailable(f"{place} should contain one weight file, it contains {names}: give the path of the file")
+    return (standard or files)[0]
 
 
 def _given(place: Path, hub: HubFile) -> Path:
-    """The release's file in a place of the user's, or the one file of weights there, whatever its name."""
+    """The released file name at the path of the user, else the only weight file there."""
     try:
         return _below(place, hub)
     except Unavailable:
@@ -164,15 +181,16 @@ def _given(place: Path, hub: HubFile) -> Path:
 
 
 def _below(place: Path, hub: HubFile) -> Path:
+    """`place` itself if it is a file, else the file of `hub` in this folder."""
     name = Path(hub.path).name
     for candidate in (place, place / hub.path, place / name):
         if candidate.is_file():
             return candidate
-    raise Unavailable(f"{place} has no {name} (of {hub.repo}); give the file itself, or a folder that holds it")
+    raise Unavailable(f"{place} has no {name} (of {hub.repo}): give the path of the file, or a folder that contains it")
 
 
 def here(name: str) -> Path | None:
-    """The file of a metric (its name) or of a VAE (its source) on this machine; None where it is missing."""
+    """The path of the weights of a metric (by name) or a VAE (by source); None if they are not on this machine."""
     with contextlib.suppress(Unavailable):
         return find_all(name)[0] if ":" in name else path(name)
     return None

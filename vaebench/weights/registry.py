@@ -1,4 +1,4 @@
-"""Every file of weights that a metric may need: its URLs, checksum and licence; and how a VAE names its file on the Hub."""
+"""The weight files of metrics, with URLs, checksums and licences; and the notation for sources of VAE weights."""
 
 from __future__ import annotations
 
@@ -7,27 +7,29 @@ from dataclasses import dataclass
 
 from vaebench.plugins import did_you_mean
 
-PACKAGE = "package:"  # package:module:path is a file that ships with an installed package
-UNRELEASED = "unreleased:"  # unreleased:RECIPE is a network whose authors published no weights; `vaebench train RECIPE` makes some
-RANDOM = "random"  # in the place of a path: the released configuration with random weights, for what measures cost
+PACKAGE = "package:"  # package:module:path is a file of an installed package
+UNRELEASED = "unreleased:"  # unreleased:RECIPE: no weights were published; `vaebench train RECIPE` trains them
+RANDOM = "random"  # instead of a path: the released configuration with random weights, to measure cost
 
 
 @dataclass(frozen=True)
 class WeightFile:
-    """One file that a metric needs."""
+    """A weight file of a metric."""
 
-    file: str  # under which it is kept
-    url: str  # its origin
-    sha256: str  # "" where nobody has published it: see `checksum`
+    file: str  # file name on this machine
+    url: str  # original URL
+    sha256: str  # "" if none is published, see `checksum`
     used_by: str
     license: str
-    git_blob: str = ""  # its object id in git (sha1 of "blob <length>\\0" and the bytes), where that is what is known
-    mirrors: tuple[str, ...] = ()  # the same bytes elsewhere, tried when the origin fails
+    git_blob: str = ""  # object id in git (sha1 of "blob <length>\\0" and the bytes), if that is published instead
+    mirrors: tuple[str, ...] = ()  # other URLs of the same file, tried if the original fails
 
     @property
     def checksum(self) -> str:
-        """What the file must hash to, "sha256 ..." or "git ..."; "" where it is not known, and the strict loading of its keys
-        and shapes is the only check."""
+        """The expected digest, "sha256 ..." or "git ...".
+
+        "" if none is published; strict loading of keys and shapes is then the only check.
+        """
         return f"sha256 {self.sha256}" if self.sha256 else f"git {self.git_blob}" if self.git_blob else ""
 
 
@@ -90,7 +92,7 @@ FILES: dict[str, WeightFile] = {
 
 @dataclass(frozen=True)
 class HubFile:
-    """`hf:org/repo@revision:path`, taken apart."""
+    """The parts of `hf:org/repo@revision:path`."""
 
     repo: str
     revision: str
@@ -102,18 +104,22 @@ class HubFile:
         place, _, path = rest.partition(":")
         repo, _, revision = place.partition("@")
         if kind != "hf" or not (repo and revision and path):
-            raise ValueError(f"a source of weights reads hf:org/repo@revision:path, got {source!r}")
+            raise ValueError(f"invalid source of weights {source!r}: expected hf:org/repo@revision:path")
         return cls(repo, revision, path)
 
 
 def used_by(metrics: Iterable[str]) -> list[str]:
-    """Names of the files that any of these metrics reads."""
+    """Names of the weight files that these metrics use."""
     chosen = set(metrics)
     return [name for name, entry in FILES.items() if chosen & set(entry.used_by.split(", "))]
 
 
 def entry_of(name: str) -> WeightFile:
-    """The metric file called `name`; ValueError with the nearest name if there is none."""
+    """The weight file of a metric by name.
+
+    Raises:
+        ValueError: the name is unknown; the message suggests the closest one
+    """
     if name not in FILES:
-        raise ValueError(f"no weights called {name!r}{did_you_mean(name, list(FILES))} (there are: {', '.join(FILES)})")
+        raise ValueError(f"no weights called {name!r}{did_you_mean(name, list(FILES))} (available: {', '.join(FILES)})")
     return FILES[name]

@@ -1,8 +1,8 @@
-"""Checksums: is a file of weights the one that was published, and what is the digest of the file that a run reads.
+"""Checksums of weight files: comparison with the published file, and the digest for records.
 
-What a file should be is stated, for a metric, in `registry.FILES`; for a VAE, by its spec (`VAESpec.sha256`) or by the Hub,
-which publishes the size and the sha256 of every large file, and the git object id of a small one.  The Hugging Face cache
-names the downloaded file by that digest, so a check needs no network.
+The published checksum of a metric's file is in `registry.FILES`; that of a VAE is in its spec (`VAESpec.sha256`) or on the Hub,
+which publishes the size and the sha256 of large files, and the git object id of small ones.  The Hugging Face cache uses this
+digest as file name, so that verification needs no network.
 """
 
 from __future__ import annotations
@@ -23,19 +23,19 @@ from vaebench.weights.registry import HubFile, entry_of
 
 @dataclass(frozen=True)
 class Published:
-    """What the publisher states about a file."""
+    """The published checksum and size of a file."""
 
-    checksum: str  # "sha256 <64 digits>", "git <40 digits>", or "" where none is published
-    size: int | None = None  # bytes; None where it is not stated
+    checksum: str  # "sha256 <64 digits>", "git <40 digits>", or "" if none is published
+    size: int | None = None  # bytes; None if unknown
 
 
 def digest(file: Path) -> str:
-    """sha256 of a file, remembered by path, size and time of change so that gigabytes are hashed once."""
+    """sha256 of a file, cached by path, size and modification time, so that large files are hashed once."""
     status = file.stat()
     key = f"{file.resolve()}|{status.st_size}|{status.st_mtime_ns}"
-    memory = Path.home() / ".cache" / "vaebench" / "sha256.json"
+    cache = Path.home() / ".cache" / "vaebench" / "sha256.json"
     try:
-        known = json.loads(memory.read_text())
+        known = json.loads(cache.read_text())
     except (OSError, ValueError):
         known = {}
     if not isinstance(known, dict):
@@ -43,11 +43,11 @@ def digest(file: Path) -> str:
     if not isinstance(known.get(key), str):
         with file.open("rb") as stream:
             known[key] = _sha256(stream)
-        with contextlib.suppress(OSError):  # a home that cannot be written only costs the next run some seconds
-            memory.parent.mkdir(parents=True, exist_ok=True)
-            write_atomically(memory, json.dumps(known, indent=0))
-    found: str = known[key]
-    return found
+        with contextlib.suppress(OSError):  # without the cache, the next run hashes the file again
+            cache.parent.mkdir(parents=True, exist_ok=True)
+            write_atomically(cache, json.dumps(known, indent=0))
+    result: str = known[key]
+    return result
 
 
 def _sha256(stream: IO[bytes]) -> str:
@@ -58,9 +58,9 @@ def _sha256(stream: IO[bytes]) -> str:
 
 
 def checksum(file: Path, kind: str) -> str:
-    """`"sha256 <digits>"` or `"git <digits>"` of a file, of the kind with which `kind` begins.
+    """`"sha256 <digits>"` if `kind` begins with sha256, otherwise `"git <digits>"`.
 
-    git: sha1 of "blob <length>\\0" and the bytes, the object id of the file in a git repository.
+    The git digest is the object id of the file in a git repository: sha1 of "blob <length>\\0" and the bytes.
     """
     with file.open("rb") as stream:
         if kind.startswith("sha256"):
@@ -72,27 +72,30 @@ def checksum(file: Path, kind: str) -> str:
 
 
 def difference(file: Path, published: Published) -> str:
-    """How `file` differs from what was published, "" if it does not.  The file is always read.
+    """The difference between `file` and the published file as text; "" if there is none.
 
-    Some of these files are executed, and one of the same size and time may have replaced the file that was verified before.
+    The file is always hashed, without the cache: some of these files are executed, and a file with the same size and time may have
+    replaced the verified one.
     """
     size = file.stat().st_size
     if published.size is not None and size != published.size:
         return f"its size is {size} bytes, expected {published.size}"
-    if published.checksum and (found := checksum(file, published.checksum)) != published.checksum:
-        kind, _, digits = found.partition(" ")
+    if published.checksum and (actual := checksum(file, published.checksum)) != published.checksum:
+        kind, _, digits = actual.partition(" ")
         return f"its {kind} is {digits}, expected {published.checksum.partition(' ')[2]}"
     return ""
 
 
 def published(name: str, file: Path | None = None, sha256: str = "") -> Published:
-    """What is published about a metric's file (by name) or a file of the Hub (by its `hf:` source).
+    """The published checksum of a weight file.
 
-    `sha256` is the digest that the VAE's spec states, if any.  `file` is the downloaded file: one in the Hugging Face cache
-    bears its digest as its name.  Otherwise the Hub is asked.
+    Args:
+        name: weights of a metric, or an `hf:` or `github:` source
+        file: the downloaded file; in the Hugging Face cache its name is the digest, so that no request is needed
+        sha256: the digest in the spec of the VAE, if any
 
     Raises:
-        OSError: the Hub has to be asked, and cannot be reached or has no such file
+        OSError: a request to the Hub is needed and fails, or the Hub does not have the file
     """
     if name.startswith(github.KIND):
         return Published(github.parse(name)[0].checksum)
@@ -106,18 +109,18 @@ def published(name: str, file: Path | None = None, sha256: str = "") -> Publishe
 
 
 def on_hub(hub: HubFile) -> Published:
-    """Size and checksum that the Hub publishes with a file.
+    """Request the size and checksum of a file from the Hub.
 
     Raises:
         ConnectionError: the Hub cannot be reached
-        FileNotFoundError: it has no such file
+        FileNotFoundError: the repository does not have the file
     """
     from huggingface_hub import get_hf_file_metadata, hf_hub_url
     from huggingface_hub.errors import EntryNotFoundError, LocalEntryNotFoundError
 
     try:
         metadata = get_hf_file_metadata(hf_hub_url(hub.repo, hub.path, revision=hub.revision))
-    except Exception as reason:  # the client has a dozen error types of its own
+    except Exception as reason:  # the client raises many types of errors
         if isinstance(reason, EntryNotFoundError) and not isinstance(reason, LocalEntryNotFoundError):
             raise missing_on_hub(hub) from None
         raise unreachable(hub, reason) from reason
@@ -125,44 +128,46 @@ def on_hub(hub: HubFile) -> Published:
 
 
 def missing_on_hub(hub: HubFile) -> FileNotFoundError:
+    """The error for a file that the repository does not have."""
     return FileNotFoundError(f"{hub.repo}@{hub.revision[:12]} has no {hub.path}: see https://huggingface.co/{hub.repo}")
 
 
 def unreachable(hub: HubFile, reason: Exception) -> ConnectionError:
+    """The error for a failed request to the Hub."""
     return ConnectionError(
         f"{hub.repo}@{hub.revision[:12]} could not be read from the Hub: {' '.join(str(reason).split())}"
     )
 
 
 def as_checksum(etag: str) -> str:
-    """The Hub's ETag as a checksum: 64 digits are a sha256, 40 a git object id; "" for any other."""
+    """An ETag of the Hub as checksum: 64 digits are a sha256, 40 digits a git object id; otherwise ""."""
     if re.fullmatch(r"[0-9a-f]{64}", etag):
         return f"sha256 {etag}"
     return f"git {etag}" if re.fullmatch(r"[0-9a-f]{40}", etag) else ""
 
 
 def verify(name: str, file: Path, sha256: str = "") -> None:
-    """Check `file` against the published size and checksum of `name`; nothing where none is published.
+    """Compare `file` with the published size and checksum of `name`; without a published checksum, nothing is checked.
 
     Raises:
-        ValueError: it is another file, or a damaged one
-        OSError: the file cannot be read, or the Hub has to be asked and cannot be reached
+        ValueError: the file is damaged or is not the published one
+        OSError: the file cannot be read, or a request to the Hub is needed and fails
     """
     if name.startswith(github.KIND):
         released(name)
         return
     if fault := difference(file, published(name, file, sha256)):
         raise ValueError(
-            f"{file} is not the {name} it should be: {fault}; delete it and run `vaebench weights fetch {name}`"
+            f"{file} is not the published {name}: {fault}; delete it and run `vaebench weights fetch {name}`"
         )
 
 
 def released(source: str, override: str = "") -> list[Path]:
-    """`find_all`, verified where the source pins the bytes of its files and the user did not choose others by `override`.
+    """As `find_all`, and verify files of a `github:` source if the user did not choose others with `override`.
 
     Raises:
         Unavailable: a file is not on this machine
-        ValueError: a file on GitHub of another version
+        ValueError: a file of a `github:` source is damaged or of another version
     """
     files = find_all(source, override)
     if source.startswith(github.KIND) and not override:
@@ -176,11 +181,11 @@ def released(source: str, override: str = "") -> list[Path]:
 
 
 def verified(name: str) -> Path:
-    """The metric file called `name`, verified: a score is not computed with other weights.
+    """The verified path of the weights `name` of a metric, so that scores are never computed with other weights.
 
     Raises:
-        Unavailable: it is not on this machine
-        ValueError: it is another file
+        Unavailable: the file is not on this machine
+        ValueError: the file is damaged or is not the published one
     """
     file = path(name)
     verify(name, file)

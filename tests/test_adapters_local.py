@@ -14,8 +14,8 @@ from safetensors.torch import save_file
 
 import adapters
 from adapters import cvvae, odvae, opensora, ssvae
+from adapters._local import OwnVAE
 from adapters._nets.cvvae import published_name
-from adapters._own import OwnVAE
 from tests.goldens_io import draw
 from vaebench import weights
 from vaebench.vae import reconstruct
@@ -47,14 +47,14 @@ def test_as_many_frames_come_back_as_went_in(family, frames, mode):
 
 
 @pytest.mark.parametrize("frames", [1, 17, 21, 33, 37, 49, 65, 69, 101])
-@pytest.mark.parametrize("piece", [0, 17])
-def test_a_latent_of_open_sora_tells_how_many_frames_to_decode(frames, piece):
-    spec = opensora.replace(opensora.V12, frames_per_piece=piece)
+@pytest.mark.parametrize("chunk", [0, 17])
+def test_a_latent_of_open_sora_tells_how_many_frames_to_decode(frames, chunk):
+    spec = opensora.replace(opensora.V12, frames_per_chunk=chunk)
     assert opensora.num_frames(spec, spec.latent_frames(frames)) == frames
 
 
 def test_a_latent_that_no_legal_video_has_is_refused():
-    spec = opensora.replace(opensora.V12, frames_per_piece=17)
+    spec = opensora.replace(opensora.V12, frames_per_chunk=17)
     with pytest.raises(ValueError, match="no video of 4k\\+1 frames has a latent of 10"):
         opensora.num_frames(spec, 10)
 
@@ -76,7 +76,7 @@ def test_group_norm_makes_the_encoder_look_ahead_as_the_spec_says(family):
 
 
 @pytest.mark.parametrize("family", FAMILIES)
-def test_what_the_network_would_drop_silently_is_refused_at_the_door(family):
+def test_what_the_network_would_drop_silently_is_refused(family):
     vae = vae_of(family, "native")
     with pytest.raises(ValueError, match=r"takes 4k\+1 frames, got 8; pad to 9"):
         vae.encode(video(8))
@@ -92,7 +92,7 @@ def test_od_vae_and_ssvae_refuse_it_too(tiny, multiple):
         tiny().encode(video(5, 12, 16))
 
 
-def test_checkpoints_of_ones_own_are_told_apart_and_never_taken_for_the_release(tmp_path):
+def test_user_checkpoints_have_different_names_and_never_taken_for_the_release(tmp_path):
     model = odvae.tiny().model
     for run in ("run a", "run b"):
         (tmp_path / run).mkdir()
@@ -108,7 +108,7 @@ def test_checkpoints_of_ones_own_are_told_apart_and_never_taken_for_the_release(
     assert adapters.resolve(names[0]).label != same
     (tmp_path / "run a" / "config.json").unlink()
     spec = adapters.find(names[0])
-    assert (spec.source, spec.sha256, spec.reference) == ("", "", "a checkpoint of one's own")
+    assert (spec.source, spec.sha256, spec.reference) == ("", "", "user checkpoint")
     assert adapters.resolve(names[0]).unavailable == ""
     assert adapters.resolve(names[0]).weights == weights.digest(tmp_path / "run a" / "last.ckpt")
     with pytest.raises(
@@ -144,13 +144,13 @@ def test_the_config_beside_a_checkpoint_is_named_where_it_is_of_something_else(t
         adapters.load(f"odvae:{tmp_path / 'last.ckpt'}")
 
 
-def test_a_folder_of_ones_own_holds_one_file_of_weights(tmp_path):
-    with pytest.raises(OSError, match=r"holds no \.safetensors"):
+def test_a_user_folder_holds_one_file_of_weights(tmp_path):
+    with pytest.raises(OSError, match=r"contains no \.safetensors"):
         adapters.find(f"odvae:{tmp_path}")
     (tmp_path / "a.ckpt").touch()
     assert adapters.find(f"odvae:{tmp_path}").variant == f"{tmp_path.parent.name}-{tmp_path.name}"
     (tmp_path / "b.pt").touch()
-    with pytest.raises(OSError, match=r"holds a\.ckpt, b\.pt; give the file itself"):
+    with pytest.raises(OSError, match=r"contains a\.ckpt, b\.pt: give the path of the file"):
         adapters.find(f"odvae:{tmp_path}")
     with pytest.raises(OSError, match="gone is not here"):
         adapters.find(f"odvae:{tmp_path}/gone")
@@ -161,7 +161,7 @@ def test_a_folder_of_ones_own_holds_one_file_of_weights(tmp_path):
 def test_a_label_names_the_end_of_the_path_and_the_content(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     assert adapters.resolve("wan/2.1").label == "wan/2.1"
-    with pytest.raises(ValueError, match=r"pool/4x8x8 reads no weights; leave weights=mine\.safetensors out"):
+    with pytest.raises(ValueError, match=r"pool/4x8x8 reads no weights: remove weights=mine\.safetensors"):
         adapters.resolve("pool/4x8x8", "mine.safetensors")
     # sha256 of "<sha256 of the file> <that of config.json, where there is one>"
     digits = hashlib.sha256(f"{hashlib.sha256(b'1').hexdigest()} ".encode()).hexdigest()[:6]
@@ -269,6 +269,14 @@ def test_a_released_file_of_open_sora_loads_and_must_have_the_latent_normalisati
     write(state, file)
     with pytest.raises(ValueError, match=r"has scale \[7\.6.*expected \[3\.85"):
         opensora.load(opensora.V12, weights=str(file))
+
+
+@pytest.mark.parametrize("variant", ["sd2.1", "sd3"])
+def test_a_user_checkpoint_of_cv_vae_is_recognised_by_its_tensors(tmp_path, variant):
+    shapes = cvvae.OWN.expected_shapes(variant)
+    torch.save({key: torch.zeros(shapes[key]) for key in shapes if key.endswith(".bias")}, tmp_path / "mine.ckpt")
+    spec = adapters.find(f"cvvae:{tmp_path / 'mine.ckpt'}")
+    assert (spec.latent_channels, spec.source) == (cvvae.VARIANTS[variant].latent_channels, "")
 
 
 @pytest.mark.parametrize("name", ["model.safetensors", "model.bin"])
