@@ -127,17 +127,19 @@ class IndependentChunks:
         One sample is drawn for all chunks, so the noise is that of a whole video with a latent of the same shape.
         """
         chunks = video.split(self.frames, dim=2)
-        posteriors = []
-        for chunk in chunks:
-            padded = pad(chunk, self.vae.spec)
-            q = self.vae.encode(padded)
-            mean = check_latent(self.vae, padded, q.mean).clone()  # the next call may reuse the memory of this result
-            posteriors.append(Posterior(mean, None if q.logvar is None else q.logvar.clone()))
+        posteriors = [self._encode(chunk) for chunk in chunks]
         q = concatenated(posteriors)
         latent = q.mode() if posterior == "mode" else q.sample(generator)
         latents = latent.split([part.mean.shape[2] for part in posteriors], dim=2)
         decoded = [decode_as(self.vae, chunk, z).clone() for chunk, z in zip(chunks, latents, strict=True)]
         return torch.cat(decoded, dim=2), latent
+
+    def _encode(self, chunk: Video) -> Posterior:
+        """A copy of the posterior, because the next call may reuse the memory of the result."""
+        padded = pad(chunk, self.vae.spec)
+        q = self.vae.encode(padded)
+        mean = check_latent(self.vae, padded, q.mean).clone()
+        return Posterior(mean, None if q.logvar is None else q.logvar.clone())
 
 
 def concatenated(posteriors: Sequence[Posterior]) -> Posterior:
