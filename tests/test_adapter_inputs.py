@@ -79,13 +79,13 @@ def test_an_adapter_that_writes_into_its_arguments_has_the_scores_of_one_that_do
     suite: str, words: list[str], request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch
 ):
     if suite == "diffusability":
-        from vaebench.suites import diffusability
+        from vaebench.generation import extractors
 
         request.getfixturevalue("small")
         # features of every pixel; the networks of the published ones are not here
         fake = {"videomae_ssv2": lambda video: video.double().mean(dim=(2, 3, 4)).numpy()[0]}
-        monkeypatch.setattr(diffusability, "_extractors", lambda *_: (fake, {}))
-        monkeypatch.setitem(diffusability.FILES, "videomae_ssv2", ())
+        monkeypatch.setattr(extractors, "available", lambda *_, **__: (fake, {}))
+        monkeypatch.setitem(extractors.FILES, "videomae_ssv2", ())
     found = _scores(suite, *words)
     assert found["overwriting"] == found["pool"]
     assert found["pool"]

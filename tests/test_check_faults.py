@@ -276,7 +276,7 @@ def test_the_adapter_that_writes_into_its_input_is_told_which_half_does(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ):
     said = _failed(WritesIntoVideo(), monkeypatch, capsys)["inputs unchanged"]
-    assert said == "encode writes into its input; work on a copy"
+    assert said == "encode changes its input; work on a copy"
 
 
 def test_what_an_untrained_network_cannot_show_is_not_applicable_with_a_reason():

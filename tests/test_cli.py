@@ -154,7 +154,7 @@ def test_recipes_are_listed_with_their_descriptions(capsys: pytest.CaptureFixtur
         (["weights", "fetch", "alexnt"], "did you mean 'alexnet'"),
         (["weights", "fetch"], "needs either names or --all-metrics"),
         (["plot", "--results", "nowhere"], "no records in nowhere"),
-        (["plot", "--training", "a", "--only", "strips"], "--only names a figure of records"),
+        (["plot", "--training", "a", "--only", "strips"], "--only selects a figure of records"),
         (["check", "wan/9"], "wan has no variant '9'"),
         (["check", "pool/4x8x8", "weights=here.pt"], "pool/4x8x8 reads no weights"),
         (["manifest", "nowhere", "out.csv"], "nowhere"),

@@ -97,6 +97,6 @@ def test_a_plug_in_that_builds_no_metric_is_refused_before_anything_is_measured(
     module = SimpleNamespace(__name__="their_metric", build=lambda device: SimpleNamespace(unit="", better="lower"))
     monkeypatch.setattr(plugins, "find", lambda kind, name: module)
     with pytest.raises(
-        ValueError, match=r"their_metric.build returned a SimpleNamespace, not a vaebench.metric.Metric"
+        ValueError, match=r"their_metric.build returned a SimpleNamespace, expected a vaebench.metric.Metric"
     ):
         build_metrics(["their"], torch.device("cpu"), 17)

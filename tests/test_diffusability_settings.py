@@ -76,7 +76,7 @@ def test_accelerate_is_asked_for_before_anything_is_encoded(
 ) -> None:
     monkeypatch.setitem(sys.modules, "accelerate", None)
     assert cli.main(["run", "--suite", "diffusability", "tier=smoke", "device=cpu", "vaes=[pool/4x8x8]"]) == 2
-    assert "this needs accelerate: pip install" in capsys.readouterr().err
+    assert "this command needs the package accelerate: pip install" in capsys.readouterr().err
     assert not Path("runs").exists()
 
 

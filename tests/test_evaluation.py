@@ -131,8 +131,9 @@ OBJECT_IN_DIFFUSABILITY = {
     ("vae", "given", "error", "message"),
     [
         (object(), {}, TypeError, r"object is not a VAE: expected spec \(a vaebench.VAESpec\), encode"),
+        (nn.Conv2d(3, 3, 1), {}, TypeError, "Conv2d is not a VAE: expected spec"),
         (Halves(), {"sizee": 3}, ValueError, "no setting 'sizee'; did you mean 'size'?"),
-        (Halves(), {"results": "here"}, ValueError, "results: settings of `vaebench run`"),
+        (Halves(), {"results": "here"}, ValueError, "results: only `vaebench run` has these settings"),
         (Halves(), {"dtype": "bfloat16"}, ValueError, "a VAE object keeps its own dtype"),
         (Halves(), {"mode": "tiled"}, ValueError, r"halves/step-10 has no mode 'tiled' \(available: whole\)"),
         (Halves(), {"suite": "speed"}, ValueError, "no 'speed' in suites"),
@@ -143,7 +144,7 @@ OBJECT_IN_DIFFUSABILITY = {
             "the diffusability suite builds its own source of longer clips",
         ),
     ],
-    ids=["no VAE", "misspelt", "output", "dtype", "mode", "suite", "source"],
+    ids=["no VAE", "a module", "misspelt", "output", "dtype", "mode", "suite", "source"],
 )
 def test_what_cannot_be_evaluated_is_refused(vae: object, given: dict, error: type[Exception], message: str) -> None:
     small = {} if given.get("suite") == "diffusability" else SMALL
@@ -157,3 +158,59 @@ def test_importing_the_package_imports_neither_torch_nor_pandas() -> None:
     assert vaebench.load is adapters.load
     with pytest.raises(AttributeError, match="no attribute 'score'"):
         vaebench.score  # noqa: B018
+
+
+class Unsteady(Halves):
+    """A module with dropout and batch statistics."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.drop, self.norm = nn.Dropout(0.5), nn.BatchNorm3d(3)
+
+    def encode(self, video: torch.Tensor) -> vaebench.Posterior:
+        return vaebench.Posterior(self.norm(self.drop(self.same(video[..., ::2, ::2]))))
+
+    def get_extra_state(self) -> dict[str, int]:
+        return {"version": 1}
+
+    def set_extra_state(self, state: dict[str, int]) -> None: ...
+
+
+def test_a_module_in_training_is_scored_in_evaluation_mode_and_left_as_it_was() -> None:
+    module = Unsteady()
+    module.norm.eval()
+    first, second = (vaebench.evaluate(module, **SMALL).scores for _ in range(2))
+    assert first == second
+    assert (module.training, module.drop.training, module.norm.training) == (True, True, False)
+    assert module.norm.num_batches_tracked == 0
+
+
+def test_tf32_stays_as_the_caller_set_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.backends.cudnn, "allow_tf32", True)
+    vaebench.evaluate(Halves(), **SMALL)
+    assert torch.backends.cudnn.allow_tf32
+
+
+def test_an_object_is_labelled_with_its_own_dtype() -> None:
+    class Half(Halves):
+        def encode(self, video: torch.Tensor) -> vaebench.Posterior:
+            return vaebench.Posterior(super().encode(video.bfloat16()).mean.float())
+
+    record = vaebench.evaluate(Half().bfloat16(), **SMALL)
+    assert record.config["dtype"] == "bfloat16"
+    assert record.setting.endswith("bfloat16-psnr")
+    with pytest.raises(ValueError, match="dtypes: a VAE object keeps its own dtype"):
+        vaebench.evaluate(Halves(), "efficiency", dtypes=["float32", "bfloat16"])
+
+
+def test_modules_of_a_factory_share_no_weights() -> None:
+    made: dict[str, Halves] = {}
+
+    class Modal(Halves):
+        spec = vaebench.VAESpec("halves", "a", 1, 2, 3, causal=True, size_multiple=2, modes=("whole", "tiled"))
+
+    def make(mode: str) -> Halves:
+        return made.setdefault(mode or "whole", Modal())
+
+    vaebench.evaluate(make, "blockwise", **SMALL, independent=[])
+    assert made["whole"].same.weight.data_ptr() != made["tiled"].same.weight.data_ptr()

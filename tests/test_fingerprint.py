@@ -93,3 +93,16 @@ def test_the_versions_of_the_libraries_below_are_part_of_it() -> None:
 def test_facts_in_any_order_have_one_fingerprint() -> None:
     assert fp.fingerprint({"a": 1, "b": {"c": [1, 2]}}) == fp.fingerprint({"b": {"c": [1, 2]}, "a": 1})
     assert fp.fingerprint({"a": 1}) != fp.fingerprint({"a": 2})
+
+
+def test_a_file_beside_a_plugin_and_a_relative_import_count(
+    package: Callable[[str, str], None], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    package("top", "from . import lower\nfrom .other import x\n")
+    assert {"mine.lower", "mine.other"} <= fp._reachable(["mine.top"]).keys()
+    (tmp_path / "net.py").write_text("scale = 1\n")
+    (tmp_path / "halves.py").write_text("import net\n")
+    before = fp.code([plugins.find("adapters", str(tmp_path / "halves.py"))])
+    (tmp_path / "net.py").write_text("scale = 2\n")
+    os.utime(tmp_path / "net.py", ns=(0, 1))
+    assert fp.code([plugins.find("adapters", str(tmp_path / "halves.py"))]) != before

@@ -70,6 +70,9 @@ def _halved_in_inference_mode(layer: CausalConv3d) -> None:
 
 CHANGES: dict[str, Callable[[CausalConv3d], object]] = {
     "optimizer step": step(foreach=False),
+    "signs through .data": lambda layer: layer.conv.weight.data.neg_(),
+    "factor 4 through .data": lambda layer: layer.conv.weight.data.mul_(4),
+    "order of taps through .data": lambda layer: layer.conv.weight.data.copy_(layer.conv.weight.data.flip(2)),
     "foreach optimizer step": step(foreach=True),
     "fused optimizer step": step(fused=True),
     "load_state_dict": lambda layer: layer.load_state_dict(CausalConv3d(64, 64).state_dict()),

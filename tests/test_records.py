@@ -129,7 +129,7 @@ def test_pictures_of_another_record_are_not_taken_over(tmp_path: Path):
     file = records.write(RECORD, tmp_path, {})
     records.write_pictures(tmp_path, RECORD, sheets("a"))
     other = replace(RECORD, vae={**RECORD.vae, "weights": "1" * 64})
-    with pytest.raises(ValueError, match=r"move or delete it and its \.frames, or choose another"):
+    with pytest.raises(ValueError, match=r"move or delete it and its \.frames folder, or choose another"):
         records.write(other, tmp_path, {})
     file.unlink()
     with pytest.raises(

@@ -188,7 +188,7 @@ def test_the_token_learns_and_the_hidden_latent_does_not() -> None:
 
 
 def test_ratios_without_probabilities_are_refused() -> None:
-    with pytest.raises(ValueError, match="one entry each"):
+    with pytest.raises(ValueError, match="should have the same length"):
         LMRConfig((0.0, 0.5), (1.0,))
     assert not LMRConfig().active
 

@@ -365,7 +365,7 @@ def test_ctrl_c_ends_with_130_and_keeps_what_was_finished(
 
     monkeypatch.setattr(Reconstruction, "measure", measure)
     assert run("vaes=[pool/4x8x8]") == 130
-    assert "goes on from there" in capsys.readouterr().err
+    assert "run the same command again to resume" in capsys.readouterr().err
     assert len(kept()) == 2
     assert run("vaes=[pool/4x8x8]") == 0
     assert len(calls) == 3 + 6
@@ -469,7 +469,7 @@ def test_a_protocol_stands_in_a_setting_of_its_own_and_changes_the_numbers(capsy
     assert "protocol" not in capsys.readouterr().err
     words = ["vaes=[dct/4]", "num_frames=5", "size=32", "metrics=[psnr]", "clips=2", "protocol=wfvae-paper"]
     assert cli.main(["run", *words]) == 0
-    assert "protocol wfvae-paper: i3d_l2 is what the paper's tables call FVD" in capsys.readouterr().err
+    assert "protocol wfvae-paper: i3d_l2 is the number that the paper's tables call FVD" in capsys.readouterr().err
     plain = record("bundle-5x32-first2", "dct-4", "psnr")
     papers = record("bundle-5x32-first2-wfvae-paper", "dct-4", "psnr")
     assert plain.scores["psnr"].value != papers.scores["psnr"].value  # both sides went through mp4v
@@ -606,7 +606,7 @@ def test_a_named_untrained_vae_runs_and_is_marked(capsys: pytest.CaptureFixture[
     assert run("vaes=[cogvideox/tiny]", "clips=1") == 0
     captured = capsys.readouterr()
     assert "cogvideox/tiny (untrained)" in captured.out
-    assert "say nothing about the VAE" in captured.err
+    assert "say nothing about the quality of the VAE" in captured.err
 
 
 def test_a_record_runs_again_from_its_own_file_and_is_not_replaced():

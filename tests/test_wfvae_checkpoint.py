@@ -292,7 +292,7 @@ def test_another_network_does_not_run_under_the_name_of_a_release(model: WFVAE, 
 def test_a_checkpoint_that_cannot_stream_has_no_such_mode(tmp_path: Path) -> None:
     save(WFVAE(replace(CONFIG, attention="legacy")), tmp_path)
     assert adapters.find(f"wfvae:{tmp_path}").modes == ("whole", "native")
-    with pytest.raises(FileNotFoundError, match="nowhere is not here"):
+    with pytest.raises(FileNotFoundError, match="nowhere does not exist"):
         adapters.find(f"wfvae:{tmp_path}/nowhere")
 
 

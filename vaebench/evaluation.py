@@ -21,7 +21,8 @@ import torch
 from vaebench import plugins
 from vaebench.config import OUTPUT, RunConfig, as_dict, complete
 from vaebench.data import list_clips
-from vaebench.machine import describe, pick_device, without_tf32
+from vaebench.features.validation import full_precision
+from vaebench.machine import describe, pick_device
 from vaebench.prefetch import Prefetch
 from vaebench.records import Failure, Record
 from vaebench.vae import VAESpec, VideoVAE, networks
@@ -59,7 +60,7 @@ class InMemory:
             vae = cast(VideoVAE, vae)
             spec = replace(vae.spec, modes=("whole",), reference_mode="whole", lossless_modes=())
             return cls(spec, lambda mode: vae, vae)
-        if not callable(vae):
+        if not callable(vae) or isinstance(vae, torch.nn.Module):
             raise TypeError(
                 f"{type(vae).__name__} is not a VAE: expected spec (a vaebench.VAESpec), encode(video) -> vaebench.Posterior "
                 "and decode(latent) -> video"
@@ -79,8 +80,11 @@ class InMemory:
             return f"in memory {uuid4().hex[:8]}"
         total = hashlib.sha256()
         for key, value in ((key, value) for part in modules for key, value in part.state_dict().items()):
+            if not isinstance(value, torch.Tensor):  # the extra state of a module
+                total.update(f"{key} {value!r}".encode())
+                continue
             total.update(f"{key} {tuple(value.shape)} {value.dtype}".encode())
-            total.update(value.detach().cpu().contiguous().flatten().view(torch.uint8).numpy())
+            total.update(value.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().tobytes())
         return total.hexdigest()
 
     @property
@@ -148,15 +152,28 @@ def evaluation(
         raise ValueError(f"dtype={config.dtype}: a VAE object keeps its own dtype; convert the object before the call")
     parts = networks(vae) or networks(candidate.load())
     parameter = next((p for part in parts for p in part.parameters()), None)
-    if config.device == "auto" and parameter is not None:
-        config = replace(config, device=str(parameter.device))
+    if "dtypes" in given and parameter is not None:
+        raise ValueError("dtypes: a VAE object keeps its own dtype; evaluate an object in each dtype")
+    if parameter is not None:
+        device = str(parameter.device) if config.device == "auto" else config.device
+        name = str(parameter.dtype).removeprefix("torch.")
+        dtype: Any = name if name in ("float32", "bfloat16", "float16") else ""
+        config = replace(config, device=device, dtype=dtype)
     built: Suite[Any] = plugins.find("suites", suite).build(config)
     if built.builds_source and not isinstance(data, str):
         raise ValueError(
             f"the {suite} suite builds its own source of longer clips; give data by name, such as data='folder', root=DIR"
         )
     source = list_clips(plugins.find("data", config.data).build(config) if isinstance(data, str) else data, config.data)
-    return run(built, candidate, source)
+    modules = [module for part in parts for module in part.modules()]
+    training = [module.training for module in modules]
+    try:
+        for part in parts:
+            part.eval()  # dropout and batch statistics of training are not part of the VAE
+        return run(built, candidate, source)
+    finally:
+        for module, mode in zip(modules, training, strict=True):
+            module.training = mode
 
 
 def run(suite: Suite[Any], candidate: Candidate, source: VideoSource) -> Evaluation:
@@ -165,7 +182,11 @@ def run(suite: Suite[Any], candidate: Candidate, source: VideoSource) -> Evaluat
     Raises:
         ValueError: no case could be measured (with the reason of the first failure)
     """
-    without_tf32()
+    with full_precision():  # a training that validates keeps its own choice of TF32
+        return _run(suite, candidate, source)
+
+
+def _run(suite: Suite[Any], candidate: Candidate, source: VideoSource) -> Evaluation:
     cases = list(suite.cases(source, candidate.spec))
     subject = suite.open(candidate)
     statistics: dict[str, Statistics] = {}

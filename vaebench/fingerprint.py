@@ -12,6 +12,7 @@ import hashlib
 import importlib.util
 import json
 import sys
+import sysconfig
 from collections.abc import Iterable, Iterator, Mapping
 from functools import cache
 from importlib import metadata
@@ -75,12 +76,26 @@ def _reachable(modules: Iterable[ModuleType | str]) -> dict[str, Path]:
         if name in files:
             continue
         files[name] = file
-        package = name.partition(".")[0]
+        parent = name if file.name == "__init__.py" else name.rpartition(".")[0]
         for target in _parsed(file, file.stat().st_mtime_ns)[1]:
-            inside = target.partition(".")[0] in (package, *OURS)
-            if inside and target not in WITHOUT_NUMBERS and (source := _file(target)):
+            if target.startswith("."):  # relative to the package of the module
+                target = importlib.util.resolve_name(target, parent) if parent else target.lstrip(".")
+            source = None if target in WITHOUT_NUMBERS else _file(target) or _sibling(target, file)
+            if source and (target.partition(".")[0] in (name.partition(".")[0], *OURS) or _is_unversioned(source)):
                 waiting.append((target, source))
     return files
+
+
+def _sibling(target: str, file: Path) -> Path | None:
+    """The module `target` beside a plug-in file, which can be imported when its folder is on the path."""
+    sibling = file.with_name(f"{target.partition('.')[0]}.py")
+    return sibling if sibling.is_file() and _is_unversioned(file) else None
+
+
+def _is_unversioned(file: Path) -> bool:
+    """Whether no version number covers a file: it lies outside the standard library and the installed packages."""
+    installed = {Path(path) for name, path in sysconfig.get_paths().items() if name in ("stdlib", "platstdlib")}
+    return "site-packages" not in file.parts and not any(folder in file.parents for folder in installed)
 
 
 def _name(module: ModuleType | str) -> str:
@@ -105,7 +120,7 @@ def _parsed(file: Path, changed: int) -> tuple[str, tuple[str, ...], frozenset[s
     """The syntax tree without docstrings as text, the names that may be imported modules, and the third-party libraries."""
     tree = ast.parse(file.read_bytes())
     imports = tuple(dict.fromkeys(_imports(tree)))
-    libraries = {name.partition(".")[0] for name in imports} - {*OURS, *sys.stdlib_module_names}
+    libraries = {name.partition(".")[0] for name in imports if name[0] != "."} - {*OURS, *sys.stdlib_module_names}
     for node in ast.walk(tree):
         if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef) and _documented(node):
             node.body = node.body[1:]
@@ -130,7 +145,9 @@ def _imports(tree: ast.Module) -> Iterator[str]:
             continue
         if isinstance(node, ast.Import):
             yield from (alias.name for alias in node.names)
-        elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
-            yield node.module
-            yield from (f"{node.module}.{alias.name}" for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            base = "." * node.level + (node.module or "")
+            if node.module:
+                yield base
+            yield from (f"{base}.{alias.name}" if node.module else f"{base}{alias.name}" for alias in node.names)
         waiting += ast.iter_child_nodes(node)

@@ -97,10 +97,10 @@ def run(config: RunConfig) -> Outcome:
             bar.set_postfix_str(job.name)
             own = job.cases[index::count]
             job.measure(own, prefetch, bar, outcome)
-            damaged = _conclude(job, own, outcome)
-            while damaged:
+            if damaged := _conclude(job, own, outcome):
                 job.measure(damaged, prefetch, bar, outcome)
-                damaged = _conclude(job, own, outcome)
+                job.fail([case for case in damaged if job.read(case) is None])
+                _conclude(job, own, outcome)
     return outcome
 
 
@@ -161,6 +161,7 @@ class _Job:
                 {key: value for key, value in asdict(self.spec).items() if key not in PROSE},
                 self.vae["weights"],
                 self.vae["config_sha256"],
+                self.vae["name"],  # of a user checkpoint, with digits of its content
             ],
             "data": [source.identity, [clip.stamp for clip in source]],
             "code": code(roots),
@@ -208,8 +209,14 @@ class _Job:
                     self.store.fail(case.id, file, explain(error))
             else:
                 with _disk(self.store.folder):
-                    self.store.put(case.id, {**case.stored, **statistics})
+                    self.store.put(case.id, {**case.stored, **(self.store.get(case.id) or {}), **statistics})
             bar.update()
+
+    def fail(self, cases: Sequence[Case]) -> None:
+        """Mark cases whose statistics are incomplete after they were measured twice as failed."""
+        for case in cases:
+            with _disk(self.store.folder):
+                self.store.fail(case.id, "", "its stored statistics are incomplete or damaged after two measurements")
 
     def read(self, case: Case) -> Statistics | Failure | None:
         """The stored statistics of a case, or its failure; None if neither exists or the file is damaged."""

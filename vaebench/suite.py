@@ -119,8 +119,10 @@ class Suite(ABC, Generic[Subject]):
     def __init__(self, config: RunConfig) -> None:
         refuse_unused(config, self.unused)
         self.config = config
-        # options and protocol: everything besides the code that can change a number
-        self.identity: dict[str, Any] = {}
+        # settings that can change a number; a suite that knows better which ones replaces it
+        names = ("num_frames", "size", "clips", "mode", "dtype", "posterior", "protocol", "seed")
+        self.identity: dict[str, Any] = {name: getattr(config, name) for name in names}
+        self.identity["options"] = dict(config.options)
         self.absent: dict[str, str] = {}  # unavailable metric -> reason
         self.columns: list[str] = []  # metrics in printed tables; empty: all
 

@@ -11,6 +11,7 @@ fast 2-D kernels take single frames.
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import cache
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import torch
@@ -158,13 +159,23 @@ def identity_of(weight: Tensor) -> Identity:
 
 
 def checksum(weight: Tensor) -> Tensor:
-    """(O, ...) -> (O,): sums of bit patterns as integers, at the speed of reading the weight.
+    """(O, ...) -> (O,): sums of mixed bit patterns, each times an odd number of its position.
 
     They detect changes that the version counter does not: writes through `.data`, NumPy or DLPack, and fused optimizers.
     """
     bits = {2: torch.int16, 4: torch.int32, 8: torch.int64}[weight.element_size()]
+    pattern = weight.detach().view(bits).flatten(1)
+    mixed = (pattern ^ (pattern >> (4 * weight.element_size() - 1))).mul_(factors(pattern.shape[1], bits))
     # PyTorch sums int32 into int64 by default, which takes 25 times as long; overflow does no harm here
-    return weight.detach().view(bits).sum(dim=(1, 2, 3, 4), dtype=bits)
+    return mixed.sum(dim=1, dtype=bits)
+
+
+@cache
+def factors(count: int, dtype: torch.dtype) -> Tensor:
+    """(count,) odd random integers, the same in every process."""
+    generator = torch.Generator().manual_seed(0)
+    with torch.inference_mode(False):
+        return torch.randint(1 << 14, (count,), generator=generator).mul_(2).add_(1).to(dtype)
 
 
 def conv_pairs(frames: Tensor, kernels: tuple[Tensor, Tensor, Tensor, Tensor], bias: Tensor) -> Tensor:

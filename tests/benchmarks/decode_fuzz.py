@@ -21,9 +21,10 @@ import numpy as np
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
+from vaebench.data import bundle
 from vaebench.video_io import decode
 
-BUNDLE = Path(decode.__file__).parent / "bundle"
+BUNDLE = bundle.ROOT
 CLIPS = ("sign_language_walk.mp4", "flower_bloom_timelapse.mp4", "cars_overhead.mp4", "hangar_low_light.mp4")
 FRAMES = 33
 

@@ -31,12 +31,18 @@ class Modes:
         load: mode -> the VAE in that mode
         chunks: sizes of chunks to stream, in frames; unused if the VAE cannot stream
         independent: sizes of independent chunks, in frames; rounded up to a valid length
+        share: let all modes use the memory of one for equal weights; not for modules that the user goes on training
     """
 
     def __init__(
-        self, load: Callable[[str], VideoVAE], chunks: Sequence[int] = (), independent: Sequence[int] = ()
+        self,
+        load: Callable[[str], VideoVAE],
+        chunks: Sequence[int] = (),
+        independent: Sequence[int] = (),
+        *,
+        share: bool = True,
     ) -> None:
-        self.load = load
+        self.load, self.share = load, share
         self.whole = load("whole")
         self.spec = self.whole.spec
         streamed = chunks if isinstance(self.whole, StreamingVAE) else []
@@ -86,7 +92,7 @@ class Modes:
             return Chunked(self.whole, int(number))
         if label not in self.loaded:
             with torch.inference_mode(False):
-                self.loaded[label] = share_weights(self.load(label), self.whole)
+                self.loaded[label] = share_weights(self.load(label), self.whole) if self.share else self.load(label)
         return self.loaded[label]
 
     def decode(self, label: str, latent: Latent) -> Video | None:

@@ -92,7 +92,7 @@ class Blockwise(Suite[Modes]):
     def open(self, candidate: Candidate) -> Modes:
         dtype = getattr(torch, self.dtype)
         load = partial(candidate.load, device=self.device, dtype=dtype)
-        return Modes(load, self.chosen.chunks, self.chosen.independent)
+        return Modes(load, self.chosen.chunks, self.chosen.independent, share=bool(candidate.name))
 
     def cases(self, source: VideoSource, spec: VAESpec) -> Iterable[Case]:
         if self.chosen.require and not spec.lossless_modes:

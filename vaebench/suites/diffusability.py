@@ -12,6 +12,7 @@ the setting's name.  `vaebench.generation.diffusion_run` lists the steps from vi
 
 from __future__ import annotations
 
+import tempfile
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -95,7 +96,11 @@ class Diffusability(Suite[DiffusionRun]):
         code = [*candidate.code, plugins.find("data", config.data)]
         index = config.shard.partition("/")[0]
         may_train = config.shard == "auto" or index == "0"
-        return DiffusionRun(vae, digest, code, self._source(plan), plan, Path(config.runs), self.device, may_train)
+        runs = Path(config.runs)
+        if not candidate.name:  # the code of an object in memory has no hash, so its latents are not kept
+            self.scratch = tempfile.TemporaryDirectory(prefix="vaebench-")
+            runs = Path(self.scratch.name)
+        return DiffusionRun(vae, digest, code, self._source(plan), plan, runs, self.device, may_train)
 
     def _plan(self, spec: VAESpec) -> Plan:
         chosen, tier = self.chosen, self.tier

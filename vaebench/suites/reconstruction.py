@@ -40,7 +40,7 @@ class Reconstruction(Suite[VideoVAE]):
         self.protocol = protocol.load(config.protocol)
         self.posterior = config.posterior or self.protocol.posterior
         self.dtype = config.dtype or self.protocol.dtype
-        self.chosen = chosen.metrics or list(self.protocol.metrics)
+        self.chosen = list(dict.fromkeys(chosen.metrics)) or list(self.protocol.metrics)
         self.metrics, self.absent = build_metrics(self.chosen, self.device, config.num_frames)
         if not self.metrics:
             reasons = "; ".join(f"{name}: {reason}" for name, reason in self.absent.items())
@@ -57,8 +57,13 @@ class Reconstruction(Suite[VideoVAE]):
 
     def setting(self, source: VideoSource) -> str:
         # another choice of metrics is part of the name, so that a trial run never replaces a full record
-        own = [] if self.chosen == list(self.protocol.metrics) else ["+".join(map(plugins.label, self.chosen))]
+        own = [] if self.chosen == list(self.protocol.metrics) else ["+".join(map(self._label, self.chosen))]
         return "-".join([video_setting(self.config, source), *own])
+
+    def _label(self, metric: str) -> str:
+        """The name of a metric in a setting; that of a file ends in digits of its code, for another version is another metric."""
+        name = plugins.label(metric)
+        return name if name == metric else f"{name}-{self.keys.get(name, name).rpartition('.')[2][:6]}"
 
     def open(self, candidate: Candidate) -> VideoVAE:
         return candidate.load(self.config.mode, device=self.device, dtype=getattr(torch, self.dtype))

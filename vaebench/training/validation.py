@@ -80,7 +80,9 @@ def validator(given: Validation, temporal_compression: int, log: RunLog) -> Call
         available = {name: score for name, score in result.record.scores.items() if score.value is not None}
         scores = {name: float(score.value or 0) for name, score in available.items()}
         log.scores(step, scores)
-        first = given.metrics[0]
+        first = plugins.label(given.metrics[0])
+        if first not in scores:  # unavailable, or too few clips: no checkpoint is the best one
+            return scores
         signed = -scores[first] if available[first].better == "lower" else scores[first]
         return scores if math.isnan(signed) else {"score": signed, **scores}
 
