@@ -316,7 +316,8 @@ def test_time_is_measured_while_freed_memory_is_kept():
     warm_up, memory, timed = faults[:2], faults[2:4], faults[6:]
     assert len(warm_up) == 2
     assert min(memory) >= 0.9 * pages
-    assert max(timed) < 0.1 * pages
+    # the median: other work on the machine may cost a single run some pages; with the setting on, every run costs all
+    assert sorted(timed)[len(timed) // 2] < 0.1 * pages
 
 
 @pytest.mark.parametrize("name", ["pool/4x8x8", "wfvae/tiny-random"])
