@@ -139,7 +139,7 @@ def test_paired_sets_are_resampled_with_one_draw_and_others_with_two() -> None:
 
 
 def correlated(seed: int, n: int, d: int, decades: float) -> np.ndarray:
-    """(n, d) Gaussian rows whose covariance has eigenvalues over so many decades."""
+    """(n, d) Gaussian rows whose covariance has eigenvalues that span `decades` powers of ten."""
     turn = np.linalg.qr(gaussian(seed + 1, d, d))[0]
     return gaussian(seed, n, d) * np.logspace(0, -decades / 2, d) @ turn
 
