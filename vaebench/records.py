@@ -115,6 +115,8 @@ class Record:
     schema: int = SCHEMA
     extra: dict[str, Any] = field(default_factory=dict)  # curves and profiles for figures
     columns: list[str] = field(default_factory=list)  # metrics in printed tables; empty: all
+    # metric -> 8 hex digits of the sha256 of its code; empty in older records
+    digests: dict[str, str] = field(default_factory=dict)
 
     @property
     def name(self) -> str:
@@ -291,12 +293,17 @@ def read_all(root: Path, suite: str | None = None) -> Iterator[Record]:
 
 
 def read_clips(root: Path, record: Record) -> dict[str, dict[str, float]]:
-    """Clip id -> its scores; {} if the record has no `.clips.csv`.
+    """`clips_beside` the file of `record` below the results folder `root`."""
+    return clips_beside(file_of(root, record))
+
+
+def clips_beside(record: Path) -> dict[str, dict[str, float]]:
+    """Clip id -> its scores; {} if there is no `.clips.csv` beside the JSON file `record`.
 
     Raises:
         ValueError: the file is invalid; the message names file, line and column
     """
-    file = file_of(root, record).with_suffix(".clips.csv")
+    file = record.with_suffix(".clips.csv")
     if not file.is_file():
         return {}
     clips: dict[str, dict[str, float]] = {}

@@ -125,6 +125,7 @@ class Suite(ABC, Generic[Subject]):
         self.identity["options"] = dict(config.options)
         self.absent: dict[str, str] = {}  # unavailable metric -> reason
         self.columns: list[str] = []  # metrics in printed tables; empty: all
+        self.digests: dict[str, str] = {}  # metric -> digits of the hash of its code (`scoring.metric_code`)
 
     @abstractmethod
     def cases(self, source: VideoSource, spec: VAESpec) -> Iterable[Case]:
@@ -166,6 +167,10 @@ class Suite(ABC, Generic[Subject]):
     def is_complete(self, case: Case, names: Collection[str]) -> bool:
         """Whether statistics with these names are all that this run needs of a case."""
         return True
+
+    def revisit(self, cases: Sequence[Case], statistics: Mapping[str, Statistics]) -> list[Case]:
+        """Cases to measure once more after all cases are measured, such as to save the frames of the worst ones."""
+        return []
 
     def per_case(self, statistics: Mapping[str, Statistics]) -> dict[str, dict[str, float]]:
         """Case id -> scalar scores of this case, for the `.clips.csv` file of the record."""

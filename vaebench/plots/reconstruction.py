@@ -113,7 +113,7 @@ def _half(score: records.Score, side: int) -> float:
 
 
 AMPLIFIED = 4  # factor that makes errors visible
-CROP = 64  # side of the enlarged detail in pixels
+CROP = 64  # side of the enlarged detail in pixels; half the frame if the frame is smaller than two of them
 
 
 def strips(root: Path, style: str) -> Iterator[tuple[str, Figure]]:
@@ -125,12 +125,12 @@ def strips(root: Path, style: str) -> Iterator[tuple[str, Figure]]:
             ids |= {file_name(clip): clip for clip in records.read_clips(root, record) if clip.isascii()}
             for file in sorted(records.pictures_folder(root, record).glob("*.png")):
                 of_clip = sheets.setdefault(file.stem, {})
-                of_clip[plot_style.vae_name(record)] = _read_sheet(file, like=next(iter(of_clip.values()), None))
+                of_clip[plot_style.vae_name(record)] = read_sheet(file, like=next(iter(of_clip.values()), None))
         for clip, of_vaes in sheets.items():
-            yield f"strips-{setting}-{clip}", _strips(of_vaes, ids.get(clip, clip))
+            yield f"strips-{setting}-{clip}", strip(of_vaes, ids.get(clip, clip))
 
 
-def _read_sheet(file: Path, like: np.ndarray | None) -> np.ndarray:
+def read_sheet(file: Path, like: np.ndarray | None) -> np.ndarray:
     """Read saved frames as (2 H, n H, 3) in 0..1, with the height of `like` if it is given.
 
     Raises:
@@ -152,27 +152,28 @@ def _read_sheet(file: Path, like: np.ndarray | None) -> np.ndarray:
     return np.asarray(sheet[..., :3])
 
 
-def _strips(of_vaes: dict[str, np.ndarray], clip: str) -> Figure:
+def strip(of_vaes: dict[str, np.ndarray], clip: str) -> Figure:
     """Draw the last frame of each sheet (2 H, n W, 3) in 0..1, which has the reference above the reconstruction."""
     from vaebench.metrics.psnr import MSE_FLOOR  # imports torch, which no other figure needs
 
     figure, grid = plt.subplots(1 + len(of_vaes), 4, figsize=(8.4, 2.15 * (1 + len(of_vaes))), squeeze=False)
     pairs = {name: (_last(sheet, 0), _last(sheet, 1)) for name, sheet in of_vaes.items()}
     reference = next(iter(pairs.values()))[0]
-    top, left = _busiest(reference)
+    side = min(CROP, max(1, min(reference.shape[:2]) // 2))
+    top, left = _busiest(reference, side)
     rows = [("reference", reference), *((name, pair[1]) for name, pair in pairs.items())]
     for axes, (name, picture) in zip(grid, rows, strict=True):
         error = np.abs(picture - reference)
         psnr = -10 * np.log10(
             max(float(np.square(error).mean()), MSE_FLOOR)
         )  # as in the table: an exact frame has 58.92 dB
-        crops = [image[top : top + CROP, left : left + CROP] for image in (picture, AMPLIFIED * error)]
+        crops = [image[top : top + side, left : left + side] for image in (picture, AMPLIFIED * error)]
         shown = [picture, AMPLIFIED * error, *crops]
         titles = [
             name if name == "reference" else f"{name}, {psnr:.1f} dB",
             f"error x {AMPLIFIED}",
             "detail",
-            "its error",
+            f"error of the detail x {AMPLIFIED}",
         ]
         for i, (ax, image, title) in enumerate(zip(axes, shown, titles, strict=True)):
             ax.set_axis_off()
@@ -189,13 +190,14 @@ def _last(sheet: np.ndarray, row: int) -> np.ndarray:
     return sheet[row * height : (row + 1) * height, -height:]  # clips are square
 
 
-def _busiest(image: np.ndarray) -> tuple[int, int]:
-    """Top and left of the crop with the largest sum of squared gradients, on a coarse grid."""
+def _busiest(image: np.ndarray, side: int) -> tuple[int, int]:
+    """Top and left of the crop of `side` pixels with the largest sum of squared gradients, on a coarse grid."""
     grey = image.mean(axis=2)
     detail = np.square(np.diff(grey, axis=0))[:, :-1] + np.square(np.diff(grey, axis=1))[:-1]
-    rows, columns = (range(0, max(1, side - CROP), 16) for side in grey.shape)
+    step = max(1, side // 4)
+    rows, columns = (range(0, max(1, length - side + 1), step) for length in grey.shape)
     places = [(y, x) for y in rows for x in columns]
-    return max(places, key=lambda place: float(detail[place[0] : place[0] + CROP, place[1] : place[1] + CROP].sum()))
+    return max(places, key=lambda place: float(detail[place[0] : place[0] + side, place[1] : place[1] + side].sum()))
 
 
 FIGURES = (per_clip, rate_distortion, strips)

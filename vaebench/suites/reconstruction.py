@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import torch
 
-from vaebench import plugins, protocol, weights
+from vaebench import keep, plugins, protocol, weights
 from vaebench.config import RunConfig
 from vaebench.machine import pick_device
 from vaebench.options import ReconstructionOptions as Options
-from vaebench.scoring import build_metrics, change, metric_digests, score, stack
+from vaebench.scoring import build_metrics, change, metric_code, metric_digests, score, stack
 from vaebench.settings import build as build_settings
 from vaebench.suite import Case, Suite, clip_cases, clip_generator, video_setting
 from vaebench.vae import VAESpec, VideoVAE, decode_as, reconstruct
@@ -32,9 +32,7 @@ class Reconstruction(Suite[VideoVAE]):
 
     def __init__(self, config: RunConfig, chosen: Options) -> None:
         super().__init__(config)
-        if chosen.keep < 0:
-            raise ValueError(f"keep={chosen.keep} should be a number of clips, 0 or more")
-        self.keep, self.pictured = chosen.keep, set[str]()
+        self.keep, self.pictured = keep.parse(chosen.keep), set[str]()
         self.keep_latents = chosen.keep_latents
         self.device = pick_device(config.device)
         self.protocol = protocol.load(config.protocol)
@@ -48,6 +46,13 @@ class Reconstruction(Suite[VideoVAE]):
         # the key of a stored statistic includes the code and the weights of its metric; those of other versions are ignored
         digests = metric_digests(self.chosen, self.metrics)
         self.keys = {name: f"{name}.{digest}" for name, digest in digests.items()}
+        self.digests = metric_code(self.chosen, self.metrics)
+        ranking = [name for name, metric in self.metrics.items() if metric.per_clip and metric.better != "neither"]
+        if self.keep.worst and not ranking:
+            raise ValueError(
+                f"keep=worst:{self.keep.worst} needs a metric that scores single clips, such as metrics=psnr"
+            )
+        self._ranking = ranking[0] if ranking else ""
         self.identity = {
             "protocol": [self.protocol.name, self.protocol.rounding, self.protocol.codec],
             **{key: getattr(config, key) for key in ("num_frames", "size", "mode")},
@@ -70,7 +75,7 @@ class Reconstruction(Suite[VideoVAE]):
 
     def cases(self, source: VideoSource, spec: VAESpec) -> Iterable[Case]:
         cases = clip_cases(source, self.config)
-        self.pictured = {case.id for case in cases[: self.keep]}
+        self.pictured = self.keep.chosen([case.id for case in cases])
         return [replace(case, params={"keep": case.id in self.pictured}) for case in cases]
 
     def is_complete(self, case: Case, names: Collection[str]) -> bool:
@@ -126,8 +131,24 @@ class Reconstruction(Suite[VideoVAE]):
         own = [name for name, metric in self.metrics.items() if metric.per_clip]
         return {case: {name: float(values[self.keys[name]]) for name in own} for case, values in statistics.items()}
 
+    def revisit(self, cases: Sequence[Case], statistics: Mapping[str, Statistics]) -> list[Case]:
+        """The worst clips (`keep=worst:N`) whose frames are not stored."""
+        lacking = {clip for clip in self._worst(statistics) if "frames" not in statistics[clip]}
+        return [
+            replace(case, params={"keep": True}, stored=statistics[case.id]) for case in cases if case.id in lacking
+        ]
+
+    def _worst(self, statistics: Mapping[str, Statistics]) -> list[str]:
+        """The ids of the worst clips by the first metric that scores single clips; [] without `keep=worst:N`."""
+        if not self.keep.worst:
+            return []
+        name = self._ranking
+        scores = {clip: float(values[self.keys[name]]) for clip, values in statistics.items()}
+        return self.keep.worst_of(scores, self.metrics[name].better)
+
     def pictures(self, statistics: Mapping[str, Statistics]) -> dict[str, NDArray]:
-        return {case: statistics[case]["frames"] for case in statistics if case in self.pictured}
+        shown = self.pictured | set(self._worst(statistics))
+        return {case: values["frames"] for case, values in statistics.items() if case in shown and "frames" in values}
 
 
 def _some_frames(real: Video, reconstructed: Video) -> NDArray:
