@@ -1,4 +1,6 @@
-"""The command line: run | plot | train | list | check | weights | manifest.  Each command imports its dependencies when it runs.
+"""The command line: run, compare, score, table, plot, train, list, check, weights, manifest.
+
+Each command imports its dependencies when it runs.
 
 Exit codes: 0 success; 1 some cases failed (each is listed) and the others finished; 2 nothing could be run (one line gives the
 reason); 130 stopped by Ctrl-C.
@@ -19,6 +21,7 @@ from vaebench.config import RunConfig
 from vaebench.training.recipes import recipes
 
 EXTRAS = {"accelerate": "train", "tensorboard": "train"}  # packages that only some commands need
+FORMATS = ("text", "markdown", "latex", "csv", "json")  # of tables, as `vaebench.tables.FORMATS`
 KINDS = ("adapters", "metrics", "data", "suites")
 # for output that is not UTF-8; other characters are printed as \u732b, so that different names stay different
 ASCII = {"é": "e", "↑": "^", "↓": "v", "±": "+-", "─": "-", "·": "-", "—": "-", "…": "..."}
@@ -112,7 +115,6 @@ HOW = (
     "Quote an item that contains a comma: 'vaes=\"wfvae:a,b/run\",dct/4'."
 )
 
-
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="vaebench",
@@ -139,7 +141,7 @@ def _parser() -> argparse.ArgumentParser:
     run.group("output").add_argument(
         "--format",
         default="text",
-        choices=("text", "markdown", "latex", "csv", "json"),
+        choices=FORMATS,
         help="format of the table on stdout (default: %(default)s)",
     )
     run.add_argument("settings", nargs="*", metavar="key=value", help="the settings and options below")
@@ -180,6 +182,25 @@ def _parser() -> argparse.ArgumentParser:
         help="sizes and fonts of the figures (default: %(default)s)",
     )
     plot.set_defaults(command=_plot)
+
+    table = verbs.add_parser(
+        "table",
+        help="print tables from records, also for a paper (LaTeX) or a README (markdown)",
+        description="Print the tables of records: no VAE is run.  LaTeX and markdown print the best values in bold.",
+    )
+    table.examples = "table"
+    table.add_argument(
+        "results",
+        nargs="*",
+        default=[RunConfig().results],
+        metavar="RESULTS",
+        help="results folder, the folder of a suite or setting in it, or JSON files of records "
+        f"(default: {RunConfig().results})",
+    )
+    table.add_argument("--suite", default="", help="only the records of this suite")
+    table.add_argument("--columns", default="", metavar="NAMES", help="comma-separated metrics to show, in this order")
+    table.add_argument("--format", default="text", choices=FORMATS, help="format of the tables (default: %(default)s)")
+    table.set_defaults(command=_table)
 
     train = verbs.add_parser(
         "train",
@@ -242,7 +263,7 @@ def _run(arguments: argparse.Namespace) -> int:
     arguments.fail_fast = config.fail_fast
     outcome = runner.run(config)
     if outcome.records:
-        print(tables.render(outcome.records, arguments.format), end="")
+        print(tables.render(outcome.records, arguments.format, best=True), end="")
         for line in tables.notes(outcome.records):
             print(line, file=sys.stderr)
     runner.report(outcome)
@@ -285,6 +306,18 @@ def _plot(arguments: argparse.Namespace) -> int:
     say = partial(print, file=sys.stderr)
     for file in plots.draw(results, out, arguments.only, formats, arguments.style, say):
         print(file)
+    return 0
+
+
+def _table(arguments: argparse.Namespace) -> int:
+    from vaebench import tables
+    from vaebench.settings import split_list
+
+    records = tables.select(arguments.results, arguments.suite)
+    columns = split_list(arguments.columns, "--columns")
+    print(tables.render(records, arguments.format, columns=columns, best=True), end="")
+    for line in tables.notes(records):
+        print(line, file=sys.stderr)
     return 0
 
 

@@ -21,6 +21,12 @@ EXAMPLES = {
         "vaebench run --suite blockwise vaes=wfvae/tiny require=lossless": "exit with code 1 if streaming is not lossless",
         "vaebench run --suite efficiency vaes=wan/2.1 frames=17,33 sizes=256": "time and memory at two lengths",
     },
+    "table": {
+        "vaebench table": "the tables of runs/results in the terminal",
+        "vaebench table results --suite reconstruction --format latex": "a LaTeX table, best values in bold",
+        "vaebench table results --columns psnr,lpips --format markdown": "two metrics in this order",
+        "vaebench table a.json b.json --format csv": "the scores of two records for a spreadsheet",
+    },
     "train": {
         "vaebench train smoke": "test the installation: one minute on a CPU, no files needed",
         "vaebench train s-16 data.root=DIR trainer.batch_size=2": "a recipe with another batch size",
