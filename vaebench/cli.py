@@ -115,6 +115,22 @@ HOW = (
     "Quote an item that contains a comma: 'vaes=\"wfvae:a,b/run\",dct/4'."
 )
 
+COMPARE = """\
+Compare two VAEs or records clip by clip.
+
+A and B are names of VAEs, which are measured first (finished cases are cached), or JSON files of records.  If one of them is
+a record, the other is measured with the settings of that record.  Results with different settings, data or metric code are
+refused (exit code 2), and each difference is named.
+
+The change of a metric is B - A, in the unit of the metric.  The interval is Student's 95 % interval of the paired differences.
+
+As a regression gate, A is the baseline and B the candidate; the exit code is 1 if a limit is exceeded or a clip of the
+baseline has no score in the candidate:
+  --fail-below psnr=-0.05    fails if the PSNR drops by more than 0.05 dB
+  --fail-above lpips=0.002   fails if the LPIPS rises by more than 0.002
+A limit on the side of an improvement is refused."""
+
+
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="vaebench",
@@ -182,6 +198,42 @@ def _parser() -> argparse.ArgumentParser:
         help="sizes and fonts of the figures (default: %(default)s)",
     )
     plot.set_defaults(command=_plot)
+
+    compare = verbs.add_parser(
+        "compare",
+        help="compare two VAEs or records clip by clip, also as a regression gate for CI",
+        description=COMPARE,
+    )
+    compare.examples = "compare"
+    compare.add_argument(
+        "settings",
+        nargs="*",
+        metavar="A B [key=value]",
+        help="two VAEs or JSON files of records, and settings of `vaebench run` for VAEs that have to be measured",
+    )
+    output, gate = compare.group("output"), compare.group("regression gate")
+    output.add_argument(
+        "--columns", default="", metavar="NAMES", help="comma-separated metrics to compare (default: all)"
+    )
+    output.add_argument(
+        "--out", default="", metavar="DIR", help="also write pictures of the clips that differ most to this folder"
+    )
+    output.add_argument(
+        "--format", default="text", choices=("text", "markdown", "json"), help="format on stdout (default: %(default)s)"
+    )
+    gate.add_argument(
+        "--baseline", default="", metavar="FILE", help="the record to compare with: it is A, and B is the candidate"
+    )
+    gate.add_argument(
+        "--fail-below", action="append", default=[], metavar="METRIC=NUMBER",
+        help="fail if B - A is below NUMBER (metrics where higher is better); repeatable",
+    )  # fmt: skip
+    gate.add_argument(
+        "--fail-above", action="append", default=[], metavar="METRIC=NUMBER",
+        help="fail if B - A is above NUMBER (metrics where lower is better); repeatable",
+    )  # fmt: skip
+    gate.add_argument("--junit", default="", metavar="FILE", help="write the verdicts as JUnit XML")
+    compare.set_defaults(command=_compare)
 
     table = verbs.add_parser(
         "table",
@@ -307,6 +359,17 @@ def _plot(arguments: argparse.Namespace) -> int:
     for file in plots.draw(results, out, arguments.only, formats, arguments.style, say):
         print(file)
     return 0
+
+
+def _compare(arguments: argparse.Namespace) -> int:
+    from vaebench.compare import Request, compare
+    from vaebench.settings import split_list
+
+    request = Request(
+        words=arguments.settings, baseline=arguments.baseline, below=arguments.fail_below, above=arguments.fail_above,
+        columns=split_list(arguments.columns, "--columns"), out=arguments.out, junit=arguments.junit, form=arguments.format,
+    )  # fmt: skip
+    return compare(request)
 
 
 def _table(arguments: argparse.Namespace) -> int:

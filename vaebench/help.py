@@ -21,6 +21,12 @@ EXAMPLES = {
         "vaebench run --suite blockwise vaes=wfvae/tiny require=lossless": "exit with code 1 if streaming is not lossless",
         "vaebench run --suite efficiency vaes=wan/2.1 frames=17,33 sizes=256": "time and memory at two lengths",
     },
+    "compare": {
+        "vaebench compare dct/16 wfvae/tiny clips=2": "two VAEs on two clips",
+        "vaebench compare runs/results/reconstruction/clips-33x256/wan-2.1.json wan:mine.pth": "a fine-tuned VAE on the same clips",
+        "vaebench compare dct/8 dct/16 --out pictures": "also draw the clips that differ most",
+        "vaebench compare --baseline main.json wfvae:runs/train/mine --fail-below psnr=-0.05 --junit gate.xml": "a gate for CI",
+    },
     "table": {
         "vaebench table": "the tables of runs/results in the terminal",
         "vaebench table results --suite reconstruction --format latex": "a LaTeX table, best values in bold",
