@@ -235,6 +235,20 @@ def _parser() -> argparse.ArgumentParser:
     gate.add_argument("--junit", default="", metavar="FILE", help="write the verdicts as JUnit XML")
     compare.set_defaults(command=_compare)
 
+    score = verbs.add_parser(
+        "score",
+        help="score videos that were made elsewhere against their references",
+        description="Score videos that were made elsewhere (closed models, other tools) against their references.\n"
+        "Videos are matched by file name without extension.  A video that is missing, additional or of another length is\n"
+        "listed and fails alone (exit code 1).  Store reconstructions losslessly (such as FFV1): a lossy codec is scored too.",
+    )
+    score.listed, score.examples = "score_settings", "score"
+    score.add_argument("--reference", required=True, metavar="DIR", help="folder with the original videos")
+    score.add_argument("--reconstruction", required=True, metavar="DIR", help="folder with videos of the same names")
+    score.add_argument("--format", default="text", choices=FORMATS, help="format of the table (default: %(default)s)")
+    score.add_argument("settings", nargs="*", metavar="key=value", help="the settings below")
+    score.set_defaults(command=_score)
+
     table = verbs.add_parser(
         "table",
         help="print tables from records, also for a paper (LaTeX) or a README (markdown)",
@@ -370,6 +384,12 @@ def _compare(arguments: argparse.Namespace) -> int:
         columns=split_list(arguments.columns, "--columns"), out=arguments.out, junit=arguments.junit, form=arguments.format,
     )  # fmt: skip
     return compare(request)
+
+
+def _score(arguments: argparse.Namespace) -> int:
+    from vaebench import score_videos
+
+    return score_videos.command(arguments.reference, arguments.reconstruction, arguments.settings, arguments.format)
 
 
 def _table(arguments: argparse.Namespace) -> int:

@@ -26,9 +26,9 @@ from vaebench.typed import members, read_json, typed
 
 SCHEMA = 2
 FEWEST = 3  # smallest number of clips with an interval
-# required members of "vae" and their types
+# required members of "vae" and their types; the numbers are None for videos that were made elsewhere (`vaebench score`)
 VAE = {"family": str, "variant": str, "name": str, "weights": str,
-       "temporal_compression": int, "spatial_compression": int, "latent_channels": int}  # fmt: skip
+       **dict.fromkeys(("temporal_compression", "spatial_compression", "latent_channels"), int | None)}  # fmt: skip
 # records that differ in one of these fields are different results and never replace each other
 IDENTITY = (("vae", "name"), ("vae", "weights"), ("vae", "config_sha256"), ("data", "name"), ("data", "sha256"))
 Better = Literal["higher", "lower", "neither"]
@@ -265,7 +265,7 @@ def read(file: Path) -> Record:
                 raise ValueError(f"the key scores.{key} should be {score.key!r}, as its metric and condition say")
         members(VAE, record.vae, "vae")
         for key in ("temporal_compression", "spatial_compression", "latent_channels"):
-            if record.vae[key] < 1:
+            if record.vae[key] is not None and record.vae[key] < 1:
                 raise ValueError(f"vae.{key} should be 1 or more, not {record.vae[key]}")
         for key in ("suite", "setting"):
             if not re.fullmatch(r"(?!\.\.?$)[^/\\\0]+", getattr(record, key)):

@@ -287,9 +287,9 @@ def _facts(record: Record, label: str) -> list[str]:
     name += f" · {record.mode}" if record.mode != "whole" else ""
     return [
         f"{name} · {label}" if label else name,
-        f"{r_t}x{r_s}x{r_s}",
-        str(vae["latent_channels"]),
-        str(r_t * r_s**2),
+        f"{r_t}x{r_s}x{r_s}" if r_t else "—",
+        str(vae["latent_channels"] or "—"),
+        str(r_t * r_s**2) if r_t else "—",
     ]
 
 
@@ -368,6 +368,11 @@ def notes(records: Sequence[Record]) -> list[str]:
     for name in dict.fromkeys(record.config.get("protocol", "default") for record in records):
         if name != "default":
             lines |= dict.fromkeys(f"protocol {name}: {note}" for note in protocol.load(name).notes)
+    for record in records:
+        if files := record.extra.get("scored_from_files"):
+            codecs = ", ".join(f"{count} {codec}" for codec, count in files["codecs"].items())
+            lossy = "" if files["lossless"] else "; a lossy codec is part of the score"
+            lines[f"{record.name}: scored from files ({codecs}){lossy}"] = None
     if any(record.vae.get("weights") == "random" for record in records if record.suite != "efficiency"):
         lines["(untrained): random weights; these scores say nothing about the quality of the VAE"] = None
     return list(lines)
