@@ -17,6 +17,9 @@ from vaebench.settings import setting
 class ReconstructionOptions:
     metrics: list[str] = setting([], "metrics to compute; see `vaebench list metrics`; default: set by the protocol")
     keep: int = setting(0, "save the first, middle and last frame of the first N clips as PNG")
+    keep_video: int = setting(
+        0, "save all frames of the first N clips as lossless video (FFV1), for `vaebench report` and other tools"
+    )
     keep_latents: bool = setting(False, "store the latents, so that metrics added later need no encoder pass")
 
 

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
+import numpy as np
 import torch
 
 from vaebench import plugins, protocol, weights
 from vaebench.config import RunConfig
+from vaebench.kept_video import Pair
 from vaebench.machine import pick_device
 from vaebench.options import ReconstructionOptions as Options
 from vaebench.scoring import build_metrics, change, metric_digests, score, stack
@@ -34,7 +36,10 @@ class Reconstruction(Suite[VideoVAE]):
         super().__init__(config)
         if chosen.keep < 0:
             raise ValueError(f"keep={chosen.keep} should be a number of clips, 0 or more")
+        if chosen.keep_video < 0:
+            raise ValueError(f"keep_video={chosen.keep_video} should be a number of clips, 0 or more")
         self.keep, self.pictured = chosen.keep, set[str]()
+        self.keep_video = chosen.keep_video
         self.keep_latents = chosen.keep_latents
         self.device = pick_device(config.device)
         self.protocol = protocol.load(config.protocol)
@@ -71,11 +76,15 @@ class Reconstruction(Suite[VideoVAE]):
     def cases(self, source: VideoSource, spec: VAESpec) -> Iterable[Case]:
         cases = clip_cases(source, self.config)
         self.pictured = {case.id for case in cases[: self.keep]}
-        return [replace(case, params={"keep": case.id in self.pictured}) for case in cases]
+        filmed = {case.id for case in cases[: self.keep_video]}
+        return [
+            replace(case, params={"keep": case.id in self.pictured, "keep_video": case.id in filmed}) for case in cases
+        ]
 
     def is_complete(self, case: Case, names: Collection[str]) -> bool:
         needed = {*self.keys.values(), *(["frames"] if case.params["keep"] else [])}
         needed |= {"latent"} if self.keep_latents else set()
+        needed |= {"video", "fps"} if case.params["keep_video"] else set()
         return needed <= set(names)
 
     @torch.inference_mode()
@@ -97,7 +106,11 @@ class Reconstruction(Suite[VideoVAE]):
                 if self.keys[name] not in case.stored
             }
         if case.params["keep"]:
-            statistics["frames"] = _some_frames(real, reconstructed)
+            last = real.shape[2] - 1
+            statistics["frames"] = _frames(real, reconstructed, sorted({0, (last + 1) // 2, last}))
+        if case.params["keep_video"]:
+            statistics["video"] = _frames(real, reconstructed, range(real.shape[2]))
+            statistics["fps"] = np.float64(case.clip.fps)
         if self.keep_latents:
             statistics["latent"] = latent.cpu().numpy()
         return statistics
@@ -129,12 +142,14 @@ class Reconstruction(Suite[VideoVAE]):
     def pictures(self, statistics: Mapping[str, Statistics]) -> dict[str, NDArray]:
         return {case: statistics[case]["frames"] for case in statistics if case in self.pictured}
 
+    def videos(self, statistics: Mapping[str, Statistics]) -> dict[str, Pair]:
+        kept = {case: values for case, values in list(statistics.items())[: self.keep_video] if "video" in values}
+        return {case: Pair(values["video"], float(values["fps"])) for case, values in kept.items()}
 
-def _some_frames(real: Video, reconstructed: Video) -> NDArray:
-    """(1, 3, T, H, W) in 0..1, twice -> uint8 (2, n, H, W, 3): the first, middle and last frame of both."""
-    frames = real.shape[2]
-    some = sorted({0, frames // 2, frames - 1})
-    both = torch.cat([real, reconstructed])[:, :, some].mul(255).round().byte()
+
+def _frames(real: Video, reconstructed: Video, indices: Sequence[int]) -> NDArray:
+    """(1, 3, T, H, W) in 0..1, twice -> uint8 (2, n, H, W, 3): the frames of both with these indices."""
+    both = torch.cat([real, reconstructed])[:, :, list(indices)].mul(255).round().byte()
     return both.permute(0, 2, 3, 4, 1).cpu().numpy()
 
 
