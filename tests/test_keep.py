@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 import vaebench
-from vaebench import cli, evaluation, keep, records
+from vaebench import cli, evaluation, keep, kept_video, records
 
 IDS = ["bundle/a", "bundle/b", "other/b", "other/c"]
 SMALL = ["vaes=dct/4,pool/4x8x8", "num_frames=5", "size=32", "clips=4", "metrics=psnr,flicker"]
@@ -112,3 +112,13 @@ def test_the_worst_clips_need_a_metric_of_single_clips(tmp_path: Path, monkeypat
         vaebench.evaluate(
             vaebench.load("dct/4"), metrics=[str(tmp_path / "whole.py")], keep=["worst:1"], clips=1, size=32
         )
+
+
+def test_videos_of_the_worst_clips_are_saved_apart_from_pictures(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.chdir(tmp_path)
+    assert cli.main(["run", *SMALL, "vaes=dct/4", "keep=worst:1", "keep_video=worst:2"]) == 0
+    made = next(records.read_all(Path("runs/results")))
+    psnr = {clip: scores["psnr"] for clip, scores in records.read_clips(Path("runs/results"), made).items()}
+    worst = sorted(psnr, key=psnr.__getitem__)
+    assert set(kept_video.read_all(Path("runs/results"), made)) == set(worst[:2])
+    assert pictures()["dct-4"] == {worst[0].replace("/", "_")}

@@ -1,4 +1,4 @@
-"""The clips whose frames a run saves: `keep=3` (the first three), `keep=CLIP,CLIP` (by id), `keep=worst:3` (the worst scores)."""
+"""The clips that a run saves, for `keep` and `keep_video`: 3 (the first three), ids of clips, worst:3 (the worst scores)."""
 
 from __future__ import annotations
 
@@ -17,6 +17,7 @@ class Keep:
     first: int = 0
     worst: int = 0
     ids: tuple[str, ...] = ()
+    setting: str = "keep"  # its name in messages
 
     def chosen(self, clips: Sequence[str]) -> set[str]:
         """The ids that are known before the run: the first clips, and those that are named.
@@ -32,7 +33,7 @@ class Keep:
             if len(matches) != 1:
                 reason = f"several clips have this name: {', '.join(matches)}" if matches else "no clip has this id"
                 names = [*clips, *(clip.rpartition("/")[2] for clip in clips)]
-                raise ValueError(f"keep={name}: {reason}{'' if matches else did_you_mean(name, names)}")
+                raise ValueError(f"{self.setting}={name}: {reason}{'' if matches else did_you_mean(name, names)}")
             chosen.add(matches[0])
         return chosen
 
@@ -47,7 +48,7 @@ class Keep:
         return sorted(scores, key=lambda clip: (sign * scores[clip], clip))[: self.worst]
 
 
-def parse(words: Sequence[str]) -> Keep:
+def parse(words: Sequence[str], setting: str = "keep") -> Keep:
     """Parse the items of the setting.
 
     Raises:
@@ -61,7 +62,7 @@ def parse(words: Sequence[str]) -> Keep:
         elif colon and kind == "worst" and number.isdecimal():
             worst = int(number)
         elif (colon and kind == "worst") or word.lstrip("-").isdecimal():
-            raise ValueError(f"keep={word} should be {EXPECTED}")
+            raise ValueError(f"{setting}={word} should be {EXPECTED}")
         else:
             ids.append(word)
-    return Keep(first, worst, tuple(ids))
+    return Keep(first, worst, tuple(ids), setting)

@@ -21,6 +21,11 @@ class ReconstructionOptions:
         "save the first, middle and last frame of some clips as PNG: of the first N (keep=3), of clips by id "
         "(keep=bundle/hangar_low_light), or of the N with the worst score of the first metric (keep=worst:3)",
     )
+    keep_video: list[str] = setting(
+        [],
+        "save all frames of some clips, chosen as in keep, as lossless video (FFV1), for `vaebench report`, "
+        "`vaebench compare --out` and other tools",
+    )
     keep_latents: bool = setting(False, "store the latents, so that metrics added later need no encoder pass")
 
 

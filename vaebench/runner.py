@@ -19,7 +19,7 @@ from tqdm import tqdm
 
 import adapters
 from adapters import ResolvedVAE
-from vaebench import plugins, records
+from vaebench import kept_video, plugins, records
 from vaebench.config import RunConfig, check_options
 from vaebench.data import list_clips
 from vaebench.distributed import rank_and_world
@@ -283,6 +283,7 @@ def _write(job: _Job, statistics: Mapping[str, Statistics], failed: list[Failure
     with _disk(root):
         records.write(record, root, suite.per_case(statistics))
         records.write_pictures(root, record, suite.pictures(statistics))
+        kept_video.write_all(root, record, suite.videos(statistics))
     outcome.met.extend((job.name, required.sentence) for required in requirements if required.met)
     unmet = [required for required in requirements if not required.met]
     outcome.failed.extend((job.name, Failure(job.name, "", required.sentence)) for required in unmet)

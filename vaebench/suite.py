@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 
     from vaebench.config import RunConfig
     from vaebench.data import VideoSource
+    from vaebench.kept_video import Pair
     from vaebench.records import Score
     from vaebench.vae import VAESpec, VideoVAE
     from vaebench.video import Clip
@@ -182,6 +183,10 @@ class Suite(ABC, Generic[Subject]):
 
     def pictures(self, statistics: Mapping[str, Statistics]) -> dict[str, NDArray]:
         """Case id -> uint8 (2, n, H, W, 3): n frames of the reference and of the reconstruction, if frames are saved."""
+        return {}
+
+    def videos(self, statistics: Mapping[str, Statistics]) -> dict[str, Pair]:
+        """Case id -> all frames of the reference and of the reconstruction, if videos are saved."""
         return {}
 
     def extra(self, statistics: Mapping[str, Statistics]) -> dict[str, Any]:
