@@ -219,6 +219,7 @@ def test_a_clip_that_the_candidate_lost_fails_the_gate(
         (["A", "B", "--fail-below", "psnr=nan"], "expected METRIC=NUMBER"),
         (["A", "B", "--fail-below", "psnr=-1", "--fail-below", "psnr=-2"], "--fail-below psnr is given twice"),
         (["A", "B", "--fail-below", "ssim=-1"], "--fail-below ssim=-1: ssim has no value to compare"),
+        (["A", "B", "--video"], "--video writes into a folder: add --out DIR"),
         (["A", "B", "--junit", "x.xml"], "add --fail-below or --fail-above"),
         (["A"], "expected two VAEs or records, A and B, or one and --baseline FILE"),
         (["A", "B", "--baseline", "A"], "expected two VAEs or records"),
@@ -259,12 +260,18 @@ def test_vaes_are_measured_and_the_clips_that_differ_most_are_drawn(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ):
     monkeypatch.chdir(tmp_path)
-    assert compare("dct/4", "dct/16", *SMALL, "--columns", "psnr", "--out", "pictures", "--format", "json") == 0
+    assert (
+        compare("dct/4", "dct/16", *SMALL, "--columns", "psnr", "--out", "pictures", "--video", "--format", "json") == 0
+    )
     shown = json.loads(capsys.readouterr().out)
     assert (shown["a"]["vae"], shown["b"]["vae"]) == ("dct/4", "dct/16")
     assert shown["metrics"].keys() == {"psnr"}
     assert shown["metrics"]["psnr"]["b_wins"] == 3  # sixteen coefficients contain the four
     assert len(shown["pictures"]) == len(list(Path("pictures").glob("*.png"))) == 3
+    assert sorted(file for files in shown["pictures"].values() for file in files) == sorted(
+        map(str, Path("pictures").iterdir())
+    )
+    assert len(list(Path("pictures").glob("*.mp4"))) == 3
     file = next(Path("runs/results/reconstruction").rglob("dct-4.json"))
     stored = {npz: npz.stat().st_mtime_ns for npz in Path("runs").rglob("*.npz")}
     # a VAE and a record: the VAE is measured with the settings of the record, and what is stored is not measured again

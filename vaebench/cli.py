@@ -216,10 +216,16 @@ def _parser() -> argparse.ArgumentParser:
         "--columns", default="", metavar="NAMES", help="comma-separated metrics to compare (default: all)"
     )
     output.add_argument(
-        "--out", default="", metavar="DIR", help="also write pictures of the clips that differ most to this folder"
+        "--out",
+        default="",
+        metavar="DIR",
+        help="also write pictures of the clips that differ most to this folder",
     )
     output.add_argument(
         "--format", default="text", choices=("text", "markdown", "json"), help="format on stdout (default: %(default)s)"
+    )
+    output.add_argument(
+        "--video", action="store_true", help="with --out: also write these clips as side-by-side videos (mp4)"
     )
     gate.add_argument(
         "--baseline", default="", metavar="FILE", help="the record to compare with: it is A, and B is the candidate"
@@ -380,9 +386,16 @@ def _compare(arguments: argparse.Namespace) -> int:
     from vaebench.settings import split_list
 
     request = Request(
-        words=arguments.settings, baseline=arguments.baseline, below=arguments.fail_below, above=arguments.fail_above,
-        columns=split_list(arguments.columns, "--columns"), out=arguments.out, junit=arguments.junit, form=arguments.format,
-    )  # fmt: skip
+        words=arguments.settings,
+        baseline=arguments.baseline,
+        below=arguments.fail_below,
+        above=arguments.fail_above,
+        columns=split_list(arguments.columns, "--columns"),
+        out=arguments.out,
+        video=arguments.video,
+        junit=arguments.junit,
+        form=arguments.format,
+    )
     return compare(request)
 
 

@@ -9,13 +9,13 @@ from __future__ import annotations
 import json
 import re
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import adapters
-from vaebench import paired, records, regression, runner, tables
+from vaebench import kept_video, paired, records, regression, runner, side_by_side, tables
 from vaebench.config import RunConfig, as_dict, parse_run
 from vaebench.files import file_name, write_atomically
 from vaebench.paired import Change, Measured
@@ -40,6 +40,7 @@ class Request:
     above: Sequence[str] = ()
     columns: Sequence[str] = ()  # metrics; empty: all
     out: str = ""  # folder for pictures
+    video: bool = False  # also save all frames of VAEs that are measured, for side-by-side videos
     junit: str = ""  # file for the verdicts
     form: str = "text"
 
@@ -56,6 +57,8 @@ def compare(request: Request) -> int:
     limits = regression.limits(request.below, request.above)
     if request.junit and not limits:
         raise ValueError("--junit writes the verdicts of limits: add --fail-below or --fail-above")
+    if request.video and not request.out:
+        raise ValueError("--video writes into a folder: add --out DIR")
     names = [word for word in request.words if not SETTING.match(word)]
     settings = [word for word in request.words if SETTING.match(word)]
     names = [request.baseline, *names] if request.baseline else names
@@ -70,7 +73,7 @@ def compare(request: Request) -> int:
         raise ValueError(f"{a.name} and {b.name} cannot be compared: {'; '.join(reasons)}")
     changes = paired.changes(a, b, request.columns)
     verdicts = regression.verdicts(limits, changes, a, b) if limits else []
-    pictures = comparison.pictures(changes, a, b, Path(request.out)) if request.out else {}
+    pictures = comparison.pictures(changes, a, b, Path(request.out), request.video) if request.out else {}
     notes = paired.notes(a.record, b.record) + _missing(a, b)
     if request.form == "json":
         print(json.dumps(_plain(a, b, changes, verdicts, notes, pictures), indent=1, allow_nan=False))
@@ -78,13 +81,10 @@ def compare(request: Request) -> int:
         print(render(a, b, changes, verdicts, request.form), end="")
         for line in notes:
             print(f"note: {line}", file=sys.stderr)
-        for picture in filter(None, pictures.values()):
-            print(f"picture: {picture}", file=sys.stderr)
-        if without := [clip for clip, picture in pictures.items() if picture is None]:
-            print(
-                f"no picture of clips without saved frames in a record: keep={','.join(without)} saves them",
-                file=sys.stderr,
-            )
+        for file in (file for files in pictures.values() for file in files):
+            print(f"picture: {file}", file=sys.stderr)
+        if without := ",".join(clip for clip, files in pictures.items() if not files):
+            print(f"no pictures of {without}: A or B has no saved frames; keep={without} saves them", file=sys.stderr)
     if request.junit:
         title = f"{a.record.suite}: {b.name} against {a.name}"
         write_atomically(Path(request.junit), regression.junit(verdicts, title))
@@ -169,38 +169,56 @@ class _Operands:
             results[name] = paired.read(records.file_of(Path(config.results), mine[0]))
         return results
 
-    def pictures(self, changes: Sequence[Change], a: Measured, b: Measured, out: Path) -> dict[str, Path | None]:
+    def pictures(
+        self, changes: Sequence[Change], a: Measured, b: Measured, out: Path, video: bool
+    ) -> dict[str, list[Path]]:
         """Draw the clips that differ most from frames that both records have saved.
 
-        VAEs are run again on these clips only, to save their frames.
+        VAEs are run again on these clips only, to save their frames; all frames if `video` is true.
 
         Returns:
-            clip id -> the PNG file; None if a record has no saved frames of this clip
+            clip id -> a PNG file and a video; without those for which a record has no saved frames
         """
         clips = list(dict.fromkeys(clip for change in changes for clip in change.furthest(FURTHEST)))
         if self.config and clips and self.config.suite == "reconstruction":
-            again = runner.run(replace(self.config, options={**self.config.options, "keep": clips}))
+            options = {**self.config.options, "keep": clips, **({"keep_video": clips} if video else {})}
+            again = runner.run(replace(self.config, options=options))
             self.failed = self.failed or bool(again.failed)
             runner.report(replace(again, records=[]))  # the first run has reported which scores are absent
-        return {clip: _picture(clip, a, b, out) for clip in clips}
+        return {clip: [*_picture(clip, a, b, out), *_video(clip, a, b, out)] for clip in clips}
 
 
-def _picture(clip: str, a: Measured, b: Measured, out: Path) -> Path | None:
-    """Write the last saved frame of a clip with both reconstructions and their amplified errors."""
+def _stem(clip: str, a: Measured, b: Measured) -> str:
+    return "-".join(["compare", a.name, b.name, clip]).replace("/", "-")
+
+
+def _picture(clip: str, a: Measured, b: Measured, out: Path) -> Iterator[Path]:
+    """Write the last saved frame of a clip with both reconstructions and their amplified errors, if both records have it."""
     from vaebench import plot_style
     from vaebench.plots.reconstruction import read_sheet, strip
 
-    files = [measured.frames / f"{file_name(clip)}.png" for measured in (a, b)]
+    files = [measured.file.with_suffix(".frames") / f"{file_name(clip)}.png" for measured in (a, b)]
     if not all(file.is_file() for file in files):
-        return None
+        return
     sheets: dict[str, np.ndarray] = {}
     for side, measured, file in zip("AB", (a, b), files, strict=True):
         sheets[f"{side}: {measured.name}"] = read_sheet(file, like=next(iter(sheets.values()), None))
     out.mkdir(parents=True, exist_ok=True)
     with plot_style.applied("screen"):
-        stem = "-".join(["compare", a.name, b.name, clip]).replace("/", "-")
-        (file,) = plot_style.save(strip(sheets, clip), out, stem, ("png",))
-    return file
+        yield from plot_style.save(strip(sheets, clip), out, _stem(clip, a, b), ("png",))
+
+
+def _video(clip: str, a: Measured, b: Measured, out: Path) -> Iterator[Path]:
+    """Write the whole clip with both reconstructions beside each other, if both records have it (`keep_video`)."""
+    pairs = [kept_video.read_clip(each.file.with_suffix(".video"), each.record, clip) for each in (a, b)]
+    if pairs[0] is None or pairs[1] is None:
+        return
+    file = out / f"{file_name(_stem(clip, a, b))}.mp4"
+    shown = {
+        f"{side}: {each.name}": pair.frames[1] for side, each, pair in zip("AB", (a, b), pairs, strict=True) if pair
+    }
+    side_by_side.write(file, pairs[0].frames[0], shown, pairs[0].fps)
+    yield file
 
 
 def _missing(a: Measured, b: Measured) -> list[str]:
@@ -269,7 +287,7 @@ def _furthest(change: Change) -> list[dict[str, str]]:
 
 def _plain(
     a: Measured, b: Measured, changes: Sequence[Change], verdicts: Sequence[Verdict], notes: list[str],
-    pictures: dict[str, Path | None],
+    pictures: dict[str, list[Path]],
 ) -> dict[str, Any]:  # fmt: skip
     """The comparison for JSON, numbers in full precision; a change is B minus A in the unit of the metric."""
     return {
@@ -283,7 +301,7 @@ def _plain(
         }
         if verdicts
         else None,
-        "pictures": {clip: str(file) if file else None for clip, file in pictures.items()},
+        "pictures": {clip: [str(file) for file in files] for clip, files in pictures.items()},
         "notes": notes,
     }
 

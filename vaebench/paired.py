@@ -30,11 +30,11 @@ OF_MACHINE = ("efficiency",)  # suites whose scores are of one machine, which th
 
 @dataclass(frozen=True)
 class Measured:
-    """A record, the scores of its clips, and the folder of its saved frames."""
+    """A record, the scores of its clips, and its file, beside which saved frames and videos are."""
 
     record: Record
     clips: Mapping[str, Mapping[str, float]]
-    frames: Path  # may not exist
+    file: Path
 
     @property
     def name(self) -> str:
@@ -42,7 +42,7 @@ class Measured:
 
 
 def read(file: Path) -> Measured:
-    """Read a record with the `.clips.csv` and `.frames` beside it.
+    """Read a record with the `.clips.csv` beside it.
 
     Raises:
         ValueError: the file is missing or invalid, or the scores of the clips are not those of the record
@@ -58,7 +58,7 @@ def read(file: Path) -> Measured:
                 f"{file.with_suffix('.clips.csv')} is of another run: its mean of {score.key} differs from the record's; "
                 "copy both files of a record together"
             )
-    return Measured(record, clips, file.with_suffix(".frames"))
+    return Measured(record, clips, file)
 
 
 def _values(clips: Mapping[str, Mapping[str, float]], key: str) -> list[float]:
