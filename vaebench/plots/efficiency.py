@@ -14,6 +14,7 @@ from matplotlib.figure import Figure
 
 from vaebench import plot_style, records
 from vaebench.records import Record, Score
+from vaebench.titles import setting_title
 from vaebench.typed import members
 
 UNITS = {"GiB": 2**30, "MiB": 2**20}
@@ -96,10 +97,10 @@ def cost_bars(root: Path, style: str) -> Iterator[tuple[str, Figure]]:
         for case in (case for record in group for case in cases_of(record)):
             grids.setdefault((case.dtype, case.frames), set()).add(case)
         for (dtype, frames), cases in grids.items():
-            yield f"cost_bars-{device}-{dtype}-{frames}", _cost_bars(group, sorted(cases), device)
+            yield f"cost_bars-{device}-{dtype}-{frames}", _cost_bars(group, sorted(cases))
 
 
-def _cost_bars(records: list[Record], cases: list[Case], device: str) -> Figure:
+def _cost_bars(records: list[Record], cases: list[Case]) -> Figure:
     """`cases` have one dtype and one number of frames, in ascending size."""
     figure, row_of_axes = plt.subplots(1, 4, figsize=(13, 1.6 + 0.26 * len(records) * len(cases)), sharey=True)
     memories = {f"{half}_peak_bytes": half for half in ("encode", "decode")}
@@ -138,7 +139,7 @@ def _cost_bars(records: list[Record], cases: list[Case], device: str) -> Figure:
         handles, labels = row_of_axes[0].get_legend_handles_labels()
         figure.legend(handles, labels, loc="outside lower center", ncols=len(cases))
     sizes = ", ".join(f"{case.size}x{case.size}" for case in cases)
-    cases_text = f"{cases[0].frames} frames at {sizes}, {cases[0].dtype}, on {device}"
+    cases_text = f"{cases[0].frames} frames at {sizes}, {cases[0].dtype}, on {setting_title(records[0])}"
     figure.suptitle(
         f"{cases_text}; memory above the weights; random weights of the released configuration\n"
         "a shape behind a name: the next valid shape, which was run instead; wfvae: this project's implementation",
