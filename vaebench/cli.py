@@ -1,4 +1,6 @@
-"""The command line: run | plot | train | list | check | weights | manifest.  Each command imports its dependencies when it runs.
+"""The command line: run | plot | report | train | list | check | weights | manifest.
+
+Each command imports its dependencies when it runs.
 
 Exit codes: 0 success; 1 some cases failed (each is listed) and the others finished; 2 nothing could be run (one line gives the
 reason); 130 stopped by Ctrl-C.
@@ -181,6 +183,22 @@ def _parser() -> argparse.ArgumentParser:
     )
     plot.set_defaults(command=_plot)
 
+    report = verbs.add_parser(
+        "report",
+        help="write one HTML file with all tables, figures, clips and provenance; it works offline",
+        description="Write one HTML file with the tables, figures, clips and provenance of all records. It works offline.\n"
+        "Clips can be played if they were saved: `vaebench run keep_video=N`.",
+    )
+    report.examples = "report"
+    report.add_argument(
+        "--results",
+        default=RunConfig().results,
+        metavar="DIR",
+        help="folder with the records (default: %(default)s, as in `vaebench run`)",
+    )
+    report.add_argument("--out", default="", metavar="FILE", help="HTML file to write (default: <results>/report.html)")
+    report.set_defaults(command=_report)
+
     train = verbs.add_parser(
         "train",
         help="train WF-VAE from a recipe",
@@ -285,6 +303,16 @@ def _plot(arguments: argparse.Namespace) -> int:
     say = partial(print, file=sys.stderr)
     for file in plots.draw(results, out, arguments.only, formats, arguments.style, say):
         print(file)
+    return 0
+
+
+def _report(arguments: argparse.Namespace) -> int:
+    from vaebench import report
+
+    results = Path(arguments.results)
+    out = Path(arguments.out) if arguments.out else results / "report.html"
+    file = report.write(results, out, partial(print, file=sys.stderr))
+    print(f"{file} ({file.stat().st_size / 2**20:.1f} MiB)")
     return 0
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 import pandas as pd
 
@@ -128,20 +129,33 @@ def tabulate(records: Sequence[Record]) -> pd.DataFrame:
     Metrics are columns, in the order of the records.  Each VAE has a row per condition (`psnr@tiled` is in the row "tiled") and
     states its mode if that is not "whole".  An unavailable metric keeps its column.
     """
-    first = next((name for record in records for name in record.scores), "")
-    best_first = sorted(records, key=lambda record: _rank(record.scores.get(first)))
-    lines = [(record, label, scores) for record in best_first for label, scores in _by_condition(record).items()]
-    metrics = list(
-        dict.fromkeys([*(name for *_, scores in lines for name in scores), *(m for r in records for m in r.absent)])
-    )
-    displayed = {metric for record in records for metric in record.columns or metrics}
-    examples = {name: score for *_, scores in lines for name, score in scores.items()}
-    titles = {metric: _title(metric, examples.get(metric)) for metric in metrics if metric in displayed}
+    titles, lines = layout(records)
     rows = [
         [*_facts(record, label), *(show(scores.get(metric)) for metric in titles), _count(record, scores)]
         for record, label, scores in lines
     ]
     return pd.DataFrame(rows, columns=["VAE", "r_t x r_s", "Chn", "tcpr", *titles.values(), "n"])
+
+
+class Line(NamedTuple):
+    """One row of a table."""
+
+    record: Record
+    label: str  # `Score.label` of the row
+    scores: dict[str, Score]  # by metric
+
+
+def layout(records: Sequence[Record]) -> tuple[dict[str, str], list[Line]]:
+    """The columns (metric -> title) and the rows of `tabulate`, with the scores themselves."""
+    first = next((name for record in records for name in record.scores), "")
+    best_first = sorted(records, key=lambda record: _rank(record.scores.get(first)))
+    lines = [Line(record, label, scores) for record in best_first for label, scores in _by_condition(record).items()]
+    metrics = list(
+        dict.fromkeys([*(name for line in lines for name in line.scores), *(m for r in records for m in r.absent)])
+    )
+    displayed = {metric for record in records for metric in record.columns or metrics}
+    examples = {name: score for line in lines for name, score in line.scores.items()}
+    return {metric: _title(metric, examples.get(metric)) for metric in metrics if metric in displayed}, lines
 
 
 def _by_condition(record: Record) -> dict[str, dict[str, Score]]:
