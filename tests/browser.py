@@ -26,7 +26,9 @@ def browser(width: int = 1280, height: int = 900) -> Iterator[Any]:
 
     options = Options()
     options.binary_location = program
-    for argument in ("--headless=new", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage"):
+    arguments = ("--headless=new", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage")
+    # a page that scrolls smoothly moves under the mouse
+    for argument in (*arguments, "--force-prefers-reduced-motion"):
         options.add_argument(argument)
     options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
     chrome = webdriver.Chrome(options=options, service=Service(driver))

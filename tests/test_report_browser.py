@@ -138,7 +138,7 @@ def test_a_number_opens_its_origin_by_keyboard_and_escape_closes_it(page: Any, r
     page.find_element("xpath", row).send_keys("\n")
     text = until(page, "document.querySelector('#origin[open]')?.textContent")
     for part in (repr(record.scores["psnr"].value), record.data["sha256"], record.fingerprint, record.machine["commit"],
-                 record.machine["torch"], f"vaebench run --config {root}"):  # fmt: skip
+                 record.machine["torch"], "nearest", f"vaebench run --config {root}"):  # fmt: skip
         assert str(part) in text
     assert page.switch_to.active_element.text == "Close"
     page.switch_to.active_element.send_keys("\ue00c")  # Escape

@@ -68,5 +68,6 @@ def _svg(figure: Figure, prefix: str, title: str) -> str:
     width, height = (re.search(rf'\b{side}="([\d.]+)pt"', text) for side in ("width", "height"))
     assert width
     assert height
+    pixels = float(width[1]) * 4 / 3
     text = text.replace(width[0], "", 1).replace(height[0], "", 1)  # the view box gives the proportions
-    return text.replace("<svg", f'<svg role="img" aria-label="{escape(title)}"', 1)
+    return text.replace("<svg", f'<svg role="img" aria-label="{escape(title)}" style="max-width: {pixels:.0f}px"', 1)

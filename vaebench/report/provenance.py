@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Mapping
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from vaebench import plot_style, records, tables
+from vaebench import plot_style, protocol, records, tables
 from vaebench.records import Record
 
 Facts = list[tuple[str, str]]  # name and value, both for display
@@ -26,6 +27,7 @@ def of_record(root: Path, record: Record) -> dict[str, Any]:
         "groups": [
             ("VAE", _vae(record)),
             ("Data", _flat(record.data)),
+            ("Protocol", _protocol(record)),
             ("Settings", _flat(record.config)),
             ("Code", _code(record)),
             ("Machine", _flat({k: v for k, v in record.machine.items() if k not in ("commit", "dirty", "packages")})),
@@ -62,6 +64,17 @@ def _vae(record: Record) -> Facts:
     shown = ("mode", "license", "reference", "source", "config_sha256", "temporal_compression", "spatial_compression",
              "latent_channels", "parameters", "causal", "note")  # fmt: skip
     return _flat({**first, **{key: vae[key] for key in shown if key in vae}})
+
+
+def _protocol(record: Record) -> Facts:
+    """The choices of the protocol by which clips were scored; other suites than these two have none."""
+    name = record.config.get("protocol")
+    if record.suite not in ("reconstruction", "blockwise") or name not in protocol.names():
+        return []
+    # the metrics that were computed are the scores of the record, and settings override posterior and dtype
+    choices = {key: value for key, value in asdict(protocol.load(name)).items() if key != "metrics"}
+    overridden = {key: record.config[key] for key in ("posterior", "dtype") if record.config.get(key)}
+    return _flat({**choices, **overridden})
 
 
 def _code(record: Record) -> Facts:

@@ -3,7 +3,7 @@
 /** About `count` round values between `low` and `high`. */
 function linearTicks(low, high, count) {
   const raw = (high - low) / count, power = 10 ** Math.floor(Math.log10(raw));
-  const step = [1, 2, 5, 10].map((m) => m * power).find((s) => s >= raw);
+  const step = power * (raw / power >= Math.sqrt(50) ? 10 : raw / power >= Math.sqrt(10) ? 5 : raw / power >= Math.SQRT2 ? 2 : 1);
   const ticks = [];
   for (let i = Math.ceil(low / step); i * step <= high + 1e-9 * step; i++) ticks.push(Number((i * step).toPrecision(12)));
   return ticks;
@@ -96,7 +96,8 @@ function wrapped(text, length) {
 
 /** Put a name beside each point where it covers no other name; a name without room is left to the tooltip. */
 function label(svg, points, X, Y, area) {
-  const placed = points.map((p) => ({ l: X(p.x) - 3, r: X(p.x) + 3, t: Y(p.y) - 3, b: Y(p.y) + 3 })); // centres stay visible
+  const core = (p) => 0.7 * p.r; // names may touch the edge of a bubble, not cover it
+  const placed = points.map((p) => ({ l: X(p.x) - core(p), r: X(p.x) + core(p), t: Y(p.y) - core(p), b: Y(p.y) + core(p) }));
   for (const p of points) {
     const text = element("svg:text", { class: "name" }, p.label);
     svg.append(text);

@@ -6,7 +6,7 @@ const settingName = (entry, all) => (all.some((o) => o.suite !== entry.suite) ? 
 
 function bytes(value) {
   const [unit, size] = UNITS.find(([, s]) => value >= s) ?? UNITS[1];
-  return `${short(value / size)} ${unit}`;
+  return `${Number((value / size).toPrecision(3))} ${unit}`;
 }
 
 (function bubbles() {
@@ -15,7 +15,6 @@ function bytes(value) {
   const [setting, xSelect, ySelect, box, legend, summary] = ["setting", "x", "y", "plot", "legend", "summary"].map((n) => card.querySelector(`[data-${n}]`));
   const families = [...new Set(charts.flatMap((c) => c.points.map((p) => p.family)))].sort();
   const off = new Set(families.filter((f) => charts.every((c) => c.points.every((p) => p.family !== f || p.hidden))));
-  const largest = 30; // pixels, the radius of the largest bubble
   const explicit = new Set(); // families with hidden VAEs that the reader switched on
 
   function draw() {
@@ -24,6 +23,7 @@ function bytes(value) {
     const shown = chart.points.filter((p) => !off.has(p.family) && (!p.hidden || explicit.has(p.family)) && key in p.x && metric && metric.key in p.y);
     const most = Math.max(...shown.map((p) => p.memory[key] ?? 0));
     summary.textContent = most > 0 ? `Area: peak memory; the largest bubble is ${bytes(most)}.` : "";
+    const largest = box.clientWidth < 500 ? 20 : 30; // pixels, the radius of the largest bubble
     const points = shown.map((p) => {
       const memory = p.memory[key], rate = p.x[key];
       const lines = [p.name, `${titled(metric)} ${short(p.y[metric.key])}`, along.memory ? `${short(rate)} frames/s` : `${fraction(rate)} ${along.key}`];
@@ -74,6 +74,8 @@ function bytes(value) {
     const entry = all[Number(setting.value)], metric = entry.metrics.find((m) => m.key === metricSelect.value);
     const [first, second] = [a, b].map((select) => entry.vaes[Number(select.value)]);
     const playable = new Set(entry.suite === "reconstruction" ? DATA.kept.filter((k) => k.setting === entry.setting).map((k) => k.clip) : []);
+    const folder = `${entry.clips[0].split("/")[0]}/`; // left out of the list if all clips are in it
+    const brief = entry.clips.every((c) => c.startsWith(folder)) ? (c) => c.slice(folder.length) : (c) => c;
     const signed = (v) => `${v > 0 ? "+" : ""}${short(v)}`;
     const points = entry.clips.flatMap((clip, i) => {
       const [x, y] = [first, second].map((vae) => vae.scores[metric.key][i]);
@@ -94,7 +96,7 @@ function bytes(value) {
     card.querySelector("[data-head-a]").textContent = first.name;
     card.querySelector("[data-head-b]").textContent = second.name;
     body.replaceChildren(...[...points].sort((p, q) => Math.abs(q.difference) - Math.abs(p.difference)).map((p) => element("tr", {},
-      element("th", { scope: "row" }, p.hollow ? element("span", {}, p.clip) : element("button", { type: "button", title: "Play this clip", onclick: p.pick }, p.clip)),
+      element("th", { scope: "row" }, p.hollow ? element("span", { title: p.clip }, brief(p.clip)) : element("button", { type: "button", title: `Play ${p.clip}`, onclick: p.pick }, brief(p.clip))),
       element("td", {}, element("span", {}, short(p.x))), element("td", {}, element("span", {}, short(p.y))),
       element("td", { class: p.difference * sign > 0 ? "more" : p.difference * sign < 0 ? "less" : null }, element("span", {}, signed(p.difference))))));
     const better = points.filter((p) => p.difference * sign > 0).length;
