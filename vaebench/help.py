@@ -45,6 +45,10 @@ EXAMPLES = {
         "vaebench train s-16 data.root=DIR trainer.steps=100000 trainer.decay=cosine run=runs/train/short": "a shorter run",
         "accelerate launch --num_processes 8 -m vaebench train stage1 data.root=DIR": "eight GPUs",
     },
+    "report": {
+        "vaebench report": "runs/results/report.html, from the records in runs/results",
+        "vaebench report --results results --out report.html": "the report of another results folder",
+    },
     "plot": {
         "vaebench plot": "every figure of the records in runs/results",
         "vaebench plot --only per_clip --format pdf --style paper": "one figure for a paper",
