@@ -14,7 +14,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from vaebench import __version__, plugins
+from vaebench import __version__, plugins, protocol
 from vaebench.config import RunConfig
 from vaebench.training.recipes import recipes
 
@@ -196,7 +196,7 @@ def _parser() -> argparse.ArgumentParser:
     show.add_argument(
         "kind",
         nargs="?",
-        choices=(*KINDS, "recipes"),
+        choices=(*KINDS, "protocols", "recipes"),
         help="list one kind with details (default: the names of all kinds)",
     )
     show.add_argument(
@@ -305,6 +305,10 @@ def _list(arguments: argparse.Namespace) -> int:
         from vaebench import listing
 
         print(listing.adapters_table(), end="")
+    elif arguments.kind == "protocols":
+        from vaebench import listing
+
+        print(listing.protocols_table(), end="")
     elif arguments.kind == "recipes":
         from vaebench import listing
 
@@ -316,6 +320,7 @@ def _list(arguments: argparse.Namespace) -> int:
     else:
         for kind in KINDS:
             print(f"{kind}: {', '.join(plugins.names(kind))}")
+        print(f"protocols: {', '.join(protocol.names())}")
         print(f"recipes: {', '.join(recipes())}")
     return 0
 
