@@ -51,7 +51,7 @@ class RunConfig:
     )
     protocol: str = setting(
         "default",
-        'scoring protocol: "default", or "wfvae-paper" to reproduce the evaluation scripts of that paper',
+        "scoring protocol, or several (A,B) with a record each; see `vaebench list protocols`",
         group="scoring",
     )
     posterior: Literal["", "mode", "sample"] = setting(
