@@ -1,4 +1,6 @@
-"""The command line: run | plot | train | list | check | weights | manifest.  Each command imports its dependencies when it runs.
+"""The command line: run | plot | train | list | published | check | weights | manifest.
+
+Each command imports its dependencies when it runs.
 
 Exit codes: 0 success; 1 some cases failed (each is listed) and the others finished; 2 nothing could be run (one line gives the
 reason); 130 stopped by Ctrl-C.
@@ -12,11 +14,14 @@ import sys
 from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from vaebench import __version__, plugins, protocol
 from vaebench.config import RunConfig
 from vaebench.training.recipes import recipes
+
+if TYPE_CHECKING:
+    from vaebench.records import Record
 
 EXTRAS = {"accelerate": "train", "tensorboard": "train"}  # packages that only some commands need
 KINDS = ("adapters", "metrics", "data", "suites")
@@ -207,6 +212,24 @@ def _parser() -> argparse.ArgumentParser:
     )
     show.set_defaults(command=_list)
 
+    published = verbs.add_parser(
+        "published",
+        help="list published numbers with protocol, data set, source and grade",
+        description="List published numbers. Values are comparable only if data set, protocol and metric are equal.\n"
+        "Grade A: from the authors' paper or repository; B: from a copy; C: from a comment.\n"
+        "`vaebench run ... published=true` prints them beside those measured here.",
+    )
+    published.add_argument(
+        "vae", nargs="?", default="", metavar="VAE", help="family/variant, family or published model (default: all)"
+    )
+    published.add_argument(
+        "--format",
+        default="text",
+        choices=("text", "markdown", "csv", "json"),
+        help="format of the list (default: %(default)s)",
+    )
+    published.set_defaults(command=_published)
+
     check = verbs.add_parser(
         "check",
         help="test whether one VAE meets the contract; one line per test",
@@ -239,10 +262,17 @@ def _run(arguments: argparse.Namespace) -> int:
     from vaebench.config import parse_run
 
     config = parse_run(arguments.settings, suite=arguments.suite, file=arguments.config)
+    if config.published and arguments.format not in ("text", "markdown"):
+        raise ValueError(
+            f"published=true prints a second table, which --format {arguments.format} cannot have: use text or markdown, or "
+            "`vaebench published --format csv|json`"
+        )
     arguments.fail_fast = config.fail_fast
     outcome = runner.run(config)
     if outcome.records:
         print(tables.render(outcome.records, arguments.format), end="")
+        if config.published:
+            _print_published(outcome.records, arguments.format)
         for line in tables.notes(outcome.records):
             print(line, file=sys.stderr)
     runner.report(outcome)
@@ -255,6 +285,25 @@ def _run(arguments: argparse.Namespace) -> int:
     if not (outcome.records or outcome.waiting or outcome.failed):
         return 2  # nothing could be run
     return int(bool(outcome.failed) or (config.vaes is not None and bool(outcome.not_ready)))
+
+
+def _print_published(records: Sequence[Record], form: str) -> None:
+    from vaebench import published
+
+    if pairs := published.beside(records):
+        title = "published numbers, not measured here"
+        print(f"\n**{title}**\n" if form == "markdown" else f"\n{title}")
+        print(published.beside_table(pairs, form), end="")
+    else:
+        print(f"published: no numbers of {', '.join(dict.fromkeys(r.name for r in records))}", file=sys.stderr)
+
+
+def _published(arguments: argparse.Namespace) -> int:
+    from vaebench import published
+
+    rows = published.of_vae(arguments.vae) if arguments.vae else published.read()
+    print(published.listed(rows, arguments.format), end="")
+    return 0
 
 
 def _plot(arguments: argparse.Namespace) -> int:

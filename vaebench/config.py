@@ -76,6 +76,9 @@ class RunConfig:
     results: str = setting(
         "runs/results", "output folder of the records; `vaebench plot` has the same default", group="output"
     )
+    published: bool = setting(
+        False, "also print published numbers beside those measured here, and what differs", group="output"
+    )
     runs: str = setting("runs", "cache folder of finished cases; rerun with the same folder to resume", group="output")
     options: dict[str, Any] = setting({}, "options of the suite, listed below", group="scoring")
 
@@ -93,7 +96,7 @@ class CheckConfig:
     weights: str = setting("", "file or folder with weights to use instead of the released ones")
 
 
-OUTPUT = ("results", "runs", "fetch")  # settings that are not stored in the record
+OUTPUT = ("results", "runs", "fetch", "published")  # settings that are not stored in the record
 
 
 def parse_run(words: Sequence[str], *, suite: str = "", file: str | None = None) -> RunConfig:
