@@ -104,10 +104,10 @@ def beside(records: Iterable[Record]) -> list[Beside]:
     for record in records:
         keys = named.get(record.name, ())
         for row in rows:
-            if (row.model, row.variant) not in keys or (family := _family(row.metric)) is None:
+            if (row.model, row.variant) not in keys or (kind := family(row.metric)) is None:
                 continue
             for score in record.scores.values():
-                if score.value is None or score.condition or score.signed or _family(score.metric) != family:
+                if score.value is None or score.condition or score.signed or family(score.metric) != kind:
                     continue
                 pairs.append(_pair(record, score, row))
     return pairs
@@ -137,7 +137,7 @@ def _differing(record: Record, score: Score, row: Published) -> list[str]:
     return differing + (["mode"] if record.config.get("mode") else [])
 
 
-def _family(metric: str) -> str | None:
+def family(metric: str) -> str | None:
     """The kind of a published or measured metric: "lpips[alex]" and "lpips_vgg" are both "lpips"."""
     base = metric.partition("[")[0].partition("(")[0]
     base = ALIASES.get(base, base)
