@@ -12,7 +12,7 @@ import pytest
 
 import adapters
 from tests.records import record
-from vaebench import cli, protocol, published
+from vaebench import cli, plot_style, plots, protocol, published, records
 from vaebench.records import Score, by_key
 
 PAPER = {"protocol": "wfvae-paper", "posterior": "", "dtype": "", "mode": ""}
@@ -129,3 +129,19 @@ def test_a_run_prints_them_in_a_table_of_their_own_on_request(
     assert "35.87" not in capsys.readouterr().out
     assert cli.main([*words, "published=true", "--format", "csv"]) == 2
     assert "use text or markdown" in capsys.readouterr().err
+
+
+def test_the_figure_has_filled_markers_for_ours_and_hollow_ones_for_published_numbers(tmp_path: Path):
+    made = measured()
+    records.write(made, tmp_path, {})
+    with plot_style.applied("screen"):
+        ((stem, figure),) = plots.figures()["beside_published"](tmp_path, "screen")
+    assert stem == "beside_published-clips-33x256"
+    lines = figure.axes[0].lines
+    filled = {float(line.get_xdata()[0]) for line in lines if line.get_markerfacecolor() != "none"}
+    hollow = {float(line.get_xdata()[0]) for line in lines if line.get_markerfacecolor() == "none"}
+    assert filled == {35.0}
+    assert hollow == {row.value for row in published.of_vae("wfvae/l-16") if row.metric == "psnr"}
+    texts = [text.get_text() for text in figure.legends[0].texts]
+    assert texts[0] == "measured here, clips-33x256"
+    assert "published: wfvae-paper, Panda-70M" in texts
