@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+import vaebench
 from adapters import pool
 from vaebench import cli, protocol, records
 from vaebench.video_io import file_source
@@ -135,3 +136,25 @@ def test_the_list_describes_every_protocol(capsys: pytest.CaptureFixture[str]):
     assert "github.com/NVlabs/TokenBench" in next(line for line in lines if line.startswith("tokenbench"))
     assert cli.main(["list"]) == 0
     assert "protocols: default, tokenbench" in capsys.readouterr().out
+
+
+def test_a_suite_without_shared_reconstructions_measures_each_protocol(capsys: pytest.CaptureFixture[str]):
+    words = ["num_frames=5", "size=16", "clips=1", "metrics=psnr", "vaes=pool/4x8x8", "independent=4"]
+    assert cli.main(["run", "--suite", "blockwise", *words, "protocol=default,default-mp4v"]) == 0
+    assert {record.config["protocol"] for record in records.read_all(Path("runs/results"))} == {
+        "default",
+        "default-mp4v",
+    }
+    assert "default-mp4v: " in (said := capsys.readouterr().err)
+    assert "its suite measures each protocol on its own" in said
+
+
+def test_evaluate_takes_one_protocol_and_says_so():
+    with pytest.raises(ValueError, match="names several protocols, which only `vaebench run` evaluates in one call"):
+        vaebench.evaluate(vaebench.load("pool/4x8x8"), protocol="default,vidtok", metrics=["psnr"])
+
+
+def test_clips_of_another_shape_than_the_published_ones_are_noted(capsys: pytest.CaptureFixture[str]):
+    assert run("protocol=vidtok") == 0
+    note = "protocol vidtok: published numbers are of clips 17x256 (frames x size), these are of 5x32"
+    assert note in capsys.readouterr().err

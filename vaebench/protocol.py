@@ -108,6 +108,10 @@ def load(name: str) -> Protocol:
         ValueError: the name is unknown (the message suggests the closest one), or the file is invalid
     """
     known = names()
+    if "," in name:
+        raise ValueError(
+            f"protocol={name} names several protocols, which only `vaebench run` evaluates in one call: give one"
+        )
     if name not in known:
         raise ValueError(f"no protocol {name!r}{did_you_mean(name, known)} (available: {', '.join(known)})")
     variants = _variants()

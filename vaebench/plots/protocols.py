@@ -96,11 +96,14 @@ def _panel(
         unit, better = start.unit, tables.ARROWS[start.better]
         offset = 0.18 * (i - (len(vaes) - 1) / 2)
         label = f"{vae}, {tables.show(dataclasses.replace(start, low=None, high=None))} by default"
-        axes.plot([], [], ls="", label=label, **looks[vae])
+        axes.plot([], [], ls="", label=label, color=looks[vae]["color"], marker=looks[vae]["marker"])
         for row, name in enumerate(chosen):
             if vae in group[name] and (change := _change(root, group[BASE][vae], group[name][vae], kind)):
                 spread = [[change.by - change.low], [change.high - change.by]]
-                axes.errorbar([change.by], [row + offset], xerr=spread, ls="", ms=4.5, lw=1, **looks[vae])
+                axes.errorbar(
+                    [change.by], [row + offset], xerr=spread, ls="", ms=4.5, lw=1,
+                    color=looks[vae]["color"], marker=looks[vae]["marker"],
+                )  # fmt: skip
                 if change.score.metric != start.metric and i == 0:
                     axes.annotate(
                         change.score.metric,

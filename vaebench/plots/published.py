@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 
 from vaebench import plot_style, published, records, tables
 from vaebench.published import Beside
-from vaebench.records import Record
+from vaebench.records import Better, Record
 
 
 def beside_published(root: Path, style: str) -> Iterator[tuple[str, Figure]]:
@@ -25,7 +25,7 @@ def beside_published(root: Path, style: str) -> Iterator[tuple[str, Figure]]:
             yield f"beside_published-{setting}", _draw(pairs, setting, directions)
 
 
-def _draw(pairs: list[Beside], setting: str, directions: dict[str, str]) -> Figure:
+def _draw(pairs: list[Beside], setting: str, directions: dict[str, Better]) -> Figure:
     metrics = list(dict.fromkeys(pair.metric for pair in pairs))
     vaes = sorted({pair.vae for pair in pairs})
     origins = list(dict.fromkeys(_origin(pair) for pair in pairs))
