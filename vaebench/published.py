@@ -145,7 +145,7 @@ def family(metric: str) -> str | None:
         return "fvd"
     if ":" in base:  # another condition, such as "psnr:blockwise"
         return None
-    return next((family for family in FAMILIES if base == family or base.startswith(f"{family}_")), None)
+    return next((kind for kind in FAMILIES if base == kind or base.startswith(f"{kind}_")), None)
 
 
 def _letters(text: str) -> str:
