@@ -215,7 +215,7 @@ def _config(suite: str, data: str | VideoSource, given: Mapping[str, Any]) -> Ru
     """The settings of a run, validated like those of the command line."""
     name = data if isinstance(data, str) else str(data.identity.get("name", "clips"))
     known = {setting.name for setting in fields(RunConfig)} - {"suite", "data", "options"}
-    if unsupported := known & {"vaes", "weights", "shard", "results", "runs", "fetch"} & given.keys():
+    if unsupported := known & {"vaes", "weights", "shard", "results", "runs", "fetch", "published"} & given.keys():
         raise ValueError(
             f"{', '.join(sorted(unsupported))}: only `vaebench run` has these settings; remove them from evaluate()"
         )

@@ -41,6 +41,8 @@ class Case:
     clip: Clip | None = None
     params: Mapping[str, Any] = field(default_factory=dict)  # parameters of the measurement, such as the dtype
     stored: Mapping[str, Any] = field(default_factory=dict)  # statistics of an earlier run with fewer metrics
+    # results of other protocols for the same clip and VAE, by names of the suite; see `Suite.shares`
+    shared: dict[str, Any] = field(default_factory=dict)
 
 
 class Demand(NamedTuple):
@@ -124,6 +126,9 @@ class Suite(ABC, Generic[Subject]):
         names = ("num_frames", "size", "clips", "mode", "dtype", "posterior", "protocol", "seed")
         self.identity: dict[str, Any] = {name: getattr(config, name) for name in names}
         self.identity["options"] = dict(config.options)
+        # what a reconstruction depends on, by name; with `protocol=A,B`, the runner measures suites with equal values
+        # together: the VAE is loaded once, and `Case.shared` of a clip is the same dictionary.  Empty: never together.
+        self.shares: dict[str, Any] = {}
         self.absent: dict[str, str] = {}  # unavailable metric -> reason
         self.columns: list[str] = []  # metrics in printed tables; empty: all
         self.digests: dict[str, str] = {}  # metric -> digits of the hash of its code (`scoring.metric_code`)

@@ -368,6 +368,10 @@ def _plain(record: Record, columns: Sequence[str]) -> dict[str, object]:
     return {**facts, "scores": scores}
 
 
+def _protocol(record: Record) -> str:
+    return str(record.config.get("protocol", "default"))
+
+
 def notes(records: Sequence[Record]) -> list[str]:
     """Notes below a table: each warning of a score once, the notes of the protocol, and a note about untrained VAEs."""
     # note -> its metrics and its VAEs, in order
@@ -381,9 +385,14 @@ def notes(records: Sequence[Record]) -> list[str]:
     for note, (metrics, vaes) in cautions.items():
         of_vaes = f" of {', '.join(vaes)}" if len(vaes) < len(records) else ""
         lines[f"{', '.join(metrics)}{of_vaes}: {note}"] = None
-    for name in dict.fromkeys(record.config.get("protocol", "default") for record in records):
-        if name != "default":
-            lines |= dict.fromkeys(f"protocol {name}: {note}" for note in protocol.load(name).notes)
+    for name in dict.fromkeys(map(_protocol, records)):
+        one = protocol.load(name)
+        lines |= dict.fromkeys(f"protocol {name}: {note}" for note in (one.notes if name != "default" else ()))
+        shapes = {f"{r.config.get('num_frames')}x{r.config.get('size')}" for r in records if _protocol(r) == name}
+        if one.clip and shapes - {one.clip}:
+            lines[
+                f"protocol {name}: published numbers are of clips {one.clip} (frames x size), these are of {shapes.pop()}"
+            ] = None
     for record in records:
         if files := record.extra.get("scored_from_files"):
             codecs = ", ".join(f"{count} {codec}" for codec, count in files["codecs"].items())
