@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
+import matplotlib.pyplot as plt
 import pytest
 
 import adapters
 import vaebench
-from vaebench import cli, denoisers, long_video, records, tables
+from vaebench import cli, denoisers, long_video, plot_style, plots, records, tables
 from vaebench.config import parse_run
 from vaebench.frame_size import FrameSize
 from vaebench.suites import tokens
@@ -181,6 +183,48 @@ def test_the_curves_of_a_record_are_its_scores_at_other_durations():
         at = curves["seconds"].index(seconds)
         assert curves["whole tokens"][at] == found.scores[f"tokens@{seconds} s"].value
         assert curves["svi-film windows"][at] == found.scores[f"windows@{seconds} s svi-film"].value
+
+
+def test_the_figure_has_a_line_per_token_count_and_protocol(capsys: pytest.CaptureFixture[str]):
+    run("vaes=wan/2.1,wan/skyreels-v2,wan/svi,ltx/0.9.5,vidtok/kl-4")
+    with plot_style.applied("screen"):
+        ((stem, figure),) = plots.figures()["tokens_over_duration"](Path("runs/results"), "screen")
+        left, middle, right = figure.axes
+        systems, protocols = ([text.get_text() for text in axes.get_legend().get_texts()] for axes in (left, middle))
+        counts = [line.get_ydata()[-1] for line in right.get_lines()]
+        plt.close(figure)
+    assert stem == "tokens-480x832"
+    assert systems == [
+        "4x8x8 / 1x2x2: Wan 2.1, SkyReels-V2, Stable Video Infinity",  # not VidTok, which has no denoiser
+        "8x32x32 / 1x1x1: LTX-Video",
+    ]
+    assert set(protocols) == {
+        *("ltx-first-frame", "ltx-latent", "skyreels-v2, skyreels-v2-latent", "svi-film", "svi-shot"),
+        *("whole video, 4x8x8", "whole video, 8x32x32"),
+    }
+    assert sorted(counts) == sorted(
+        len(long_video.plan(name, seconds=120).windows)
+        for name in ("ltx-first-frame", "ltx-latent", "skyreels-v2", "svi-film", "svi-shot")
+    )
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda extra: extra.pop("denoiser"), "extra.denoiser"),
+        (lambda extra: extra["curves"]["whole tokens"].pop(), "extra.curves.whole tokens should have 13 values"),
+        (lambda extra: extra["curves"].pop("svi-film attention"), "extra.curves.svi-film attention"),
+        (lambda extra: extra["curves"]["seconds"].__setitem__(0, 0), "extra.curves.seconds should be positive"),
+    ],
+)
+def test_a_record_with_invalid_curves_is_named(change, message: str, capsys: pytest.CaptureFixture[str]):
+    run("vaes=wan/svi", "seconds=5")
+    (file,) = Path("runs/results/tokens").rglob("*.json")
+    content = json.loads(file.read_text())
+    change(content["extra"])
+    file.write_text(json.dumps(content))
+    assert cli.main(["plot", "--only", "tokens_over_duration"]) == 2
+    assert f"{file} is not a valid record of suite tokens: {message}" in capsys.readouterr().err
 
 
 def test_a_vae_object_is_counted_without_a_run():
