@@ -20,7 +20,6 @@ EXAMPLES = {
         "vaebench run vaes=wfvae:runs/train/s-16 data=folder root=DIR": "a user checkpoint on a folder of videos",
         "vaebench run --suite blockwise vaes=wfvae/tiny require=lossless": "exit with code 1 if streaming is not lossless",
         "vaebench run --suite efficiency vaes=wan/2.1 frames=17,33 sizes=256": "time and memory at two lengths",
-        "vaebench run --suite tokens seconds=60 frame_size=720x1280": "tokens and windows of a minute of video",
     },
     "train": {
         "vaebench train smoke": "test the installation: one minute on a CPU, no files needed",
