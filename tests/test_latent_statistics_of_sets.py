@@ -115,7 +115,9 @@ def test_scaling_and_permuting_channels_changes_no_standardized_statistic(change
         f"{name}{end}" for name in ("participation_ratio", "effective_rank", "k90", "top1") for end in ("", "_share")}  # fmt: skip
     same = [name for name, value in before.items() if name not in raw and value is not None]
     assert len(same) > 20
-    assert {name: after[name] for name in same} == pytest.approx({name: before[name] for name in same}, rel=1e-6, abs=1e-9)
+    assert {name: after[name] for name in same} == pytest.approx(
+        {name: before[name] for name in same}, rel=1e-6, abs=1e-9
+    )
 
 
 def test_orthogonal_mixing_of_channels_keeps_the_raw_eigenvalues() -> None:
@@ -245,7 +247,10 @@ def test_a_constant_channel_is_reported_and_does_not_disturb_the_others() -> Non
     found = scores(LATENTS, described(field))
     assert found["dead_channels"].value == 1
     assert found["std_spread"].status == "undefined"
-    assert found["code_length"].note == "a frequency or an eigenmode has no variance over the set, so the code length is minus infinity"
+    assert (
+        found["code_length"].note
+        == "a frequency or an eigenmode has no variance over the set, so the code length is minus infinity"
+    )
     assert found["dct_lf"].value == pytest.approx(values(field[:4])["dct_lf"])
     assert all(math.isfinite(score.value) for score in found.values() if score.value is not None)
 

@@ -9,6 +9,7 @@ from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
 from vaebench import plugins
 from vaebench.config import CheckConfig, RunConfig
+from vaebench.latents import meanings
 from vaebench.options import options_of
 from vaebench.training.config import TrainConfig
 from vaebench.training.recipes import descriptions
@@ -19,6 +20,7 @@ EXAMPLES = {
         "vaebench run vaes=dct/8,wfvae/tiny clips=2": "two VAEs on two clips; nothing to download",
         "vaebench run vaes=wfvae:runs/train/s-16 data=folder root=DIR": "a user checkpoint on a folder of videos",
         "vaebench run --suite blockwise vaes=wfvae/tiny require=lossless": "exit with code 1 if streaming is not lossless",
+        "vaebench run --suite latent vaes=wfvae/tiny,dct/8": "statistics of the latents, and how much noise the decoder tolerates",
         "vaebench run --suite efficiency vaes=wan/2.1 frames=17,33 sizes=256": "time and memory at two lengths",
     },
     "train": {
@@ -42,11 +44,12 @@ def examples(command: str) -> str:
 
 
 def run_settings() -> dict[str, str]:
-    """Group title -> help text: the settings of RunConfig, then the options of every suite, including plug-ins."""
+    """Group title -> help text: the settings of RunConfig, the options of every suite, including plug-ins, and scores."""
     groups: dict[str, str] = dict.fromkeys(RUN_GROUPS, "")
     for declared, text in _settings(RunConfig):
         groups[declared.metadata["group"]] += text
-    return groups | {f"options of --suite {name}": _suite(name) for name in plugins.names("suites")}
+    groups |= {f"options of --suite {name}": _suite(name) for name in plugins.names("suites")}
+    return groups | {"scores of --suite latent": meanings.described()}
 
 
 def train_settings() -> dict[str, str]:

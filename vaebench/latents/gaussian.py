@@ -47,7 +47,9 @@ def code_length(power: NDArray, weights: NDArray | float = 1.0) -> float:
         ValueError: a direction has no variance, so the code length is minus infinity
     """
     if not _used(power, weights).min() > SMALLEST:
-        raise ValueError("a frequency or an eigenmode has no variance over the set, so the code length is minus infinity")
+        raise ValueError(
+            "a frequency or an eigenmode has no variance over the set, so the code length is minus infinity"
+        )
     return 0.5 * _mean(np.log2(np.maximum(power, SMALLEST)), weights)
 
 

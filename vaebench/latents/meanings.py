@@ -31,7 +31,7 @@ MEANINGS = {
     "efold_y": "the same along columns [latent positions]",
     "efold_x": "the same along rows [latent positions]",
     "dct_lf": "share of the energy of 8x8 DCT blocks at frequencies up to a quarter of the largest; 0.125 for white noise",
-    "dct_hf": "share above half of the largest frequency; 0.64 for white noise",
+    "dct_hf": "share above half of the largest frequency; 0.66 for white noise",
     "dct_excess": "high-frequency excess: log amplitude of the upper three quarters of the 8x8 DCT relative to DC, minus that of "
     "the RGB frames resized to the latent grid [nats]",
     "slope_space": "exponent of power against spatial frequency; 0 for white noise, negative for smooth latents",

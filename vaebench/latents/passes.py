@@ -59,9 +59,9 @@ def second(latent: NDArray, basis: Basis) -> dict[str, NDArray]:
 
     Returns:
         "third" and "fourth" (C,): mean powers; "local" (2,): local correlation; "lag_t", "lag_y", "lag_x" (lags,); "blocks"
-        (8, 8) and "zigzag" (n,): DCT power of blocks; "space" (h, w), "time" (t,) and "modes" (C, ...): DCT power of whole
-        latents, the last by eigenmode of the channels and in bands of frequencies; "subband_energy" (8,) and "subband_histogram" (8, 256).  A statistic that
-        latents of this shape do not have is missing.
+        (8, 8) and "zigzag" (n,): DCT power of blocks; "space" (h, w) and "time" (t,): DCT power of whole latents; "modes"
+        (C, ...): the same by eigenmode of the channels and in bands of frequencies; "subband_energy" (8,) and
+        "subband_histogram" (8, 256).  A statistic that latents of this shape do not have is missing.
     """
     z = basis.standardize(latent)
     rows = z.reshape(len(z), -1)

@@ -162,7 +162,10 @@ def of_decoder(noise: Sequence[float], masks: Sequence[float]) -> dict[str, Defi
     def mask_loss(i: int) -> Definition:
         return Definition("dB", lambda m: float(m["masked"][i] - m["psnr"]))
 
-    found = {"psnr": Definition("dB", lambda m: float(m["psnr"]), better="higher"), "dct_excess": Definition("nats", excess)}
+    found = {
+        "psnr": Definition("dB", lambda m: float(m["psnr"]), better="higher"),
+        "dct_excess": Definition("nats", excess),
+    }
     if noise:
         found |= {
             "noise_gain": Definition("", lambda m: float(m["noise_gain"])),
@@ -204,7 +207,9 @@ def of_means(
             value = float(definition.value(means))
         except ValueError as reason:
             status: Status = "not applicable" if isinstance(reason, NotApplicable) else "undefined"
-            found.append(Score(None, definition.unit, definition.better, n, note=str(reason), metric=name, status=status))
+            found.append(
+                Score(None, definition.unit, definition.better, n, note=str(reason), metric=name, status=status)
+            )
             continue
         spread = jackknife(definition.value, value, others) if definition.smooth else (None, None, None)
         found.append(Score(value, definition.unit, definition.better, n, *spread, note=note, metric=name,

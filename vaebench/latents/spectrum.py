@@ -97,13 +97,27 @@ def block_frequency() -> NDArray:
 
 
 def low_share(blocks: NDArray) -> float:
-    """(8, 8) power -> share at frequencies up to 0.25; white noise has 8 / 64."""
-    return float(blocks[block_frequency() <= LOW].sum() / blocks.sum())
+    """(8, 8) power -> share at frequencies up to 0.25; white noise has 8 / 64.
+
+    Raises:
+        ValueError: there is no power
+    """
+    return _share(blocks, block_frequency() <= LOW)
 
 
 def high_share(blocks: NDArray) -> float:
-    """(8, 8) power -> share at frequencies above 0.5."""
-    return float(blocks[block_frequency() > HIGH].sum() / blocks.sum())
+    """(8, 8) power -> share at frequencies above 0.5; white noise has 42 / 64.
+
+    Raises:
+        ValueError: there is no power
+    """
+    return _share(blocks, block_frequency() > HIGH)
+
+
+def _share(blocks: NDArray, some: NDArray) -> float:
+    if not blocks.sum() > 0:
+        raise ValueError("all latents are equal: there is no power")
+    return float(blocks[some].sum() / blocks.sum())
 
 
 def excess(blocks: NDArray, rgb: NDArray) -> float:
