@@ -110,19 +110,19 @@ def spectra(root: Path, style: str) -> Iterator[tuple[str, Figure]]:
     """Power of standardized latents against spatial and temporal frequency, and along the 3D zigzag."""
     for setting, group in _settings(root).items():
         figure, grid = plt.subplots(1, 3, figsize=(10.5, 3.6))
-        for axes, part, words in ((grid[0], "space", "spatial"), (grid[1], "time", "temporal")):
-            curves = {r.name: (r.extra[part]["frequency"], r.extra[part]["power"]) for r in group}
-            _lines(axes, group, curves)
+        for axes, part in ((grid[0], "space"), (grid[1], "time")):
+            _lines(axes, group, {r.name: (r.extra[part]["frequency"], r.extra[part]["power"]) for r in group})
             axes.axhline(1, color="grey", lw=0.8, ls=":")
-            axes.set_xlabel(f"{words} frequency [fraction of Nyquist] (log scale)")
-            axes.set_xscale("log")
+        grid[0].set_xlabel("spatial frequency [Nyquist] (log scale)")
+        grid[0].set_xscale("log")
+        grid[1].set_xlabel("temporal frequency [Nyquist]")
         _lines(
             grid[2], group, {r.name: (range(len(z)), z) for r in group if (z := r.extra.get("zigzag"))}, marker=False
         )
         grid[2].set_xlabel("3D zigzag index")
         grid[0].set_ylabel("power; white noise has 1 (log scale)")
         grid[2].set_ylabel("power relative to index 0 (log scale)")
-        _log(grid[0].xaxis, grid[1].xaxis)
+        _log(grid[0].xaxis)
         for axes in grid:
             axes.set_yscale("log")
         _log(*(axes.yaxis for axes in grid if axes.lines))
