@@ -63,6 +63,14 @@ def test_autocorrelation_of_an_ar1_field_is_a_power_and_its_e_fold_length_a_loga
     assert correlation.efold(rho) == pytest.approx(-1 / math.log(a), rel=0.1)
 
 
+def test_frames_rows_and_columns_that_fill_no_window_are_left_out_of_local_correlation() -> None:
+    z = ar1((16, 6, 9, 11), (0.5, 0.8, 0.7))
+    np.testing.assert_array_equal(correlation.local_correlation(z), correlation.local_correlation(z[:, :5, :8, :10]))
+    assert math.isnan(correlation.local_correlation(z[:, :2])[1])
+    with pytest.raises(ValueError, match="at least 2 x 2 positions, got 9 x 1"):
+        correlation.local_correlation(z[..., :1])
+
+
 def test_an_e_fold_length_beyond_the_latent_is_undefined_and_a_negative_correlation_is_crossed_in_a_line() -> None:
     with pytest.raises(ValueError, match="stays above 1/e up to the largest lag, 4"):
         correlation.efold(np.full(4, 0.9))
@@ -259,7 +267,8 @@ def test_latents_too_small_for_a_statistic_keep_its_row_with_the_reason() -> Non
     found = scores(LATENTS, described(white(4, 4, 6, 6)))
     assert found["dct_lf"].status == "undefined"
     assert "at least 8 x 8 positions, got a latent of 4 x 6 x 6" in found["dct_lf"].note
-    assert "odd number of latent frames" in found["localcorr"].note
+    assert found["dct_lf"].note.endswith("raise size")
+    assert scores(LATENTS, described(white(4, 4, 1, 6)))["localcorr"].note.startswith("needs at least 2 x 2 positions")
     assert found["kl_bits_per_element"].status == "not applicable"
     assert found["autocorr_t"].value is not None
     one = scores(LATENTS, described(white(4, 1, 8, 8)))

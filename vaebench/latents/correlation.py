@@ -21,12 +21,18 @@ FURTHEST = 32  # largest lag
 def local_correlation(z: NDArray, config: LCRConfig = SSVAE) -> NDArray:
     """Standardized latent (C, t, h, w) -> (2,): local correlation of the first frame, and of the other frames (NaN if t = 1).
 
-    The definition is that of SSVAE's regularizer (zai-org/SSVAE at 0b141f7, `regularizers/calc_local_corr.py`); only the
-    statistics that standardize the channels are those of the set instead of those of a batch.
+    The definition is that of SSVAE's regularizer (zai-org/SSVAE at 0b141f7, `regularizers/calc_local_corr.py`), with two
+    additions: the statistics that standardize the channels are those of the set instead of those of a batch, and last frames,
+    rows and columns that fill no window are left out, where SSVAE has an error.
 
     Raises:
-        ValueError: the latent cannot be divided into windows
+        ValueError: the latent is smaller than a window
     """
+    a, b, c = config.window
+    _, t, h, w = z.shape
+    z = z[:, : t - (t - 1) % a, : h - h % b, : w - w % c]
+    if not z.size:
+        raise ValueError(f"local correlation needs at least {b} x {c} positions, got {h} x {w}")
     found = windows_correlation(torch.from_numpy(z)[None], config)
     return np.array([found.image.item(), math.nan if found.video is None else found.video.item()])
 

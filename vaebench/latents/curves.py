@@ -32,13 +32,17 @@ def of_clip(clip: Means) -> dict[str, float]:
 
 
 def of_set(clips: Sequence[Means], noise: Sequence[float], masks: Sequence[float]) -> dict[str, Any]:
+    """The curves of `of_means`, and "decoder": "noise" and "masks", the levels, and PSNR with the ends of its 95 % interval."""
+    return of_means(mean(clips)) | {"decoder": _decoder(clips, noise, masks)}
+
+
+def of_means(m: Means) -> dict[str, Any]:
     """Curves as lists of numbers; a curve that latents of this shape do not have is missing.
 
     "space" and "time": frequency as a fraction of the Nyquist frequency and power; "zigzag": power by index relative to index 0;
-    "autocorrelation" by lag; "eigenvalues" of covariance and correlation; "denoising": relative error by noise; "noise" and
-    "masked": PSNR with the ends of its 95 % interval; "subbands" of latents and of pixels; "channels".
+    "blocks": power of 8x8 blocks; "autocorrelation" by lag; "eigenvalues" of covariance and correlation; "denoising": relative
+    error by noise; "subbands" of latents and of pixels; "channels".
     """
-    m = mean(clips)
     frequency, power = spectrum.radial(m["space"])
     frames = len(m["time"])
     found: dict[str, Any] = {
@@ -52,23 +56,21 @@ def of_set(clips: Sequence[Means], noise: Sequence[float], masks: Sequence[float
             "names": list(subbands.NAMES),
             **{kind: _subbands(m, prefix) for kind, prefix in (("latents", ""), ("pixels", "pixel_"))},
         },
-        "decoder": _decoder(clips, noise, masks),
     }
     if m["modes"].any():
         mmse = gaussian.mmse(m["modes"], np.array(SIGMAS), scores.weights(m))
         found["denoising"] = {"sigma": list(SIGMAS), "mmse": mmse.tolist()}
     if "zigzag" in m and m["zigzag"][0] > 0:
         found["zigzag"] = (m["zigzag"][:ZIGZAG] / m["zigzag"][0]).tolist()
-    if "blocks" in m:
-        found["blocks"] = {"latents": m["blocks"].tolist(), "rgb": m["rgb_blocks"].tolist()}
-    return found
+    blocks = {kind: m[name].tolist() for kind, name in (("latents", "blocks"), ("rgb", "rgb_blocks")) if name in m}
+    return found | ({"blocks": blocks} if blocks else {})
 
 
 def _channels(m: Means) -> dict[str, list[float]]:
     covariance = channels.covariance(m["mean"], m["products"])
     values = {"mean": m["mean"], "std": channels.deviations(covariance), "skewness": m["third"]}
     values |= {"excess_kurtosis": m["fourth"] - 3}
-    values |= {f"{name}": m[name] for name in ("posterior_variance",) if name in m}
+    values |= {"posterior_variance": m["posterior_variance"]} if "posterior_variance" in m else {}
     values |= {"kl_bits": m["kl"]} if "kl" in m else {}
     return {name: value.tolist() for name, value in values.items()}
 

@@ -75,7 +75,7 @@ def second(latent: NDArray, basis: Basis) -> dict[str, NDArray]:
     }
     statistics |= {f"lag_{name}": correlation.autocorrelation(z, axis) for name, axis in AXES.items()}
     _, frames, height, width = z.shape
-    if height % 2 == width % 2 == (frames - 1) % 2 == 0:
+    if min(height, width) >= 2:
         statistics["local"] = correlation.local_correlation(z)
     if min(height, width) >= spectrum.BLOCK:
         statistics |= {"blocks": spectrum.block_power(z), "zigzag": spectrum.zigzag(z)}

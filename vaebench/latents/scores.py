@@ -76,10 +76,9 @@ def _posterior(m: Means, name: str) -> NDArray:
 def _grid(m: Means, name: str) -> NDArray:
     """A statistic that some shapes of latents do not have."""
     if name not in m:
-        t, h, w = (int(side) for side in m["shape"][1:])
-        need = "h and w divisible by 2 and an odd number of latent frames" if name == "local" else (
-            "at least 2 x 2 positions" if name.startswith("subband") else "at least 8 x 8 positions")  # fmt: skip
-        raise ValueError(f"needs {need}, got a latent of {t} x {h} x {w}: choose num_frames and size")
+        _, t, h, w = (int(side) for side in m["shape"])
+        least = 8 if name.endswith("blocks") else 2
+        raise ValueError(f"needs at least {least} x {least} positions, got a latent of {t} x {h} x {w}: raise size")
     return m[name]
 
 
