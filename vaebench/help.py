@@ -20,7 +20,6 @@ EXAMPLES = {
         "vaebench run vaes=dct/8,wfvae/tiny clips=2": "two VAEs on two clips; nothing to download",
         "vaebench run vaes=wfvae:runs/train/s-16 data=folder root=DIR": "a user checkpoint on a folder of videos",
         "vaebench run --suite blockwise vaes=wfvae/tiny require=lossless": "exit with code 1 if streaming is not lossless",
-        "vaebench run --suite latent vaes=wfvae/tiny,dct/8": "statistics of the latents, and how much noise the decoder tolerates",
         "vaebench run --suite efficiency vaes=wan/2.1 frames=17,33 sizes=256": "time and memory at two lengths",
     },
     "train": {
