@@ -203,6 +203,16 @@ def test_kl_is_the_closed_form_in_bits_and_a_posterior_equal_to_the_prior_is_col
     assert posterior.noise_share(np.array([1.0, 3.0]), np.diag([1.0, 1.0])) == pytest.approx((0.5 + 0.75) / 2)
 
 
+@pytest.mark.parametrize("golden", OFFICIAL, ids=str)
+def test_kl_is_that_of_the_official_regularizer(golden: Golden) -> None:
+    t = golden.tensors()
+    means, logvar = t["moments"].double().chunk(2, dim=1)
+    kl = np.mean([posterior.kl_bits(m.numpy(), v.exp().numpy()) for m, v in zip(means, logvar, strict=True)], axis=0)
+    assert kl.mean() * math.log(2) == pytest.approx(t["element_mean_kl_loss"].item(), rel=1e-5)
+    per_clip = kl.mean() * math.log(2) * means[0].numel()
+    assert per_clip == pytest.approx(t["kl_loss"].item(), rel=1e-5)
+
+
 def test_zigzag_starts_at_dc_and_follows_the_sum_of_indices() -> None:
     z = np.zeros((1, 9, 8, 8))
     t = np.arange(8).reshape(8, 1, 1)
