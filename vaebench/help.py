@@ -9,6 +9,7 @@ from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
 from vaebench import plugins
 from vaebench.config import CheckConfig, RunConfig, ScoreConfig
+from vaebench.latents import meanings
 from vaebench.options import options_of
 from vaebench.training.config import TrainConfig
 from vaebench.training.recipes import descriptions
@@ -64,11 +65,12 @@ def examples(command: str) -> str:
 
 
 def run_settings() -> dict[str, str]:
-    """Group title -> help text: the settings of RunConfig, then the options of every suite, including plug-ins."""
+    """Group title -> help text: the settings of RunConfig, the options of every suite, including plug-ins, and scores."""
     groups: dict[str, str] = dict.fromkeys(RUN_GROUPS, "")
     for declared, text in _settings(RunConfig):
         groups[declared.metadata["group"]] += text
-    return groups | {f"options of --suite {name}": _suite(name) for name in plugins.names("suites")}
+    groups |= {f"options of --suite {name}": _suite(name) for name in plugins.names("suites")}
+    return groups | {"scores of --suite latent": meanings.described()}
 
 
 def train_settings() -> dict[str, str]:

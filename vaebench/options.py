@@ -82,6 +82,18 @@ class TokensOptions:
 
 
 @dataclass(frozen=True)
+class LatentOptions:
+    noise: list[float] = setting(
+        [0.01, 0.02, 0.025, 0.05, 0.0707, 0.1, 0.2, 0.4],
+        "noise levels of the decoder's curves, ascending, in standard deviations of each channel; two decoder passes per level; "
+        "[]: none",
+    )
+    masks: list[float] = setting(
+        [0.25, 0.5, 0.75], "shares of latent positions to replace by the channel means, ascending, up to 1; []: none"
+    )
+
+
+@dataclass(frozen=True)
 class DiffusabilityOptions:
     tier: Literal["0", "1", "2", "smoke"] = setting(
         "1", "preset: 0 (latent statistics only), 1 (Latte-B), 2 (Latte-L, as published) or smoke (toy network)"
@@ -127,6 +139,7 @@ OURS: dict[str, type[Any]] = {
     "blockwise": BlockwiseOptions,
     "efficiency": EfficiencyOptions,
     "tokens": TokensOptions,
+    "latent": LatentOptions,
     "diffusability": DiffusabilityOptions,
 }
 
