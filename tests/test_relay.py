@@ -135,7 +135,9 @@ def test_teacher_lets_colour_drift_and_detail_not() -> None:
     made = replace(relay("svi-shot", 17), handover=Handover())
     detail = Codec(decode=lambda z: z + board)
     for content, hop_3 in (("copy", 12.0), ("teacher", 4.0)):
-        error = [(hop.carried - hop.reference).abs().mean() * 127.5 for hop in run(detail, video(17, 64), made, 3, content)]  # type: ignore[arg-type]
+        error = [
+            (hop.carried - hop.reference).abs().mean() * 127.5 for hop in run(detail, video(17, 64), made, 3, content)
+        ]  # type: ignore[arg-type]
         assert float(error[1]) == pytest.approx(4, abs=1e-3)
         assert float(error[3]) == pytest.approx(hop_3, abs=0.01)
     shift = measured(biased(2), video(17, 64), made, 3, "teacher")["shift"]
@@ -172,7 +174,9 @@ def test_a_sample_is_drawn_where_the_protocol_samples() -> None:
 
     made = replace(relay("ltx-first-frame", 9), handover=Handover((), "alone", "sample"))
     timeline = Timeline(video(9), made, "copy")
-    drawn = [list(hops_of(Encoder(Wide()), timeline, 1, generator=torch.Generator().manual_seed(3)))[1].latent for _ in "ab"]
+    drawn = [
+        list(hops_of(Encoder(Wide()), timeline, 1, generator=torch.Generator().manual_seed(3)))[1].latent for _ in "ab"
+    ]
     assert torch.equal(*drawn)
     noise = drawn[0] - timeline.window(0)
     assert float(noise.std()) == pytest.approx(np.exp(-1), rel=0.05)

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import asdict
 from functools import partial
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 
 import numpy as np
 import torch
@@ -83,7 +83,7 @@ COLUMNS = (
 
 class Relay(Suite[VideoVAE]):
     name = "relay"
-    unused: Mapping[str, str] = {
+    unused: ClassVar[Mapping[str, str]] = {
         "protocol": "the relay suite scores 8-bit pixels; choose the pixel operations of a hop with protocols=NAME"
     }
 
