@@ -58,6 +58,21 @@ class EfficiencyOptions:
 
 
 @dataclass(frozen=True)
+class TokensOptions:
+    seconds: list[float] = setting(
+        [], "durations of the video in seconds (rounded up to a valid number of frames); default: 5,60"
+    )
+    frames: list[int] = setting([], "clip lengths in frames (rounded up to a valid length), instead of seconds")
+    frame_size: str = setting(
+        "480x832", "height x width in pixels, or the side of a square (rounded up to whole patches)"
+    )
+    fps: float = setting(0.0, "frames per second; 0 = 24, and the frame rate of each system in its windows")
+    patch: str = setting(
+        "", "patch of the denoiser, as 1x2x2 (latent frames, rows, columns); default: that of the VAE's system"
+    )
+
+
+@dataclass(frozen=True)
 class DiffusabilityOptions:
     tier: Literal["0", "1", "2", "smoke"] = setting(
         "1", "preset: 0 (latent statistics only), 1 (Latte-B), 2 (Latte-L, as published) or smoke (toy network)"
@@ -121,6 +136,7 @@ OURS: dict[str, type[Any]] = {
     "reconstruction": ReconstructionOptions,
     "blockwise": BlockwiseOptions,
     "efficiency": EfficiencyOptions,
+    "tokens": TokensOptions,
     "diffusability": DiffusabilityOptions,
     "relay": RelayOptions,
 }

@@ -154,7 +154,8 @@ class _Job:
         record = records.record_path(Path(config.results), suite.name, suite.setting(source), self.vae["name"])
         records.check_replaceable(record, self.vae, source.identity)
         self.cases = list(suite.cases(source, self.spec))
-        roots = [plugins.find("suites", config.suite), *candidate.code, plugins.find("data", config.data)]
+        network = candidate.code if suite.runs_network else []
+        roots = [plugins.find("suites", config.suite), *network, plugins.find("data", config.data)]
         facts = {
             "suite": [suite.name, suite.identity],
             "vae": [

@@ -18,7 +18,8 @@ FORMATS = ("text", "markdown", "latex", "csv", "json")
 ARROWS = {"higher": "↑", "lower": "↓", "neither": ""}
 LATEX = {"↑": r"$\uparrow$", "↓": r"$\downarrow$", "±": r"$\pm$", "—": "---", "…": r"\ldots{}", "·": r"$\cdot$"}
 # stored unit -> (displayed unit, divisor)
-SHOWN = {"bytes": ("MiB", 2**20), "FLOP": ("GFLOP", 1e9), "FLOP/s": ("GFLOP/s", 1e9)}
+SHOWN = {"bytes": ("MiB", 2**20), "FLOP": ("GFLOP", 1e9), "FLOP/s": ("GFLOP/s", 1e9), "pairs": ("10^9 pairs", 1e9)}
+COUNTS = ("frames", "tokens", "positions", "windows", "hops")  # units that are shown as integers
 SPEC = (
     "temporal_compression",
     "spatial_compression",
@@ -185,6 +186,7 @@ def _title(name: str, score: Score | None) -> str:
             name = name.removesuffix(stored) + shown
             break
     unit, _ = SHOWN.get(score.unit, (score.unit, 1))
+    unit = "" if name.endswith(unit) else unit  # "frames", not "frames frames"
     return " ".join(part for part in (name, unit, ARROWS[score.better]) if part)
 
 
@@ -202,6 +204,7 @@ def show(score: Score | None) -> str:
     _, divisor = SHOWN.get(score.unit, ("", 1))
     value = score.value / divisor
     form = ".1e" if 0 < abs(value) < 1e-3 else f".{_digits(value)}f"
+    form = ".0f" if score.unit in COUNTS and value.is_integer() else form
     spread = ""
     if score.low is not None and score.high is not None:
         spread = f" ±{(score.high - score.low) / 2 / divisor:{form}}"
