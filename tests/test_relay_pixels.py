@@ -22,24 +22,27 @@ ROOT = Path(__file__).parent.parent
 BUNDLE = sorted((ROOT / "vaebench/data/bundle").glob("*.mp4"))
 # optional, next to the checkout
 NAMES = ("blackswan", "bmx-trees", "camel", "car-roundabout", "dance-twirl")
-DAVIS = [file for name in NAMES if (file := ROOT.parent / f"shared/clips/eval/davis_{name}.mp4").is_file()]
-LEVELS = to_model(torch.arange(256, dtype=torch.uint8).view(1, 1, 1, 16, 16).expand(1, 3, -1, -1, -1))
+EVALUATION = sorted((ROOT.parent / "shared/clips/eval").glob("*.mp4"))
+DAVIS = [file for file in EVALUATION if file.stem.removeprefix("davis_") in NAMES]
+STORED = torch.arange(256, dtype=torch.uint8).view(1, 1, 1, 16, 16).expand(1, 3, -1, -1, -1)
+LEVELS = to_model(STORED)
 OPERATIONS = list(pixels.OPERATIONS)
 
 
 def first_frames(files: list[Path], size: int) -> Tensor:
-    """(B, 3, 1, size, size) in -1..1: the first frame of each video."""
+    """uint8 (B, 3, 1, size, size): the first frame of each video."""
     frames = []
     for file in files:
         with av.open(str(file)) as container:
             frame = next(container.decode(video=0)).to_ndarray(format="rgb24")
-        frames.append(to_model(fit(torch.from_numpy(frame), size)))
+        frames.append(fit(torch.from_numpy(frame), size))
     return torch.stack(frames)[:, :, None]
 
 
-def drift(source: Tensor, operations: tuple[str, ...], hops: tuple[int, ...]) -> list[tuple[float, float]]:
+def drift(stored: Tensor, operations: tuple[str, ...], hops: tuple[int, ...]) -> list[tuple[float, float]]:
     """(mean PSNR in dB, mean shift in levels) of an identity VAE after these hops; the PSNR is infinite for equal frames."""
-    x, found = source, []
+    x = source = pixels.source(stored, operations)
+    found = []
     for hop in range(1, max(hops) + 1):
         x = pixels.apply(operations, x)
         if hop in hops:
@@ -65,7 +68,7 @@ def test_rounding_and_clamping_leave_8_bit_frames_as_they_are() -> None:
 
 
 def test_truncation_in_float32_lowers_47_of_256_levels_by_one() -> None:
-    own = torch.arange(256, dtype=torch.float32).view(1, 1, 1, 16, 16).expand(1, 3, -1, -1, -1) * (2 / 255) - 1
+    own = pixels.source(STORED, ("truncate8",))
     change = ((pixels.truncate8(own) - own) * 127.5).round()[0, 0].flatten()
     # NumPy's arithmetic is the same as that of the system's code
     v = np.arange(256, dtype=np.float32) * np.float32(2 / 255) - np.float32(1)
@@ -73,6 +76,8 @@ def test_truncation_in_float32_lowers_47_of_256_levels_by_one() -> None:
     assert change.int().tolist() == expected.tolist()
     assert (change == -1).sum() == 47
     assert (change == 0).sum() == 209
+    other = ((pixels.truncate8(LEVELS) - LEVELS) * 127.5).round()[0, 0]
+    assert (other == -1).sum() == 63  # the last bit of the source decides
 
 
 def test_truncation_rounds_down_and_clamps() -> None:
@@ -93,7 +98,7 @@ def test_the_blur_is_a_3x3_gaussian_with_mirrored_borders() -> None:
 
 
 def test_h264_gives_the_same_frames_twice_and_keeps_clips_apart() -> None:
-    source = first_frames(BUNDLE[:2], 64)
+    source = to_model(first_frames(BUNDLE[:2], 64))
     video = torch.cat([source, source.flip(0)], dim=2)  # (2, 3, 2, 64, 64)
     once = pixels.x264(video)
     assert torch.equal(once, pixels.x264(video))
@@ -134,13 +139,13 @@ def test_low_frequencies_leave_a_constant_and_remove_detail() -> None:
 def test_truncation_of_real_frames_loses_what_their_histogram_says() -> None:
     source = first_frames(BUNDLE[:1], 128)
     level = np.arange(256)
-    v = to_model(torch.arange(256, dtype=torch.uint8)).numpy()
+    v = level.astype(np.float32) * np.float32(2 / 255) - np.float32(1)
     chain = [level]
     for _ in range(10):  # the level of each source level after each hop
         lower = ((v + np.float32(1)) * np.float32(127.5)).clip(0, 255).astype(np.uint8)
         v = lower.astype(np.float32) * np.float32(2 / 255) - np.float32(1)
         chain.append(lower.astype(int))
-    stored = ((source + 1) * 127.5).round().int().flatten().numpy()
+    stored = source.flatten().numpy()
     for hop, (psnr, shift) in zip((1, 5, 10), drift(source, ("truncate8",), (1, 5, 10)), strict=True):
         error = (chain[hop] - level)[stored]
         assert psnr == pytest.approx(10 * np.log10(255**2 / np.square(error).mean()), abs=1e-3)
@@ -167,11 +172,19 @@ def test_floors_on_bundled_frames_are_ordered_and_do_not_change() -> None:
     assert [shift for _, shift in ltx] == pytest.approx([-1.69, -3.36, -8.33], abs=0.1)
 
 
+# The table was measured by other code on five frames of 512 pixels that are not these, and has one decimal.  The content decides:
+# five smooth clips have 5 dB more than these after one hop of LTX-Video.
+MEASURED = [
+    ("ltx-first-frame", DAVIS, 512, [33.5, 30.1, 25.2, 21.0], -17.8),
+    ("svi-film", EVALUATION, 512, [57.2, 51.2, 43.3, 37.6], None),
+]
+
+
 @pytest.mark.large
-@pytest.mark.parametrize("files", [DAVIS] if len(DAVIS) == 5 else [], ids=["davis"])
-def test_ltx_floors_on_davis_are_those_measured_elsewhere(files: list[Path]) -> None:
-    # measured by other code, after 1, 2, 5 and 10 hops, on five frames of 512 pixels that are not these; the content decides, so
-    # smoother clips have up to 5 dB more at hop 1
-    found = drift(first_frames(files, 512), HANDOVERS["ltx-first-frame"].operations, (1, 2, 5, 10))
-    assert [psnr for psnr, _ in found] == pytest.approx([33.5, 30.1, 25.2, 21.0], abs=0.3)
-    assert found[-1][1] == pytest.approx(-17.8, abs=0.3)
+@pytest.mark.parametrize(("name", "files", "size", "psnr", "last_shift"), MEASURED if len(DAVIS) == 5 else [])
+def test_floors_are_those_measured_elsewhere(
+    name: str, files: list[Path], size: int, psnr: list[float], last_shift: float | None
+) -> None:
+    found = drift(first_frames(files, size), HANDOVERS[name].operations, (1, 2, 5, 10))
+    assert [value for value, _ in found] == pytest.approx(psnr, abs=0.3 + 0.05)
+    assert last_shift is None or found[-1][1] == pytest.approx(last_shift, abs=0.3)

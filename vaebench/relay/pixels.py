@@ -25,6 +25,15 @@ if TYPE_CHECKING:
 CRF = 29  # constant rate factor of LTX-Video's conditioning frames
 
 
+def source(frames: Tensor, operations: tuple[str, ...]) -> Video:
+    """uint8 (..., H, W) -> float32 in -1..1, in the arithmetic of a protocol with these operations.
+
+    Whether a level survives a truncation depends on the last bit: 47 of 256 are lowered if they come from v * (2 / 255) - 1, as in
+    a system that truncates, and 63 if they come from v / 127.5 - 1, as elsewhere in this package.
+    """
+    return frames.float().mul_(2 / 255).sub_(1) if "truncate8" in operations else to_model(frames)
+
+
 def clamp(video: Video) -> Video:
     """Clamp to -1..1; no quantization (SkyReels-V2 hands over float32 frames)."""
     return video.clamp(-1, 1)
@@ -38,11 +47,16 @@ def round8(video: Video) -> Video:
 def truncate8(video: Video) -> Video:
     """Clamp and round down to 8 bits, as Stable Video Infinity and LTX-Video write frames.
 
-    The arithmetic is float32: (x + 1) * 127.5, truncated, and back by v * (2 / 255) - 1, after which 47 of the 256 levels are
-    one level lower.  An error of at least half a level that is zero on average costs half a level per hop.
+    The arithmetic is float32: (x + 1) * 127.5, truncated, and back by v * (2 / 255) - 1.  With a perfect codec 47 of the 256 levels
+    are one level lower after each hop.  A codec with an error of at least half a level that is zero on average loses half a level
+    per hop.
     """
-    levels = video.float().add(1).mul(127.5).clamp(0, 255).to(torch.uint8)
-    return levels.float().mul(2 / 255).sub(1).to(video.dtype)
+    return source(_truncated(video), ("truncate8",)).to(video.dtype)
+
+
+def _truncated(video: Video) -> Tensor:
+    """float (...) in -1..1 -> uint8, clamped and rounded down."""
+    return video.float().add(1).mul(127.5).clamp(0, 255).to(torch.uint8)
 
 
 def blur3(video: Video) -> Video:
@@ -70,8 +84,7 @@ def x264(video: Video) -> Video:
     height, width = video.shape[-2:]
     if height % 2 or width % 2:
         raise ValueError(f"H.264 with 4:2:0 chroma needs an even height and width, got {height}x{width}: change size=")
-    levels = video.float().add(1).mul(127.5).clamp(0, 255).to(torch.uint8)
-    frames = levels.permute(0, 2, 3, 4, 1).flatten(0, 1).cpu().numpy()  # (B * T, H, W, 3)
+    frames = _truncated(video).permute(0, 2, 3, 4, 1).flatten(0, 1).cpu().numpy()  # (B * T, H, W, 3)
     decoded = torch.stack([torch.from_numpy(_through_x264(frame)) for frame in frames])
     stored = decoded.unflatten(0, (video.shape[0], -1)).permute(0, 4, 1, 2, 3)
     return to_model(stored.to(video.device)).to(video.dtype)

@@ -21,6 +21,7 @@ from vaebench.config import RunConfig
 from vaebench.machine import pick_device
 from vaebench.options import RelayOptions as Options
 from vaebench.records import Better, Score, by_key, interval
+from vaebench.relay import pixels
 from vaebench.relay.content import Timeline
 from vaebench.relay.measure import SHOWN, measure
 from vaebench.relay.protocols import relay
@@ -29,7 +30,6 @@ from vaebench.scoring import build_metrics, metric_digests, stack
 from vaebench.settings import build as build_settings
 from vaebench.suite import Case, Suite, clip_cases, clip_generator, video_setting
 from vaebench.vae import VAESpec, VideoVAE
-from vaebench.video import to_model
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -139,8 +139,9 @@ class Relay(Suite[VideoVAE]):
     @torch.inference_mode()
     def measure(self, vae: VideoVAE, case: Case) -> Statistics:
         assert case.clip is not None
-        source = to_model(case.clip.load().to(self.device)).unsqueeze(0)  # (1, 3, T, H, W) in -1..1
         made = self.relays[case.params["protocol"]]
+        stored = case.clip.load().to(self.device)
+        source = pixels.source(stored, made.handover.operations).unsqueeze(0)  # (1, 3, T, H, W) in -1..1
         statistics: Statistics = {}
         frames = []
         for prefix, codec in (("", vae), (FLOOR, self.floor)):
