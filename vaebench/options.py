@@ -134,6 +134,25 @@ class DiffusabilityOptions:
     )
 
 
+@dataclass(frozen=True)
+class RelayOptions:
+    protocols: list[str] = setting(
+        ["loop", "static"],
+        "how windows of a long video hand over frames: loop, static, ltx-first-frame, ltx-latent, skyreels-v2, "
+        "skyreels-v2-latent, svi-film, svi-shot",
+    )
+    hops: int = setting(9, "number of times that frames are decoded, processed and encoded again", at_least=1)
+    content: Literal["copy", "teacher"] = setting(
+        "copy",
+        "what a window shows behind the carried frames; copy: the last one repeated (worst case), "
+        "teacher: the true video plus the colour error of the last one",
+    )
+    window: int = setting(
+        0, "shorten windows to at most N frames, with the same overlap; 0 = the length of the protocol", at_least=0
+    )
+    keep: int = setting(0, "save the frames at hops 0, 1, 2, 5 and 9 of the first N clips as PNG", at_least=0)
+
+
 OURS: dict[str, type[Any]] = {
     "reconstruction": ReconstructionOptions,
     "blockwise": BlockwiseOptions,
@@ -141,6 +160,7 @@ OURS: dict[str, type[Any]] = {
     "tokens": TokensOptions,
     "latent": LatentOptions,
     "diffusability": DiffusabilityOptions,
+    "relay": RelayOptions,
 }
 
 
