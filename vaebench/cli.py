@@ -1,4 +1,4 @@
-"""The command line: run, compare, score, table, plot, train, list, check, weights, manifest.
+"""The command line: run, compare, score, table, plot, report, train, list, published, check, weights, manifest.
 
 Each command imports its dependencies when it runs.
 
@@ -14,11 +14,14 @@ import sys
 from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from vaebench import __version__, plugins
+from vaebench import __version__, plugins, protocol
 from vaebench.config import RunConfig
 from vaebench.training.recipes import recipes
+
+if TYPE_CHECKING:
+    from vaebench.records import Record
 
 EXTRAS = {"accelerate": "train", "tensorboard": "train"}  # packages that only some commands need
 FORMATS = ("text", "markdown", "latex", "csv", "json")  # of tables, as `vaebench.tables.FORMATS`
@@ -274,6 +277,22 @@ def _parser() -> argparse.ArgumentParser:
     table.add_argument("--format", default="text", choices=FORMATS, help="format of the tables (default: %(default)s)")
     table.set_defaults(command=_table)
 
+    report = verbs.add_parser(
+        "report",
+        help="write one HTML file with all tables, figures, clips and provenance; it works offline",
+        description="Write one HTML file with the tables, figures, clips and provenance of all records. It works offline.\n"
+        "Clips can be played if they were saved: `vaebench run keep_video=N`.",
+    )
+    report.examples = "report"
+    report.add_argument(
+        "--results",
+        default=RunConfig().results,
+        metavar="DIR",
+        help="folder with the records (default: %(default)s, as in `vaebench run`)",
+    )
+    report.add_argument("--out", default="", metavar="FILE", help="HTML file to write (default: <results>/report.html)")
+    report.set_defaults(command=_report)
+
     train = verbs.add_parser(
         "train",
         help="train WF-VAE from a recipe",
@@ -289,7 +308,7 @@ def _parser() -> argparse.ArgumentParser:
     show.add_argument(
         "kind",
         nargs="?",
-        choices=(*KINDS, "recipes"),
+        choices=(*KINDS, "protocols", "recipes"),
         help="list one kind with details (default: the names of all kinds)",
     )
     show.add_argument(
@@ -299,6 +318,24 @@ def _parser() -> argparse.ArgumentParser:
         help="markdown: the list of VAEs as in results/vaes.md, without the state of this machine",
     )
     show.set_defaults(command=_list)
+
+    published = verbs.add_parser(
+        "published",
+        help="list published numbers with protocol, data set, source and grade",
+        description="List published numbers. Values are comparable only if data set, protocol and metric are equal.\n"
+        "Grade A: from the authors' paper or repository; B: from a copy; C: from a comment.\n"
+        "`vaebench run ... published=true` prints them beside those measured here.",
+    )
+    published.add_argument(
+        "vae", nargs="?", default="", metavar="VAE", help="family/variant, family or published model (default: all)"
+    )
+    published.add_argument(
+        "--format",
+        default="text",
+        choices=("text", "markdown", "csv", "json"),
+        help="format of the list (default: %(default)s)",
+    )
+    published.set_defaults(command=_published)
 
     check = verbs.add_parser(
         "check",
@@ -332,10 +369,17 @@ def _run(arguments: argparse.Namespace) -> int:
     from vaebench.config import parse_run
 
     config = parse_run(arguments.settings, suite=arguments.suite, file=arguments.config)
+    if config.published and arguments.format not in ("text", "markdown"):
+        raise ValueError(
+            f"published=true prints a second table, which --format {arguments.format} cannot have: use text or markdown, or "
+            "`vaebench published --format csv|json`"
+        )
     arguments.fail_fast = config.fail_fast
     outcome = runner.run(config)
     if outcome.records:
         print(tables.render(outcome.records, arguments.format, best=True), end="")
+        if config.published:
+            _print_published(outcome.records, arguments.format)
         for line in tables.notes(outcome.records):
             print(line, file=sys.stderr)
     runner.report(outcome)
@@ -348,6 +392,25 @@ def _run(arguments: argparse.Namespace) -> int:
     if not (outcome.records or outcome.waiting or outcome.failed):
         return 2  # nothing could be run
     return int(bool(outcome.failed) or (config.vaes is not None and bool(outcome.not_ready)))
+
+
+def _print_published(records: Sequence[Record], form: str) -> None:
+    from vaebench import published
+
+    if pairs := published.beside(records):
+        title = "published numbers, not measured here"
+        print(f"\n**{title}**\n" if form == "markdown" else f"\n{title}")
+        print(published.beside_table(pairs, form), end="")
+    else:
+        print(f"published: no numbers of {', '.join(dict.fromkeys(r.name for r in records))}", file=sys.stderr)
+
+
+def _published(arguments: argparse.Namespace) -> int:
+    from vaebench import published
+
+    rows = published.of_vae(arguments.vae) if arguments.vae else published.read()
+    print(published.listed(rows, arguments.format), end="")
+    return 0
 
 
 def _plot(arguments: argparse.Namespace) -> int:
@@ -417,6 +480,16 @@ def _table(arguments: argparse.Namespace) -> int:
     return 0
 
 
+def _report(arguments: argparse.Namespace) -> int:
+    from vaebench import report
+
+    results = Path(arguments.results)
+    out = Path(arguments.out) if arguments.out else results / "report.html"
+    file = report.write(results, out, partial(print, file=sys.stderr))
+    print(f"{file} ({file.stat().st_size / 2**20:.1f} MiB)")
+    return 0
+
+
 def _train(arguments: argparse.Namespace) -> int:
     from vaebench.training.run import train
 
@@ -434,6 +507,10 @@ def _list(arguments: argparse.Namespace) -> int:
         from vaebench import listing
 
         print(listing.adapters_table(), end="")
+    elif arguments.kind == "protocols":
+        from vaebench import listing
+
+        print(listing.protocols_table(), end="")
     elif arguments.kind == "recipes":
         from vaebench import listing
 
@@ -445,6 +522,7 @@ def _list(arguments: argparse.Namespace) -> int:
     else:
         for kind in KINDS:
             print(f"{kind}: {', '.join(plugins.names(kind))}")
+        print(f"protocols: {', '.join(protocol.names())}")
         print(f"recipes: {', '.join(recipes())}")
     return 0
 

@@ -51,7 +51,7 @@ class RunConfig:
     )
     protocol: str = setting(
         "default",
-        'scoring protocol: "default", or "wfvae-paper" to reproduce the evaluation scripts of that paper',
+        "scoring protocol, or several (A,B) with a record each; see `vaebench list protocols`",
         group="scoring",
     )
     posterior: Literal["", "mode", "sample"] = setting(
@@ -75,6 +75,9 @@ class RunConfig:
     fail_fast: bool = setting(False, "stop at the first failure and show its traceback", group="execution")
     results: str = setting(
         "runs/results", "output folder of the records; `vaebench plot` has the same default", group="output"
+    )
+    published: bool = setting(
+        False, "also print published numbers beside those measured here, and what differs", group="output"
     )
     runs: str = setting("runs", "cache folder of finished cases; rerun with the same folder to resume", group="output")
     options: dict[str, Any] = setting({}, "options of the suite, listed below", group="scoring")
@@ -116,7 +119,7 @@ class ScoreConfig:
     results: str = setting("runs/results", "output folder of the record")
 
 
-OUTPUT = ("results", "runs", "fetch")  # settings that are not stored in the record
+OUTPUT = ("results", "runs", "fetch", "published")  # settings that are not stored in the record
 
 
 def parse_run(words: Sequence[str], *, suite: str = "", file: str | None = None) -> RunConfig:

@@ -18,7 +18,6 @@ from vaebench.scoring import build_metrics, change, metric_code, metric_digests,
 from vaebench.settings import build as build_settings
 from vaebench.suite import Case, Suite, clip_cases, clip_generator, video_setting
 from vaebench.vae import VAESpec, VideoVAE, decode_as, reconstruct
-from vaebench.video import to_model
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -58,10 +57,14 @@ class Reconstruction(Suite[VideoVAE]):
                 )
         self._ranking = ranking[0] if ranking else ""
         self.identity = {
-            "protocol": [self.protocol.name, self.protocol.rounding, self.protocol.codec],
+            "protocol": self.protocol.identity,
             **{key: getattr(config, key) for key in ("num_frames", "size", "mode")},
             **{"posterior": self.posterior, "dtype": self.dtype},
             "seed": config.seed if self.posterior == "sample" else None,
+        }
+        self.shares = {
+            **{name: getattr(self.protocol, name) for name in ("resize", "pixels", "input_codec")},
+            **{name: self.identity[name] for name in ("posterior", "dtype", "seed")},
         }
 
     def setting(self, source: VideoSource) -> str:
@@ -92,16 +95,24 @@ class Reconstruction(Suite[VideoVAE]):
     @torch.inference_mode()
     def measure(self, vae: VideoVAE, case: Case) -> Statistics:
         assert case.clip is not None
-        reference = to_model(case.clip.load().to(self.device)).unsqueeze(0)  # (1, 3, T, H, W) in -1..1
-        reconstruction, latent = self._reconstruct(vae, reference, case)
-        real, reconstructed = self.protocol.to_score(reference), self.protocol.to_score(reconstruction)
+        if not case.shared:  # another protocol may have done it
+            reference = self.protocol.to_model(
+                case.clip.load().to(self.device).unsqueeze(0)
+            )  # (1, 3, T, H, W) in -1..1
+            reconstruction, latent = self._reconstruct(vae, reference, case)
+            case.shared.update(reference=reference, reconstruction=reconstruction, latent=latent)
+        reference, reconstruction, latent = (case.shared[name] for name in ("reference", "reconstruction", "latent"))
+        real = self.protocol.to_score(reference, reference=True)
+        reconstructed = self.protocol.to_score(reconstruction)
         statistics = {
             self.keys[name]: metric.measure(real, reconstructed)[0].cpu().numpy()
             for name, metric in self.metrics.items()
             if self.keys[name] not in case.stored
         }
         if own := getattr(vae, "own", None):  # a cross of two VAEs is compared with the decoder of the one that encodes
-            got_by_own = self.protocol.to_score(decode_as(own, reference, latent))
+            if "by_own" not in case.shared:
+                case.shared["by_own"] = decode_as(own, reference, latent)
+            got_by_own = self.protocol.to_score(case.shared["by_own"])
             statistics |= {
                 f"own {self.keys[name]}": metric.measure(real, got_by_own)[0].cpu().numpy()
                 for name, metric in self.metrics.items()
@@ -183,7 +194,8 @@ def _frames(real: Video, reconstructed: Video, indices: Sequence[int]) -> NDArra
 def weight_files(config: RunConfig) -> list[str]:
     """Names of the weight files that the metrics of a run read."""
     chosen = build_settings(Options, config.options)
-    return weights.used_by(chosen.metrics or protocol.load(config.protocol).metrics)
+    of_protocols = [name for one in protocol.load_all(config.protocol) for name in one.metrics]
+    return weights.used_by(chosen.metrics or of_protocols)
 
 
 def build(config: RunConfig) -> Reconstruction:
