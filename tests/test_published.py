@@ -143,5 +143,5 @@ def test_the_figure_has_filled_markers_for_ours_and_hollow_ones_for_published_nu
     assert filled == {35.0}
     assert hollow == {row.value for row in published.of_vae("wfvae/l-16") if row.metric == "psnr"}
     texts = [text.get_text() for text in figure.legends[0].texts]
-    assert texts[0] == "measured here, clips-33x256"
+    assert texts[0] == "measured here, panda70m_1a2b3c, 33 frames of 256x256, protocol wfvae-paper"
     assert "published: wfvae-paper, Panda-70M" in texts

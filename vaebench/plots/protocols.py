@@ -15,6 +15,7 @@ from matplotlib.figure import Figure
 from vaebench import plot_style, protocol, published, records, tables
 from vaebench.plots import Incomplete
 from vaebench.records import Record, Score, interval
+from vaebench.titles import setting_title
 
 BASE = "default"
 ALIKE = ("num_frames", "size", "clips", "mode", "seed")  # settings that records of one figure share
@@ -55,14 +56,14 @@ def protocols(root: Path, style: str) -> Iterator[tuple[str, Figure]]:
             continue
         setting = "-".join([data, f"{frames}x{size}", *([f"first{clips}"] if clips else []), *([mode] if mode else [])])
         if BASE in group:
-            yield f"protocols-{setting}", _draw(root, group, chosen, setting)
+            yield f"protocols-{setting}", _draw(root, group, chosen)
         else:
             missing.append(f"{setting} has no record with protocol={BASE}: run `vaebench run protocol={BASE}` with it")
     if missing:
         raise Incomplete("; ".join(missing))
 
 
-def _draw(root: Path, group: Group, chosen: list[str], setting: str) -> Figure:
+def _draw(root: Path, group: Group, chosen: list[str]) -> Figure:
     base = group[BASE]
     kinds = dict.fromkeys(published.family(score.metric) for record in base.values() for score in _ok(record))
     panels = [kind for kind in kinds if kind is not None]
@@ -79,7 +80,8 @@ def _draw(root: Path, group: Group, chosen: list[str], setting: str) -> Figure:
         axes.axvline(0, color="black", lw=0.8)
     grid[0][0].set_yticks(range(len(chosen)), [_label(name) for name in chosen])
     grid[0][0].set_ylim(len(chosen) - 0.5, -0.5)
-    figure.suptitle(f"{setting}: change of the score of a VAE from protocol={BASE}, same clips", fontsize="medium")
+    setting = setting_title(next(iter(base.values())))
+    figure.suptitle(f"{setting}: change of scores from protocol={BASE} on the same clips", fontsize="medium")
     return figure
 
 
