@@ -35,6 +35,7 @@ COMMANDS = (
     "score",
     "table",
     "plot",
+    "report",
     "train",
     "list",
     "published",

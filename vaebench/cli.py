@@ -1,4 +1,4 @@
-"""The command line: run, compare, score, table, plot, train, list, published, check, weights, manifest.
+"""The command line: run, compare, score, table, plot, report, train, list, published, check, weights, manifest.
 
 Each command imports its dependencies when it runs.
 
@@ -280,6 +280,22 @@ def _parser() -> argparse.ArgumentParser:
     )
     table.set_defaults(command=_table)
 
+    report = verbs.add_parser(
+        "report",
+        help="write one HTML file with all tables, figures, clips and provenance; it works offline",
+        description="Write one HTML file with the tables, figures, clips and provenance of all records. It works offline.\n"
+        "Clips can be played if they were saved: `vaebench run keep_video=N`.",
+    )
+    report.examples = "report"
+    report.add_argument(
+        "--results",
+        default=RunConfig().results,
+        metavar="DIR",
+        help="folder with the records (default: %(default)s, as in `vaebench run`)",
+    )
+    report.add_argument("--out", default="", metavar="FILE", help="HTML file to write (default: <results>/report.html)")
+    report.set_defaults(command=_report)
+
     train = verbs.add_parser(
         "train",
         help="train WF-VAE from a recipe",
@@ -473,6 +489,16 @@ def _table(arguments: argparse.Namespace) -> int:
         _print_published(records, arguments.format)
     for line in tables.notes(records):
         print(line, file=sys.stderr)
+    return 0
+
+
+def _report(arguments: argparse.Namespace) -> int:
+    from vaebench import report
+
+    results = Path(arguments.results)
+    out = Path(arguments.out) if arguments.out else results / "report.html"
+    file = report.write(results, out, partial(print, file=sys.stderr))
+    print(f"{file} ({file.stat().st_size / 2**20:.1f} MiB)")
     return 0
 
 

@@ -262,12 +262,13 @@ def record_of(
 
 def vae_of(suite: Suite[Any], candidate: Candidate) -> dict[str, Any]:
     """The `vae` field of a record: the spec, the digests of weights and config, and the mode."""
+    without = "random" if suite.runs_network else "none"
     return {
         **asdict(candidate.spec),
         "name": candidate.label,
-        "weights": candidate.weights if suite.needs_weights else "random",
+        "weights": candidate.weights if suite.needs_weights else without,
         "config_sha256": candidate.config_sha256 if suite.needs_weights else "",
-        "mode": suite.identity.get("mode") or candidate.spec.reference_mode,
+        "mode": suite.identity.get("mode") or (candidate.spec.reference_mode if suite.runs_network else ""),
     }
 
 

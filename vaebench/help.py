@@ -9,6 +9,7 @@ from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
 from vaebench import plugins
 from vaebench.config import CheckConfig, RunConfig, ScoreConfig
+from vaebench.latents import meanings
 from vaebench.options import options_of
 from vaebench.training.config import TrainConfig
 from vaebench.training.recipes import descriptions
@@ -45,6 +46,10 @@ EXAMPLES = {
         "vaebench train s-16 data.root=DIR trainer.steps=100000 trainer.decay=cosine run=runs/train/short": "a shorter run",
         "accelerate launch --num_processes 8 -m vaebench train stage1 data.root=DIR": "eight GPUs",
     },
+    "report": {
+        "vaebench report": "runs/results/report.html, from the records in runs/results",
+        "vaebench report --results results --out report.html": "the report of another results folder",
+    },
     "plot": {
         "vaebench plot": "every figure of the records in runs/results",
         "vaebench plot --only per_clip --format pdf --style paper": "one figure for a paper",
@@ -60,11 +65,12 @@ def examples(command: str) -> str:
 
 
 def run_settings() -> dict[str, str]:
-    """Group title -> help text: the settings of RunConfig, then the options of every suite, including plug-ins."""
+    """Group title -> help text: the settings of RunConfig, the options of every suite, including plug-ins, and scores."""
     groups: dict[str, str] = dict.fromkeys(RUN_GROUPS, "")
     for declared, text in _settings(RunConfig):
         groups[declared.metadata["group"]] += text
-    return groups | {f"options of --suite {name}": _suite(name) for name in plugins.names("suites")}
+    groups |= {f"options of --suite {name}": _suite(name) for name in plugins.names("suites")}
+    return groups | {"scores of --suite latent": meanings.described()}
 
 
 def train_settings() -> dict[str, str]:

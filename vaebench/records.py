@@ -33,7 +33,7 @@ VAE = {"family": str, "variant": str, "name": str, "weights": str,
 IDENTITY = (("vae", "name"), ("vae", "weights"), ("vae", "config_sha256"), ("data", "name"), ("data", "sha256"))
 Better = Literal["higher", "lower", "neither"]
 # "ok": the score has a value; otherwise the reason why it has none
-Status = Literal["ok", "out of memory", "too few clips", "undefined", "unavailable"]
+Status = Literal["ok", "out of memory", "too few clips", "undefined", "unavailable", "not applicable"]
 
 
 @dataclass(frozen=True)

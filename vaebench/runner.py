@@ -199,7 +199,8 @@ class _Job:
         record = records.record_path(Path(config.results), suite.name, suite.setting(source), self.vae["name"])
         records.check_replaceable(record, self.vae, source.identity)
         self.cases = list(suite.cases(source, self.spec))
-        roots = [plugins.find("suites", config.suite), *candidate.code, plugins.find("data", config.data)]
+        network = candidate.code if suite.runs_network else []
+        roots = [plugins.find("suites", config.suite), *network, plugins.find("data", config.data)]
         facts = {
             "suite": [suite.name, suite.identity],
             "vae": [
@@ -267,7 +268,8 @@ def _measure(todo: Mapping[_Job, Sequence[Case]], prefetch: Prefetch, bar: tqdm,
     missing = {job: found for job, cases in todo.items() if (found := {case.id: case for case in job.missing(cases)})}
     if not missing:
         return
-    bar.total = max(bar.total or 0, bar.n + sum(map(len, missing.values())))  # cases may be measured a second time
+    # cases may be measured a second time
+    bar.total = max(bar.total or 0, bar.n + sum(map(len, missing.values())))
     first = next(iter(missing))
     try:
         subject = first.suite.open(first.candidate)

@@ -113,6 +113,7 @@ class Suite(ABC, Generic[Subject]):
 
     name: ClassVar[str]
     needs_weights: ClassVar[bool] = True  # False: random weights of the released size suffice
+    runs_network: ClassVar[bool] = True  # False: the spec suffices, and the record states "none" for `weights`
     builds_source: ClassVar[bool] = (
         False  # True: the suite builds data sources from the settings, so `evaluate` accepts no source object
     )

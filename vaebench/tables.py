@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 import pandas as pd
 
@@ -24,7 +25,8 @@ BOLD = "\x02"  # before a value that is printed in bold
 COMPRESSION = "r_t x r_s"
 UPPER_BOUNDS = ("identity",)  # families that compress nothing, and are never the best of a column
 # stored unit -> (displayed unit, divisor)
-SHOWN = {"bytes": ("MiB", 2**20), "FLOP": ("GFLOP", 1e9), "FLOP/s": ("GFLOP/s", 1e9)}
+SHOWN = {"bytes": ("MiB", 2**20), "FLOP": ("GFLOP", 1e9), "FLOP/s": ("GFLOP/s", 1e9), "pairs": ("10^9 pairs", 1e9)}
+COUNTS = ("frames", "tokens", "positions", "windows", "hops")  # units that are shown as integers
 SPEC = (
     "temporal_compression",
     "spatial_compression",
@@ -214,6 +216,32 @@ def in_order(records: Sequence[Record]) -> list[Record]:
     return sorted(records, key=lambda record: _rank(record.scores.get(first)))
 
 
+class Line(NamedTuple):
+    """One row of a table."""
+
+    record: Record
+    label: str  # `Score.label` of the row
+    scores: dict[str, Score]  # by metric
+
+
+def layout(records: Sequence[Record], columns: Sequence[str] = ()) -> tuple[dict[str, str], list[Line]]:
+    """The columns (metric -> title) and the rows of `tabulate`, with the scores themselves."""
+    lines = [
+        Line(record, label, scores) for record in in_order(records) for label, scores in _by_condition(record).items()
+    ]
+    if columns:  # a condition without any of them has no row
+        lines = [line for line in lines if set(columns) & {*line.scores, *line.record.absent}]
+    metrics = list(
+        dict.fromkeys([*(name for line in lines for name in line.scores), *(m for r in records for m in r.absent)])
+    )
+    displayed = {metric for record in records for metric in record.columns or metrics}
+    chosen = [metric for metric in columns if metric in metrics] or [
+        metric for metric in metrics if metric in displayed
+    ]
+    examples = {name: score for line in lines for name, score in line.scores.items()}
+    return {metric: title(metric, examples.get(metric)) for metric in chosen}, lines
+
+
 def tabulate(records: Sequence[Record], columns: Sequence[str] = (), *, best: bool = False) -> pd.DataFrame:
     """The table of records with equal setting; all cells are text: VAE, compression, channels, scores with intervals, n.
 
@@ -224,18 +252,7 @@ def tabulate(records: Sequence[Record], columns: Sequence[str] = (), *, best: bo
         columns: metrics to show, in this order; empty: those that the records choose
         best: put the mark BOLD before the best values of each metric (`drawn` prints them in bold)
     """
-    lines = [(record, label, scores) for record in in_order(records) for label, scores in _by_condition(record).items()]
-    if columns:  # a condition without any of them has no row
-        lines = [line for line in lines if set(columns) & {*line[2], *line[0].absent}]
-    metrics = list(
-        dict.fromkeys([*(name for *_, scores in lines for name in scores), *(m for r in records for m in r.absent)])
-    )
-    displayed = {metric for record in records for metric in record.columns or metrics}
-    chosen = [metric for metric in columns if metric in metrics] or [
-        metric for metric in metrics if metric in displayed
-    ]
-    examples = {name: score for *_, scores in lines for name, score in scores.items()}
-    titles = {metric: title(metric, examples.get(metric)) for metric in chosen}
+    titles, lines = layout(records, columns)
     strong = {metric: _best(lines, metric) if best else set() for metric in titles}
     rows = [
         [*_facts(record, label), *((BOLD if i in strong[m] else "") + show(scores.get(m)) for m in titles), _count(record, scores)]
@@ -244,7 +261,7 @@ def tabulate(records: Sequence[Record], columns: Sequence[str] = (), *, best: bo
     return pd.DataFrame(rows, columns=["VAE", COMPRESSION, "Chn", "tcpr", *titles.values(), "n"])
 
 
-def _best(lines: Sequence[tuple[Record, str, dict[str, Score]]], metric: str) -> set[int]:
+def _best(lines: Sequence[Line], metric: str) -> set[int]:
     """The lines with the best value of a metric among those of the same condition, and lines that show the same value.
 
     Untrained VAEs and `identity` do not compete, and a value without competitors is not marked.
@@ -313,6 +330,7 @@ def title(name: str, score: Score | None) -> str:
             name = name.removesuffix(stored) + shown
             break
     unit, _ = SHOWN.get(score.unit, (score.unit, 1))
+    unit = "" if name.endswith(unit) else unit  # "frames", not "frames frames"
     return " ".join(part for part in (name, unit, ARROWS[score.better]) if part)
 
 
@@ -330,6 +348,7 @@ def show(score: Score | None) -> str:
     _, divisor = SHOWN.get(score.unit, ("", 1))
     value = score.value / divisor
     form = ".1e" if 0 < abs(value) < 1e-3 else f".{_digits(value)}f"
+    form = ".0f" if score.unit in COUNTS and value.is_integer() else form
     spread = ""
     if score.low is not None and score.high is not None:
         spread = f" ±{(score.high - score.low) / 2 / divisor:{form}}"

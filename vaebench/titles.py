@@ -6,7 +6,8 @@ from typing import Any
 
 from vaebench.records import Record
 
-CLIP_SUITES = ("reconstruction", "blockwise")  # their setting follows from the settings of the run
+CLIP_SUITES = ("reconstruction", "blockwise", "latent")  # their setting follows from the settings of the run
+SHOWN = {"blockwise": ("lengths", "chunks", "independent"), "latent": ("noise", "masks")}  # options in the title
 
 
 def setting_title(record: Record) -> str:
@@ -40,7 +41,7 @@ def _choices(record: Record) -> list[str]:
         words.append(f"mode {config['mode']}")
     words += [f"{name} {config[name]}" for name in ("posterior", "dtype", "seed") if config.get(name)]
     for name, value in config.get("options", {}).items():
-        if record.suite == "blockwise" and name in ("lengths", "chunks", "independent"):
+        if name in SHOWN.get(record.suite, ()):
             words.append(f"{name} {' '.join(map(str, value)) or 'none'}")
     return words
 

@@ -12,6 +12,7 @@ from vaebench.plot_style import COLOURS, MARKERS, shade
 SUITES = (
     "reconstruction",
     "blockwise",
+    "latent",
     "diffusability",
     "efficiency",
 )  # families of the first suites get distinct colours

@@ -101,8 +101,8 @@ def _rate_distortion(records: list[Record], metric: str, looks: dict[str, dict[s
         shades = [looks[record.vae["name"]] for record in members]
         hue = min(shades, key=lambda look: mpl.colors.to_rgb(look["color"]))  # the darkest
         axes.errorbar(x, y, yerr=spread, label=family, capsize=2, lw=1, ms=6, **hue)
-        for at, height, look in zip(x, y, shades, strict=True):
-            axes.plot([at], [height], ms=6, ls="", zorder=3, **look)
+        for across, height, look in zip(x, y, shades, strict=True):
+            axes.plot([across], [height], ms=6, ls="", zorder=3, **look)
     axes.set_xscale("log", base=2)
     axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"1/{1 / value:g}" if value < 1 else f"{value:g}"))
     axes.set_xlabel("latent values per pixel (log scale)")
