@@ -35,14 +35,16 @@ class Change(NamedTuple):
 
 
 def protocols(root: Path, style: str) -> Iterator[tuple[str, Figure]]:
-    """The change of each metric from `protocol=default`: records of the same clips under several protocols.
+    """The change of each metric from `protocol=default`, for trained VAEs with records of the same clips under several protocols.
 
     Raises:
         Incomplete: there are records of several protocols but none of "default"
     """
     groups: dict[tuple[str, ...], Group] = {}
     for record in records.read_all(root, "reconstruction"):
-        if any(record.config.get(name) for name in OWN):
+        if any(record.config.get(name) for name in OWN) or plot_style.untrained(record):
+            continue
+        if record.vae["family"] == "identity":  # it loses 20 dB to a codec, which would compress the axis of all others
             continue
         key = (str(record.data.get("name")), str(record.data.get("sha256")),
                *(str(record.config.get(name) or "") for name in ALIKE))  # fmt: skip
