@@ -110,12 +110,9 @@ def _panel(
                 )  # fmt: skip
                 if change.score.metric != start.metric and i == 0:
                     axes.annotate(
-                        change.score.metric,
-                        (0.01, row),
-                        xycoords=("axes fraction", "data"),
-                        fontsize="xx-small",
+                        change.score.metric, (0.01, row - 0.32), xycoords=("axes fraction", "data"), fontsize="xx-small",
                         va="center",
-                    )
+                    )  # fmt: skip
     axes.set_xlabel(f"change of {kind.upper()}{f' [{unit}]' if unit else ''} {better}".strip())
     axes.legend(fontsize="x-small", loc="lower center", bbox_to_anchor=(0.5, 1.0))
     axes.margins(x=0.15)
