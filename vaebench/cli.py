@@ -275,6 +275,9 @@ def _parser() -> argparse.ArgumentParser:
     table.add_argument("--suite", default="", help="only the records of this suite")
     table.add_argument("--columns", default="", metavar="NAMES", help="comma-separated metrics to show, in this order")
     table.add_argument("--format", default="text", choices=FORMATS, help="format of the tables (default: %(default)s)")
+    table.add_argument(
+        "--published", action="store_true", help="also print published numbers beside those of the records"
+    )
     table.set_defaults(command=_table)
 
     report = verbs.add_parser(
@@ -369,11 +372,8 @@ def _run(arguments: argparse.Namespace) -> int:
     from vaebench.config import parse_run
 
     config = parse_run(arguments.settings, suite=arguments.suite, file=arguments.config)
-    if config.published and arguments.format not in ("text", "markdown"):
-        raise ValueError(
-            f"published=true prints a second table, which --format {arguments.format} cannot have: use text or markdown, or "
-            "`vaebench published --format csv|json`"
-        )
+    if config.published:
+        _check_second_table("published=true", arguments.format)
     arguments.fail_fast = config.fail_fast
     outcome = runner.run(config)
     if outcome.records:
@@ -392,6 +392,14 @@ def _run(arguments: argparse.Namespace) -> int:
     if not (outcome.records or outcome.waiting or outcome.failed):
         return 2  # nothing could be run
     return int(bool(outcome.failed) or (config.vaes is not None and bool(outcome.not_ready)))
+
+
+def _check_second_table(option: str, form: str) -> None:
+    if form not in ("text", "markdown"):
+        raise ValueError(
+            f"{option} prints a second table, which --format {form} cannot have: use text or markdown, or "
+            "`vaebench published --format csv|json`"
+        )
 
 
 def _print_published(records: Sequence[Record], form: str) -> None:
@@ -474,7 +482,11 @@ def _table(arguments: argparse.Namespace) -> int:
 
     records = tables.select(arguments.results, arguments.suite)
     columns = split_list(arguments.columns, "--columns")
+    if arguments.published:
+        _check_second_table("--published", arguments.format)
     print(tables.render(records, arguments.format, columns=columns, best=True), end="")
+    if arguments.published:
+        _print_published(records, arguments.format)
     for line in tables.notes(records):
         print(line, file=sys.stderr)
     return 0

@@ -141,11 +141,11 @@ def _separate(parts: list[list[_Part]]) -> list[str]:
     lines = []
     first = parts[0]
     for others in parts[1:]:
-        these, those = (", ".join(part.config.protocol for part in group) for group in (others, first))
+        these = ", ".join(part.config.protocol for part in others)
         ours, theirs = others[0].suite.shares, first[0].suite.shares
         differing = ", ".join(name for name in ours if ours[name] != theirs.get(name))
         why = f"they differ in {differing}" if differing else "its suite measures each protocol on its own"
-        lines.append(f"{these}: clips are reconstructed again and not shared with {those}: {why}")
+        lines.append(f"{these}: clips are reconstructed again, not shared with {first[0].config.protocol}: {why}")
     return lines
 
 
