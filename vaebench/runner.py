@@ -14,8 +14,6 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from tqdm import tqdm
-
 import adapters
 from adapters import ResolvedVAE
 from vaebench import kept_video, plugins, records
@@ -28,6 +26,7 @@ from vaebench.machine import device_name, pick_device, without_tf32
 from vaebench.options import options_of
 from vaebench.plugins import did_you_mean
 from vaebench.prefetch import Prefetch
+from vaebench.progress import Progress
 from vaebench.records import Failure, Record
 from vaebench.store import Store
 from vaebench.weight_files import fetch_for_run
@@ -89,16 +88,14 @@ def run(config: RunConfig) -> Outcome:
     _check_writable(Path(config.runs))
     jobs = [_Job(candidate, suite, source, config) for candidate in candidates]
     todo = sum(len(job.missing(job.cases[index::count])) for job in jobs)
-    with (
-        Prefetch() as prefetch,
-        tqdm(total=todo, desc=config.suite, unit="case", disable=None if todo else True) as bar,
-    ):
+    title = f"{config.suite} shard {index}/{count}" if count > 1 else config.suite
+    with Prefetch() as prefetch, Progress(title, todo, "cases") as progress:
         for job in jobs:
-            bar.set_postfix_str(job.name)
             own = job.cases[index::count]
-            job.measure(own, prefetch, bar, outcome)
+            with progress.part(job.name):
+                job.measure(own, prefetch, progress, outcome)
             if damaged := _conclude(job, own, outcome):
-                job.measure(damaged, prefetch, bar, outcome)
+                job.measure(damaged, prefetch, progress, outcome)
                 job.fail([case for case in damaged if job.read(case) is None])
                 _conclude(job, own, outcome)
     return outcome
@@ -183,7 +180,7 @@ class _Job:
                 missing.append(replace(case, stored=self.store.get(case.id) or {}))
         return missing
 
-    def measure(self, cases: Sequence[Case], prefetch: Prefetch, bar: tqdm, outcome: Outcome) -> None:
+    def measure(self, cases: Sequence[Case], prefetch: Prefetch, progress: Progress, outcome: Outcome) -> None:
         """Measure the cases that are missing; a case that fails is recorded, and the next one follows."""
         missing = self.missing(cases)
         if not missing:
@@ -195,7 +192,7 @@ class _Job:
                 raise
             self.broken = explain(error)
             outcome.failed.append((self.name, Failure(self.name, "", self.broken)))
-            bar.update(len(missing))
+            progress.update(len(missing))
             return
         for case in prefetch.decoded(missing):
             self.store.forget_failure(case.id)
@@ -210,7 +207,7 @@ class _Job:
             else:
                 with _disk(self.store.folder):
                     self.store.put(case.id, {**case.stored, **(self.store.get(case.id) or {}), **statistics})
-            bar.update()
+            progress.update()
 
     def fail(self, cases: Sequence[Case]) -> None:
         """Mark cases whose statistics are incomplete after they were measured twice as failed."""
