@@ -74,4 +74,4 @@ def test_a_damaged_video_is_named(tmp_path: Path):
 
 def test_a_negative_number_of_clips_is_refused(capsys: pytest.CaptureFixture[str]):
     assert cli.main(["run", *SMALL, "vaes=[pool/4x8x8]", "keep_video=-1"]) == 2
-    assert "keep_video=-1 should be a number of clips, 0 or more" in capsys.readouterr().err
+    assert "keep_video=-1 should be a number of clips, ids of clips, or worst:N" in capsys.readouterr().err

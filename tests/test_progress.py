@@ -55,6 +55,16 @@ def test_quick_steps_print_nothing_until_the_part_ends():
     assert log.getvalue() == "efficiency: 1000 of 1000 cases, 0 s (a finished)\n"
 
 
+def test_cases_that_are_measured_again_raise_the_total():
+    log = io.StringIO()
+    with Progress("blockwise", 2, "cases", stream=log, clock=Clock()) as progress, progress.part("a"):
+        progress.expect(2)
+        progress.update(2)
+        progress.expect(1)
+        progress.update()
+    assert log.getvalue() == "blockwise: 3 of 3 cases, 0 s (a finished)\n"
+
+
 def test_steps_of_an_earlier_run_do_not_count_for_the_speed():
     clock, log = Clock(), io.StringIO()
     progress = Progress("train", 300, "steps", done=200, stream=log, clock=clock)

@@ -201,6 +201,8 @@ def _run(suite: Suite[Any], candidate: Candidate, source: VideoSource) -> Evalua
                     raise
                 first = first or error
                 failed.append(Failure(case.id, case.clip.file if case.clip else "", explain(error)))
+    for case in suite.revisit(cases, statistics):
+        statistics[case.id] = {**statistics[case.id], **suite.measure(subject, case)}
     if not statistics:
         raise ValueError(
             f"no case could be measured: {failed[0].reason if failed else 'the suite lists no cases'}"
@@ -213,7 +215,7 @@ def _config(suite: str, data: str | VideoSource, given: Mapping[str, Any]) -> Ru
     """The settings of a run, validated like those of the command line."""
     name = data if isinstance(data, str) else str(data.identity.get("name", "clips"))
     known = {setting.name for setting in fields(RunConfig)} - {"suite", "data", "options"}
-    if unsupported := known & {"vaes", "weights", "shard", "results", "runs", "fetch"} & given.keys():
+    if unsupported := known & {"vaes", "weights", "shard", "results", "runs", "fetch", "published"} & given.keys():
         raise ValueError(
             f"{', '.join(sorted(unsupported))}: only `vaebench run` has these settings; remove them from evaluate()"
         )
@@ -254,17 +256,19 @@ def record_of(
         created=datetime.now(timezone.utc).isoformat(timespec="seconds"),
         extra=suite.extra(statistics),
         columns=list(suite.columns),
+        digests=dict(suite.digests),
     )
 
 
 def vae_of(suite: Suite[Any], candidate: Candidate) -> dict[str, Any]:
     """The `vae` field of a record: the spec, the digests of weights and config, and the mode."""
+    without = "random" if suite.runs_network else "none"
     return {
         **asdict(candidate.spec),
         "name": candidate.label,
-        "weights": candidate.weights if suite.needs_weights else "random",
+        "weights": candidate.weights if suite.needs_weights else without,
         "config_sha256": candidate.config_sha256 if suite.needs_weights else "",
-        "mode": suite.identity.get("mode") or candidate.spec.reference_mode,
+        "mode": suite.identity.get("mode") or (candidate.spec.reference_mode if suite.runs_network else ""),
     }
 
 

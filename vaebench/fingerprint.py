@@ -23,7 +23,7 @@ from typing import Any
 OURS = ("vaebench", "adapters", "wfvae")
 # our modules for lookup, parsing and file output, which process neither pixels nor scores
 NEUTRAL = (
-    *("config", "files", "fingerprint", "options", "pickled", "plugins", "records", "schema1"),
+    *("config", "files", "fingerprint", "keep", "options", "pickled", "plugins", "records", "schema1"),
     *("settings", "state_dicts", "store", "torchmetric", "typed"),
     *("weights.fetch", "weights.github", "weights.locate", "weights.verify"),
 )
@@ -56,10 +56,15 @@ def versions(libraries: Iterable[str]) -> dict[str, str]:
     """Import name -> version, for the libraries that are installed.  The standard library is not listed."""
     names = _distributions()
     return {
-        library: metadata.version(names[library][0])
+        library: _version(names[library][0])
         for library in sorted(libraries)
         if library in names and library not in OURS
     }
+
+
+@cache
+def _version(distribution: str) -> str:
+    return metadata.version(distribution)
 
 
 @cache
@@ -94,8 +99,12 @@ def _sibling(target: str, file: Path) -> Path | None:
 
 def _is_unversioned(file: Path) -> bool:
     """Whether no version number covers a file: it lies outside the standard library and the installed packages."""
-    installed = {Path(path) for name, path in sysconfig.get_paths().items() if name in ("stdlib", "platstdlib")}
-    return "site-packages" not in file.parts and not any(folder in file.parents for folder in installed)
+    return "site-packages" not in file.parts and not any(folder in file.parents for folder in _standard_library())
+
+
+@cache
+def _standard_library() -> frozenset[Path]:
+    return frozenset(Path(path) for name, path in sysconfig.get_paths().items() if name in ("stdlib", "platstdlib"))
 
 
 def _name(module: ModuleType | str) -> str:

@@ -66,19 +66,22 @@ def read_all(root: Path, record: Record) -> dict[str, Pair]:
     Raises:
         ValueError: a file is damaged, or the two videos of a clip differ in shape; the message names the file
     """
-    pairs: dict[str, Pair] = {}
-    for clip in records.read_clips(root, record):
-        reference, reconstruction = (folder(root, record) / side / f"{file_name(clip)}.mkv" for side in SIDES)
-        if not (reference.is_file() and reconstruction.is_file()):
-            continue
-        (real, fps, origin), (reconstructed, *_) = read(reference), read(reconstruction)
-        if origin != _origin(record):
-            continue
-        if real.shape != reconstructed.shape:
-            raise ValueError(f"{reconstruction} has the shape {reconstructed.shape}, its reference {real.shape}: "
-                             "delete both and run the VAE again with keep_video=N")  # fmt: skip
-        pairs[clip] = Pair(np.stack([real, reconstructed]), fps)
-    return pairs
+    clips = records.read_clips(root, record)
+    return {clip: pair for clip in clips if (pair := read_clip(folder(root, record), record, clip))}
+
+
+def read_clip(videos: Path, record: Record, clip: str) -> Pair | None:
+    """The frames of the two videos of one clip in the folder `videos` of `record`; None if it has none.  As `read_all`."""
+    reference, reconstruction = (videos / side / f"{file_name(clip)}.mkv" for side in SIDES)
+    if not (reference.is_file() and reconstruction.is_file()):
+        return None
+    (real, fps, origin), (reconstructed, *_) = read(reference), read(reconstruction)
+    if origin != _origin(record):
+        return None
+    if real.shape != reconstructed.shape:
+        raise ValueError(f"{reconstruction} has the shape {reconstructed.shape}, its reference {real.shape}: "
+                         "delete both and run the VAE again with keep_video=N")  # fmt: skip
+    return Pair(np.stack([real, reconstructed]), fps)
 
 
 def write(file: Path, frames: NDArray, fps: float, tags: Mapping[str, str] | None = None) -> None:

@@ -16,9 +16,15 @@ from vaebench.settings import setting
 @dataclass(frozen=True)
 class ReconstructionOptions:
     metrics: list[str] = setting([], "metrics to compute; see `vaebench list metrics`; default: set by the protocol")
-    keep: int = setting(0, "save the first, middle and last frame of the first N clips as PNG")
-    keep_video: int = setting(
-        0, "save all frames of the first N clips as lossless video (FFV1), for `vaebench report` and other tools"
+    keep: list[str] = setting(
+        [],
+        "save the first, middle and last frame of some clips as PNG: of the first N (keep=3), of clips by id "
+        "(keep=bundle/hangar_low_light), or of the N with the worst score of the first metric (keep=worst:3)",
+    )
+    keep_video: list[str] = setting(
+        [],
+        "save all frames of some clips, chosen as in keep, as lossless video (FFV1), for `vaebench report`, "
+        "`vaebench compare --out` and other tools",
     )
     keep_latents: bool = setting(False, "store the latents, so that metrics added later need no encoder pass")
 
@@ -58,6 +64,33 @@ class EfficiencyOptions:
     largest: bool = setting(False, "also find the largest number of frames that fits into memory at each size")
     memory_gib: float = setting(0.0, "limit the memory of the device, in GiB; 0 = no limit")
     timeout_s: float = setting(900.0, "abort a measurement after this many seconds")
+
+
+@dataclass(frozen=True)
+class TokensOptions:
+    seconds: list[float] = setting(
+        [], "durations of the video in seconds (rounded up to a valid number of frames); default: 5,60"
+    )
+    frames: list[int] = setting([], "clip lengths in frames (rounded up to a valid length), instead of seconds")
+    frame_size: str = setting(
+        "480x832", "height x width in pixels, or the side of a square (rounded up to whole patches)"
+    )
+    fps: float = setting(0.0, "frames per second; 0 = 24, and the frame rate of each system in its windows")
+    patch: str = setting(
+        "", "patch of the denoiser, as 1x2x2 (latent frames, rows, columns); default: that of the VAE's system"
+    )
+
+
+@dataclass(frozen=True)
+class LatentOptions:
+    noise: list[float] = setting(
+        [0.01, 0.02, 0.025, 0.05, 0.0707, 0.1, 0.2, 0.4],
+        "noise levels of the decoder's curves, ascending, in standard deviations of each channel; two decoder passes per level; "
+        "[]: none",
+    )
+    masks: list[float] = setting(
+        [0.25, 0.5, 0.75], "shares of latent positions to replace by the channel means, ascending, up to 1; []: none"
+    )
 
 
 @dataclass(frozen=True)
@@ -101,11 +134,33 @@ class DiffusabilityOptions:
     )
 
 
+@dataclass(frozen=True)
+class RelayOptions:
+    protocols: list[str] = setting(
+        ["loop", "static"],
+        "how windows of a long video hand over frames: loop, static, ltx-first-frame, ltx-latent, skyreels-v2, "
+        "skyreels-v2-latent, svi-film, svi-shot",
+    )
+    hops: int = setting(9, "number of times that frames are decoded, processed and encoded again", at_least=1)
+    content: Literal["copy", "teacher"] = setting(
+        "copy",
+        "what a window shows behind the carried frames; copy: the last one repeated (worst case), "
+        "teacher: the true video plus the colour error of the last one",
+    )
+    window: int = setting(
+        0, "shorten windows to at most N frames, with the same overlap; 0 = the length of the protocol", at_least=0
+    )
+    keep: int = setting(0, "save the frames at hops 0, 1, 2, 5 and 9 of the first N clips as PNG", at_least=0)
+
+
 OURS: dict[str, type[Any]] = {
     "reconstruction": ReconstructionOptions,
     "blockwise": BlockwiseOptions,
     "efficiency": EfficiencyOptions,
+    "tokens": TokensOptions,
+    "latent": LatentOptions,
     "diffusability": DiffusabilityOptions,
+    "relay": RelayOptions,
 }
 
 

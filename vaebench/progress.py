@@ -68,6 +68,12 @@ class Progress:
         elif self.clock() - self.printed >= EVERY_S:
             self._print(self.about)
 
+    def expect(self, steps: int) -> None:
+        """Raise the total if fewer than `steps` remain, such as when cases are measured again."""
+        self.total = max(self.total, self.done + steps)
+        if self.bar is not None:
+            self.bar.total = self.total
+
     def show(self, about: str) -> None:
         """Set the text beside the count: the current part, or values such as the loss."""
         self.about = about

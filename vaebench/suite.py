@@ -41,6 +41,8 @@ class Case:
     clip: Clip | None = None
     params: Mapping[str, Any] = field(default_factory=dict)  # parameters of the measurement, such as the dtype
     stored: Mapping[str, Any] = field(default_factory=dict)  # statistics of an earlier run with fewer metrics
+    # results of other protocols for the same clip and VAE, by names of the suite; see `Suite.shares`
+    shared: dict[str, Any] = field(default_factory=dict)
 
 
 class Demand(NamedTuple):
@@ -111,6 +113,7 @@ class Suite(ABC, Generic[Subject]):
 
     name: ClassVar[str]
     needs_weights: ClassVar[bool] = True  # False: random weights of the released size suffice
+    runs_network: ClassVar[bool] = True  # False: the spec suffices, and the record states "none" for `weights`
     builds_source: ClassVar[bool] = (
         False  # True: the suite builds data sources from the settings, so `evaluate` accepts no source object
     )
@@ -124,8 +127,12 @@ class Suite(ABC, Generic[Subject]):
         names = ("num_frames", "size", "clips", "mode", "dtype", "posterior", "protocol", "seed")
         self.identity: dict[str, Any] = {name: getattr(config, name) for name in names}
         self.identity["options"] = dict(config.options)
+        # what a reconstruction depends on, by name; with `protocol=A,B`, the runner measures suites with equal values
+        # together: the VAE is loaded once, and `Case.shared` of a clip is the same dictionary.  Empty: never together.
+        self.shares: dict[str, Any] = {}
         self.absent: dict[str, str] = {}  # unavailable metric -> reason
         self.columns: list[str] = []  # metrics in printed tables; empty: all
+        self.digests: dict[str, str] = {}  # metric -> digits of the hash of its code (`scoring.metric_code`)
 
     @abstractmethod
     def cases(self, source: VideoSource, spec: VAESpec) -> Iterable[Case]:
@@ -167,6 +174,10 @@ class Suite(ABC, Generic[Subject]):
     def is_complete(self, case: Case, names: Collection[str]) -> bool:
         """Whether statistics with these names are all that this run needs of a case."""
         return True
+
+    def revisit(self, cases: Sequence[Case], statistics: Mapping[str, Statistics]) -> list[Case]:
+        """Cases to measure once more after all cases are measured, such as to save the frames of the worst ones."""
+        return []
 
     def per_case(self, statistics: Mapping[str, Statistics]) -> dict[str, dict[str, float]]:
         """Case id -> scalar scores of this case, for the `.clips.csv` file of the record."""
