@@ -15,8 +15,6 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from tqdm import tqdm
-
 import adapters
 from adapters import ResolvedVAE
 from vaebench import kept_video, plugins, protocol, records
@@ -29,6 +27,7 @@ from vaebench.machine import device_name, pick_device, without_tf32
 from vaebench.options import options_of
 from vaebench.plugins import did_you_mean
 from vaebench.prefetch import Prefetch
+from vaebench.progress import Progress
 from vaebench.records import Failure, Record
 from vaebench.store import Store
 from vaebench.weight_files import fetch_for_run
@@ -89,21 +88,29 @@ def run(config: RunConfig) -> Outcome:
     _check_writable(Path(config.runs))
     groups = [[_Job(candidate, part) for part in together] for candidate in candidates for together in parts]
     todo = sum(len(job.missing(job.cases[index::count])) for jobs in groups for job in jobs)
-    with (
-        Prefetch() as prefetch,
-        tqdm(total=todo, desc=config.suite, unit="case", disable=None if todo else True) as bar,
-    ):
+    title = f"{config.suite} shard {index}/{count}" if count > 1 else config.suite
+    with Prefetch() as prefetch, Progress(title, todo, "cases") as progress:
         for jobs in groups:
-            bar.set_postfix_str(jobs[0].name)
-            _measure({job: job.cases[index::count] for job in jobs}, prefetch, bar, outcome)
-            for job in jobs:
-                own = job.cases[index::count]
-                measure = partial(_measure_one, job, prefetch=prefetch, bar=bar, outcome=outcome)
-                if damaged := _conclude(job, own, outcome, measure):
-                    measure(damaged)
-                    job.fail([case for case in damaged if job.read(case) is None])
-                    _conclude(job, own, outcome, measure)
+            with progress.part(jobs[0].name):
+                _run_group(jobs, {job: job.cases[index::count] for job in jobs}, prefetch, progress, outcome)
     return outcome
+
+
+def _run_group(
+    jobs: Sequence[_Job],
+    own: Mapping[_Job, Sequence[Case]],
+    prefetch: Prefetch,
+    progress: Progress,
+    outcome: Outcome,
+) -> None:
+    """Measure the cases of this process (`own`) for jobs that share reconstructions, and write their records."""
+    _measure(own, prefetch, progress, outcome)
+    for job in jobs:
+        measure = partial(_measure_one, job, prefetch=prefetch, progress=progress, outcome=outcome)
+        if damaged := _conclude(job, own[job], outcome, measure):
+            measure(damaged)
+            job.fail([case for case in damaged if job.read(case) is None])
+            _conclude(job, own[job], outcome, measure)
 
 
 @dataclass(frozen=True)
@@ -285,7 +292,7 @@ class _Job:
         return Failure(**failure) if failure else None
 
 
-def _measure(todo: Mapping[_Job, Sequence[Case]], prefetch: Prefetch, bar: tqdm, outcome: Outcome) -> None:
+def _measure(todo: Mapping[_Job, Sequence[Case]], prefetch: Prefetch, progress: Progress, outcome: Outcome) -> None:
     """Measure the cases that are missing, for jobs of one VAE that share its reconstructions.
 
     A clip is decoded and reconstructed once, for all protocols; each stores its own result, so that a run can be resumed with
@@ -294,8 +301,7 @@ def _measure(todo: Mapping[_Job, Sequence[Case]], prefetch: Prefetch, bar: tqdm,
     missing = {job: found for job, cases in todo.items() if (found := {case.id: case for case in job.missing(cases)})}
     if not missing:
         return
-    # cases may be measured a second time
-    bar.total = max(bar.total or 0, bar.n + sum(map(len, missing.values())))
+    progress.expect(sum(map(len, missing.values())))  # cases may be measured a second time
     first = next(iter(missing))
     try:
         subject = first.suite.open(first.candidate)
@@ -305,18 +311,18 @@ def _measure(todo: Mapping[_Job, Sequence[Case]], prefetch: Prefetch, bar: tqdm,
         outcome.failed.append((first.name, Failure(first.name, "", explain(error))))
         for job, cases in missing.items():
             job.broken = explain(error)
-            bar.update(len(cases))
+            progress.update(len(cases))
         return
     union = {name: case for cases in missing.values() for name, case in cases.items()}
     for case in prefetch.decoded(list(union.values())):
         for job, cases in missing.items():
             if case.id in cases:
                 job.measure(subject, replace(cases[case.id], clip=case.clip, shared=case.shared))
-                bar.update()
+                progress.update()
 
 
-def _measure_one(job: _Job, cases: Sequence[Case], prefetch: Prefetch, bar: tqdm, outcome: Outcome) -> None:
-    _measure({job: cases}, prefetch, bar, outcome)
+def _measure_one(job: _Job, cases: Sequence[Case], prefetch: Prefetch, progress: Progress, outcome: Outcome) -> None:
+    _measure({job: cases}, prefetch, progress, outcome)
 
 
 def _conclude(
