@@ -1,4 +1,6 @@
-"""The command line: run | plot | train | list | check | weights | manifest.  Each command imports its dependencies when it runs.
+"""The command line: run | plot | codecs | train | list | check | weights | manifest.
+
+Each command imports its dependencies when it runs.
 
 Exit codes: 0 success; 1 some cases failed (each is listed) and the others finished; 2 nothing could be run (one line gives the
 reason); 130 stopped by Ctrl-C.
@@ -181,6 +183,21 @@ def _parser() -> argparse.ArgumentParser:
     )
     plot.set_defaults(command=_plot)
 
+    codecs = verbs.add_parser(
+        "codecs",
+        help="state the quality of each VAE as that of a video codec, from the records of both",
+        description="State for each VAE at which CRF a video codec has the same quality, and its bits per pixel. The codecs are "
+        "measured like VAEs, at several CRFs: vaebench run vaes=codec/x265-17,codec/x265-25,codec/x265-33,wfvae/tiny",
+    )
+    codecs.add_argument(
+        "results",
+        nargs="?",
+        default=RunConfig().results,
+        metavar="DIR",
+        help="folder with the records (default: %(default)s)",
+    )
+    codecs.set_defaults(command=_codecs)
+
     train = verbs.add_parser(
         "train",
         help="train WF-VAE from a recipe",
@@ -285,6 +302,19 @@ def _plot(arguments: argparse.Namespace) -> int:
     say = partial(print, file=sys.stderr)
     for file in plots.draw(results, out, arguments.only, formats, arguments.style, say):
         print(file)
+    return 0
+
+
+def _codecs(arguments: argparse.Namespace) -> int:
+    from vaebench import records, yardstick
+
+    lines = yardstick.statements(list(records.read_all(Path(arguments.results), "reconstruction")))
+    if not lines:
+        raise ValueError(
+            f"no VAE in {arguments.results} can be compared with a codec: run `vaebench run vaes=...` with VAEs and with "
+            "codecs at several CRFs, such as codec/x265-25,codec/x265-33"
+        )
+    print("\n".join(lines))
     return 0
 
 

@@ -187,6 +187,8 @@ def run(suite: Suite[Any], candidate: Candidate, source: VideoSource) -> Evaluat
 
 
 def _run(suite: Suite[Any], candidate: Candidate, source: VideoSource) -> Evaluation:
+    if refusal := suite.refusal(candidate.spec):
+        raise ValueError(f"{candidate.label}: {refusal}")
     cases = list(suite.cases(source, candidate.spec))
     subject = suite.open(candidate)
     statistics: dict[str, Statistics] = {}

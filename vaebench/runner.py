@@ -125,6 +125,8 @@ def _choose(config: RunConfig, suite: Suite[Any], outcome: Outcome) -> list[Reso
     for candidate in requested:
         if suite.needs_weights and candidate.unavailable:
             outcome.not_ready[candidate.name] = candidate.unavailable
+        elif refusal := suite.refusal(candidate.spec):
+            outcome.not_ready[candidate.name] = refusal
         elif config.mode and config.mode not in (available := candidate.spec.modes):
             outcome.not_ready[candidate.name] = f"has no mode {config.mode!r} (available: {', '.join(available)})"
         else:

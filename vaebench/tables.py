@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from vaebench import protocol
+from vaebench import protocol, yardstick
 from vaebench.records import Record, Score, read_all
 
 FORMATS = ("text", "markdown", "latex", "csv", "json")
@@ -48,13 +48,16 @@ def frame(records: Iterable[Record]) -> pd.DataFrame:
     Columns: suite, setting, vae, temporal_compression, spatial_compression, latent_channels, parameters, mode (inference
     mode), metric, condition (as text; "" in suites with a single condition), condition.<name> (one column per part), value, unit,
     better, n, stderr, low, high (ends of the 95 % interval), status, note.  Missing values are NaN; `value` is NaN if `status` is
-    not "ok".  An unavailable metric has a row with n = 0 and the reason in `note`.
+    not "ok".  Compression, channels and parameters of a video codec are missing.  An unavailable metric has a row
+    with n = 0 and the reason in `note`.
     """
     rows: list[dict[str, object]] = []
     for record in records:
         scores = record.scores.values()
         about: dict[str, object] = {"suite": record.suite, "setting": record.setting, "vae": record.name}
-        about |= {name: record.vae.get(name) for name in SPEC} | {"mode": record.mode}
+        about |= {name: None if record.vae.get("codec") else record.vae.get(name) for name in SPEC} | {
+            "mode": record.mode
+        }
         rows += [about | _row(score) for score in scores]
         measured = {score.metric for score in scores}
         rows += [
@@ -158,8 +161,11 @@ def _facts(record: Record, label: str) -> list[str]:
     untrained = vae.get("weights") == "random" and record.suite != "efficiency"  # cost does not depend on the weights
     name = record.name + (" (untrained)" if untrained else "")
     name += f" · {record.mode}" if record.mode != "whole" else ""
+    name = f"{name} · {label}" if label else name
+    if vae.get("codec"):  # it has no latent
+        return [name, "—", "—", "—"]
     return [
-        f"{name} · {label}" if label else name,
+        name,
         f"{vae['temporal_compression']}x{r_s}x{r_s}",
         str(vae["latent_channels"]),
         str(vae["temporal_compression"] * r_s**2),
@@ -224,7 +230,7 @@ def _plain(record: Record) -> dict[str, object]:
 
 
 def notes(records: Sequence[Record]) -> list[str]:
-    """Notes below a table: each warning of a score once, the notes of the protocol, and a note about untrained VAEs."""
+    """Notes below a table: warnings of scores, notes of the protocol and about untrained VAEs, and the codecs of equal quality."""
     # note -> its metrics and its VAEs, in order
     cautions: dict[str, tuple[dict[str, None], dict[str, None]]] = {}
     for record in records:
@@ -241,4 +247,5 @@ def notes(records: Sequence[Record]) -> list[str]:
             lines |= dict.fromkeys(f"protocol {name}: {note}" for note in protocol.load(name).notes)
     if any(record.vae.get("weights") == "random" for record in records if record.suite != "efficiency"):
         lines["(untrained): random weights; these scores say nothing about the quality of the VAE"] = None
+    lines |= dict.fromkeys(yardstick.statements(records))
     return list(lines)

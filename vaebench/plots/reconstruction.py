@@ -72,6 +72,7 @@ def rate_distortion(root: Path, style: str) -> Iterator[tuple[str, Figure]]:
     """Each metric against the number of latent values per pixel, for trained VAEs."""
     for setting, group in _settings(root).items():
         trained = [r for r in group if not plot_style.untrained(r) and r.vae["family"] != "identity"]
+        trained = [record for record in trained if not record.vae.get("codec")]  # it has no latent values
         for metric in _metrics(trained):
             shown = [record for record in trained if _has(record, metric)]
             if len(shown) > 1:

@@ -6,29 +6,33 @@ from collections.abc import Collection, Iterable, Mapping
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
+import numpy as np
 import torch
 
 from vaebench import plugins, protocol, weights
 from vaebench.config import RunConfig
 from vaebench.machine import pick_device
 from vaebench.options import ReconstructionOptions as Options
+from vaebench.records import Score, interval
 from vaebench.scoring import build_metrics, change, metric_digests, score, stack
 from vaebench.settings import build as build_settings
 from vaebench.suite import Case, Suite, clip_cases, clip_generator, video_setting
-from vaebench.vae import VAESpec, VideoVAE, decode_as, reconstruct
+from vaebench.vae import CodedVAE, VAESpec, VideoVAE, decode_as, reconstruct
 from vaebench.video import to_model
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from vaebench.data import VideoSource
-    from vaebench.records import Score
     from vaebench.suite import Candidate, Statistics
     from vaebench.video import Latent, Video
+
+BITS = "bits_per_pixel"  # of a video codec: bits of the compressed clip, divided by the pixels of all its frames
 
 
 class Reconstruction(Suite[VideoVAE]):
     name = "reconstruction"
+    codecs = True
 
     def __init__(self, config: RunConfig, chosen: Options) -> None:
         super().__init__(config)
@@ -71,11 +75,12 @@ class Reconstruction(Suite[VideoVAE]):
     def cases(self, source: VideoSource, spec: VAESpec) -> Iterable[Case]:
         cases = clip_cases(source, self.config)
         self.pictured = {case.id for case in cases[: self.keep]}
-        return [replace(case, params={"keep": case.id in self.pictured}) for case in cases]
+        return [replace(case, params={"keep": case.id in self.pictured, "codec": spec.codec}) for case in cases]
 
     def is_complete(self, case: Case, names: Collection[str]) -> bool:
         needed = {*self.keys.values(), *(["frames"] if case.params["keep"] else [])}
         needed |= {"latent"} if self.keep_latents else set()
+        needed |= {BITS} if case.params["codec"] else set()
         return needed <= set(names)
 
     @torch.inference_mode()
@@ -96,6 +101,9 @@ class Reconstruction(Suite[VideoVAE]):
                 for name, metric in self.metrics.items()
                 if self.keys[name] not in case.stored
             }
+        if isinstance(vae, CodedVAE):
+            pixels = reference.shape[2:].numel()  # of all frames
+            statistics[BITS] = np.float64(int(vae.bits(latent)[0]) / pixels)
         if case.params["keep"]:
             statistics["frames"] = _some_frames(real, reconstructed)
         if self.keep_latents:
@@ -120,11 +128,19 @@ class Reconstruction(Suite[VideoVAE]):
                 before, after = stack(statistics, f"own {key}"), stack(statistics, key)
                 versus = f"{name}_vs_own_decoder"
                 scores[versus] = change(versus, metric, before, after)
+        if any(BITS in values for values in statistics.values()):
+            rates = stack(statistics, BITS)
+            spread = interval(rates)
+            scores[BITS] = Score(rates.mean(), "", "neither", len(rates), *spread, metric=BITS)
         return scores
 
     def per_case(self, statistics: Mapping[str, Statistics]) -> dict[str, dict[str, float]]:
         own = [name for name, metric in self.metrics.items() if metric.per_clip]
-        return {case: {name: float(values[self.keys[name]]) for name in own} for case, values in statistics.items()}
+        keys = {name: self.keys[name] for name in own} | {BITS: BITS}
+        return {
+            case: {name: float(values[key]) for name, key in keys.items() if key in values}
+            for case, values in statistics.items()
+        }
 
     def pictures(self, statistics: Mapping[str, Statistics]) -> dict[str, NDArray]:
         return {case: statistics[case]["frames"] for case in statistics if case in self.pictured}
