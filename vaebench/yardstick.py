@@ -12,9 +12,8 @@ from collections.abc import Iterable, Sequence
 from itertools import pairwise
 from typing import NamedTuple
 
-from vaebench.records import Record, Score
+from vaebench.records import BITS, Record, Score
 
-BITS = "bits_per_pixel"
 DECIMALS = {"dB": 2}  # of other units: 4
 
 

@@ -28,24 +28,20 @@ def codecs(root: Path, style: str) -> Iterator[tuple[str, Figure]]:
 
 
 def _drawn(curves: dict[str, list[yardstick.Point]], group: list[Record], score: records.Score, setting: str) -> Figure:
-    figure, axes = plt.subplots(figsize=(7.2, 4.4))
+    figure, axes = plt.subplots(figsize=(8, 4.4))
     looks = plot_style.look(list(curves))
     for encoder, curve in curves.items():
         rates, quality = [point.bits_per_pixel for point in curve], [point.quality for point in curve]
-        axes.plot(rates, quality, label=encoder, lw=1.2, ms=5, **looks[encoder])
-    first = next(iter(curves.values()))
-    for point in (first[0], first[-1]):
-        axes.annotate(f"CRF {point.crf:g}", (point.bits_per_pixel, point.quality), xytext=(6, -10),
-                      textcoords="offset points", fontsize="x-small", color=looks[next(iter(curves))]["color"])  # fmt: skip
+        label = f"{encoder}, CRF {curve[0].crf:g} to {curve[-1].crf:g}"
+        axes.plot(rates, quality, label=label, lw=1.2, ms=5, **looks[encoder])
     vaes = [(record, value) for record in group if (value := _value(record, score.metric)) is not None]
     at = [LATENT_BITS * _values_per_pixel(record) for record, _ in vaes]
     if vaes:
-        axes.plot(at, [value for _, value in vaes], "o", mfc="none", color="black", ms=6, label="VAE, latent uncoded")
+        label = f"VAE, {LATENT_BITS} bits per latent\nvalue, not entropy-coded"
+        axes.plot(at, [value for _, value in vaes], "o", mfc="none", color="black", ms=6, label=label)
     axes.set_xscale("log")
     plot_style.plain_log(axes.xaxis)
-    axes.set_xlabel(
-        f"bits per pixel (codecs: compressed; VAEs: {LATENT_BITS} bits per latent value, not entropy-coded)"
-    )
+    axes.set_xlabel("bits per pixel (log scale)")
     arrow = {"higher": " (higher is better)", "lower": " (lower is better)", "neither": ""}[score.better]
     axes.set_ylabel(f"{score.metric.upper()}{f' [{score.unit}]' if score.unit else ''}{arrow}")
     axes.set_title(f"{setting}: video codecs and VAEs", loc="left", fontsize="medium")

@@ -12,7 +12,7 @@ from matplotlib.ticker import FuncFormatter
 
 from vaebench import plot_style, records
 from vaebench.files import file_name
-from vaebench.records import Record
+from vaebench.records import BITS, Record
 
 
 def _settings(root: Path) -> dict[str, list[Record]]:
@@ -32,7 +32,7 @@ def per_clip(root: Path, style: str) -> Iterator[tuple[str, Figure]]:
     """The score of each clip as a dot, one row per VAE, with the mean and its 95 % interval."""
     for setting, group in _settings(root).items():
         clips_of = [(record, records.read_clips(root, record)) for record in group]
-        for metric in _metrics(group):
+        for metric in (name for name in _metrics(group) if name != BITS):  # a rate, not a quality
             rows = [(r, c) for r, c in clips_of if _has(r, metric) and any(metric in scores for scores in c.values())]
             if rows:
                 yield f"per_clip-{metric}-{setting}", _per_clip(rows, metric, setting)

@@ -13,7 +13,7 @@ from vaebench import plugins, protocol, weights
 from vaebench.config import RunConfig
 from vaebench.machine import pick_device
 from vaebench.options import ReconstructionOptions as Options
-from vaebench.records import Score, interval
+from vaebench.records import BITS, Score, interval
 from vaebench.scoring import build_metrics, change, metric_digests, score, stack
 from vaebench.settings import build as build_settings
 from vaebench.suite import Case, Suite, clip_cases, clip_generator, video_setting
@@ -26,8 +26,6 @@ if TYPE_CHECKING:
     from vaebench.data import VideoSource
     from vaebench.suite import Candidate, Statistics
     from vaebench.video import Latent, Video
-
-BITS = "bits_per_pixel"  # of a video codec: bits of the compressed clip, divided by the pixels of all its frames
 
 
 class Reconstruction(Suite[VideoVAE]):
