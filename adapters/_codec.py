@@ -19,6 +19,7 @@ from fractions import Fraction
 from typing import TYPE_CHECKING, Any
 
 from vaebench.vae import Posterior, VAESpec, VideoVAE
+from vaebench.yuv import to_rgb, to_yuv
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -32,7 +33,6 @@ FAMILY = "codec"
 RATE = (
     25  # frames per second; x264 and x265 scale the quality of CRF with the duration of a frame, which is neutral at 25
 )
-LUMA = (0.2126, 0.7152, 0.0722)  # ITU-R BT.709: weights of red, green and blue
 
 
 @dataclass(frozen=True)
@@ -191,36 +191,6 @@ class Codec:
         if not pictures:
             raise ValueError(f"{self.spec.name}: the decoder returned no frames from {len(packets)} packets")
         return torch.stack([to_rgb(*_planes(picture.to_ndarray())) for picture in pictures], dim=1)
-
-
-def to_yuv(frame: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    """float (3, H, W) RGB in -1..1 -> uint8 luma (H, W) and chroma (2, H/2, W/2), BT.709, limited range, 4:2:0.
-
-    Chroma is the mean of 2x2 pixels, so it lies in their centre.  The arithmetic is in float64: the rounding of float32 differs
-    between machines.
-    """
-    import torch
-    import torch.nn.functional as F
-
-    rgb = (frame.double().clamp(-1, 1).cpu() + 1) / 2
-    luma = torch.einsum("c,chw->hw", torch.tensor(LUMA, dtype=torch.float64), rgb)
-    red, _, blue = LUMA
-    chroma = torch.stack([(rgb[2] - luma) / (2 * (1 - blue)), (rgb[0] - luma) / (2 * (1 - red))])  # Cb, Cr in -0.5..0.5
-    chroma = F.avg_pool2d(chroma[None], 2)[0]
-    return (16 + 219 * luma).round().to(torch.uint8), (128 + 224 * chroma).round().to(torch.uint8)
-
-
-def to_rgb(luma: torch.Tensor, chroma: torch.Tensor) -> torch.Tensor:
-    """The inverse of `to_yuv`, with bilinear interpolation of chroma -> float32 (3, H, W) in -1..1, clamped."""
-    import torch
-    import torch.nn.functional as F
-
-    y = (luma.double() - 16) / 219
-    wide = F.interpolate((chroma.double()[None] - 128) / 224, size=y.shape, mode="bilinear", align_corners=False)[0]
-    red, green, blue = LUMA
-    b, r = y + 2 * (1 - blue) * wide[0], y + 2 * (1 - red) * wide[1]
-    g = (y - red * r - blue * b) / green
-    return (torch.stack([r, g, b]) * 2 - 1).clamp_(-1, 1).float()
 
 
 def _picture(planes: tuple[torch.Tensor, torch.Tensor]) -> av.VideoFrame:  # type: ignore[name-defined]  # noqa: F821

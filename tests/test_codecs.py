@@ -14,7 +14,7 @@ import torch
 import adapters
 import vaebench
 from adapters import _codec
-from vaebench import cli, yardstick
+from vaebench import cli, yardstick, yuv
 from vaebench.config import RunConfig
 from vaebench.data import bundle
 from vaebench.vae import CodedVAE, reconstruct
@@ -37,7 +37,7 @@ def psnr(a: torch.Tensor, b: torch.Tensor) -> float:
 
 
 @pytest.mark.parametrize(
-    ("rgb", "yuv"),
+    ("rgb", "expected"),
     [  # the colour bars of BT.709 in limited range, 8 bits
         ((255, 255, 255), (235, 128, 128)),
         ((0, 0, 0), (16, 128, 128)),
@@ -46,12 +46,12 @@ def psnr(a: torch.Tensor, b: torch.Tensor) -> float:
         ((0, 0, 255), (32, 240, 118)),
     ],
 )
-def test_colours_are_those_of_bt_709(rgb: tuple[int, ...], yuv: tuple[int, ...]) -> None:
+def test_colours_are_those_of_bt_709(rgb: tuple[int, ...], expected: tuple[int, ...]) -> None:
     frame = to_model(torch.tensor(rgb, dtype=torch.uint8).view(3, 1, 1, 1).expand(3, 1, 4, 6))[:, 0]
-    luma, chroma = _codec.to_yuv(frame)
+    luma, chroma = yuv.to_yuv(frame)
     assert (luma.shape, chroma.shape) == ((4, 6), (2, 2, 3))
-    assert (int(luma[0, 0]), int(chroma[0, 0, 0]), int(chroma[1, 0, 0])) == yuv
-    assert (_codec.to_rgb(luma, chroma) - frame).abs().max() < 2 / 127.5, "two levels: one of 8-bit luma, one of chroma"
+    assert (int(luma[0, 0]), int(chroma[0, 0, 0]), int(chroma[1, 0, 0])) == expected
+    assert (yuv.to_rgb(luma, chroma) - frame).abs().max() < 2 / 127.5, "two levels: one of 8-bit luma, one of chroma"
 
 
 def test_colours_agree_with_ffmpeg(clip: torch.Tensor) -> None:
@@ -62,7 +62,7 @@ def test_colours_agree_with_ffmpeg(clip: torch.Tensor) -> None:
         format="yuv444p", dst_colorspace="ITU709", dst_color_range="MPEG", interpolation="BILINEAR"
     )
     theirs = torch.from_numpy(picture.to_ndarray())
-    luma, chroma = _codec.to_yuv(frame)
+    luma, chroma = yuv.to_yuv(frame)
     assert (luma.int() - theirs[0].int()).abs().max() <= 2
     means = torch.nn.functional.avg_pool2d(theirs[1:].double(), 2)
     assert (chroma.double() - means).abs().max() <= 2
@@ -79,7 +79,7 @@ def test_the_counted_bytes_are_all_that_a_decoder_needs(kind: str, clip: torch.T
     assert b"http" not in file, "the encoder's text about itself"
     form = {"x264": "h264", "x265": "hevc", "av1": "obu"}[kind]
     with av.open(io.BytesIO(file), format=form) as container:
-        frames = [_codec.to_rgb(*_codec._planes(frame.to_ndarray())) for frame in container.decode(video=0)]
+        frames = [yuv.to_rgb(*_codec._planes(frame.to_ndarray())) for frame in container.decode(video=0)]
     assert torch.equal(torch.stack(frames, dim=1)[None], reconstruction)
     assert psnr(clip, reconstruction) > 30
 
