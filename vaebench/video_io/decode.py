@@ -267,7 +267,11 @@ def _rgb(frame: Any, file: str | Path) -> NDArray[np.uint8]:
             "zscale=transfer=linear:npl=100,tonemap=hable,zscale=transfer=bt709:matrix=bt709:primaries=bt709:range=limited,"
             "format=yuv420p OUT"
         )
-    pixels: NDArray[np.uint8] = frame.to_ndarray(format="rgb24")
+    kind, deep = frame.format, None
+    if not kind.is_rgb and len(kind.components) >= 3 and kind.components[0].bits > 8:
+        # from subsampled chroma of more than 8 bits, swscale makes white 253; in two steps it makes 255
+        deep = frame.reformat(format="yuv444p16le")
+    pixels: NDArray[np.uint8] = (deep or frame).to_ndarray(format="rgb24")
     matrix = frame.side_data.get("DISPLAYMATRIX")
     if matrix is None:
         return pixels
