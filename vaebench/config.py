@@ -96,6 +96,29 @@ class CheckConfig:
     weights: str = setting("", "file or folder with weights to use instead of the released ones")
 
 
+@dataclass(frozen=True)
+class ScoreConfig:
+    """Settings of `vaebench score`."""
+
+    name: str = setting("", "name of the row in tables; default: the name of the folder of reconstructions")
+    metrics: list[str] = setting([], "metrics to compute; see `vaebench list metrics`; default: set by the protocol")
+    protocol: str = setting("default", "scoring protocol; its posterior and dtype do not apply to files")
+    num_frames: int | None = setting(
+        None,
+        "score the first N frames of each video; default: all frames, of which both videos must have the same number",
+        at_least=1,
+    )
+    size: int | None = setting(
+        None,
+        "resize the short side to N pixels and crop the center, as `vaebench run`; default: score the frames as they are",
+        at_least=1,
+    )
+    keep: list[str] = setting([], "save frames of some clips as PNG, as in `vaebench run`")
+    device: str = setting("auto", 'device of the metrics, such as cpu or cuda:0; "auto" uses a GPU if available')
+    fail_fast: bool = setting(False, "stop at the first failure and show its traceback")
+    results: str = setting("runs/results", "output folder of the record")
+
+
 OUTPUT = ("results", "runs", "fetch")  # settings that are not stored in the record
 
 

@@ -203,6 +203,8 @@ def _run(suite: Suite[Any], candidate: Candidate, source: VideoSource) -> Evalua
                     raise
                 first = first or error
                 failed.append(Failure(case.id, case.clip.file if case.clip else "", explain(error)))
+    for case in suite.revisit(cases, statistics):
+        statistics[case.id] = {**statistics[case.id], **suite.measure(subject, case)}
     if not statistics:
         raise ValueError(
             f"no case could be measured: {failed[0].reason if failed else 'the suite lists no cases'}"
@@ -256,13 +258,16 @@ def record_of(
         created=datetime.now(timezone.utc).isoformat(timespec="seconds"),
         extra=suite.extra(statistics),
         columns=list(suite.columns),
+        digests=dict(suite.digests),
     )
 
 
 def vae_of(suite: Suite[Any], candidate: Candidate) -> dict[str, Any]:
     """The `vae` field of a record: the spec, the digests of weights and config, and the mode."""
+    without_latent = dict.fromkeys(("temporal_compression", "spatial_compression", "latent_channels"))
     return {
         **asdict(candidate.spec),
+        **(without_latent if candidate.spec.codec else {}),
         "name": candidate.label,
         "weights": candidate.weights if suite.needs_weights else "random",
         "config_sha256": candidate.config_sha256 if suite.needs_weights else "",

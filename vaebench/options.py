@@ -16,7 +16,16 @@ from vaebench.settings import setting
 @dataclass(frozen=True)
 class ReconstructionOptions:
     metrics: list[str] = setting([], "metrics to compute; see `vaebench list metrics`; default: set by the protocol")
-    keep: int = setting(0, "save the first, middle and last frame of the first N clips as PNG")
+    keep: list[str] = setting(
+        [],
+        "save the first, middle and last frame of some clips as PNG: of the first N (keep=3), of clips by id "
+        "(keep=bundle/hangar_low_light), or of the N with the worst score of the first metric (keep=worst:3)",
+    )
+    keep_video: list[str] = setting(
+        [],
+        "save all frames of some clips, chosen as in keep, as lossless video (FFV1), for `vaebench report`, "
+        "`vaebench compare --out` and other tools",
+    )
     keep_latents: bool = setting(False, "store the latents, so that metrics added later need no encoder pass")
 
 

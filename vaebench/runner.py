@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -18,7 +19,7 @@ from tqdm import tqdm
 
 import adapters
 from adapters import ResolvedVAE
-from vaebench import plugins, records
+from vaebench import kept_video, plugins, records
 from vaebench.config import RunConfig, check_options
 from vaebench.data import list_clips
 from vaebench.distributed import rank_and_world
@@ -96,11 +97,12 @@ def run(config: RunConfig) -> Outcome:
         for job in jobs:
             bar.set_postfix_str(job.name)
             own = job.cases[index::count]
-            job.measure(own, prefetch, bar, outcome)
-            if damaged := _conclude(job, own, outcome):
-                job.measure(damaged, prefetch, bar, outcome)
+            measure = partial(job.measure, prefetch=prefetch, bar=bar, outcome=outcome)
+            measure(own)
+            if damaged := _conclude(job, own, outcome, measure):
+                measure(damaged)
                 job.fail([case for case in damaged if job.read(case) is None])
-                _conclude(job, own, outcome)
+                _conclude(job, own, outcome, measure)
     return outcome
 
 
@@ -190,6 +192,7 @@ class _Job:
         missing = self.missing(cases)
         if not missing:
             return
+        bar.total = max(bar.total or 0, bar.n + len(missing))  # cases may be measured a second time
         try:
             subject = self.suite.open(self.candidate)
         except Exception as error:
@@ -229,10 +232,13 @@ class _Job:
         return Failure(**failure) if failure else None
 
 
-def _conclude(job: _Job, own: Sequence[Case], outcome: Outcome) -> list[Case]:
+def _conclude(
+    job: _Job, own: Sequence[Case], outcome: Outcome, measure: Callable[[Sequence[Case]], None]
+) -> list[Case]:
     """Summarize and write the record once every case of all shards has been measured or has failed.
 
-    Returns the cases of this process (`own`) whose files are damaged and must be measured again.
+    Returns the cases of this process (`own`) whose files are damaged and must be measured again.  Cases that the suite revisits
+    are measured here, by `measure`.
     """
     if job.broken:
         return []
@@ -250,6 +256,14 @@ def _conclude(job: _Job, own: Sequence[Case], outcome: Outcome) -> list[Case]:
     outcome.failed.extend((job.name, failure) for failure in failed)
     if not statistics:
         return []
+    again = job.suite.revisit(job.cases, statistics)
+    measure(again)
+    for case in again:
+        result = job.read(case)
+        if isinstance(result, dict):
+            statistics[case.id] = result
+        elif result:  # its scores are complete: only what the second measurement would add is missing
+            outcome.failed.append((job.name, result))
     try:
         _write(job, statistics, failed, outcome)
     except DiskError:
@@ -271,6 +285,7 @@ def _write(job: _Job, statistics: Mapping[str, Statistics], failed: list[Failure
     with _disk(root):
         records.write(record, root, suite.per_case(statistics))
         records.write_pictures(root, record, suite.pictures(statistics))
+        kept_video.write_all(root, record, suite.videos(statistics))
     outcome.met.extend((job.name, required.sentence) for required in requirements if required.met)
     unmet = [required for required in requirements if not required.met]
     outcome.failed.extend((job.name, Failure(job.name, "", required.sentence)) for required in unmet)

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 
     from vaebench.config import RunConfig
     from vaebench.data import VideoSource
+    from vaebench.kept_video import Pair
     from vaebench.records import Score
     from vaebench.vae import VAESpec, VideoVAE
     from vaebench.video import Clip
@@ -126,6 +127,7 @@ class Suite(ABC, Generic[Subject]):
         self.identity["options"] = dict(config.options)
         self.absent: dict[str, str] = {}  # unavailable metric -> reason
         self.columns: list[str] = []  # metrics in printed tables; empty: all
+        self.digests: dict[str, str] = {}  # metric -> digits of the hash of its code (`scoring.metric_code`)
 
     @abstractmethod
     def cases(self, source: VideoSource, spec: VAESpec) -> Iterable[Case]:
@@ -174,6 +176,10 @@ class Suite(ABC, Generic[Subject]):
         """Whether statistics with these names are all that this run needs of a case."""
         return True
 
+    def revisit(self, cases: Sequence[Case], statistics: Mapping[str, Statistics]) -> list[Case]:
+        """Cases to measure once more after all cases are measured, such as to save the frames of the worst ones."""
+        return []
+
     def per_case(self, statistics: Mapping[str, Statistics]) -> dict[str, dict[str, float]]:
         """Case id -> scalar scores of this case, for the `.clips.csv` file of the record."""
         return {}
@@ -184,6 +190,10 @@ class Suite(ABC, Generic[Subject]):
 
     def pictures(self, statistics: Mapping[str, Statistics]) -> dict[str, NDArray]:
         """Case id -> uint8 (2, n, H, W, 3): n frames of the reference and of the reconstruction, if frames are saved."""
+        return {}
+
+    def videos(self, statistics: Mapping[str, Statistics]) -> dict[str, Pair]:
+        """Case id -> all frames of the reference and of the reconstruction, if videos are saved."""
         return {}
 
     def extra(self, statistics: Mapping[str, Statistics]) -> dict[str, Any]:

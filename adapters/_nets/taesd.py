@@ -98,6 +98,18 @@ def enlarge_weights(model: nn.Module) -> None:
                 parameter.mul_(3**0.5)
 
 
+def _frame_by_frame(network: nn.Module, video: Tensor) -> Tensor:
+    """Run a network for images on the frames of (B, c, T, H, W).
+
+    A GPU takes all frames as one batch.  A CPU takes one at a time, with bit-equal results: its memory does not grow with T,
+    and the allocator reuses the activations of a frame.  Those of a batch are mapped anew for every layer.
+    """
+    frames = frames_of(video)
+    if video.device.type == "cpu":
+        return video_of(torch.cat([network(frame) for frame in frames.split(1)]), len(video))
+    return video_of(network(frames), len(video))
+
+
 class TAESD(nn.Module):
     def __init__(self, config: TAESDConfig | None = None) -> None:
         super().__init__()
@@ -107,8 +119,8 @@ class TAESD(nn.Module):
 
     def encode(self, video: Tensor) -> Tensor:
         """(B, 3, T, H, W) in 0..1 -> latent (B, c, T, ceil(H/r), ceil(W/r)), r = 8 or 32."""
-        return video_of(self.encoder(frames_of(video)), len(video))
+        return _frame_by_frame(self.encoder, video)
 
     def decode(self, latent: Tensor) -> Tensor:
         """(B, c, T, h, w) -> (B, 3, T, r h, r w), about 0..1, not clamped."""
-        return video_of(self.decoder(frames_of(latent)), len(latent))
+        return _frame_by_frame(self.decoder, latent)

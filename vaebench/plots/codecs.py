@@ -10,6 +10,7 @@ from matplotlib.figure import Figure
 
 from vaebench import plot_style, records, yardstick
 from vaebench.records import Record
+from vaebench.titles import setting_title
 
 LATENT_BITS = 16  # per latent value: bfloat16 or float16, as latents are stored for diffusion models
 
@@ -24,10 +25,10 @@ def codecs(root: Path, style: str) -> Iterator[tuple[str, Figure]]:
         for metric, score in scores.items():
             curves = {name: curve for name, curve in yardstick.curves(group, metric).items() if len(curve) > 1}
             if curves and score.better != "neither":
-                yield f"codecs-{metric}-{setting}", _drawn(curves, group, score, setting)
+                yield f"codecs-{metric}-{setting}", _drawn(curves, group, score)
 
 
-def _drawn(curves: dict[str, list[yardstick.Point]], group: list[Record], score: records.Score, setting: str) -> Figure:
+def _drawn(curves: dict[str, list[yardstick.Point]], group: list[Record], score: records.Score) -> Figure:
     figure, axes = plt.subplots(figsize=(8, 4.4))
     looks = plot_style.look(list(curves))
     for encoder, curve in curves.items():
@@ -44,7 +45,7 @@ def _drawn(curves: dict[str, list[yardstick.Point]], group: list[Record], score:
     axes.set_xlabel("bits per pixel (log scale)")
     arrow = {"higher": " (higher is better)", "lower": " (lower is better)", "neither": ""}[score.better]
     axes.set_ylabel(f"{score.metric.upper()}{f' [{score.unit}]' if score.unit else ''}{arrow}")
-    axes.set_title(f"{setting}: video codecs and VAEs", loc="left", fontsize="medium")
+    axes.set_title(f"{setting_title(group[0])}: video codecs and VAEs", loc="left", fontsize="medium")
     axes.margins(x=0.1, y=0.1)
     axes.legend(loc="center left", bbox_to_anchor=(1.01, 0.5))
     plot_style.label_points(axes, at, [value for _, value in vaes], [record.name for record, _ in vaes])
@@ -52,8 +53,8 @@ def _drawn(curves: dict[str, list[yardstick.Point]], group: list[Record], score:
 
 
 def _value(record: Record, metric: str) -> float | None:
-    """The score of a trained VAE; None for codecs, the identity, untrained VAEs and missing scores."""
-    if yardstick.is_codec(record) or record.vae["family"] == "identity" or plot_style.untrained(record):
+    """The score of a trained VAE; None without a latent, for the identity, untrained VAEs and missing scores."""
+    if not record.vae["latent_channels"] or record.vae["family"] == "identity" or plot_style.untrained(record):
         return None
     score = record.scores.get(metric)
     return score.value if score else None

@@ -23,7 +23,7 @@ from vaebench.inference.modes import Modes
 from vaebench.machine import pick_device
 from vaebench.options import BlockwiseOptions as Options
 from vaebench.records import Score, by_key, interval
-from vaebench.scoring import build_metrics, change, metric_digests, score, stack
+from vaebench.scoring import build_metrics, change, metric_code, metric_digests, score, stack
 from vaebench.settings import build as build_settings
 from vaebench.suite import Case, Demand, Suite, clip_cases, clip_generator, video_setting
 from vaebench.timing import memory_is_known, stopwatch
@@ -69,6 +69,7 @@ class Blockwise(Suite[Modes]):
         self.lengths = list(dict.fromkeys(chosen.lengths)) or [config.num_frames]
         self.names = _metrics(config, chosen)
         self.metrics, self.absent = build_metrics(self.names, self.device, max(self.lengths))
+        self.digests = metric_code(self.names, self.metrics)
         self.identity = {
             "metrics": metric_digests(self.names, self.metrics),
             "protocol": [self.protocol.name, self.protocol.rounding, self.protocol.codec],

@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
 
-from vaebench import plugins, protocol, weights
+from vaebench import keep, plugins, protocol, weights
 from vaebench.config import RunConfig
+from vaebench.kept_video import Pair
 from vaebench.machine import pick_device
 from vaebench.options import ReconstructionOptions as Options
 from vaebench.records import BITS, Score, interval
-from vaebench.scoring import build_metrics, change, metric_digests, score, stack
+from vaebench.scoring import build_metrics, change, metric_code, metric_digests, score, stack
 from vaebench.settings import build as build_settings
 from vaebench.suite import Case, Suite, clip_cases, clip_generator, video_setting
 from vaebench.vae import CodedVAE, VAESpec, VideoVAE, decode_as, reconstruct
@@ -34,9 +35,8 @@ class Reconstruction(Suite[VideoVAE]):
 
     def __init__(self, config: RunConfig, chosen: Options) -> None:
         super().__init__(config)
-        if chosen.keep < 0:
-            raise ValueError(f"keep={chosen.keep} should be a number of clips, 0 or more")
-        self.keep, self.pictured = chosen.keep, set[str]()
+        self.keep, self.pictured = keep.parse(chosen.keep), set[str]()
+        self.keep_video, self.filmed = keep.parse(chosen.keep_video, "keep_video"), set[str]()
         self.keep_latents = chosen.keep_latents
         self.device = pick_device(config.device)
         self.protocol = protocol.load(config.protocol)
@@ -50,6 +50,14 @@ class Reconstruction(Suite[VideoVAE]):
         # the key of a stored statistic includes the code and the weights of its metric; those of other versions are ignored
         digests = metric_digests(self.chosen, self.metrics)
         self.keys = {name: f"{name}.{digest}" for name, digest in digests.items()}
+        self.digests = metric_code(self.chosen, self.metrics)
+        ranking = [name for name, metric in self.metrics.items() if metric.per_clip and metric.better != "neither"]
+        for kept in (self.keep, self.keep_video):
+            if kept.worst and not ranking:
+                raise ValueError(
+                    f"{kept.setting}=worst:{kept.worst} needs a metric that scores single clips, such as metrics=psnr"
+                )
+        self._ranking = ranking[0] if ranking else ""
         self.identity = {
             "protocol": [self.protocol.name, self.protocol.rounding, self.protocol.codec],
             **{key: getattr(config, key) for key in ("num_frames", "size", "mode")},
@@ -72,12 +80,16 @@ class Reconstruction(Suite[VideoVAE]):
 
     def cases(self, source: VideoSource, spec: VAESpec) -> Iterable[Case]:
         cases = clip_cases(source, self.config)
-        self.pictured = {case.id for case in cases[: self.keep]}
-        return [replace(case, params={"keep": case.id in self.pictured, "codec": spec.codec}) for case in cases]
+        ids = [case.id for case in cases]
+        self.pictured, self.filmed = self.keep.chosen(ids), self.keep_video.chosen(ids)
+        return [
+            replace(case, params=_to_save(case, self.pictured, self.filmed) | {"codec": spec.codec}) for case in cases
+        ]
 
     def is_complete(self, case: Case, names: Collection[str]) -> bool:
         needed = {*self.keys.values(), *(["frames"] if case.params["keep"] else [])}
         needed |= {"latent"} if self.keep_latents else set()
+        needed |= {"video", "fps"} if case.params["keep_video"] else set()
         needed |= {BITS} if case.params["codec"] else set()
         return needed <= set(names)
 
@@ -103,7 +115,11 @@ class Reconstruction(Suite[VideoVAE]):
             pixels = reference.shape[2:].numel()  # of all frames
             statistics[BITS] = np.float64(int(vae.bits(latent)[0]) / pixels)
         if case.params["keep"]:
-            statistics["frames"] = _some_frames(real, reconstructed)
+            last = real.shape[2] - 1
+            statistics["frames"] = _frames(real, reconstructed, sorted({0, (last + 1) // 2, last}))
+        if case.params["keep_video"]:
+            statistics["video"] = _frames(real, reconstructed, range(real.shape[2]))
+            statistics["fps"] = np.float64(case.clip.fps)
         if self.keep_latents:
             statistics["latent"] = latent.cpu().numpy()
         return statistics
@@ -140,15 +156,42 @@ class Reconstruction(Suite[VideoVAE]):
             for case, values in statistics.items()
         }
 
+    def revisit(self, cases: Sequence[Case], statistics: Mapping[str, Statistics]) -> list[Case]:
+        """The worst clips (`keep=worst:N`) whose frames are not stored."""
+        pictured, filmed = (set(self._worst(kept, statistics)) for kept in (self.keep, self.keep_video))
+        asked = [
+            replace(case, params={**case.params, **_to_save(case, pictured, filmed)}, stored=statistics[case.id])
+            for case in cases
+            if case.id in statistics
+        ]
+        return [case for case in asked if not self.is_complete(case, case.stored.keys())]
+
+    def _worst(self, kept: keep.Keep, statistics: Mapping[str, Statistics]) -> list[str]:
+        """The ids of the worst clips by the first metric that scores single clips; [] without `worst:N`."""
+        if not kept.worst:
+            return []
+        name = self._ranking
+        scores = {clip: float(values[self.keys[name]]) for clip, values in statistics.items()}
+        return kept.worst_of(scores, self.metrics[name].better)
+
     def pictures(self, statistics: Mapping[str, Statistics]) -> dict[str, NDArray]:
-        return {case: statistics[case]["frames"] for case in statistics if case in self.pictured}
+        shown = self.pictured | set(self._worst(self.keep, statistics))
+        return {case: values["frames"] for case, values in statistics.items() if case in shown and "frames" in values}
+
+    def videos(self, statistics: Mapping[str, Statistics]) -> dict[str, Pair]:
+        shown = self.filmed | set(self._worst(self.keep_video, statistics))
+        kept = {case: values for case, values in statistics.items() if case in shown and "video" in values}
+        return {case: Pair(values["video"], float(values["fps"])) for case, values in kept.items()}
 
 
-def _some_frames(real: Video, reconstructed: Video) -> NDArray:
-    """(1, 3, T, H, W) in 0..1, twice -> uint8 (2, n, H, W, 3): the first, middle and last frame of both."""
-    frames = real.shape[2]
-    some = sorted({0, frames // 2, frames - 1})
-    both = torch.cat([real, reconstructed])[:, :, some].mul(255).round().byte()
+def _to_save(case: Case, pictured: Collection[str], filmed: Collection[str]) -> dict[str, bool]:
+    """The parameters of a case: whether frames and whether a video are saved."""
+    return {"keep": case.id in pictured, "keep_video": case.id in filmed}
+
+
+def _frames(real: Video, reconstructed: Video, indices: Sequence[int]) -> NDArray:
+    """(1, 3, T, H, W) in 0..1, twice -> uint8 (2, n, H, W, 3): the frames of both with these indices."""
+    both = torch.cat([real, reconstructed])[:, :, list(indices)].mul(255).round().byte()
     return both.permute(0, 2, 3, 4, 1).cpu().numpy()
 
 
