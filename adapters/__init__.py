@@ -1,9 +1,9 @@
 """Every VAE by name: `load("wan/2.1")`, `load("wfvae:path/to/checkpoint")`, `load("cogvideox/tiny")`, `load("./halves.py")`.
 
 A name is `family/variant`, `family:path` for a user checkpoint, or `file.py` (`file.py/variant`) for an adapter in a file.
-`wan/2.1+taehv/taew2_1` encodes with one VAE and decodes with another (`_cross.py`). `family/tiny` (`family/tiny-random` where
-`tiny` is a trained VAE) is a small network with random weights for tests: its scores are meaningless, so no list of all VAEs
-contains it.
+`wan/2.1+taehv/taew2_1` encodes with one VAE and decodes with another (`_cross.py`). `codec/x265-27` is a video codec
+(`_codec.py`), which runs only by name. `family/tiny` (`family/tiny-random` where `tiny` is a trained VAE) is a small network with
+random weights for tests: its scores are meaningless, so no list of all VAEs contains it.
 """
 
 from __future__ import annotations
@@ -184,6 +184,12 @@ def resolve(name: str, weights: str = "") -> ResolvedVAE:
         UnreadableCheckpoint: the user checkpoint is damaged, or of another family
         vaebench.weights.Unavailable: the user checkpoint of `family:path` does not exist
     """
+    if name.startswith("codec/"):
+        from adapters import _codec
+
+        if weights:
+            raise ValueError(f"{name} reads no weights: remove weights={weights}")
+        return ResolvedVAE(name, _codec.spec_of(name), _codec)
     if halves := _halves(name):
         from adapters import _cross
 

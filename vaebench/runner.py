@@ -175,7 +175,9 @@ def _choose(config: RunConfig, suite: Suite[Any], outcome: Outcome) -> list[Reso
         )
     chosen = []
     for candidate in requested:
-        if config.mode and config.mode not in (available := candidate.spec.modes):
+        if refusal := suite.refusal(candidate.spec):
+            outcome.not_ready[candidate.name] = refusal
+        elif config.mode and config.mode not in (available := candidate.spec.modes):
             outcome.not_ready[candidate.name] = f"has no mode {config.mode!r} (available: {', '.join(available)})"
         else:
             chosen.append(candidate)
