@@ -16,6 +16,9 @@ from vaebench.settings import setting
 @dataclass(frozen=True)
 class ReconstructionOptions:
     metrics: list[str] = setting([], "metrics to compute; see `vaebench list metrics`; default: set by the protocol")
+    sizes: list[str] = setting(
+        [], "evaluate at each of these sizes, such as 256,480x832, with a record each; default: size only"
+    )
     keep: int = setting(0, "save the first, middle and last frame of the first N clips as PNG")
     keep_latents: bool = setting(False, "store the latents, so that metrics added later need no encoder pass")
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from vaebench import plugins, protocol, weights
+from vaebench import frame_size, plugins, protocol, weights
 from vaebench.config import RunConfig
 from vaebench.machine import pick_device
 from vaebench.options import ReconstructionOptions as Options
@@ -32,6 +32,8 @@ class Reconstruction(Suite[VideoVAE]):
 
     def __init__(self, config: RunConfig, chosen: Options) -> None:
         super().__init__(config)
+        if chosen.sizes:
+            raise ValueError(f"sizes={chosen.sizes} gives a record per size: use `vaebench run`, or one size= per call")
         if chosen.keep < 0:
             raise ValueError(f"keep={chosen.keep} should be a number of clips, 0 or more")
         self.keep, self.pictured = chosen.keep, set[str]()
@@ -41,7 +43,7 @@ class Reconstruction(Suite[VideoVAE]):
         self.posterior = config.posterior or self.protocol.posterior
         self.dtype = config.dtype or self.protocol.dtype
         self.chosen = list(dict.fromkeys(chosen.metrics)) or list(self.protocol.metrics)
-        self.metrics, self.absent = build_metrics(self.chosen, self.device, config.num_frames)
+        self.metrics, self.absent = build_metrics(self.chosen, self.device, config.num_frames, config.size)
         if not self.metrics:
             reasons = "; ".join(f"{name}: {reason}" for name, reason in self.absent.items())
             raise ValueError(f"none of the metrics can be computed here: {reasons}")
@@ -136,6 +138,24 @@ def _some_frames(real: Video, reconstructed: Video) -> NDArray:
     some = sorted({0, frames // 2, frames - 1})
     both = torch.cat([real, reconstructed])[:, :, some].mul(255).round().byte()
     return both.permute(0, 2, 3, 4, 1).cpu().numpy()
+
+
+def runs(config: RunConfig) -> list[RunConfig]:
+    """The runs of a run with `sizes=`: one per size, each with its own record; of any other run, the run itself.
+
+    Raises:
+        ValueError: a size is invalid or given twice, or both `size` and `sizes` are set
+    """
+    chosen = build_settings(Options, config.options)
+    if not chosen.sizes:
+        return [config]
+    if config.size != RunConfig().size:
+        raise ValueError(f"size={config.size} and sizes={','.join(chosen.sizes)}: set one of them")
+    sizes = [frame_size.plain(size, "sizes") for size in chosen.sizes]
+    if twice := [size for size in sizes if sizes.count(size) > 1]:
+        raise ValueError(f"sizes={','.join(chosen.sizes)}: {twice[0]} is given twice")
+    options = {name: value for name, value in config.options.items() if name != "sizes"}
+    return [replace(config, size=size, options=options) for size in sizes]
 
 
 def weight_files(config: RunConfig) -> list[str]:

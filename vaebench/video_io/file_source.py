@@ -11,6 +11,7 @@ from functools import partial
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING
 
+from vaebench.frame_size import Size
 from vaebench.video import Clip
 from vaebench.video_io import decode, decord_reader, manifest, notes, resize
 from vaebench.video_io.manifest import Row
@@ -33,7 +34,7 @@ class Files:
     root: Path
     rows: Sequence[Row]
     num_frames: int
-    size: int
+    size: Size
     reader: str = "auto"  # as `RunConfig.reader`
 
     def __iter__(self) -> Iterator[Clip]:
@@ -118,8 +119,8 @@ def _by_name(root: Path, name_of: Callable[[Path, str], str]) -> dict[str, str]:
     return on_disk
 
 
-def load_row(path: Path, row: Row, num_frames: int, size: int, reader: str = "auto") -> Tensor:
-    """uint8 (3, num_frames, size, size).  OSError or ValueError naming file and reason."""
+def load_row(path: Path, row: Row, num_frames: int, size: Size, reader: str = "auto") -> Tensor:
+    """uint8 (3, num_frames, height, width).  OSError or ValueError naming file and reason."""
     return resize.clip(read_row(path, row, num_frames, reader), size)
 
 
