@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from vaebench import frame_size, plugins, protocol, weights
+from vaebench import plugins, protocol, weights
 from vaebench.config import RunConfig
 from vaebench.machine import pick_device
 from vaebench.options import ReconstructionOptions as Options
@@ -149,13 +149,13 @@ def runs(config: RunConfig) -> list[RunConfig]:
     chosen = build_settings(Options, config.options)
     if not chosen.sizes:
         return [config]
+    listed = ",".join(map(str, chosen.sizes))
     if config.size != RunConfig().size:
-        raise ValueError(f"size={config.size} and sizes={','.join(chosen.sizes)}: set one of them")
-    sizes = [frame_size.plain(size, "sizes") for size in chosen.sizes]
-    if twice := [size for size in sizes if sizes.count(size) > 1]:
-        raise ValueError(f"sizes={','.join(chosen.sizes)}: {twice[0]} is given twice")
+        raise ValueError(f"size={config.size} and sizes={listed}: set one of them")
+    if twice := [size for size in chosen.sizes if chosen.sizes.count(size) > 1]:
+        raise ValueError(f"sizes={listed}: {twice[0]} is given twice")
     options = {name: value for name, value in config.options.items() if name != "sizes"}
-    return [replace(config, size=size, options=options) for size in sizes]
+    return [replace(config, size=size, options=options) for size in chosen.sizes]
 
 
 def weight_files(config: RunConfig) -> list[str]:
