@@ -40,6 +40,8 @@ def _set_mode(model: Any, mode: str) -> None:
 
 
 def _describe(model: Any, spec: VAESpec) -> VAESpec:
+    if model.latents_mean.is_meta:  # a network without values, to count operations
+        return spec
     scale = model.config.scaling_factor / model.latents_std.float()
     return replace(spec, shift=tuple(model.latents_mean.float().tolist()), scale=tuple(scale.tolist()))
 

@@ -1,6 +1,5 @@
 """Records of made-up VAEs, whose names say so."""
 
-import json
 from pathlib import Path
 
 import numpy as np
@@ -88,8 +87,30 @@ def write_toy_records(folder: Path) -> None:
             folder,
             {},
         )
-    (folder / "subbands").mkdir()
+        psnr = {"psnr": Score(30.0 - i, "dB", "higher", 8, metric="psnr")}
+        records.write(record("latent", "clips-33x256", name, psnr, latent_curves(i), weights), folder, {})
+
+
+def latent_curves(i: int) -> dict:
+    """The curves of the latent suite of VAE number `i`."""
     names = [f"{i:03b}".replace("0", "h").replace("1", "g") for i in range(8)]
-    bands = {"setting": "clips-33x256", "clips": 2, "names": names, "energy": [2.0**-i for i in range(8)],
-             "share": [2.0**-i / 2 for i in range(8)], "entropy_bits": [8.0 - i for i in range(8)]}  # fmt: skip
-    (folder / "subbands" / "clips-33x256.json").write_text(json.dumps(bands))
+    falling = [2.0**-k for k in range(1, 9)]
+    bands = {"energy": falling, "share": falling, "entropy_bits": [8.0 - k for k in range(8)]}
+    levels = [0.01, 0.1, 0.4]
+
+    def curve(*mean: float) -> dict:
+        return {"mean": list(mean), "low": [value - 1 for value in mean], "high": [value + 1 for value in mean]}
+
+    decoder = {name: curve(30.0 - i, 28.0 - i, 20.0) for name in ("added", "added_self", "mixed", "mixed_self")}
+    decoder |= {"psnr": curve(30.0 - i), "masked": curve(25.0 - i), "noise": levels, "masks": [0.5]}
+    lines = {"frequency": [0.1 * (k + 1) for k in range(8)], "power": falling}
+    return {
+        "space": lines,
+        "time": lines,
+        "zigzag": falling,
+        "autocorrelation": dict.fromkeys("tyx", falling),
+        "eigenvalues": {"raw": falling, "standardized": falling},
+        "denoising": {"sigma": levels, "mmse": [0.2, 0.6, 0.9]},
+        "subbands": {"names": names, "latents": bands, "pixels": bands},
+        "decoder": decoder,
+    }

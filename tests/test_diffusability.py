@@ -139,7 +139,9 @@ def test_tier_0_trains_nothing_and_takes_any_size(monkeypatch: pytest.MonkeyPatc
     found = record("tier0-bundle-32px-first3", "dct-4")
     assert next(iter(found.scores)) == "gaussian_loss"
     assert found.scores["effective_rank"].n == 3
-    assert len(found.extra["latents"]["channel_std"]) == 4
+    assert len(found.extra["latents"]["channels"]["std"]) == 4
+    assert found.scores["localcorr"].value is not None
+    assert found.scores["kl_bits_per_pixel"].status == "not applicable"
 
 
 def means(name: str, device: torch.device) -> Any:

@@ -9,15 +9,18 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from torch.utils.flop_counter import FlopCounterMode
 
 import adapters
+from tests import wfvae_reference
 from vaebench import cli, records
 from vaebench.config import parse_run
 from vaebench.profiling import worker
 from vaebench.suite import Case
 from vaebench.suites import efficiency
 from vaebench.timing import peak_memory
-from vaebench.vae import Posterior, VAESpec
+from vaebench.vae import Posterior, VAESpec, networks
+from wfvae import WFVAE
 
 CPU = torch.device("cpu")
 
@@ -191,6 +194,46 @@ def test_the_floating_point_operations_are_those_of_the_convolutions(monkeypatch
         found = worker.measure_memory(job(), UNUSED)
     assert found["encode_flop"] == found["decode_flop"] == 2 * 3 * 8 * 5 * 16 * 16
     assert found["parameters"] == 48
+
+
+def test_the_flops_of_wfvae_are_those_of_plain_convolutions_and_not_of_a_faster_algorithm():
+    """The reference implementation runs one plain convolution for each layer; Winograd's algorithm would count 0.7 of it."""
+    candidate = adapters.resolve("wfvae/tiny-random")
+    asked = replace(job(), name=candidate.name, num_frames=9, size=32)
+    with torch.inference_mode():
+        found = worker.measure_memory(asked, candidate)
+        vae, video, _ = worker.prepare(asked, candidate)
+        (model,) = networks(vae)
+        assert isinstance(model, WFVAE)
+        with FlopCounterMode(display=False) as encoding:
+            moments, _, _ = wfvae_reference.encode(model, video)
+        with FlopCounterMode(display=False) as decoding:
+            wfvae_reference.decode(model, moments.chunk(2, dim=1)[0])
+    assert found["flop_device"] == "meta"
+    # ours transforms wavelets without convolutions, at a percent of the cost
+    assert found["encode_flop"] == pytest.approx(encoding.get_total_flops(), rel=0.02)
+    assert found["decode_flop"] == pytest.approx(decoding.get_total_flops(), rel=0.02)
+
+
+def test_the_flops_of_a_vae_that_reads_values_are_counted_on_the_device_and_say_so(monkeypatch: pytest.MonkeyPatch):
+    candidate = adapters.resolve("dct/8")
+    vae = candidate.load("whole")
+    encode = type(vae).encode
+
+    def reads_values(self, video):
+        assert video.sum().item() != 0
+        return encode(self, video)
+
+    monkeypatch.setattr(type(vae), "encode", reads_values)
+    asked = replace(job(), name="dct/8", num_frames=4, size=16)
+    with torch.inference_mode():
+        found = worker.measure_memory(asked, candidate)
+    assert (found["flop_device"], found["encode_flop"] > 0) == ("cpu", True)
+    times = {"encode_s": np.array([0.1]), "decode_s": np.array([0.1]), "matmul_flop_per_s": np.array(1e9)}
+    params = {"asked_dtype": np.str_("float32"), "asked_frames": np.array(4), "asked_size": np.array(16)}
+    case = {name: np.asarray(value) for name, value in {**params, **found, **times, "frames": 4, "size": 16}.items()}
+    scores = suite().summarize({"": case})
+    assert "counted on cpu" in scores["encode_flop@float32 4x16"].note
 
 
 def test_each_case_is_measured_and_recorded_with_units(capsys: pytest.CaptureFixture[str]):

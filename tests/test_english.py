@@ -28,7 +28,21 @@ PATTERN = re.compile("|".join(rf"\b{phrase}\b" for phrase in FORBIDDEN), re.IGNO
 SOURCES = ("vaebench", "adapters", "wfvae")
 # file -> names in it that cannot change, such as keys of stored checkpoints or identifiers of third parties
 EXEMPT = {"wfvae/state.py": {"critic"}}
-COMMANDS = ("", "run", "plot", "train", "list", "check", "weights", "manifest")
+COMMANDS = (
+    "",
+    "run",
+    "compare",
+    "score",
+    "table",
+    "plot",
+    "report",
+    "train",
+    "list",
+    "published",
+    "check",
+    "weights",
+    "manifest",
+)
 
 
 def phrases(text: str) -> list[str]:

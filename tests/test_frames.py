@@ -143,6 +143,37 @@ def test_a_fine_grating_is_averaged_and_not_aliased() -> None:
     assert (inside - 127.5).abs().max() < 16  # without antialiasing it is 0 or 255
 
 
+@pytest.mark.parametrize(("height", "width", "size"), SIZES)
+def test_float_is_torchvisions_resize_of_float_pixels(height: int, width: int, size: int) -> None:
+    frame = noise(height, width)
+    unit = frame.permute(2, 0, 1) / 255
+    theirs = vision.center_crop(vision.resize(unit, [size], antialias=True), [size, size])
+    assert torch.equal(resize.fit(frame, size, "float"), theirs)
+
+
+@pytest.mark.parametrize(("height", "width", "size"), SIZES)
+def test_bilinear_is_torchvisions_resize_without_antialiasing(height: int, width: int, size: int) -> None:
+    frame = noise(height, width)
+    floats = vision.resize(frame.permute(2, 0, 1).float(), [size], antialias=False)
+    theirs = vision.center_crop(floats, [size, size]).round()
+    assert (resize.fit(frame, size, "bilinear") - theirs).abs().max() <= 1  # a tie may round either way
+
+
+def test_lanczos_is_that_of_pillow() -> None:
+    frame = noise(40, 60)
+    image = Image.fromarray(frame.numpy()).resize((36, 24), Image.Resampling.LANCZOS)
+    theirs = torch.from_numpy(np.array(image)).permute(2, 0, 1)[:, :, 6:30]
+    assert torch.equal(resize.fit(frame, 24, "lanczos"), theirs)
+    assert not torch.equal(resize.fit(frame, 24), theirs)
+
+
+@pytest.mark.parametrize("how", resize.FILTERS)
+def test_every_resize_only_crops_a_frame_of_the_right_height(how: str) -> None:
+    frame = noise(20, 31)
+    cropped = frame.permute(2, 0, 1)[:, :, 6:26]
+    assert torch.equal(resize.fit(frame, 20, how), cropped / 255 if how == "float" else cropped)
+
+
 def test_a_clip_has_channels_first_and_frames_second() -> None:
     frames = [noise(30, 40), noise(30, 40).flip(0), noise(30, 40).flip(1)]
     clip = resize.clip((frame.numpy() for frame in frames), 24)

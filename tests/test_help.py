@@ -48,7 +48,7 @@ def test_a_type_is_shown_as_its_values_are_typed() -> None:
     ]  # fmt: skip
 
 
-@pytest.mark.parametrize("command", ["run", "train", "plot"])
+@pytest.mark.parametrize("command", ["run", "compare", "score", "table", "train", "plot"])
 def test_help_ends_with_four_examples(command: str, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit):
         cli.main([command, "--help"])

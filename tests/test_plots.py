@@ -37,6 +37,10 @@ def test_every_figure_and_table_is_written_and_twice_the_same_bytes(root: Path, 
         "seam_profile",
         "by_frame",
         "by_length",
+        "spectra",
+        "eigenspectra",
+        "autocorrelation",
+        "noise_curves",
         "subbands",
     }
     assert {
@@ -96,7 +100,10 @@ def test_each_number_of_frames_has_its_own_bars(root: Path):
     assert "65 frames at 256x256, float32" in said["cost_bars-toy-device-float32-65"]
 
 
-@pytest.mark.parametrize("name", ["per_clip", "degradation", "seam_profile", "by_frame", "by_length"])
+@pytest.mark.parametrize(
+    "name",
+    [*("per_clip", "degradation", "seam_profile", "by_frame", "by_length"), *("spectra", "noise_curves", "subbands")],
+)
 def test_untrained_vaes_are_marked_where_quality_is_shown(root: Path, name: str):
     said = " | ".join(texts(root, name).values())
     assert f"{UNTRAINED} (untrained)" in said
@@ -110,15 +117,6 @@ def test_untrained_vaes_are_left_out_where_vaes_are_compared_by_quality(root: Pa
     assert "toy-a" in said
     assert UNTRAINED not in said
     assert "tiny" not in said
-
-
-def test_a_broken_record_of_subbands_is_named(tmp_path: Path):
-    file = tmp_path / "subbands" / "x.json"
-    file.parent.mkdir()
-    for text, reason in (("{", "is not a record of sub-bands"), ('{"setting": "x"}', r"record\.clips is missing")):
-        file.write_text(text)
-        with pytest.raises(ValueError, match=reason):
-            list(plots.draw(tmp_path, tmp_path / "out", only="subbands"))
 
 
 def test_published_numbers_are_drawn_only_on_request_and_say_so(

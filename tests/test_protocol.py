@@ -10,6 +10,7 @@ from torch import Tensor
 
 from tests.goldens_io import Golden, goldens
 from vaebench import plugins, protocol
+from vaebench.compression import h264
 from vaebench.protocol import Protocol
 from vaebench.video import to_model, to_score
 
@@ -49,10 +50,10 @@ def test_default_and_paper_are_among_them_and_an_unknown_name_gets_the_nearest()
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"rounding": "up"}, "rounding='up' is not one of nearest, truncate"),
+        ({"rounding": "up"}, "rounding='up' is not one of nearest, truncate, none"),
         ({"colour": "bt601"}, r"no setting 'colour'"),
         ({"roundin": "nearest"}, r"no setting 'roundin'; did you mean 'rounding'\?"),
-        ({"codec": None}, r"codec=None is not one of none, mp4v"),
+        ({"codec": None}, r"codec=None is not one of none, mp4v, h264"),
         ({"metrics": {"psnr": None}}, "is not a list: expected metrics=one,two"),
         ({"about": ["one", "two"]}, r"about=\['one', 'two'\] should be text"),
         ({"name": "other"}, r"remove the key 'name'"),
@@ -94,6 +95,82 @@ def test_truncation_drops_the_fraction_and_leaves_stored_values_alone() -> None:
     assert truncating.to_score(beyond).flatten().tolist() == [0, 1]
 
 
+def test_rounding_none_scores_float_pixels() -> None:
+    exact = dataclasses.replace(DEFAULT, rounding="none")
+    video = torch.tensor([-3.0, -0.5, 0.001, 3.0]).view(1, 1, 1, 1, 4)
+    assert torch.allclose(exact.to_score(video).flatten(), torch.tensor([0, 0.25, 0.5005, 1]), atol=1e-7)
+    with pytest.raises(ValueError, match="codec=mp4v compresses 8-bit pixels: rounding should be nearest or truncate"):
+        dataclasses.replace(exact, codec="mp4v")
+
+
+def test_frames_reach_the_vae_in_either_range_and_stay_as_they_were() -> None:
+    stored = LEVELS.view(1, 1, 1, 16, 16)
+    unit = stored / 255
+    before = unit.clone()
+    assert torch.equal(DEFAULT.to_model(stored), to_model(stored))
+    assert torch.allclose(DEFAULT.to_model(unit), to_model(stored), atol=1e-6)
+    assert torch.equal(unit, before)  # decoded clips are cached for the next VAE
+
+
+def test_pixels_in_bfloat16_are_those_of_the_script() -> None:
+    """The script in NumPy's words: unit range to bfloat16, times two minus one; back by plus one, half, float, times 255, down."""
+    unit = torch.linspace(0, 1, 1000).view(1, 1, 1, 25, 40)
+    model = unit.bfloat16() * 2 - 1
+    assert torch.equal(PAPER.to_model(unit), model.float())
+    files = (255 * ((model.clamp(-1, 1) + 1) / 2).float().numpy()).astype("uint8")
+    uncompressed = dataclasses.replace(PAPER, codec="none")
+    assert torch.equal(uncompressed.to_score(model.float()) * 255, torch.from_numpy(files).float())
+
+
+def test_compressed_reconstruction_leaves_the_reference_alone() -> None:
+    one_side = protocol.load("default-h264-one-side")
+    video = to_model(moving(3, 16, 16))
+    assert torch.equal(one_side.to_score(video, reference=True), to_score(video))
+    assert torch.equal(one_side.to_score(video), protocol.load("default-h264").to_score(video, reference=True))
+    assert not torch.equal(one_side.to_score(video), to_score(video))
+
+
+def test_tokenbench_compresses_the_clip_before_the_vae_and_the_reference_no_second_time() -> None:
+    tokenbench = protocol.load("tokenbench")
+    stored = moving(3, 16, 16)
+    once = h264(stored[0].permute(1, 2, 3, 0)).permute(3, 0, 1, 2)[None]
+    assert torch.equal(tokenbench.to_model(stored), to_model(once))
+    assert torch.equal(tokenbench.to_model(stored / 255), to_model(once))
+    assert torch.equal(tokenbench.to_score(to_model(once), reference=True), once / 255)
+
+
+@pytest.mark.parametrize("name", [name for name in protocol.names() if protocol.load(name).base])
+def test_a_variant_differs_from_its_base_in_one_choice(name: str) -> None:
+    variant = protocol.load(name)
+    base = protocol.load(variant.base)
+    same = {"name", "about", "notes", "base", "clip"}
+    differing = [
+        field.name
+        for field in dataclasses.fields(Protocol)
+        if field.name not in same and getattr(variant, field.name) != getattr(base, field.name)
+    ]
+    # the codec of one side is the codec of both sides with one other choice
+    assert len(differing) == 1 or (name == "default-h264-one-side" and differing == ["codec", "compressed"])
+
+
+def test_several_protocols_are_named_with_commas_and_each_counts_once() -> None:
+    assert [one.name for one in protocol.load_all("default,wfvae-paper,default")] == ["default", "wfvae-paper"]
+    assert protocol.load_all("[vidtok]") == [protocol.load("vidtok")]
+    with pytest.raises(ValueError, match="did you mean 'vidtok'"):
+        protocol.load_all("default,vidtock")
+    with pytest.raises(ValueError, match="names no protocol"):
+        protocol.load_all("[]")
+
+
+@pytest.mark.parametrize("golden", goldens(lambda m: m.get("kind") == "h264"), ids=str)
+def test_h264_is_mediapys_file_read_by_mediapy(golden: Golden) -> None:
+    expected = golden.tensors()["frames"]  # uint8 (T, H, W, 3)
+    source = moving(*expected.shape[:3])[0].permute(1, 2, 3, 0)
+    got = h264(source)
+    assert (got.int() - expected.int()).abs().max() <= 2  # exact where it was made; other builds of x264 may differ
+    assert psnr(expected / 255, source / 255) < 45
+
+
 @pytest.mark.parametrize("golden", goldens(lambda m: m.get("kind") == "mp4v"), ids=str)
 def test_mp4v_is_opencvs_file_read_by_decord(golden: Golden) -> None:
     expected = golden.tensors()["frames"].permute(3, 0, 1, 2)[None]  # uint8 (T, H, W, 3), as decord gives it
@@ -103,8 +180,9 @@ def test_mp4v_is_opencvs_file_read_by_decord(golden: Golden) -> None:
     assert psnr(expected / 255, source / 255) < 45  # and the codec is no small thing
 
 
-def test_there_is_a_golden_of_mp4v() -> None:
-    assert goldens(lambda m: m.get("kind") == "mp4v")
+@pytest.mark.parametrize("kind", ["mp4v", "h264"])
+def test_there_is_a_golden_of_each_codec(kind: str) -> None:
+    assert goldens(lambda m: m.get("kind") == kind)
 
 
 def test_mp4v_keeps_clips_apart_and_is_the_same_every_time() -> None:

@@ -166,6 +166,36 @@ def test_kept_frames_of_another_shape_are_drawn(capsys: pytest.CaptureFixture[st
     assert any(np.allclose(image, pixels[24:, 80:]) for image in drawn if image.shape == (24, 40, 3))
 
 
+def test_relay_and_latent_run_at_another_shape_and_relay_draws_its_frames(capsys: pytest.CaptureFixture[str]):
+    words = ("vaes=pool/4x8x8", "num_frames=17", "clips=1", "size=32x48")
+    assert cli.main(["run", "--suite", "relay", *words, "protocols=loop", "hops=2", "keep=1"]) == 0
+    assert cli.main(["plot", "--only", "relay_strips"]) == 0
+    assert cli.main(["run", "--suite", "relay", *words[:-1], "size=32x47", "protocols=ltx-first-frame", "hops=1"]) == 2
+    assert "size=32x47: ltx-first-frame compresses frames with H.264" in capsys.readouterr().err
+    assert cli.main(["run", "--suite", "latent", *words]) == 0
+
+
+def test_a_report_shows_kept_frames_of_another_shape():
+    assert cli.main(["run", *SMALL, "size=24x40", "keep=1"]) == 0
+    from vaebench.report.clips import _sheet
+
+    (file,) = Path("runs/results").rglob("*.png")
+    assert _sheet(file, "24x40").shape == (2, 3, 24, 40, 3)
+    with pytest.raises(ValueError, match=r"should have frames of the shape 7x24.*\(48, 120, 3\)"):
+        _sheet(file, "7x24")
+
+
+def test_videos_made_elsewhere_are_scored_at_another_shape(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    bundle = str(Path(vaebench.__file__).parent / "data/bundle")
+    words = ["--reference", bundle, "--reconstruction", bundle, "num_frames=2", "metrics=psnr"]
+    assert cli.main(["score", *words, "size=24x40"]) == 0
+    (record,) = found().values()
+    assert record.config["size"] == "24x40"
+    assert record.scores["psnr"].value == pytest.approx(58.92, abs=0.01)
+    assert cli.main(["score", *words, "size=400x4000"]) == 2
+    assert "smaller than size=400x4000" in capsys.readouterr().err
+
+
 def test_the_figure_has_each_metric_over_the_pixels_of_a_frame(capsys: pytest.CaptureFixture[str]):
     words = ("vaes=pool/4x8x8,dct/4", "num_frames=4", "clips=3", "metrics=psnr,ssim", "sizes=24,24x40,48")
     assert cli.main(["run", *words]) == 0

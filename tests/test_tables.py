@@ -12,7 +12,7 @@ import pytest
 
 import vaebench
 from tests.records import record, write_toy_records
-from vaebench import records, tables
+from vaebench import cli, latex, records, tables
 from vaebench.records import Score, by_key
 
 
@@ -107,9 +107,107 @@ def test_a_suite_may_choose_the_columns_that_are_printed():
 def test_latex_escapes_names_and_typesets_arrows():
     lines = tables.render([toy([])], "latex").splitlines()
     assert lines[0] == "% outside_suite · s"
-    assert lines[1] == r"\begin{tabular}{lrrrrrrrr}"
-    assert r"plugged\_in dB $\uparrow$" in lines[3]
-    assert lines[5] == r"toy/a & 4x8x8 & 16 & 256 & 0.0000 & 1.000 & 2.000 & --- & 8 \\"
+    assert lines[2] == r"\begin{tabular}{lrrrrrrrr}"
+    assert r"$r_t \times r_s \times r_s$ & Chn & tcpr & plugged in [dB] $\uparrow$ & PSNR [dB] $\uparrow$" in lines[4]
+    assert lines[6] == r"toy/a & $4\times8\times8$ & 16 & 256 & 0.0000 & 1.000 & 2.000 & --- & 8 \\"
+
+
+@pytest.mark.parametrize(
+    ("plain", "source"),
+    [
+        ("pool/4x8x8", "pool/4x8x8"),  # a name, not a product
+        ("4x8x8", r"$4\times8\times8$"),
+        ("wfvae/l-16 · float32 5x64", r"wfvae/l-16 $\cdot$ float32 $5\times64$"),
+        ("-0.5140 ±0.5004", r"$-$0.5140 $\pm$0.5004"),
+        ("+1.3e-04 ±2.8e-03", r"+$1.3\times10^{-4}$ $\pm2.8\times10^{-3}$"),
+        ("-6.4e-07", r"$-6.4\times10^{-7}$"),
+        ("50 % of $5 & #1_{a}~^\\", r"50 \% of \$5 \& \#1\_\{a\}\textasciitilde{}\textasciicircum{}\textbackslash{}"),
+    ],
+)
+def test_cells_are_typeset(plain: str, source: str):
+    assert latex.typeset(plain) == source
+
+
+def competitors() -> list[records.Record]:
+    def made(name: str, psnr: float, lpips: float, weights: str = "a") -> records.Record:
+        scores = [Score(psnr, "dB", "higher", 8, metric="psnr"), Score(lpips, "", "lower", 8, metric="lpips")]
+        return record("reconstruction", "s", name, by_key(scores), weights=weights)
+
+    return [
+        made("identity/pixels", 58.92, 0.0),
+        made("toy/a", 31.001, 0.5),
+        made("toy/b", 31.004, 0.25),  # shows the same 31.00 as toy/a
+        made("toy/c", 30.0, 0.3),
+        made("toy/tiny", 40.0, 0.1, "random"),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("form", "bold"),
+    [("markdown", ["**31.00**", "**0.2500**"]), ("latex", [r"\textbf{31.00}", r"\textbf{0.2500}"])],
+)
+def test_best_values_are_bold_among_trained_vaes_and_equal_ones_share_it(form: str, bold: list[str]):
+    text = tables.render(competitors(), form, best=True)
+    assert text.count(bold[0]) == 2  # toy/a and toy/b
+    assert text.count(bold[1]) == 1
+    assert text.count("**" if form == "markdown" else r"\textbf") == (
+        8 if form == "markdown" else 3
+    )  # the heading is bold, too
+    assert tables.render(competitors(), "text", best=True) == tables.render(competitors(), "text")
+
+
+def test_a_value_without_competitors_is_not_bold():
+    heading = 2  # marks
+    assert tables.render(competitors()[:2], "markdown", best=True).count("**") == heading
+    two = [replace(each, suite="blockwise", scores=by_key(  # one VAE per condition
+        [Score(1.0 + i, "dB", "higher", 8, metric="psnr", condition={"mode": f"mode-{i}"})]
+    )) for i, each in enumerate(competitors()[1:3])]  # fmt: skip
+    assert tables.render(two, "markdown", best=True).count("**") == heading
+
+
+def test_columns_are_chosen_in_their_order_in_every_format(root: Path, capsys: pytest.CaptureFixture[str]):
+    made = competitors()
+    assert list(tables.tabulate(made, ["lpips", "psnr"]).columns[4:]) == ["lpips ↓", "psnr dB ↑", "n"]
+    for form in ("json", "csv"):
+        text = tables.render(made, form, columns=["lpips"])
+        assert "lpips" in text
+        assert "psnr" not in text
+    words = ["table", str(root), "--columns", "psnr", "--format", "csv"]
+    assert cli.main(words) == 0
+    rows = list(csv.DictReader(io.StringIO(capsys.readouterr().out)))
+    assert {row["metric"] for row in rows} == {"psnr"}
+    assert {row["suite"] for row in rows} == {"reconstruction", "blockwise"}  # efficiency has no PSNR
+    assert cli.main([*words, "--suite", "blockwise"]) == 0
+    assert {row["suite"] for row in csv.DictReader(io.StringIO(capsys.readouterr().out))} == {"blockwise"}
+
+
+def test_a_table_is_printed_from_a_folder_of_any_level_or_from_files(root: Path, capsys: pytest.CaptureFixture[str]):
+    folder = root / "reconstruction" / "clips-33x256"
+    printed = []
+    for paths in ([root, "--suite", "reconstruction"], [folder.parent], [folder], sorted(folder.glob("*.json"))):
+        assert cli.main(["table", *map(str, paths), "--format", "latex"]) == 0
+        printed.append(capsys.readouterr().out)
+    assert len(set(printed)) == 1
+    assert r"\textbf{" in printed[0]
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["nowhere"], "nowhere: no such file or folder"),
+        (["ROOT", "--suite", "reconstrution"], "no record of suite 'reconstrution'; did you mean 'reconstruction'?"),
+        (["ROOT", "--columns", "pnsr"], "no metric 'pnsr'; did you mean 'psnr'?"),
+        (["EMPTY"], "no records in"),
+    ],
+)
+def test_a_table_that_cannot_be_printed_is_one_line_and_exit_code_2(
+    words: list[str], said: str, root: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+):
+    places = {"ROOT": str(root), "EMPTY": str(tmp_path)}
+    assert cli.main(["table", *(places.get(word, word) for word in words)]) == 2
+    captured = capsys.readouterr()
+    assert captured.out == ""
+    assert said in captured.err
 
 
 @pytest.mark.parametrize(("value", "status"), [(None, "ok"), (1.0, "out of memory"), (1.0, "unavailable")])

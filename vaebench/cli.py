@@ -1,4 +1,6 @@
-"""The command line: run | plot | train | list | check | weights | manifest.  Each command imports its dependencies when it runs.
+"""The command line: run, compare, score, table, plot, report, train, list, published, check, weights, manifest.
+
+Each command imports its dependencies when it runs.
 
 Exit codes: 0 success; 1 some cases failed (each is listed) and the others finished; 2 nothing could be run (one line gives the
 reason); 130 stopped by Ctrl-C.
@@ -12,13 +14,17 @@ import sys
 from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from vaebench import __version__, plugins
+from vaebench import __version__, plugins, protocol
 from vaebench.config import RunConfig
 from vaebench.training.recipes import recipes
 
+if TYPE_CHECKING:
+    from vaebench.records import Record
+
 EXTRAS = {"accelerate": "train", "tensorboard": "train"}  # packages that only some commands need
+FORMATS = ("text", "markdown", "latex", "csv", "json")  # of tables, as `vaebench.tables.FORMATS`
 KINDS = ("adapters", "metrics", "data", "suites")
 # for output that is not UTF-8; other characters are printed as \u732b, so that different names stay different
 ASCII = {"é": "e", "↑": "^", "↓": "v", "±": "+-", "─": "-", "·": "-", "—": "-", "…": "..."}
@@ -112,6 +118,21 @@ HOW = (
     "Quote an item that contains a comma: 'vaes=\"wfvae:a,b/run\",dct/4'."
 )
 
+COMPARE = """\
+Compare two VAEs or records clip by clip.
+
+A and B are names of VAEs, which are measured first (finished cases are cached), or JSON files of records.  If one of them is
+a record, the other is measured with the settings of that record.  Results with different settings, data or metric code are
+refused (exit code 2), and each difference is named.
+
+The change of a metric is B - A, in the unit of the metric.  The interval is Student's 95 % interval of the paired differences.
+
+As a regression gate, A is the baseline and B the candidate; the exit code is 1 if a limit is exceeded or a clip of the
+baseline has no score in the candidate:
+  --fail-below psnr=-0.05    fails if the PSNR drops by more than 0.05 dB
+  --fail-above lpips=0.002   fails if the LPIPS rises by more than 0.002
+A limit on the side of an improvement is refused."""
+
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
@@ -139,7 +160,7 @@ def _parser() -> argparse.ArgumentParser:
     run.group("output").add_argument(
         "--format",
         default="text",
-        choices=("text", "markdown", "latex", "csv", "json"),
+        choices=FORMATS,
         help="format of the table on stdout (default: %(default)s)",
     )
     run.add_argument("settings", nargs="*", metavar="key=value", help="the settings and options below")
@@ -181,6 +202,97 @@ def _parser() -> argparse.ArgumentParser:
     )
     plot.set_defaults(command=_plot)
 
+    compare = verbs.add_parser(
+        "compare",
+        help="compare two VAEs or records clip by clip, also as a regression gate for CI",
+        description=COMPARE,
+    )
+    compare.examples = "compare"
+    compare.add_argument(
+        "settings",
+        nargs="*",
+        metavar="A B [key=value]",
+        help="two VAEs or JSON files of records, and settings of `vaebench run` for VAEs that have to be measured",
+    )
+    output, gate = compare.group("output"), compare.group("regression gate")
+    output.add_argument(
+        "--columns", default="", metavar="NAMES", help="comma-separated metrics to compare (default: all)"
+    )
+    output.add_argument(
+        "--out",
+        default="",
+        metavar="DIR",
+        help="also write pictures of the clips that differ most to this folder",
+    )
+    output.add_argument(
+        "--format", default="text", choices=("text", "markdown", "json"), help="format on stdout (default: %(default)s)"
+    )
+    output.add_argument(
+        "--video", action="store_true", help="with --out: also write these clips as side-by-side videos (mp4)"
+    )
+    gate.add_argument(
+        "--baseline", default="", metavar="FILE", help="the record to compare with: it is A, and B is the candidate"
+    )
+    gate.add_argument(
+        "--fail-below", action="append", default=[], metavar="METRIC=NUMBER",
+        help="fail if B - A is below NUMBER (metrics where higher is better); repeatable",
+    )  # fmt: skip
+    gate.add_argument(
+        "--fail-above", action="append", default=[], metavar="METRIC=NUMBER",
+        help="fail if B - A is above NUMBER (metrics where lower is better); repeatable",
+    )  # fmt: skip
+    gate.add_argument("--junit", default="", metavar="FILE", help="write the verdicts as JUnit XML")
+    compare.set_defaults(command=_compare)
+
+    score = verbs.add_parser(
+        "score",
+        help="score videos that were made elsewhere against their references",
+        description="Score videos that were made elsewhere (closed models, other tools) against their references.\n"
+        "Videos are matched by file name without extension.  A video that is missing, additional or of another length is\n"
+        "listed and fails alone (exit code 1).  Store reconstructions losslessly (such as FFV1): a lossy codec is scored too.",
+    )
+    score.listed, score.examples = "score_settings", "score"
+    score.add_argument("--reference", required=True, metavar="DIR", help="folder with the original videos")
+    score.add_argument("--reconstruction", required=True, metavar="DIR", help="folder with videos of the same names")
+    score.add_argument("--format", default="text", choices=FORMATS, help="format of the table (default: %(default)s)")
+    score.add_argument("settings", nargs="*", metavar="key=value", help="the settings below")
+    score.set_defaults(command=_score)
+
+    table = verbs.add_parser(
+        "table",
+        help="print tables from records, also for a paper (LaTeX) or a README (markdown)",
+        description="Print the tables of records: no VAE is run.  LaTeX and markdown print the best values in bold.",
+    )
+    table.examples = "table"
+    table.add_argument(
+        "results",
+        nargs="*",
+        default=[RunConfig().results],
+        metavar="RESULTS",
+        help="results folder, the folder of a suite or setting in it, or JSON files of records "
+        f"(default: {RunConfig().results})",
+    )
+    table.add_argument("--suite", default="", help="only the records of this suite")
+    table.add_argument("--columns", default="", metavar="NAMES", help="comma-separated metrics to show, in this order")
+    table.add_argument("--format", default="text", choices=FORMATS, help="format of the tables (default: %(default)s)")
+    table.set_defaults(command=_table)
+
+    report = verbs.add_parser(
+        "report",
+        help="write one HTML file with all tables, figures, clips and provenance; it works offline",
+        description="Write one HTML file with the tables, figures, clips and provenance of all records. It works offline.\n"
+        "Clips can be played if they were saved: `vaebench run keep_video=N`.",
+    )
+    report.examples = "report"
+    report.add_argument(
+        "--results",
+        default=RunConfig().results,
+        metavar="DIR",
+        help="folder with the records (default: %(default)s, as in `vaebench run`)",
+    )
+    report.add_argument("--out", default="", metavar="FILE", help="HTML file to write (default: <results>/report.html)")
+    report.set_defaults(command=_report)
+
     train = verbs.add_parser(
         "train",
         help="train WF-VAE from a recipe",
@@ -196,7 +308,7 @@ def _parser() -> argparse.ArgumentParser:
     show.add_argument(
         "kind",
         nargs="?",
-        choices=(*KINDS, "recipes"),
+        choices=(*KINDS, "protocols", "recipes"),
         help="list one kind with details (default: the names of all kinds)",
     )
     show.add_argument(
@@ -206,6 +318,24 @@ def _parser() -> argparse.ArgumentParser:
         help="markdown: the list of VAEs as in results/vaes.md, without the state of this machine",
     )
     show.set_defaults(command=_list)
+
+    published = verbs.add_parser(
+        "published",
+        help="list published numbers with protocol, data set, source and grade",
+        description="List published numbers. Values are comparable only if data set, protocol and metric are equal.\n"
+        "Grade A: from the authors' paper or repository; B: from a copy; C: from a comment.\n"
+        "`vaebench run ... published=true` prints them beside those measured here.",
+    )
+    published.add_argument(
+        "vae", nargs="?", default="", metavar="VAE", help="family/variant, family or published model (default: all)"
+    )
+    published.add_argument(
+        "--format",
+        default="text",
+        choices=("text", "markdown", "csv", "json"),
+        help="format of the list (default: %(default)s)",
+    )
+    published.set_defaults(command=_published)
 
     check = verbs.add_parser(
         "check",
@@ -239,10 +369,17 @@ def _run(arguments: argparse.Namespace) -> int:
     from vaebench.config import parse_run
 
     config = parse_run(arguments.settings, suite=arguments.suite, file=arguments.config)
+    if config.published and arguments.format not in ("text", "markdown"):
+        raise ValueError(
+            f"published=true prints a second table, which --format {arguments.format} cannot have: use text or markdown, or "
+            "`vaebench published --format csv|json`"
+        )
     arguments.fail_fast = config.fail_fast
     outcome = runner.run(config)
     if outcome.records:
-        print(tables.render(outcome.records, arguments.format), end="")
+        print(tables.render(outcome.records, arguments.format, best=True), end="")
+        if config.published:
+            _print_published(outcome.records, arguments.format)
         for line in tables.notes(outcome.records):
             print(line, file=sys.stderr)
     runner.report(outcome)
@@ -255,6 +392,25 @@ def _run(arguments: argparse.Namespace) -> int:
     if not (outcome.records or outcome.waiting or outcome.failed):
         return 2  # nothing could be run
     return int(bool(outcome.failed) or (config.vaes is not None and bool(outcome.not_ready)))
+
+
+def _print_published(records: Sequence[Record], form: str) -> None:
+    from vaebench import published
+
+    if pairs := published.beside(records):
+        title = "published numbers, not measured here"
+        print(f"\n**{title}**\n" if form == "markdown" else f"\n{title}")
+        print(published.beside_table(pairs, form), end="")
+    else:
+        print(f"published: no numbers of {', '.join(dict.fromkeys(r.name for r in records))}", file=sys.stderr)
+
+
+def _published(arguments: argparse.Namespace) -> int:
+    from vaebench import published
+
+    rows = published.of_vae(arguments.vae) if arguments.vae else published.read()
+    print(published.listed(rows, arguments.format), end="")
+    return 0
 
 
 def _plot(arguments: argparse.Namespace) -> int:
@@ -288,6 +444,52 @@ def _plot(arguments: argparse.Namespace) -> int:
     return 0
 
 
+def _compare(arguments: argparse.Namespace) -> int:
+    from vaebench.compare import Request, compare
+    from vaebench.settings import split_list
+
+    request = Request(
+        words=arguments.settings,
+        baseline=arguments.baseline,
+        below=arguments.fail_below,
+        above=arguments.fail_above,
+        columns=split_list(arguments.columns, "--columns"),
+        out=arguments.out,
+        video=arguments.video,
+        junit=arguments.junit,
+        form=arguments.format,
+    )
+    return compare(request)
+
+
+def _score(arguments: argparse.Namespace) -> int:
+    from vaebench import score_videos
+
+    return score_videos.command(arguments.reference, arguments.reconstruction, arguments.settings, arguments.format)
+
+
+def _table(arguments: argparse.Namespace) -> int:
+    from vaebench import tables
+    from vaebench.settings import split_list
+
+    records = tables.select(arguments.results, arguments.suite)
+    columns = split_list(arguments.columns, "--columns")
+    print(tables.render(records, arguments.format, columns=columns, best=True), end="")
+    for line in tables.notes(records):
+        print(line, file=sys.stderr)
+    return 0
+
+
+def _report(arguments: argparse.Namespace) -> int:
+    from vaebench import report
+
+    results = Path(arguments.results)
+    out = Path(arguments.out) if arguments.out else results / "report.html"
+    file = report.write(results, out, partial(print, file=sys.stderr))
+    print(f"{file} ({file.stat().st_size / 2**20:.1f} MiB)")
+    return 0
+
+
 def _train(arguments: argparse.Namespace) -> int:
     from vaebench.training.run import train
 
@@ -305,6 +507,10 @@ def _list(arguments: argparse.Namespace) -> int:
         from vaebench import listing
 
         print(listing.adapters_table(), end="")
+    elif arguments.kind == "protocols":
+        from vaebench import listing
+
+        print(listing.protocols_table(), end="")
     elif arguments.kind == "recipes":
         from vaebench import listing
 
@@ -316,6 +522,7 @@ def _list(arguments: argparse.Namespace) -> int:
     else:
         for kind in KINDS:
             print(f"{kind}: {', '.join(plugins.names(kind))}")
+        print(f"protocols: {', '.join(protocol.names())}")
         print(f"recipes: {', '.join(recipes())}")
     return 0
 

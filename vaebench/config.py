@@ -53,7 +53,7 @@ class RunConfig:
     )
     protocol: str = setting(
         "default",
-        'scoring protocol: "default", or "wfvae-paper" to reproduce the evaluation scripts of that paper',
+        "scoring protocol, or several (A,B) with a record each; see `vaebench list protocols`",
         group="scoring",
     )
     posterior: Literal["", "mode", "sample"] = setting(
@@ -78,6 +78,9 @@ class RunConfig:
     results: str = setting(
         "runs/results", "output folder of the records; `vaebench plot` has the same default", group="output"
     )
+    published: bool = setting(
+        False, "also print published numbers beside those measured here, and what differs", group="output"
+    )
     runs: str = setting("runs", "cache folder of finished cases; rerun with the same folder to resume", group="output")
     options: dict[str, Any] = setting({}, "options of the suite, listed below", group="scoring")
 
@@ -95,7 +98,31 @@ class CheckConfig:
     weights: str = setting("", "file or folder with weights to use instead of the released ones")
 
 
-OUTPUT = ("results", "runs", "fetch")  # settings that are not stored in the record
+@dataclass(frozen=True)
+class ScoreConfig:
+    """Settings of `vaebench score`."""
+
+    name: str = setting("", "name of the row in tables; default: the name of the folder of reconstructions")
+    metrics: list[str] = setting([], "metrics to compute; see `vaebench list metrics`; default: set by the protocol")
+    protocol: str = setting("default", "scoring protocol; its posterior and dtype do not apply to files")
+    num_frames: int | None = setting(
+        None,
+        "score the first N frames of each video; default: all frames, of which both videos must have the same number",
+        at_least=1,
+    )
+    size: frame_size.Size | None = setting(
+        None,
+        "resize to cover this size, such as 256 or 480x832, and crop the center, as `vaebench run`; default: score the frames as "
+        "they are",
+        parse=lambda given, key: None if given in (None, "null") else frame_size.plain(given, key),
+    )
+    keep: list[str] = setting([], "save frames of some clips as PNG, as in `vaebench run`")
+    device: str = setting("auto", 'device of the metrics, such as cpu or cuda:0; "auto" uses a GPU if available')
+    fail_fast: bool = setting(False, "stop at the first failure and show its traceback")
+    results: str = setting("runs/results", "output folder of the record")
+
+
+OUTPUT = ("results", "runs", "fetch", "published")  # settings that are not stored in the record
 
 
 def parse_run(words: Sequence[str], *, suite: str = "", file: str | None = None) -> RunConfig:

@@ -201,6 +201,8 @@ def _run(suite: Suite[Any], candidate: Candidate, source: VideoSource) -> Evalua
                     raise
                 first = first or error
                 failed.append(Failure(case.id, case.clip.file if case.clip else "", explain(error)))
+    for case in suite.revisit(cases, statistics):
+        statistics[case.id] = {**statistics[case.id], **suite.measure(subject, case)}
     if not statistics:
         raise ValueError(
             f"no case could be measured: {failed[0].reason if failed else 'the suite lists no cases'}"
@@ -213,7 +215,7 @@ def _config(suite: str, data: str | VideoSource, given: Mapping[str, Any]) -> Ru
     """The settings of a run, validated like those of the command line."""
     name = data if isinstance(data, str) else str(data.identity.get("name", "clips"))
     known = {setting.name for setting in fields(RunConfig)} - {"suite", "data", "options"}
-    if unsupported := known & {"vaes", "weights", "shard", "results", "runs", "fetch"} & given.keys():
+    if unsupported := known & {"vaes", "weights", "shard", "results", "runs", "fetch", "published"} & given.keys():
         raise ValueError(
             f"{', '.join(sorted(unsupported))}: only `vaebench run` has these settings; remove them from evaluate()"
         )
@@ -254,6 +256,7 @@ def record_of(
         created=datetime.now(timezone.utc).isoformat(timespec="seconds"),
         extra=suite.extra(statistics),
         columns=list(suite.columns),
+        digests=dict(suite.digests),
     )
 
 

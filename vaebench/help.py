@@ -8,7 +8,8 @@ from types import NoneType, UnionType
 from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
 from vaebench import plugins
-from vaebench.config import CheckConfig, RunConfig
+from vaebench.config import CheckConfig, RunConfig, ScoreConfig
+from vaebench.latents import meanings
 from vaebench.options import options_of
 from vaebench.training.config import TrainConfig
 from vaebench.training.recipes import descriptions
@@ -21,11 +22,33 @@ EXAMPLES = {
         "vaebench run --suite blockwise vaes=wfvae/tiny require=lossless": "exit with code 1 if streaming is not lossless",
         "vaebench run --suite efficiency vaes=wan/2.1 frames=17,33 sizes=256": "time and memory at two lengths",
     },
+    "compare": {
+        "vaebench compare dct/16 wfvae/tiny clips=2": "two VAEs on two clips",
+        "vaebench compare runs/results/reconstruction/clips-33x256/wan-2.1.json wan:mine.pth": "a fine-tuned VAE on the same clips",
+        "vaebench compare dct/8 dct/16 --out pictures": "also draw the clips that differ most",
+        "vaebench compare --baseline main.json wfvae:runs/train/mine --fail-below psnr=-0.05 --junit gate.xml": "a gate for CI",
+    },
+    "score": {
+        "vaebench score --reference clips --reconstruction out": "all frames at their own size",
+        "vaebench score --reference clips --reconstruction out name=closed-1 metrics=psnr,ssim": "two metrics, named row",
+        "vaebench score --reference clips --reconstruction out num_frames=33 size=256": "in the table of `vaebench run`",
+        "vaebench score --reference clips --reconstruction out protocol=wfvae-paper": "as the scripts of that paper",
+    },
+    "table": {
+        "vaebench table": "the tables of runs/results in the terminal",
+        "vaebench table results --suite reconstruction --format latex": "a LaTeX table, best values in bold",
+        "vaebench table results --columns psnr,lpips --format markdown": "two metrics in this order",
+        "vaebench table a.json b.json --format csv": "the scores of two records for a spreadsheet",
+    },
     "train": {
         "vaebench train smoke": "test the installation: one minute on a CPU, no files needed",
         "vaebench train s-16 data.root=DIR trainer.batch_size=2": "a recipe with another batch size",
         "vaebench train s-16 data.root=DIR trainer.steps=100000 trainer.decay=cosine run=runs/train/short": "a shorter run",
         "accelerate launch --num_processes 8 -m vaebench train stage1 data.root=DIR": "eight GPUs",
+    },
+    "report": {
+        "vaebench report": "runs/results/report.html, from the records in runs/results",
+        "vaebench report --results results --out report.html": "the report of another results folder",
     },
     "plot": {
         "vaebench plot": "every figure of the records in runs/results",
@@ -42,11 +65,12 @@ def examples(command: str) -> str:
 
 
 def run_settings() -> dict[str, str]:
-    """Group title -> help text: the settings of RunConfig, then the options of every suite, including plug-ins."""
+    """Group title -> help text: the settings of RunConfig, the options of every suite, including plug-ins, and scores."""
     groups: dict[str, str] = dict.fromkeys(RUN_GROUPS, "")
     for declared, text in _settings(RunConfig):
         groups[declared.metadata["group"]] += text
-    return groups | {f"options of --suite {name}": _suite(name) for name in plugins.names("suites")}
+    groups |= {f"options of --suite {name}": _suite(name) for name in plugins.names("suites")}
+    return groups | {"scores of --suite latent": meanings.described()}
 
 
 def train_settings() -> dict[str, str]:
@@ -67,6 +91,11 @@ def train_settings() -> dict[str, str]:
 def check_settings() -> dict[str, str]:
     """Group title -> help text: the settings of CheckConfig in a single group."""
     return {"settings": "".join(text for _, text in _settings(CheckConfig))}
+
+
+def score_settings() -> dict[str, str]:
+    """Group title -> help text: the settings of ScoreConfig in a single group."""
+    return {"settings": "".join(text for _, text in _settings(ScoreConfig))}
 
 
 def _suite(name: str) -> str:

@@ -7,7 +7,7 @@ import importlib.util
 from pathlib import Path
 
 import adapters
-from vaebench import plugins, weights
+from vaebench import plugins, protocol, weights
 from vaebench.training.recipes import descriptions
 from vaebench.vae import VAESpec
 
@@ -69,6 +69,19 @@ def modules_table(kind: str) -> str:
 def recipes_table() -> str:
     """Name and description of every recipe of `vaebench train`."""
     return columns([[name, what] for name, what in descriptions().items()])
+
+
+def protocols_table() -> str:
+    """Every protocol with its choices and the origin of them; a variant names the protocol that it differs from."""
+    rows = [["protocol", "resize", "posterior", "dtype", "rounding", "codec", "metrics", "about", "source"]]
+    for name in protocol.names():
+        one = protocol.load(name)
+        codec = one.codec if one.compressed == "both" else f"{one.codec} ({one.compressed})"
+        codec = codec if one.input_codec == "none" else f"{codec}, {one.input_codec} (input)"
+        source = f"variant of {one.base}" if one.base else one.source
+        choices = [one.resize, one.posterior, one.dtype, one.rounding, codec, ",".join(one.metrics)]
+        rows.append([name, *choices, one.about, source])
+    return columns(rows)
 
 
 def _first_sentence(kind: str, name: str) -> str:

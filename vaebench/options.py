@@ -26,7 +26,16 @@ class ReconstructionOptions:
     sizes: list[Size] = setting(
         [], "evaluate at each of these sizes, such as 256,480x832, with a record each; default: size only", parse=_sizes
     )
-    keep: int = setting(0, "save the first, middle and last frame of the first N clips as PNG")
+    keep: list[str] = setting(
+        [],
+        "save the first, middle and last frame of some clips as PNG: of the first N (keep=3), of clips by id "
+        "(keep=bundle/hangar_low_light), or of the N with the worst score of the first metric (keep=worst:3)",
+    )
+    keep_video: list[str] = setting(
+        [],
+        "save all frames of some clips, chosen as in keep, as lossless video (FFV1), for `vaebench report`, "
+        "`vaebench compare --out` and other tools",
+    )
     keep_latents: bool = setting(False, "store the latents, so that metrics added later need no encoder pass")
 
 
@@ -87,6 +96,18 @@ class TokensOptions:
 
 
 @dataclass(frozen=True)
+class LatentOptions:
+    noise: list[float] = setting(
+        [0.01, 0.02, 0.025, 0.05, 0.0707, 0.1, 0.2, 0.4],
+        "noise levels of the decoder's curves, ascending, in standard deviations of each channel; two decoder passes per level; "
+        "[]: none",
+    )
+    masks: list[float] = setting(
+        [0.25, 0.5, 0.75], "shares of latent positions to replace by the channel means, ascending, up to 1; []: none"
+    )
+
+
+@dataclass(frozen=True)
 class DiffusabilityOptions:
     tier: Literal["0", "1", "2", "smoke"] = setting(
         "1", "preset: 0 (latent statistics only), 1 (Latte-B), 2 (Latte-L, as published) or smoke (toy network)"
@@ -127,12 +148,33 @@ class DiffusabilityOptions:
     )
 
 
+@dataclass(frozen=True)
+class RelayOptions:
+    protocols: list[str] = setting(
+        ["loop", "static"],
+        "how windows of a long video hand over frames: loop, static, ltx-first-frame, ltx-latent, skyreels-v2, "
+        "skyreels-v2-latent, svi-film, svi-shot",
+    )
+    hops: int = setting(9, "number of times that frames are decoded, processed and encoded again", at_least=1)
+    content: Literal["copy", "teacher"] = setting(
+        "copy",
+        "what a window shows behind the carried frames; copy: the last one repeated (worst case), "
+        "teacher: the true video plus the colour error of the last one",
+    )
+    window: int = setting(
+        0, "shorten windows to at most N frames, with the same overlap; 0 = the length of the protocol", at_least=0
+    )
+    keep: int = setting(0, "save the frames at hops 0, 1, 2, 5 and 9 of the first N clips as PNG", at_least=0)
+
+
 OURS: dict[str, type[Any]] = {
     "reconstruction": ReconstructionOptions,
     "blockwise": BlockwiseOptions,
     "efficiency": EfficiencyOptions,
     "tokens": TokensOptions,
+    "latent": LatentOptions,
     "diffusability": DiffusabilityOptions,
+    "relay": RelayOptions,
 }
 
 

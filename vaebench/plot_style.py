@@ -84,6 +84,17 @@ def look(names: list[str]) -> dict[str, dict[str, str]]:
     }
 
 
+def shade(colour: str, lightness: float) -> str:
+    """A colour mixed with white.
+
+    Args:
+        colour: "#rrggbb"
+        lightness: 0 for the colour itself, 1 for the lightest shade that is still visible on white
+    """
+    channels = [int(colour[i : i + 2], 16) for i in (1, 3, 5)]
+    return "#" + "".join(f"{round(value + 0.6 * lightness * (255 - value)):02x}" for value in channels)
+
+
 def plain_log(axis: Axis, few: bool = False) -> None:
     """Label a logarithmic axis with plain numbers at 1, 2, 5 of each decade, or at decades only if labels would overlap.
 

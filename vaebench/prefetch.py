@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from vaebench.suite import Case
+    from vaebench.video import Clip
 
 AHEAD = 4  # cases decoded ahead of the device
 DECODED_BYTES = 1 << 29  # size of the cache of decoded clips: 80 clips of 33x256x256
@@ -35,7 +36,7 @@ class Prefetch:
             initargs=(1,),
         )
         self.threads = torch.get_num_threads()
-        self.clips: dict[str, Tensor] = {}
+        self.clips: dict[Clip, Tensor] = {}  # not by id: another resize of the same clip has other pixels
         self.bytes = 0
 
     def __enter__(self) -> Prefetch:
@@ -59,14 +60,14 @@ class Prefetch:
                 return
             case, frames = waiting.popleft()
             clip = replace(case.clip, load=frames.result) if frames and case.clip else case.clip
-            yield replace(case, clip=clip)
+            yield replace(case, clip=clip, shared={})  # lives as long as this case is measured
 
     def _load(self, case: Case) -> Tensor:
         assert case.clip is not None
-        if case.clip.id in self.clips:
-            return self.clips[case.clip.id]
+        if case.clip in self.clips:
+            return self.clips[case.clip]
         frames = case.clip.load()
         if self.bytes + frames.nbytes <= DECODED_BYTES:
-            self.clips[case.clip.id] = frames
+            self.clips[case.clip] = frames
             self.bytes += frames.nbytes
         return frames

@@ -1,21 +1,23 @@
-"""A protocol is a named set of evaluation choices, read from `vaebench/protocols/<name>.yaml`.
+"""A protocol is a named set of evaluation choices, read from `vaebench/protocols/`.
 
-It defines whether the mode or a sample of the posterior is decoded, the dtype of the VAE, the rounding of pixels to 8 bits,
-whether videos are compressed before scoring, and the metrics.  `default` scores the output of the VAE directly; others
-reproduce published scripts, including their errors.  Scores of different protocols are never in the same table.
+It defines the resize of the clips, whether the mode or a sample of the posterior is decoded, the dtype of the VAE, the rounding of
+pixels to 8 bits, lossy compression before the VAE or before scoring, and the metrics.  `default` scores the output of the VAE
+directly; others reproduce published scripts, including their errors; `one_choice.yaml` has variants of another protocol that
+differ from it in one choice.  Scores of different protocols are never in the same table.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
-from io import BytesIO
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from vaebench import video as ranges
+from vaebench.compression import CODECS, each_clip
 from vaebench.plugins import did_you_mean
-from vaebench.settings import build, read_yaml
+from vaebench.settings import build, read_yaml, split_list
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -23,39 +25,80 @@ if TYPE_CHECKING:
     from vaebench.video import Video
 
 FOLDER = Path(__file__).parent / "protocols"
+ONE_CHOICE = FOLDER / "one_choice.yaml"  # name -> base and the choices that differ from it
 
 
 @dataclass(frozen=True)
 class Protocol:
-    name: str  # name of the file without suffix
+    name: str
     about: str  # description in one line
     source: str  # origin of the choices
     posterior: Literal["mode", "sample"]  # decode the mode of q(z|x) or a sample
     dtype: Literal["float32", "bfloat16", "float16"]  # dtype of the VAE
-    rounding: Literal["nearest", "truncate"]  # rounding of pixels to 8 bits; truncate: down
-    codec: Literal["none", "mp4v"]  # lossy compression of reference and reconstruction before scoring
+    rounding: Literal["nearest", "truncate", "none"]  # rounding of pixels to 8 bits; truncate: down; none: float pixels
+    codec: Literal["none", "mp4v", "h264"]  # lossy compression before scoring
     metrics: tuple[str, ...]  # names in `vaebench list metrics`
     notes: tuple[str, ...] = ()  # deviations from the source, and limits of the scores
+    resize: Literal["antialiased", "float", "bilinear", "lanczos"] = "antialiased"  # see `vaebench.video_io.resize`
+    pixels: Literal["float32", "bfloat16"] = "float32"  # dtype of the conversions between pixels and -1..1
+    compressed: Literal["both", "reconstruction"] = "both"  # the videos that `codec` applies to
+    input_codec: Literal["none", "h264"] = (
+        "none"  # lossy compression of clips before the VAE; also the scored reference
+    )
+    clip: str = ""  # clips of the published numbers, frames x size, such as "33x256"; "" if it has none
+    base: str = ""  # protocol that this one differs from in one choice
 
-    def to_score(self, video: Video) -> Video:
-        """float (B, 3, T, H, W) in -1..1 -> float32 in 0..1 on the 8-bit grid, the input of the metrics.
-
-        Applies to references and reconstructions alike.
+    def to_model(self, frames: Tensor) -> Video:
+        """Frames (B, 3, T, H, W), uint8 or float32 in 0..1 -> float32 in -1..1, the input of the VAE and the reference.
 
         Raises:
             ValueError: the codec does not support the size of the video
         """
-        if self.rounding == "nearest" and self.codec == "none":
+        if self.input_codec != "none":
+            import torch
+
+            if frames.dtype != torch.uint8:
+                frames = frames.mul(255).round_().clamp_(0, 255).to(torch.uint8)
+            frames = each_clip(CODECS[self.input_codec], frames)
+        if self.pixels == "float32":
+            return ranges.to_model(frames)
+        return ranges.to_unit(frames).bfloat16().mul_(2).sub_(1).float()
+
+    def to_score(self, video: Video, *, reference: bool = False) -> Video:
+        """float (B, 3, T, H, W) in -1..1 -> float32 in 0..1, the input of the metrics.
+
+        The values are on the 8-bit grid unless `rounding` is "none".
+
+        Args:
+            reference: the video is the reference, which `compressed: reconstruction` leaves as it is
+
+        Raises:
+            ValueError: the codec does not support the size of the video
+        """
+        codec = "none" if reference and self.compressed == "reconstruction" else self.codec
+        if self.rounding == "nearest" and codec == "none":
             return ranges.to_score(video)
-        stored = ranges.to_stored(video) if self.rounding == "nearest" else _truncated(video)
-        if self.codec == "mp4v":
-            stored = _each_clip(_through_mp4v, stored)
+        if self.rounding == "none":
+            return video.float().add(1).div_(2).clamp_(0, 1)
+        stored = ranges.to_stored(video) if self.rounding == "nearest" else _truncated(video, self.pixels)
+        if codec != "none":
+            stored = each_clip(CODECS[codec], stored)
         return stored.float().div_(255)
+
+    @property
+    def identity(self) -> list[str]:
+        """The choices that decide the pixels and are not settings of a run, for cache keys."""
+        return [self.name, self.resize, self.pixels, self.input_codec, self.rounding, self.codec, self.compressed]
+
+    def __post_init__(self) -> None:
+        if self.rounding == "none" and self.codec != "none":
+            raise ValueError(f"codec={self.codec} compresses 8-bit pixels: rounding should be nearest or truncate")
 
 
 def names() -> list[str]:
-    """The names of all protocols, sorted."""
-    return sorted(file.stem for file in FOLDER.glob("*.yaml"))
+    """The names of all protocols: those with a file, sorted, then the variants with one other choice."""
+    files = sorted(file.stem for file in FOLDER.glob("*.yaml") if file != ONE_CHOICE)
+    return [*files, *_variants()]
 
 
 def load(name: str) -> Protocol:
@@ -65,9 +108,30 @@ def load(name: str) -> Protocol:
         ValueError: the name is unknown (the message suggests the closest one), or the file is invalid
     """
     known = names()
+    if "," in name:
+        raise ValueError(
+            f"protocol={name} names several protocols, which only `vaebench run` evaluates in one call: give one"
+        )
     if name not in known:
         raise ValueError(f"no protocol {name!r}{did_you_mean(name, known)} (available: {', '.join(known)})")
-    return parse(name, read_yaml(FOLDER / f"{name}.yaml"))
+    variants = _variants()
+    if name not in variants:
+        return parse(name, read_yaml(FOLDER / f"{name}.yaml"))
+    changes = variants[name]
+    base = {key: value for key, value in read_yaml(FOLDER / f"{changes['base']}.yaml").items() if key != "clip"}
+    return parse(name, {**base, "notes": (), **changes})
+
+
+def load_all(text: str) -> list[Protocol]:
+    """The protocols of `protocol=A,B`, each once.
+
+    Raises:
+        ValueError: no name is given, or a name is unknown
+    """
+    chosen = [load(name) for name in dict.fromkeys(split_list(text, "protocol"))]
+    if not chosen:
+        raise ValueError(f"protocol={text!r} names no protocol (available: {', '.join(names())})")
+    return chosen
 
 
 def parse(name: str, data: Mapping[str, Any]) -> Protocol:
@@ -84,53 +148,19 @@ def parse(name: str, data: Mapping[str, Any]) -> Protocol:
         raise ValueError(f"protocol {name}: {reason}") from None
 
 
-def _truncated(video: Video) -> Tensor:
+@cache
+def _variants() -> dict[str, dict[str, Any]]:
+    return read_yaml(ONE_CHOICE)
+
+
+def _truncated(video: Video, pixels: str) -> Tensor:
     """float (..., H, W) in -1..1 -> uint8, rounded down.
 
-    5e-5 of a level is added first, since float32 arithmetic often returns a value just below the original 8-bit level.
+    In float32, 5e-5 of a level is added first, since arithmetic often returns a value just below the original 8-bit level.  In
+    bfloat16 the published script has no such correction, and neither has this function.
     """
     import torch
 
-    return video.float().add(1).mul_(127.5).add_(5e-5).clamp_(0, 255).to(torch.uint8)
-
-
-def _each_clip(work: Callable[[Tensor], Tensor], stored: Tensor) -> Tensor:
-    """Apply `work` on the CPU to each clip, uint8 (T, H, W, 3), of a uint8 batch (B, 3, T, H, W)."""
-    import torch
-
-    clips = stored.permute(0, 2, 3, 4, 1).cpu()
-    done = torch.stack([work(clip) for clip in clips])
-    return done.permute(0, 4, 1, 2, 3).to(stored.device)
-
-
-def _through_mp4v(frames: Tensor) -> Tensor:
-    """uint8 RGB (T, H, W, 3) -> the frames after writing with OpenCV's `VideoWriter` ("mp4v") and reading with decord.
-
-    MPEG-4 part 2, 4:2:0, with OpenCV's settings: 2 bits per pixel at 30 frames/s, a key frame at least every 12
-    frames, quantiser at least 3, and FFmpeg's fast chroma conversion for BGR.  The file is byte-identical to that of
-    opencv-python-headless 5.0.0 and the frames to those of decord 0.6.0, on smooth clips and on noise.
-    """
-    import av
-    import torch
-
-    num, height, width, _ = frames.shape
-    if height % 2 or width % 2:
-        raise ValueError(f"mp4v requires an even height and width, got {height}x{width}: choose an even size=")
-    file, rate = BytesIO(), 30
-    with av.open(file, "w", format="mp4") as container:
-        stream = container.add_stream("mpeg4", rate=rate, options={"qmin": "3"})
-        stream.width, stream.height, stream.pix_fmt = width, height, "yuv420p"
-        stream.codec_context.thread_count = (
-            1  # more threads cut frames into slices: the file would depend on the machine
-        )
-        stream.gop_size = 12
-        stream.bit_rate = stream.bit_rate_tolerance = 2 * rate * height * width
-        for frame in frames.flip(-1).contiguous().numpy():
-            container.mux(stream.encode(av.VideoFrame.from_ndarray(frame, format="bgr24")))
-        container.mux(stream.encode(None))
-    file.seek(0)
-    with av.open(file) as container:
-        read = [torch.from_numpy(frame.to_ndarray(format="rgb24")) for frame in container.decode(video=0)]
-    if len(read) != num:
-        raise ValueError(f"mp4v returned {len(read)} of {num} frames")
-    return torch.stack(read)
+    if pixels == "float32":
+        return video.float().add(1).mul_(127.5).add_(5e-5).clamp_(0, 255).to(torch.uint8)
+    return video.bfloat16().clamp_(-1, 1).add_(1).div_(2).float().mul_(255).to(torch.uint8)

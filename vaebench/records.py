@@ -26,14 +26,14 @@ from vaebench.typed import members, read_json, typed
 
 SCHEMA = 2
 FEWEST = 3  # smallest number of clips with an interval
-# required members of "vae" and their types
+# required members of "vae" and their types; the numbers are None for videos that were made elsewhere (`vaebench score`)
 VAE = {"family": str, "variant": str, "name": str, "weights": str,
-       "temporal_compression": int, "spatial_compression": int, "latent_channels": int}  # fmt: skip
+       **dict.fromkeys(("temporal_compression", "spatial_compression", "latent_channels"), int | None)}  # fmt: skip
 # records that differ in one of these fields are different results and never replace each other
 IDENTITY = (("vae", "name"), ("vae", "weights"), ("vae", "config_sha256"), ("data", "name"), ("data", "sha256"))
 Better = Literal["higher", "lower", "neither"]
 # "ok": the score has a value; otherwise the reason why it has none
-Status = Literal["ok", "out of memory", "too few clips", "undefined", "unavailable"]
+Status = Literal["ok", "out of memory", "too few clips", "undefined", "unavailable", "not applicable"]
 
 
 @dataclass(frozen=True)
@@ -115,6 +115,8 @@ class Record:
     schema: int = SCHEMA
     extra: dict[str, Any] = field(default_factory=dict)  # curves and profiles for figures
     columns: list[str] = field(default_factory=list)  # metrics in printed tables; empty: all
+    # metric -> 8 hex digits of the sha256 of its code; empty in older records
+    digests: dict[str, str] = field(default_factory=dict)
 
     @property
     def name(self) -> str:
@@ -263,7 +265,7 @@ def read(file: Path) -> Record:
                 raise ValueError(f"the key scores.{key} should be {score.key!r}, as its metric and condition say")
         members(VAE, record.vae, "vae")
         for key in ("temporal_compression", "spatial_compression", "latent_channels"):
-            if record.vae[key] < 1:
+            if record.vae[key] is not None and record.vae[key] < 1:
                 raise ValueError(f"vae.{key} should be 1 or more, not {record.vae[key]}")
         for key in ("suite", "setting"):
             if not re.fullmatch(r"(?!\.\.?$)[^/\\\0]+", getattr(record, key)):
@@ -291,12 +293,17 @@ def read_all(root: Path, suite: str | None = None) -> Iterator[Record]:
 
 
 def read_clips(root: Path, record: Record) -> dict[str, dict[str, float]]:
-    """Clip id -> its scores; {} if the record has no `.clips.csv`.
+    """`clips_beside` the file of `record` below the results folder `root`."""
+    return clips_beside(file_of(root, record))
+
+
+def clips_beside(record: Path) -> dict[str, dict[str, float]]:
+    """Clip id -> its scores; {} if there is no `.clips.csv` beside the JSON file `record`.
 
     Raises:
         ValueError: the file is invalid; the message names file, line and column
     """
-    file = file_of(root, record).with_suffix(".clips.csv")
+    file = record.with_suffix(".clips.csv")
     if not file.is_file():
         return {}
     clips: dict[str, dict[str, float]] = {}

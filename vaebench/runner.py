@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, fields, replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -18,7 +19,7 @@ from tqdm import tqdm
 
 import adapters
 from adapters import ResolvedVAE
-from vaebench import plugins, records
+from vaebench import kept_video, plugins, protocol, records
 from vaebench.config import RunConfig, check_options
 from vaebench.data import list_clips
 from vaebench.distributed import rank_and_world
@@ -33,7 +34,7 @@ from vaebench.store import Store
 from vaebench.weight_files import fetch_for_run
 
 if TYPE_CHECKING:
-    from vaebench.data import VideoSource
+    from vaebench.data import ListedSource
     from vaebench.suite import Case, Statistics, Suite
 
 PROSE = ("note", "license", "reference")  # fields of a spec that affect no score
@@ -54,6 +55,7 @@ class Outcome:
     failed: list[tuple[str, Failure]] = field(default_factory=list)  # VAE and failure
     not_ready: dict[str, str] = field(default_factory=dict)  # VAE -> how to get its weights
     waiting: list[str] = field(default_factory=list)  # VAEs whose other shards have not finished
+    notes: list[str] = field(default_factory=list)  # what the run did more than once, and why
 
     def add(self, other: Outcome) -> None:
         """Append the outcome of another run."""
@@ -94,31 +96,73 @@ def _run(config: RunConfig) -> Outcome:
     without_tf32()
     if config.fetch:
         fetch_for_run(config)
-    source = list_clips(plugins.find("data", config.data).build(config), config.data)
-    if config.clips is not None and config.clips >= len(source.clips):
-        config = replace(config, clips=None)  # every clip is used, so this is the full record
-    suite: Suite[Any] = plugins.find("suites", config.suite).build(config)
+    parts = _parts(config)
     index, count = _shard(config.shard)
-    outcome = Outcome()
-    candidates = _choose(config, suite, outcome)
+    outcome = Outcome(notes=_separate(parts))
+    candidates = _choose(config, parts[0][0].suite, outcome)
     _check_distinct(candidates)
     _check_writable(Path(config.results))
     _check_writable(Path(config.runs))
-    jobs = [_Job(candidate, suite, source, config) for candidate in candidates]
-    todo = sum(len(job.missing(job.cases[index::count])) for job in jobs)
+    groups = [[_Job(candidate, part) for part in together] for candidate in candidates for together in parts]
+    todo = sum(len(job.missing(job.cases[index::count])) for jobs in groups for job in jobs)
     with (
         Prefetch() as prefetch,
         tqdm(total=todo, desc=config.suite, unit="case", disable=None if todo else True) as bar,
     ):
-        for job in jobs:
-            bar.set_postfix_str(job.name)
-            own = job.cases[index::count]
-            job.measure(own, prefetch, bar, outcome)
-            if damaged := _conclude(job, own, outcome):
-                job.measure(damaged, prefetch, bar, outcome)
-                job.fail([case for case in damaged if job.read(case) is None])
-                _conclude(job, own, outcome)
+        for jobs in groups:
+            bar.set_postfix_str(jobs[0].name)
+            _measure({job: job.cases[index::count] for job in jobs}, prefetch, bar, outcome)
+            for job in jobs:
+                own = job.cases[index::count]
+                measure = partial(_measure_one, job, prefetch=prefetch, bar=bar, outcome=outcome)
+                if damaged := _conclude(job, own, outcome, measure):
+                    measure(damaged)
+                    job.fail([case for case in damaged if job.read(case) is None])
+                    _conclude(job, own, outcome, measure)
     return outcome
+
+
+@dataclass(frozen=True)
+class _Part:
+    """One protocol of a run: its settings, its suite, and the clips as it resizes them."""
+
+    config: RunConfig
+    suite: Suite[Any]
+    source: ListedSource
+
+
+def _parts(config: RunConfig) -> list[list[_Part]]:
+    """A part for each protocol of the run; the parts in one list share the reconstructions (`Suite.shares`)."""
+    sources: dict[str, ListedSource] = {}
+    together: list[list[_Part]] = []
+    for chosen in protocol.load_all(config.protocol):
+        own = replace(config, protocol=chosen.name)
+        if chosen.resize not in sources:
+            sources[chosen.resize] = list_clips(plugins.find("data", own.data).build(own), own.data)
+        source = sources[chosen.resize]
+        if own.clips is not None and own.clips >= len(source.clips):
+            own = replace(own, clips=None)  # every clip is used, so this is the full record
+        part = _Part(own, plugins.find("suites", own.suite).build(own), source)
+        for parts in together:
+            if part.suite.shares and part.suite.shares == parts[0].suite.shares:
+                parts.append(part)
+                break
+        else:
+            together.append([part])
+    return together
+
+
+def _separate(parts: list[list[_Part]]) -> list[str]:
+    """A line for each list of parts but the first: why its protocols need reconstructions of their own."""
+    lines = []
+    first = parts[0]
+    for others in parts[1:]:
+        these, those = (", ".join(part.config.protocol for part in group) for group in (others, first))
+        ours, theirs = others[0].suite.shares, first[0].suite.shares
+        differing = ", ".join(name for name in ours if ours[name] != theirs.get(name))
+        why = f"they differ in {differing}" if differing else "its suite measures each protocol on its own"
+        lines.append(f"{these}: clips are reconstructed again and not shared with {those}: {why}")
+    return lines
 
 
 def _choose(config: RunConfig, suite: Suite[Any], outcome: Outcome) -> list[ResolvedVAE]:
@@ -162,10 +206,11 @@ def _check_distinct(candidates: Sequence[ResolvedVAE]) -> None:
 
 
 class _Job:
-    """One VAE in one run: its cases, its store and its failure, if it cannot be loaded."""
+    """One VAE under one protocol: its cases, its store and its failure, if it cannot be loaded."""
 
-    def __init__(self, candidate: ResolvedVAE, suite: Suite[Any], source: VideoSource, config: RunConfig) -> None:
-        self.candidate, self.suite, self.source, self.config = candidate, suite, source, config
+    def __init__(self, candidate: ResolvedVAE, part: _Part) -> None:
+        self.candidate = candidate
+        self.suite, self.source, self.config = suite, source, config = part.suite, part.source, part.config
         self.name, self.spec = candidate.name, candidate.spec
         self.vae = vae_of(suite, candidate)
         record = records.record_path(Path(config.results), suite.name, suite.setting(source), self.vae["name"])
@@ -201,34 +246,20 @@ class _Job:
                 missing.append(replace(case, stored=self.store.get(case.id) or {}))
         return missing
 
-    def measure(self, cases: Sequence[Case], prefetch: Prefetch, bar: tqdm, outcome: Outcome) -> None:
-        """Measure the cases that are missing; a case that fails is recorded, and the next one follows."""
-        missing = self.missing(cases)
-        if not missing:
-            return
+    def measure(self, subject: Any, case: Case) -> None:
+        """Measure one case and store the result; a case that fails is recorded."""
+        self.store.forget_failure(case.id)
         try:
-            subject = self.suite.open(self.candidate)
+            statistics = self.suite.measure(subject, case)
         except Exception as error:
             if self.config.fail_fast:
                 raise
-            self.broken = explain(error)
-            outcome.failed.append((self.name, Failure(self.name, "", self.broken)))
-            bar.update(len(missing))
-            return
-        for case in prefetch.decoded(missing):
-            self.store.forget_failure(case.id)
-            try:
-                statistics = self.suite.measure(subject, case)
-            except Exception as error:
-                if self.config.fail_fast:
-                    raise
-                file = case.clip.file if case.clip else ""
-                with _disk(self.store.folder):
-                    self.store.fail(case.id, file, explain(error))
-            else:
-                with _disk(self.store.folder):
-                    self.store.put(case.id, {**case.stored, **(self.store.get(case.id) or {}), **statistics})
-            bar.update()
+            file = case.clip.file if case.clip else ""
+            with _disk(self.store.folder):
+                self.store.fail(case.id, file, explain(error))
+        else:
+            with _disk(self.store.folder):
+                self.store.put(case.id, {**case.stored, **(self.store.get(case.id) or {}), **statistics})
 
     def fail(self, cases: Sequence[Case]) -> None:
         """Mark cases whose statistics are incomplete after they were measured twice as failed."""
@@ -245,10 +276,47 @@ class _Job:
         return Failure(**failure) if failure else None
 
 
-def _conclude(job: _Job, own: Sequence[Case], outcome: Outcome) -> list[Case]:
+def _measure(todo: Mapping[_Job, Sequence[Case]], prefetch: Prefetch, bar: tqdm, outcome: Outcome) -> None:
+    """Measure the cases that are missing, for jobs of one VAE that share its reconstructions.
+
+    A clip is decoded and reconstructed once, for all protocols; each stores its own result, so that a run can be resumed with
+    other protocols.
+    """
+    missing = {job: found for job, cases in todo.items() if (found := {case.id: case for case in job.missing(cases)})}
+    if not missing:
+        return
+    # cases may be measured a second time
+    bar.total = max(bar.total or 0, bar.n + sum(map(len, missing.values())))
+    first = next(iter(missing))
+    try:
+        subject = first.suite.open(first.candidate)
+    except Exception as error:
+        if first.config.fail_fast:
+            raise
+        outcome.failed.append((first.name, Failure(first.name, "", explain(error))))
+        for job, cases in missing.items():
+            job.broken = explain(error)
+            bar.update(len(cases))
+        return
+    union = {name: case for cases in missing.values() for name, case in cases.items()}
+    for case in prefetch.decoded(list(union.values())):
+        for job, cases in missing.items():
+            if case.id in cases:
+                job.measure(subject, replace(cases[case.id], clip=case.clip, shared=case.shared))
+                bar.update()
+
+
+def _measure_one(job: _Job, cases: Sequence[Case], prefetch: Prefetch, bar: tqdm, outcome: Outcome) -> None:
+    _measure({job: cases}, prefetch, bar, outcome)
+
+
+def _conclude(
+    job: _Job, own: Sequence[Case], outcome: Outcome, measure: Callable[[Sequence[Case]], None]
+) -> list[Case]:
     """Summarize and write the record once every case of all shards has been measured or has failed.
 
-    Returns the cases of this process (`own`) whose files are damaged and must be measured again.
+    Returns the cases of this process (`own`) whose files are damaged and must be measured again.  Cases that the suite revisits
+    are measured here, by `measure`.
     """
     if job.broken:
         return []
@@ -259,13 +327,21 @@ def _conclude(job: _Job, own: Sequence[Case], outcome: Outcome) -> list[Case]:
         if case.id not in done and (result := job.read(case)) is not None:
             done[case.id] = result
         elif case.id not in done:  # one missing case is enough to wait
-            outcome.waiting.append(job.name)
+            outcome.waiting += [job.name] if job.name not in outcome.waiting else []
             return []
     failed = [result for case in job.cases if isinstance(result := done[case.id], Failure)]
     statistics = {case.id: result for case in job.cases if isinstance(result := done[case.id], dict)}
     outcome.failed.extend((job.name, failure) for failure in failed)
     if not statistics:
         return []
+    again = job.suite.revisit(job.cases, statistics)
+    measure(again)
+    for case in again:
+        result = job.read(case)
+        if isinstance(result, dict):
+            statistics[case.id] = result
+        elif result:  # its scores are complete: only what the second measurement would add is missing
+            outcome.failed.append((job.name, result))
     try:
         _write(job, statistics, failed, outcome)
     except DiskError:
@@ -287,6 +363,7 @@ def _write(job: _Job, statistics: Mapping[str, Statistics], failed: list[Failure
     with _disk(root):
         records.write(record, root, suite.per_case(statistics))
         records.write_pictures(root, record, suite.pictures(statistics))
+        kept_video.write_all(root, record, suite.videos(statistics))
     outcome.met.extend((job.name, required.sentence) for required in requirements if required.met)
     unmet = [required for required in requirements if not required.met]
     outcome.failed.extend((job.name, Failure(job.name, "", required.sentence)) for required in unmet)
@@ -321,8 +398,14 @@ def _shard(text: str) -> tuple[int, int]:
 
 
 def report(outcome: Outcome, stream: Any = None) -> None:
-    """Print fulfilled requirements, failures, unavailable scores and unfinished VAEs, one line each (to stderr by default)."""
+    """Print notes, fulfilled requirements, failures, unavailable scores and unfinished VAEs, one line each.
+
+    Args:
+        stream: an open text file; default: stderr
+    """
     stream = stream or sys.stderr
+    for line in outcome.notes:
+        print(f"note: {line}", file=stream)
     for name, sentence in outcome.met:
         print(f"{name}: {sentence}", file=stream)
     for (case, file, reason), names in _grouped(outcome.failed).items():

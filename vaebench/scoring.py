@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING, TypedDict
 
 import numpy as np
@@ -70,11 +70,22 @@ def build_metrics(
 
 def metric_digests(names: Iterable[str], metrics: Mapping[str, Metric]) -> dict[str, str]:
     """Label -> 8 hex digits of the sha256 of the code of a metric and its library versions."""
+    return {name: fingerprint(sources)[:8] for name, sources in _sources(names, metrics)}
+
+
+def metric_code(names: Iterable[str], metrics: Mapping[str, Metric]) -> dict[str, str]:
+    """Label -> 8 hex digits of the sha256 of the code of a metric, without library versions, which the record has elsewhere.
+
+    Records whose digits differ were scored by different definitions (`vaebench compare` refuses them).
+    """
+    return {name: sources["sha256"][:8] for name, sources in _sources(names, metrics)}
+
+
+def _sources(names: Iterable[str], metrics: Mapping[str, Metric]) -> Iterator[tuple[str, dict[str, str]]]:
+    """Yield each label with `fingerprint.code` of its metric."""
     given = {plugins.label(name): name for name in names}
-    return {
-        name: fingerprint(code([plugins.find("metrics", given[name]), type(metric).__module__]))[:8]
-        for name, metric in metrics.items()
-    }
+    for name, metric in metrics.items():
+        yield name, code([plugins.find("metrics", given[name]), type(metric).__module__])
 
 
 def stack(statistics: Mapping[str, Statistics], name: str) -> NDArray:

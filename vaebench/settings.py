@@ -212,6 +212,8 @@ def _scalar(hint: type, given: Any, key: str) -> Any:
             pass
     elif type(given) is hint:
         return given
+    elif hint is str and type(given) is int:  # from Python or JSON, such as keep=3
+        return str(given)
     elif hint is float and type(given) is int:
         return float(given)
     raise ValueError(f"{key}={given!r} should be {SCALARS[hint]}")

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 
     from vaebench.config import RunConfig
     from vaebench.data import VideoSource
+    from vaebench.kept_video import Pair
     from vaebench.records import Score
     from vaebench.vae import VAESpec, VideoVAE
     from vaebench.video import Clip
@@ -41,6 +42,8 @@ class Case:
     clip: Clip | None = None
     params: Mapping[str, Any] = field(default_factory=dict)  # parameters of the measurement, such as the dtype
     stored: Mapping[str, Any] = field(default_factory=dict)  # statistics of an earlier run with fewer metrics
+    # results of other protocols for the same clip and VAE, by names of the suite; see `Suite.shares`
+    shared: dict[str, Any] = field(default_factory=dict)
 
 
 class Demand(NamedTuple):
@@ -125,8 +128,12 @@ class Suite(ABC, Generic[Subject]):
         names = ("num_frames", "size", "clips", "mode", "dtype", "posterior", "protocol", "seed")
         self.identity: dict[str, Any] = {name: getattr(config, name) for name in names}
         self.identity["options"] = dict(config.options)
+        # what a reconstruction depends on, by name; with `protocol=A,B`, the runner measures suites with equal values
+        # together: the VAE is loaded once, and `Case.shared` of a clip is the same dictionary.  Empty: never together.
+        self.shares: dict[str, Any] = {}
         self.absent: dict[str, str] = {}  # unavailable metric -> reason
         self.columns: list[str] = []  # metrics in printed tables; empty: all
+        self.digests: dict[str, str] = {}  # metric -> digits of the hash of its code (`scoring.metric_code`)
 
     @abstractmethod
     def cases(self, source: VideoSource, spec: VAESpec) -> Iterable[Case]:
@@ -169,6 +176,10 @@ class Suite(ABC, Generic[Subject]):
         """Whether statistics with these names are all that this run needs of a case."""
         return True
 
+    def revisit(self, cases: Sequence[Case], statistics: Mapping[str, Statistics]) -> list[Case]:
+        """Cases to measure once more after all cases are measured, such as to save the frames of the worst ones."""
+        return []
+
     def per_case(self, statistics: Mapping[str, Statistics]) -> dict[str, dict[str, float]]:
         """Case id -> scalar scores of this case, for the `.clips.csv` file of the record."""
         return {}
@@ -179,6 +190,10 @@ class Suite(ABC, Generic[Subject]):
 
     def pictures(self, statistics: Mapping[str, Statistics]) -> dict[str, NDArray]:
         """Case id -> uint8 (2, n, H, W, 3): n frames of the reference and of the reconstruction, if frames are saved."""
+        return {}
+
+    def videos(self, statistics: Mapping[str, Statistics]) -> dict[str, Pair]:
+        """Case id -> all frames of the reference and of the reconstruction, if videos are saved."""
         return {}
 
     def extra(self, statistics: Mapping[str, Statistics]) -> dict[str, Any]:

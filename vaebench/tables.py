@@ -8,15 +8,22 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 import pandas as pd
 
-from vaebench import protocol
-from vaebench.records import Record, Score, read_all
+from vaebench import latex, protocol
+from vaebench.plugins import did_you_mean
+from vaebench.records import Record, Score, read, read_all
 
 FORMATS = ("text", "markdown", "latex", "csv", "json")
 ARROWS = {"higher": "↑", "lower": "↓", "neither": ""}
-LATEX = {"↑": r"$\uparrow$", "↓": r"$\downarrow$", "±": r"$\pm$", "—": "---", "…": r"\ldots{}", "·": r"$\cdot$"}
+# titles of metrics in LaTeX; others are typeset as their names
+METRICS = {"psnr": "PSNR", "psnr_pooled": "pooled PSNR", "ssim": "SSIM", "lpips": "LPIPS", "lpips_vgg": "LPIPS (VGG)", "fvd": "FVD",
+           "kvd": "KVD", "i3d_l2": "I3D L2"}  # fmt: skip
+BOLD = "\x02"  # before a value that is printed in bold
+COMPRESSION = "r_t x r_s"
+UPPER_BOUNDS = ("identity",)  # families that compress nothing, and are never the best of a column
 # stored unit -> (displayed unit, divisor)
 SHOWN = {"bytes": ("MiB", 2**20), "FLOP": ("GFLOP", 1e9), "FLOP/s": ("GFLOP/s", 1e9), "pairs": ("10^9 pairs", 1e9)}
 COUNTS = ("frames", "tokens", "positions", "windows", "hops")  # units that are shown as integers
@@ -41,6 +48,34 @@ def results(folder: str | Path = "results") -> pd.DataFrame:
     if not records:
         raise ValueError(f"no records in {folder}: run `vaebench run` first, or give another folder")
     return frame(records)
+
+
+def select(paths: Sequence[str | Path], suite: str = "") -> list[Record]:
+    """The records in files and folders: a results folder, or one of its suites or settings.
+
+    Args:
+        paths: JSON files of records, and folders
+        suite: only records of this suite; "" for all
+
+    Raises:
+        ValueError: a file is not a record, a folder has none, or no record is of the suite
+    """
+    records = [record for path in paths for record in _below(Path(path))]
+    suites = sorted({record.suite for record in records})
+    if suite and suite not in suites:
+        raise ValueError(f"no record of suite {suite!r}{did_you_mean(suite, suites)} (available: {', '.join(suites)})")
+    return [record for record in records if suite in ("", record.suite)]
+
+
+def _below(path: Path) -> list[Record]:
+    if path.is_file():
+        return [read(path)]
+    if not path.is_dir():
+        raise ValueError(f"{path}: no such file or folder; expected a results folder or the JSON file of a record")
+    for pattern in ("*/*/*.json", "*/*.json", "*.json"):  # results folder, suite, setting
+        if files := sorted(path.glob(pattern)):
+            return [read(file) for file in files]
+    raise ValueError(f"no records in {path}: run `vaebench run` first, or give another folder")
 
 
 def frame(records: Iterable[Record]) -> pd.DataFrame:
@@ -85,64 +120,173 @@ def _row(score: Score) -> dict[str, object]:
     }
 
 
-def render(records: Sequence[Record], form: str = "text") -> str:
+def render(records: Sequence[Record], form: str = "text", *, columns: Sequence[str] = (), best: bool = False) -> str:
     """Tables as text that ends with a newline.
 
     Args:
         form: one of FORMATS; "csv" is `frame`, "json" has the scores of the records, and the others have one table per suite
             and setting, with the best VAE first
+        columns: metrics to show, in this order; empty: those that the records choose
+        best: print the best value of each metric in bold, in markdown and LaTeX
+
+    Raises:
+        ValueError: a column is unknown; the message suggests the closest one
     """
-    if form == "json":
-        return json.dumps([_plain(record) for record in records], indent=1) + "\n"
-    if form == "csv":
-        return frame(records).to_csv(index=False, lineterminator="\n")
     groups: dict[tuple[str, str], list[Record]] = {}
     for record in records:
         groups.setdefault((record.suite, record.setting), []).append(record)
+    if columns:
+        groups = _with_columns(groups, columns)
+    shown = [record for group in groups.values() for record in group]
+    if form == "json":
+        return json.dumps([_plain(record, columns) for record in shown], indent=1) + "\n"
+    if form == "csv":
+        table = frame(shown)
+        chosen = table[table["metric"].isin(columns)] if columns else table
+        return chosen.to_csv(index=False, lineterminator="\n")
     headings = {"text": "{}\n", "markdown": "**{}**\n\n", "latex": "% {}\n"}
-    parts = [
-        headings[form].format(f"{suite} · {setting}") + _drawn(tabulate(group), form)
-        for (suite, setting), group in groups.items()
-    ]
+    parts = []
+    for (suite, setting), group in groups.items():
+        table = tabulate(group, columns, best=best and form != "text")
+        parts.append(headings[form].format(f"{suite} · {setting}") + drawn(table, form))
     return "\n".join(parts)
 
 
-def _drawn(table: pd.DataFrame, form: str) -> str:
-    """The first column to the left, all others to the right."""
+def _with_columns(
+    groups: dict[tuple[str, str], list[Record]], columns: Sequence[str]
+) -> dict[tuple[str, str], list[Record]]:
+    """The groups that have at least one of the metrics.
+
+    Raises:
+        ValueError: no record has one of the metrics
+    """
+    known = {key: {name for record in group for name in _metrics(record)} for key, group in groups.items()}
+    everywhere = sorted(set().union(*known.values()))
+    for name in columns:
+        if name not in everywhere:
+            raise ValueError(f"no metric {name!r}{did_you_mean(name, everywhere)} (available: {', '.join(everywhere)})")
+    return {key: group for key, group in groups.items() if known[key] & set(columns)}
+
+
+def _metrics(record: Record) -> list[str]:
+    """The metrics of a record, unavailable ones last."""
+    return list(dict.fromkeys([*(score.metric for score in record.scores.values()), *record.absent]))
+
+
+def drawn(table: pd.DataFrame, form: str) -> str:
+    """A table of text as text, markdown or LaTeX: the first column to the left, all others to the right.
+
+    A value between BOLD marks is printed in bold.
+    """
     others = len(table.columns) - 1
     if form == "latex":
-        text: str = table.to_latex(index=False, escape=True, column_format="l" + "r" * others)
-        for plain, typeset in LATEX.items():
-            text = text.replace(plain, typeset)
-        return text
+        rows = [[str(cell) for cell in row] for row in table.itertuples(index=False, name=None)]
+        emphasis = [[cell.startswith(BOLD) for cell in row] for row in rows]
+        plain = [[cell.removeprefix(BOLD) for cell in row] for row in rows]
+        return latex.tabular([_in_latex(column) for column in table.columns], plain, emphasis)
     style = {"text": "simple", "markdown": "pipe"}[form]
+    strong = table.map(_in_markdown) if form == "markdown" else table
     # cells are text already: tabulate would read "31.40" as a number and print 31.4
     return (
-        table.to_markdown(index=False, tablefmt=style, disable_numparse=True, colalign=("left", *["right"] * others))
+        strong.to_markdown(index=False, tablefmt=style, disable_numparse=True, colalign=("left", *["right"] * others))
         + "\n"
     )
 
 
-def tabulate(records: Sequence[Record]) -> pd.DataFrame:
+def _in_markdown(cell: str) -> str:
+    if not cell.startswith(BOLD):
+        return cell
+    value, space, rest = cell.removeprefix(BOLD).partition(" ")
+    return f"**{value}**{space}{rest}"
+
+
+def _in_latex(column: str) -> str:
+    """A title for LaTeX: "psnr dB ↑" becomes "PSNR [dB] ↑"."""
+    if column == COMPRESSION:
+        return r"$r_t \times r_s \times r_s$"
+    name, *rest = column.split(" ")
+    arrow = rest.pop() if rest and rest[-1] in ARROWS.values() else ""
+    unit = f"[{' '.join(rest)}]" if rest else ""
+    return " ".join(part for part in (METRICS.get(name, name.replace("_", " ")), unit, arrow) if part)
+
+
+def in_order(records: Sequence[Record]) -> list[Record]:
+    """The records of one setting in the order of its table: best first, by the first metric."""
+    first = next((name for record in records for name in record.scores), "")
+    return sorted(records, key=lambda record: _rank(record.scores.get(first)))
+
+
+class Line(NamedTuple):
+    """One row of a table."""
+
+    record: Record
+    label: str  # `Score.label` of the row
+    scores: dict[str, Score]  # by metric
+
+
+def layout(records: Sequence[Record], columns: Sequence[str] = ()) -> tuple[dict[str, str], list[Line]]:
+    """The columns (metric -> title) and the rows of `tabulate`, with the scores themselves."""
+    lines = [
+        Line(record, label, scores) for record in in_order(records) for label, scores in _by_condition(record).items()
+    ]
+    if columns:  # a condition without any of them has no row
+        lines = [line for line in lines if set(columns) & {*line.scores, *line.record.absent}]
+    metrics = list(
+        dict.fromkeys([*(name for line in lines for name in line.scores), *(m for r in records for m in r.absent)])
+    )
+    displayed = {metric for record in records for metric in record.columns or metrics}
+    chosen = [metric for metric in columns if metric in metrics] or [
+        metric for metric in metrics if metric in displayed
+    ]
+    examples = {name: score for line in lines for name, score in line.scores.items()}
+    return {metric: title(metric, examples.get(metric)) for metric in chosen}, lines
+
+
+def tabulate(records: Sequence[Record], columns: Sequence[str] = (), *, best: bool = False) -> pd.DataFrame:
     """The table of records with equal setting; all cells are text: VAE, compression, channels, scores with intervals, n.
 
     Metrics are columns, in the order of the records.  Each VAE has a row per condition (`psnr@tiled` is in the row "tiled") and
     states its mode if that is not "whole".  An unavailable metric keeps its column.
+
+    Args:
+        columns: metrics to show, in this order; empty: those that the records choose
+        best: put the mark BOLD before the best values of each metric (`drawn` prints them in bold)
     """
-    first = next((name for record in records for name in record.scores), "")
-    best_first = sorted(records, key=lambda record: _rank(record.scores.get(first)))
-    lines = [(record, label, scores) for record in best_first for label, scores in _by_condition(record).items()]
-    metrics = list(
-        dict.fromkeys([*(name for *_, scores in lines for name in scores), *(m for r in records for m in r.absent)])
-    )
-    displayed = {metric for record in records for metric in record.columns or metrics}
-    examples = {name: score for *_, scores in lines for name, score in scores.items()}
-    titles = {metric: _title(metric, examples.get(metric)) for metric in metrics if metric in displayed}
+    titles, lines = layout(records, columns)
+    strong = {metric: _best(lines, metric) if best else set() for metric in titles}
     rows = [
-        [*_facts(record, label), *(show(scores.get(metric)) for metric in titles), _count(record, scores)]
-        for record, label, scores in lines
-    ]
-    return pd.DataFrame(rows, columns=["VAE", "r_t x r_s", "Chn", "tcpr", *titles.values(), "n"])
+        [*_facts(record, label), *((BOLD if i in strong[m] else "") + show(scores.get(m)) for m in titles), _count(record, scores)]
+        for i, (record, label, scores) in enumerate(lines)
+    ]  # fmt: skip
+    return pd.DataFrame(rows, columns=["VAE", COMPRESSION, "Chn", "tcpr", *titles.values(), "n"])
+
+
+def _best(lines: Sequence[Line], metric: str) -> set[int]:
+    """The lines with the best value of a metric among those of the same condition, and lines that show the same value.
+
+    Untrained VAEs and `identity` do not compete, and a value without competitors is not marked.
+    """
+    by_label: dict[str, dict[int, Score]] = {}
+    for i, (record, label, scores) in enumerate(lines):
+        score = scores.get(metric)
+        competes = not _untrained(record) and record.vae["family"] not in UPPER_BOUNDS
+        if score is not None and score.value is not None and score.better != "neither" and competes:
+            by_label.setdefault(label, {})[i] = score
+    marked: set[int] = set()
+    for competing in by_label.values():
+        top = min(competing.values(), key=_rank)
+        if len(competing) > 1:
+            marked |= {i for i, score in competing.items() if _value(score) == _value(top)}
+    return marked
+
+
+def _value(score: Score) -> str:
+    return show(score).partition(" ")[0]
+
+
+def _untrained(record: Record) -> bool:
+    """Whether the scores are those of random weights; the cost of a VAE does not depend on its weights."""
+    return record.vae.get("weights") == "random" and record.suite != "efficiency"
 
 
 def _by_condition(record: Record) -> dict[str, dict[str, Score]]:
@@ -155,15 +299,14 @@ def _by_condition(record: Record) -> dict[str, dict[str, Score]]:
 
 def _facts(record: Record, label: str) -> list[str]:
     vae = record.vae
-    r_s = vae["spatial_compression"]
-    untrained = vae.get("weights") == "random" and record.suite != "efficiency"  # cost does not depend on the weights
-    name = record.name + (" (untrained)" if untrained else "")
+    r_t, r_s = vae["temporal_compression"], vae["spatial_compression"]
+    name = record.name + (" (untrained)" if _untrained(record) else "")
     name += f" · {record.mode}" if record.mode != "whole" else ""
     return [
         f"{name} · {label}" if label else name,
-        f"{vae['temporal_compression']}x{r_s}x{r_s}",
-        str(vae["latent_channels"]),
-        str(vae["temporal_compression"] * r_s**2),
+        f"{r_t}x{r_s}x{r_s}" if r_t else "—",
+        str(vae["latent_channels"] or "—"),
+        str(r_t * r_s**2) if r_t else "—",
     ]
 
 
@@ -178,7 +321,8 @@ def _rank(score: Score | None) -> float:
     return -score.value if score.better == "higher" else score.value
 
 
-def _title(name: str, score: Score | None) -> str:
+def title(name: str, score: Score | None) -> str:
+    """The title of the column of a metric: its name, unit and arrow, such as "psnr dB ↑"; the name alone without a score."""
     if score is None:
         return name
     for shown, stored in (("_peak", "_peak_bytes"), ("_throughput", "_frames_per_s"), ("", "_s")):
@@ -220,10 +364,15 @@ def _digits(value: float) -> int:
     return 4 if size < 1 else 3 if size < 10 else 2 if size < 100 else 1 if size < 1000 else 0
 
 
-def _plain(record: Record) -> dict[str, object]:
-    scores = {name: vars(score) for name, score in record.scores.items()}
+def _plain(record: Record, columns: Sequence[str]) -> dict[str, object]:
+    shown = {name: score for name, score in record.scores.items() if not columns or score.metric in columns}
+    scores = {name: vars(score) for name, score in shown.items()}
     facts = {"suite": record.suite, "setting": record.setting, "vae": record.name, "mode": record.mode}
     return {**facts, "scores": scores}
+
+
+def _protocol(record: Record) -> str:
+    return str(record.config.get("protocol", "default"))
 
 
 def notes(records: Sequence[Record]) -> list[str]:
@@ -239,9 +388,19 @@ def notes(records: Sequence[Record]) -> list[str]:
     for note, (metrics, vaes) in cautions.items():
         of_vaes = f" of {', '.join(vaes)}" if len(vaes) < len(records) else ""
         lines[f"{', '.join(metrics)}{of_vaes}: {note}"] = None
-    for name in dict.fromkeys(record.config.get("protocol", "default") for record in records):
-        if name != "default":
-            lines |= dict.fromkeys(f"protocol {name}: {note}" for note in protocol.load(name).notes)
+    for name in dict.fromkeys(map(_protocol, records)):
+        one = protocol.load(name)
+        lines |= dict.fromkeys(f"protocol {name}: {note}" for note in (one.notes if name != "default" else ()))
+        shapes = {f"{r.config.get('num_frames')}x{r.config.get('size')}" for r in records if _protocol(r) == name}
+        if one.clip and shapes - {one.clip}:
+            lines[
+                f"protocol {name}: published numbers are of clips {one.clip} (frames x size), these are of {shapes.pop()}"
+            ] = None
+    for record in records:
+        if files := record.extra.get("scored_from_files"):
+            codecs = ", ".join(f"{count} {codec}" for codec, count in files["codecs"].items())
+            lossy = "" if files["lossless"] else "; a lossy codec is part of the score"
+            lines[f"{record.name}: scored from files ({codecs}){lossy}"] = None
     if any(record.vae.get("weights") == "random" for record in records if record.suite != "efficiency"):
         lines["(untrained): random weights; these scores say nothing about the quality of the VAE"] = None
     return list(lines)

@@ -2,7 +2,7 @@
 
 Pixels are `(B, C, T, H, W)`, latents `(B, c, t, h, w)`.  Pixel values have one of three ranges:
 
-    stored  uint8    0..255   decoded and displayed frames
+    stored  uint8    0..255   decoded and displayed frames; float32 in 0..1 if a protocol resizes without rounding
     model   float32  -1..1    input and output of a VAE
     score   float32   0..1    input of a metric, always on the 8-bit grid
 """
@@ -31,15 +31,22 @@ class Clip:
 
     id: str
     fps: float  # frames per second; 0 if unknown
-    load: Callable[[], Tensor]  # uint8 (C, T, H, W)
+    load: Callable[[], Tensor]  # uint8 (C, T, H, W), or float32 in 0..1
     file: str = ""
     label: str = ""  # class label, if the data source has classes
     stamp: str = ""  # size and modification time of its files; part of cache keys, never of a record
 
 
 def to_model(frames: Tensor) -> Video:
-    """uint8 (..., T, H, W) in 0..255 -> float32 in -1..1, exactly invertible."""
+    """uint8 (..., T, H, W) in 0..255 -> float32 in -1..1, exactly invertible; or float32 in 0..1 -> float32 in -1..1."""
+    if frames.is_floating_point():
+        return frames.mul(2).sub_(1)
     return frames.float().div_(127.5).sub_(1)
+
+
+def to_unit(frames: Tensor) -> Tensor:
+    """uint8 in 0..255, or float32 in 0..1 -> float32 in 0..1."""
+    return frames.float() if frames.is_floating_point() else frames.float().div_(255)
 
 
 def to_score(video: Video) -> Video:

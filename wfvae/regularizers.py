@@ -48,16 +48,24 @@ def local_correlation(mean: Tensor, config: LCRConfig) -> LocalCorrelation:
     Raises:
         ValueError: the latent cannot be divided into windows
     """
-    t, h, w = mean.shape[2:]
+    mean = mean.float()
+    spread, centre = torch.std_mean(mean.detach(), dim=(0, 2, 3, 4), keepdim=True)
+    return windows_correlation((mean - centre) / (spread + 1e-6), config)
+
+
+def windows_correlation(z: Tensor, config: LCRConfig) -> LocalCorrelation:
+    """Standardized latent (B, D, t, h, w) -> the correlation of neighbouring positions.
+
+    Raises:
+        ValueError: the latent cannot be divided into windows
+    """
+    t, h, w = z.shape[2:]
     a, b, c = config.window
     if h % b or w % c or (t - 1) % a:
         raise ValueError(
             f"local correlation with windows {config.window} needs h and w divisible by {b} and {c} and (t - 1) by {a}; "
             f"got a latent of {t} x {h} x {w} (with 4x temporal compression and windows of 2: clips of 1 + 8k frames)"
         )
-    mean = mean.float()
-    spread, centre = torch.std_mean(mean.detach(), dim=(0, 2, 3, 4), keepdim=True)
-    z = (mean - centre) / (spread + 1e-6)
     image = _window_correlation(z[:, :, :1], (1, b, c), config.pearson)
     if t == 1:
         return LocalCorrelation(image, None, image)

@@ -36,6 +36,7 @@ class Shards:
     shards: list[str]
     num_frames: int
     size: Size
+    resize: str
 
     def __iter__(self) -> Iterator[Clip]:
         ignored = notes.Ignored()
@@ -56,7 +57,9 @@ class Shards:
                         )
                         continue
                     keys.add(key)
-                    load = file_source.below(self.root, partial(_load, path, member, self.num_frames, self.size))
+                    load = file_source.below(
+                        self.root, partial(_load, path, member, self.num_frames, self.size, self.resize)
+                    )
                     yield Clip(id=key.as_posix(), fps=0.0, load=load, file=f"{shard}:{member.name}", stamp=stamp)
             except (OSError, ValueError) as reason:
                 faults.append(str(reason))
@@ -84,13 +87,13 @@ def build(config: RunConfig) -> Shards:
         "sha256": sha256,
         "shards": str(len(shards)),
     }
-    return Shards(identity, root, shards, config.num_frames, config.size)
+    return Shards(identity, root, shards, config.num_frames, config.size, file_source.resize_of(config))
 
 
 def _fail(reason: str) -> NoReturn:
     raise ValueError(reason)
 
 
-def _load(shard: Path, member: tar.Member, num_frames: int, size: Size) -> Tensor:
-    """uint8 (3, num_frames, height, width)."""
-    return resize.clip(decode.read(f"{shard}:{member.name}", 0, num_frames, tar.content(shard, member)), size)
+def _load(shard: Path, member: tar.Member, num_frames: int, size: Size, how: str) -> Tensor:
+    """uint8 (3, num_frames, height, width), or as the resize `how` returns it."""
+    return resize.clip(decode.read(f"{shard}:{member.name}", 0, num_frames, tar.content(shard, member)), size, how)

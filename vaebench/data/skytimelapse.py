@@ -47,11 +47,14 @@ class Folders:
     stamps: dict[str, str]  # path of a folder -> a hash of its frames' sizes and times of change
     num_frames: int
     size: Size
+    resize: str
 
     def __iter__(self) -> Iterator[Clip]:
         for folder, names in self.folders.items():
-            load = file_source.below(self.root, partial(_load, self.root / folder, names, self.num_frames, self.size))
-            yield Clip(id=folder, fps=0.0, load=load, file=folder, stamp=self.stamps[folder])
+            load = partial(_load, self.root / folder, names, self.num_frames, self.size, self.resize)
+            yield Clip(
+                id=folder, fps=0.0, load=file_source.below(self.root, load), file=folder, stamp=self.stamps[folder]
+            )
 
 
 def build(config: RunConfig) -> Folders:
@@ -81,7 +84,8 @@ def build(config: RunConfig) -> Folders:
         "sha256": sha256,
         "clips": str(len(folders)),
     }
-    return Folders(identity, root, folders, stamps, config.num_frames, config.size)
+    how = file_source.resize_of(config)
+    return Folders(identity, root, folders, stamps, config.num_frames, config.size, how)
 
 
 def _number(folder: Path, name: str) -> int:
@@ -91,11 +95,11 @@ def _number(folder: Path, name: str) -> int:
     return int(match[1])
 
 
-def _load(folder: Path, names: list[str], num_frames: int, size: Size) -> Tensor:
-    """uint8 (3, num_frames, height, width)."""
+def _load(folder: Path, names: list[str], num_frames: int, size: Size, how: str) -> Tensor:
+    """uint8 (3, num_frames, height, width), or as the resize `how` returns it."""
     if len(names) < num_frames:
         raise ValueError(f"{folder}: too short: it has {len(names)} frames, num_frames={num_frames}; lower num_frames")
-    return resize.clip(frames_of(folder, names, slice(num_frames)), size)
+    return resize.clip(frames_of(folder, names, slice(num_frames)), size, how)
 
 
 def frames_of(folder: Path, names: Sequence[str], chosen: slice) -> Iterator[NDArray[np.uint8]]:

@@ -1,6 +1,6 @@
 """Figures and tables from records only: the same records always give byte-identical files.
 
-There is a module per suite, one for bubbles and one for sub-bands.  Each lists its figures in `FIGURES`, a tuple of functions
+There is a module per suite, and one for bubbles.  Each lists its figures in `FIGURES`, a tuple of functions
 `figure(results, style)` that yield (file stem, matplotlib figure).  Without matching records a function yields nothing; a
 function that needs records of two suites draws all it can and then raises `Incomplete`.
 """
@@ -63,7 +63,7 @@ def draw(
         raise ValueError(f"no figure {only!r}{did_you_mean(only, list(known))} (available: {', '.join(known)})")
     plot_style.check_formats(formats)
     # read all records first, so that an invalid one is reported before any figure is drawn
-    if not list(records.read_all(results)) and not any((results / "subbands").glob("*.json")):
+    if not list(records.read_all(results)):
         raise ValueError(f"no records in {results}: run `vaebench run` first, or choose another folder with --results")
     out.mkdir(parents=True, exist_ok=True)
     drawn, incomplete = False, ""

@@ -11,7 +11,9 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from vaebench import plot_style, records
+from vaebench.plots import _looks
 from vaebench.records import Record, Score
+from vaebench.titles import setting_title
 from vaebench.typed import members, typed
 
 PROFILES = ("by_frame", "by_step", "by_row", "by_column")
@@ -86,6 +88,7 @@ def _stem(kind: str, record: Record) -> str:
 
 def degradation(root: Path, style: str) -> Iterator[tuple[str, Figure]]:
     """Signed change of each metric relative to whole inference, one bar per mode (Table 5 of the WF-VAE paper)."""
+    looks = _looks.of_vaes(root)
     settings: dict[str, list[Record]] = {}
     for record in _records(root):
         settings.setdefault(record.setting, []).append(record)
@@ -93,14 +96,13 @@ def degradation(root: Path, style: str) -> Iterator[tuple[str, Figure]]:
         metrics = dict.fromkeys(metric for record in group for metric in _metrics(record))
         shown = [metric for metric in metrics if any(_score(r, metric, m) for r in group for m in _modes(r))]
         if shown:
-            yield f"degradation-{setting}", _degradation(group, shown, setting)
+            yield f"degradation-{setting}", _degradation(group, shown, looks)
 
 
-def _degradation(records: list[Record], metrics: list[str], setting: str) -> Figure:
+def _degradation(records: list[Record], metrics: list[str], looks: dict[str, dict[str, str]]) -> Figure:
     rows = [(record, mode) for record in records for mode in _modes(record)]
     figure, grid = plt.subplots(1, len(metrics), figsize=(2.6 + 3.1 * len(metrics), 1.3 + 0.3 * len(rows)), sharey=True,
                                 squeeze=False)  # fmt: skip
-    looks = plot_style.look(sorted({record.vae["name"] for record in records}))
     for axes, metric in zip(grid[0], metrics, strict=True):
         for i, (record, mode) in enumerate(rows):
             score = _score(record, metric, mode)
@@ -116,7 +118,8 @@ def _degradation(records: list[Record], metrics: list[str], setting: str) -> Fig
         axes.grid(axis="y", visible=False)
     grid[0][0].set_yticks(range(len(rows)), [f"{plot_style.vae_name(record)} · {mode}" for record, mode in rows])
     grid[0][0].invert_yaxis()
-    figure.suptitle(f"{setting}: block-wise minus whole inference, 95 % interval over clips", fontsize="small")
+    title = f"{setting_title(records[0])}: block-wise minus whole inference, 95 % interval over clips"
+    figure.suptitle(title, fontsize="small")
     return figure
 
 
@@ -130,7 +133,7 @@ def seam_profile(root: Path, style: str) -> Iterator[tuple[str, Figure]]:
 
 def _seam_profile(record: Record, profiles: dict[str, Any]) -> Figure:
     figure, grid = plt.subplots(2, 2, figsize=(10, 5.6))
-    looks = plot_style.look(list(profiles))
+    looks = _looks.of_modes(profiles)
     panels = (
         ("by_frame", "frame"),
         ("by_step", "step from a frame to the next"),
@@ -138,11 +141,17 @@ def _seam_profile(record: Record, profiles: dict[str, Any]) -> Figure:
         ("by_column", "column"),
     )
     for axes, (name, title) in zip(grid.flat, panels, strict=True):
-        for mode, profile in profiles.items():
+        for i, (mode, profile) in enumerate(profiles.items()):
             values = np.array(profile[name])
-            colour = looks[mode]["color"]
-            axes.plot(values, label=mode, color=colour, lw=1.2,
-                      marker=looks[mode]["marker"] if len(values) < 50 else None, ms=3)  # fmt: skip
+            marker = looks[mode]["marker"] if len(values) < 50 else None
+            # later lines are thinner and broken, so that equal lines are all visible
+            axes.plot(values, label=mode, color=looks[mode]["color"], lw=max(1.0, 2.8 - 0.6 * i),
+                      ls=_looks.LINES[i % len(_looks.LINES)], marker=marker, ms=3)  # fmt: skip
+            for boundary in _boundaries(mode, len(profile["by_frame"])):
+                if name == "by_frame":  # between two frames
+                    axes.axvline(boundary - 0.5, color=looks[mode]["color"], lw=1, ls=":", zorder=0)
+                elif name == "by_step":  # the step across the boundary
+                    axes.axvline(boundary - 1, color=looks[mode]["color"], lw=1, ls=":", zorder=0)
         axes.set_xlabel(title)
         axes.set_ylabel("RMS difference")
         axes.set_ylim(bottom=0)
@@ -150,11 +159,20 @@ def _seam_profile(record: Record, profiles: dict[str, Any]) -> Figure:
     most = {mode: max(profile["by_frame"]) for mode, profile in profiles.items()}
     labels = [f"{mode} (at most {most[mode]:.1e} in a frame)" for mode in profiles]
     figure.legend(handles, labels, loc="outside lower center", ncols=min(3, len(labels)), fontsize="small")
+    chunked = any(_boundaries(mode, len(profile["by_frame"])) for mode, profile in profiles.items())
     figure.suptitle(
-        f"{plot_style.vae_name(record)}, {record.setting}: difference to whole inference, pixels in -1..1",
+        f"{plot_style.vae_name(record)}, {setting_title(record)}: difference to whole inference, pixels in -1..1"
+        + ("; dotted: chunk boundaries" if chunked else ""),
         fontsize="small",
     )
     return figure
+
+
+def _boundaries(mode: str, frames: int) -> list[int]:
+    """The first frame of each chunk but the first, for modes whose name states the frames of a chunk, such as independent-17."""
+    kind, _, number = mode.rpartition("-")
+    size = int(number) if kind in ("chunks", "independent") and number.isdigit() else 0
+    return list(range(size, frames, size)) if size else []
 
 
 def by_frame(root: Path, style: str) -> Iterator[tuple[str, Figure]]:
@@ -168,7 +186,7 @@ def _by_frame(record: Record) -> Figure:
     profiles = record.extra["profiles"]
     names = list(profiles["whole"]["metrics"])
     figure, grid = plt.subplots(1, len(names), figsize=(5.2 * len(names), 3.6), squeeze=False)
-    looks = plot_style.look(list(profiles))
+    looks = _looks.of_modes(profiles)
     frames = max(len(values) for values in profiles["whole"]["metrics"].values())
     for axes, name in zip(grid[0], names, strict=True):
         for mode, profile in profiles.items():
@@ -176,13 +194,13 @@ def _by_frame(record: Record) -> Figure:
             # the value of a frame step is drawn at the later frame
             axes.plot(range(frames - len(values), frames), values, "-" if mode == "whole" else "--", label=mode,
                       lw=2.4 if mode == "whole" else 1.2,
-                      color="black" if mode == "whole" else looks[mode]["color"])  # fmt: skip
+                      color=looks[mode]["color"])  # fmt: skip
         score = _score(record, name, "whole")
         unit = score.unit if score else ""
         axes.set_xlabel("frame")
         axes.set_ylabel(f"{name.upper()}{f' [{unit}]' if unit else ''}")
     grid[0][0].legend(fontsize="small")
-    figure.suptitle(f"{plot_style.vae_name(record)}, {record.setting}", fontsize="small")
+    figure.suptitle(f"{plot_style.vae_name(record)}, {setting_title(record)}", fontsize="small")
     return figure
 
 
@@ -200,7 +218,7 @@ def _by_length(record: Record, curves: dict[str, Any]) -> Figure:
     names += [name for name in curves["whole"] if name != "bytes"]
     figure, grid = plt.subplots(1, len(names), figsize=(4.2 * len(names), 3.6), squeeze=False)
     modes = [mode for mode in curves if mode != "lengths"]
-    looks = plot_style.look(modes)
+    looks = _looks.of_modes(modes)
     for axes, name in zip(grid[0], names, strict=True):
         for mode in (mode for mode in modes if name in curves[mode]):
             # None (clips too short for the metric) becomes NaN, which is not drawn
@@ -213,7 +231,7 @@ def _by_length(record: Record, curves: dict[str, Any]) -> Figure:
         if name == "bytes":
             axes.set_ylim(bottom=0)
     grid[0][0].legend(fontsize="small")
-    figure.suptitle(f"{plot_style.vae_name(record)}, {record.setting}", fontsize="small")
+    figure.suptitle(f"{plot_style.vae_name(record)}, {setting_title(record)}", fontsize="small")
     return figure
 
 

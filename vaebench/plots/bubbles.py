@@ -11,9 +11,10 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from vaebench import plot_style, published, records
-from vaebench.plots import Incomplete
+from vaebench.plots import Incomplete, _looks
 from vaebench.plots.efficiency import UNITS, Case, by_setting, cases_of, unit_of, value_at
 from vaebench.records import Record
+from vaebench.titles import setting_title
 from vaebench.typed import members
 
 AREA = 900.0  # area of the largest bubble in points**2
@@ -32,6 +33,7 @@ def bubbles(root: Path, style: str) -> Iterator[tuple[str, Figure]]:
     scored = [record for record in records.read_all(root, "reconstruction") if _psnr(record) is not None]
     quality = [r for r in scored if not plot_style.untrained(r) and r.vae["family"] != "identity"]
     costs = by_setting(root)
+    looks = _looks.of_vaes(root)
     shapes = {record.setting: _shape(root, record) for record in quality}
     for device, measured in costs.items():
         for case in dict.fromkeys(case for record in measured for case in cases_of(record)):
@@ -40,7 +42,7 @@ def bubbles(root: Path, style: str) -> Iterator[tuple[str, Figure]]:
                 pairs = [(by_name[cost.name], cost) for cost in measured if cost.name in by_name]
                 if drawn := [(q, c) for q, c in pairs if _has_cost(c, case)]:
                     stem = f"bubbles-{setting}-{device}-{case.dtype}-{case.shape}"
-                    yield stem, _bubbles(drawn, case, setting, device)
+                    yield stem, _bubbles(drawn, case, looks)
     ignored = {record.name for record in scored if record not in quality}
     if missing := _missing(root, quality, [r for records in costs.values() for r in records], ignored):
         raise Incomplete("; ".join(missing))
@@ -113,7 +115,7 @@ def _listed(names: list[str]) -> str:
     return f"{', '.join(names[:LISTED])}{more}"
 
 
-def _bubbles(drawn: list[tuple[Record, Record]], case: Case, setting: str, device: str) -> Figure:
+def _bubbles(drawn: list[tuple[Record, Record]], case: Case, looks: dict[str, dict[str, str]]) -> Figure:
     xs, ys, memories, labels = [], [], [], []
     for quality, cost in drawn:
         seconds = (value_at(cost, "encode_s", case) or 0) + (value_at(cost, "decode_s", case) or 0)
@@ -123,23 +125,23 @@ def _bubbles(drawn: list[tuple[Record, Record]], case: Case, setting: str, devic
         memories.append(max(value_at(cost, f"{half}_peak_bytes", case) or 0 for half in ("encode", "decode")))
         labels.append(f"{cost.vae['name']} ({cost.vae['latent_channels']} ch)")
     figure, axes = plt.subplots(figsize=(7.2, 4.6))
-    _scatter(axes, xs, ys, memories, labels, [cost.vae["family"] for _, cost in drawn])
+    _scatter(axes, xs, ys, memories, labels, [looks[cost.vae["name"]]["color"] for _, cost in drawn])
     axes.set_xlabel("frames per second, encode and decode together (log scale)")
     axes.set_ylabel("PSNR [dB] (higher is better)")
-    axes.set_title(f"{setting}; cost of {case.dtype} {case.shape} on {device}", loc="left", fontsize="small")
+    quality, cost = drawn[0]
+    title = f"{setting_title(quality)}\ncost: {case.frames} frames of {case.size}x{case.size}, {case.dtype}, {setting_title(cost)}"
+    axes.set_title(title, loc="left", fontsize="small")
     return figure
 
 
 def _scatter(
-    axes: Axes, xs: list[float], ys: list[float], memories: list[float], labels: list[str], families: Sequence[str],
+    axes: Axes, xs: list[float], ys: list[float], memories: list[float], labels: list[str], colours: Sequence[str],
     *, hollow: bool = False,
 ) -> None:  # fmt: skip
     """Draw bubbles with area proportional to memory in bytes, a label for each, and a legend of areas."""
-    looks = plot_style.look(sorted(set(families)))
     most = max(memories)
     unit = unit_of(most)
-    for x, y, memory, family in zip(xs, ys, memories, families, strict=True):
-        colour = looks[family]["color"]
+    for x, y, memory, colour in zip(xs, ys, memories, colours, strict=True):
         face = "none" if hollow else colour
         area = max(AREA * memory / most, 8.0)
         axes.scatter([x], [y], s=area, color=colour, facecolor=face, alpha=0.55, lw=1.2, ls="--" if hollow else "-")
@@ -184,7 +186,8 @@ def _published() -> Figure:
         memories.append(cost[model, "peak_mb"] * 2**20)
     figure, axes = plt.subplots(figsize=(7.2, 4.6))
     labels = [f"{model} {best[model].variant}".strip() for model in shown]
-    _scatter(axes, xs, ys, memories, labels, shown, hollow=True)
+    looks = plot_style.look(sorted(shown))
+    _scatter(axes, xs, ys, memories, labels, [looks[model]["color"] for model in shown], hollow=True)
     axes.set_xlabel("frames per second, encode of 33x512x512 on an H100 (log scale)")
     axes.set_ylabel("PSNR [dB] on WebVid-10M, the paper's protocol")
     axes.set_title("AS PUBLISHED, not measured here: arXiv 2411.17459", loc="left", fontsize="small")

@@ -5,15 +5,18 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 
+import matplotlib as mpl
 import matplotlib.pyplot as plt
 import numpy as np
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter
 
-from vaebench import plot_style, records
+from vaebench import plot_style, records, tables
 from vaebench.files import file_name
 from vaebench.frame_size import Size, parse
+from vaebench.plots import _looks
 from vaebench.records import Record
+from vaebench.titles import setting_title
 
 
 def _settings(root: Path) -> dict[str, list[Record]]:
@@ -30,13 +33,18 @@ def _axis_label(metric: str, record: Record) -> str:
 
 
 def per_clip(root: Path, style: str) -> Iterator[tuple[str, Figure]]:
-    """The score of each clip as a dot, one row per VAE, with the mean and its 95 % interval."""
+    """The score of each clip as a dot, one row per VAE, with the mean and its 95 % interval.
+
+    `identity` is excluded: at 59 dB it would compress the axis of all others.
+    """
+    looks = _looks.of_vaes(root)
     for setting, group in _settings(root).items():
-        clips_of = [(record, records.read_clips(root, record)) for record in group]
-        for metric in _metrics(group):
+        compressing = [record for record in group if record.vae["family"] != "identity"]
+        clips_of = [(record, records.read_clips(root, record)) for record in compressing]
+        for metric in _metrics(compressing):
             rows = [(r, c) for r, c in clips_of if _has(r, metric) and any(metric in scores for scores in c.values())]
             if rows:
-                yield f"per_clip-{metric}-{setting}", _per_clip(rows, metric, setting)
+                yield f"per_clip-{metric}-{setting}", _per_clip(rows, metric, looks)
 
 
 def _metrics(group: list[Record]) -> list[str]:
@@ -48,15 +56,16 @@ def _has(record: Record, metric: str) -> bool:
     return metric in record.scores and record.scores[metric].status == "ok"
 
 
-def _per_clip(rows: list[tuple[Record, dict[str, dict[str, float]]]], metric: str, setting: str) -> Figure:
+def _per_clip(
+    rows: list[tuple[Record, dict[str, dict[str, float]]]], metric: str, looks: dict[str, dict[str, str]]
+) -> Figure:
     rows.sort(key=lambda row: row[0].scores[metric].value or 0, reverse=rows[0][0].scores[metric].better == "lower")
     figure, axes = plt.subplots(figsize=(7, 1.1 + 0.42 * len(rows)))
-    looks = plot_style.look([record.vae["name"] for record, _ in rows])
     jitter = np.random.default_rng(0)
     for i, (record, clips) in enumerate(rows):
         values = np.array([scores[metric] for scores in clips.values() if metric in scores])
         colour = looks[record.vae["name"]]["color"]
-        axes.scatter(values, i + jitter.uniform(-0.16, 0.16, len(values)), s=14, color=colour, alpha=0.55, lw=0)
+        axes.scatter(values, i + jitter.uniform(-0.16, 0.16, len(values)), s=16, color=colour, alpha=0.8, lw=0)
         score = record.scores[metric]
         if score.low is not None and score.high is not None:
             axes.plot([score.low, score.high], [i, i], color="black", lw=2, solid_capstyle="butt")
@@ -65,35 +74,42 @@ def _per_clip(rows: list[tuple[Record, dict[str, dict[str, float]]]], metric: st
     axes.set_ylim(-0.6, len(rows) - 0.4)
     axes.grid(axis="y", visible=False)
     axes.set_xlabel(_axis_label(metric, rows[0][0]))
-    axes.set_title(f"{setting}: each clip (dots), mean and 95 % interval (n clips)", loc="left", fontsize="medium")
+    title = f"{setting_title(rows[0][0])}: each clip (dots), mean and 95 % interval (n clips)"
+    axes.set_title(title, loc="left", fontsize="medium")
     return figure
 
 
 def rate_distortion(root: Path, style: str) -> Iterator[tuple[str, Figure]]:
     """Each metric against the number of latent values per pixel, for trained VAEs."""
+    looks = _looks.of_vaes(root)
     for setting, group in _settings(root).items():
         trained = [r for r in group if not plot_style.untrained(r) and r.vae["family"] != "identity"]
+        trained = [r for r in trained if r.vae["latent_channels"]]  # unknown for videos that were made elsewhere
         for metric in _metrics(trained):
             shown = [record for record in trained if _has(record, metric)]
             if len(shown) > 1:
-                yield f"rate_distortion-{metric}-{setting}", _rate_distortion(shown, metric, setting)
+                yield f"rate_distortion-{metric}-{setting}", _rate_distortion(shown, metric, looks)
 
 
-def _rate_distortion(records: list[Record], metric: str, setting: str) -> Figure:
+def _rate_distortion(records: list[Record], metric: str, looks: dict[str, dict[str, str]]) -> Figure:
     families = sorted({record.vae["family"] for record in records})
-    looks = plot_style.look(families)
     figure, axes = plt.subplots(figsize=(6.4, 4.2))
     for family in families:
         members = sorted((r for r in records if r.vae["family"] == family), key=_values_per_pixel)
         scores = [record.scores[metric] for record in members]
         spread = [[_half(score, side) for score in scores] for side in (-1, 1)]
         x, y = [_values_per_pixel(record) for record in members], [score.value for score in scores]
-        axes.errorbar(x, y, yerr=spread, label=family, capsize=2, lw=1, ms=6, **looks[family])
+        shades = [looks[record.vae["name"]] for record in members]
+        hue = min(shades, key=lambda look: mpl.colors.to_rgb(look["color"]))  # the darkest
+        axes.errorbar(x, y, yerr=spread, label=family, capsize=2, lw=1, ms=6, **hue)
+        for across, height, look in zip(x, y, shades, strict=True):
+            axes.plot([across], [height], ms=6, ls="", zorder=3, **look)
     axes.set_xscale("log", base=2)
     axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"1/{1 / value:g}" if value < 1 else f"{value:g}"))
     axes.set_xlabel("latent values per pixel (log scale)")
     axes.set_ylabel(_axis_label(metric, records[0]))
-    axes.set_title(f"{setting}: quality against the size of the latent", loc="left", fontsize="medium")
+    title = f"{setting_title(records[0])}: quality against the size of the latent"
+    axes.set_title(title, loc="left", fontsize="medium")
     axes.margins(x=0.15, y=0.1)
     axes.legend(loc="center left", bbox_to_anchor=(1.01, 0.5))
     at = [(_values_per_pixel(record), record.scores[metric].value or 0) for record in records]
@@ -114,7 +130,7 @@ def _half(score: records.Score, side: int) -> float:
 
 
 AMPLIFIED = 4  # factor that makes errors visible
-CROP = 64  # side of the enlarged detail in pixels
+CROP = 64  # side of the enlarged detail in pixels; half the frame if the frame is smaller than two of them
 
 
 def strips(root: Path, style: str) -> Iterator[tuple[str, Figure]]:
@@ -122,17 +138,17 @@ def strips(root: Path, style: str) -> Iterator[tuple[str, Figure]]:
     for setting, group in _settings(root).items():
         sheets: dict[str, dict[str, np.ndarray]] = {}
         ids: dict[str, str] = {}  # file name of a picture -> clip id
-        for record in group:
+        for record in tables.in_order(group):
             ids |= {file_name(clip): clip for clip in records.read_clips(root, record) if clip.isascii()}
             for file in sorted(records.pictures_folder(root, record).glob("*.png")):
                 of_clip = sheets.setdefault(file.stem, {})
                 like = next(iter(of_clip.values()), None)
-                of_clip[plot_style.vae_name(record)] = _read_last(file, record.config.get("size", 1), like)
+                of_clip[plot_style.vae_name(record)] = read_last(file, record.config.get("size") or 1, like)
         for clip, of_vaes in sheets.items():
-            yield f"strips-{setting}-{clip}", _strips(of_vaes, ids.get(clip, clip))
+            yield f"strips-{setting}-{clip}", strip(of_vaes, ids.get(clip, clip))
 
 
-def _read_last(file: Path, size: Size, like: np.ndarray | None) -> np.ndarray:
+def read_last(file: Path, size: Size, like: np.ndarray | None) -> np.ndarray:
     """Read the last of the saved frames as (2, H, W, 3) in 0..1, reference and reconstruction, in the shape of `like`.
 
     The file has (2 H, n W, 3): n frames of the reference above those of the reconstruction.  `size` is the size of a frame.
@@ -158,26 +174,27 @@ def _read_last(file: Path, size: Size, like: np.ndarray | None) -> np.ndarray:
     return np.stack([sheet[:height, -width:, :3], sheet[height:, -width:, :3]])
 
 
-def _strips(of_vaes: dict[str, np.ndarray], clip: str) -> Figure:
+def strip(of_vaes: dict[str, np.ndarray], clip: str) -> Figure:
     """Draw the frames (2, H, W, 3) in 0..1 of each VAE: the reference and its reconstruction."""
     from vaebench.metrics.psnr import MSE_FLOOR  # imports torch, which no other figure needs
 
     figure, grid = plt.subplots(1 + len(of_vaes), 4, figsize=(8.4, 2.15 * (1 + len(of_vaes))), squeeze=False)
     reference = next(iter(of_vaes.values()))[0]
-    top, left = _busiest(reference)
+    side = min(CROP, max(1, min(reference.shape[:2]) // 2))
+    top, left = _busiest(reference, side)
     rows = [("reference", reference), *((name, pair[1]) for name, pair in of_vaes.items())]
     for axes, (name, picture) in zip(grid, rows, strict=True):
         error = np.abs(picture - reference)
         psnr = -10 * np.log10(
             max(float(np.square(error).mean()), MSE_FLOOR)
         )  # as in the table: an exact frame has 58.92 dB
-        crops = [image[top : top + CROP, left : left + CROP] for image in (picture, AMPLIFIED * error)]
+        crops = [image[top : top + side, left : left + side] for image in (picture, AMPLIFIED * error)]
         shown = [picture, AMPLIFIED * error, *crops]
         titles = [
             name if name == "reference" else f"{name}, {psnr:.1f} dB",
             f"error x {AMPLIFIED}",
             "detail",
-            "its error",
+            f"error of the detail x {AMPLIFIED}",
         ]
         for i, (ax, image, title) in enumerate(zip(axes, shown, titles, strict=True)):
             ax.set_axis_off()
@@ -189,13 +206,14 @@ def _strips(of_vaes: dict[str, np.ndarray], clip: str) -> Figure:
     return figure
 
 
-def _busiest(image: np.ndarray) -> tuple[int, int]:
-    """Top and left of the crop with the largest sum of squared gradients, on a coarse grid."""
+def _busiest(image: np.ndarray, side: int) -> tuple[int, int]:
+    """Top and left of the crop of `side` pixels with the largest sum of squared gradients, on a coarse grid."""
     grey = image.mean(axis=2)
     detail = np.square(np.diff(grey, axis=0))[:, :-1] + np.square(np.diff(grey, axis=1))[:-1]
-    rows, columns = (range(0, max(1, side - CROP), 16) for side in grey.shape)
+    step = max(1, side // 4)
+    rows, columns = (range(0, max(1, length - side + 1), step) for length in grey.shape)
     places = [(y, x) for y in rows for x in columns]
-    return max(places, key=lambda place: float(detail[place[0] : place[0] + CROP, place[1] : place[1] + CROP].sum()))
+    return max(places, key=lambda place: float(detail[place[0] : place[0] + side, place[1] : place[1] + side].sum()))
 
 
 FIGURES = (per_clip, rate_distortion, strips)

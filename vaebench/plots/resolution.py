@@ -26,6 +26,8 @@ def _groups(root: Path) -> dict[str, BySize]:
     """
     groups: dict[str, BySize] = {}
     for record in records.read_all(root, "reconstruction"):
+        if not (record.config.get("num_frames", 1) and record.config.get("size", 1)):
+            continue  # `vaebench score` of files in their own size
         try:
             members({"num_frames": int, "size": int | str}, record.config, "config")
             size = frame_size.plain(record.config["size"], "config.size")

@@ -23,12 +23,11 @@ from vaebench.inference.modes import Modes
 from vaebench.machine import pick_device
 from vaebench.options import BlockwiseOptions as Options
 from vaebench.records import Score, by_key, interval
-from vaebench.scoring import build_metrics, change, metric_digests, score, stack
+from vaebench.scoring import build_metrics, change, metric_code, metric_digests, score, stack
 from vaebench.settings import build as build_settings
 from vaebench.suite import Case, Demand, Suite, clip_cases, clip_generator, video_setting
 from vaebench.timing import memory_is_known, stopwatch
 from vaebench.vae import LOSSLESS_TOLERANCE, VAESpec
-from vaebench.video import to_model
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -69,9 +68,10 @@ class Blockwise(Suite[Modes]):
         self.lengths = list(dict.fromkeys(chosen.lengths)) or [config.num_frames]
         self.names = _metrics(config, chosen)
         self.metrics, self.absent = build_metrics(self.names, self.device, max(self.lengths), config.size)
+        self.digests = metric_code(self.names, self.metrics)
         self.identity = {
             "metrics": metric_digests(self.names, self.metrics),
-            "protocol": [self.protocol.name, self.protocol.rounding, self.protocol.codec],
+            "protocol": self.protocol.identity,
             **{key: getattr(config, key) for key in ("num_frames", "size")},
             "mode": "whole",  # the reference of the comparison
             **{"posterior": self.posterior, "dtype": self.dtype},
@@ -106,9 +106,9 @@ class Blockwise(Suite[Modes]):
     def measure(self, vae: Modes, case: Case) -> Statistics:
         assert case.clip is not None
         length = int(case.params["length"])
-        reference = to_model(case.clip.load()[:, :length].to(self.device)).unsqueeze(0)
+        reference = self.protocol.to_model(case.clip.load()[None, :, :length].to(self.device))
         peak_bytes = vae.warm_up(reference)
-        real = self.protocol.to_score(reference)
+        real = self.protocol.to_score(reference, reference=True)
         clip = case.clip.id
         whole, latent, statistics = self._run(vae, clip, reference, real, "whole")
         whole = whole.clone()  # independent chunks run the same VAE again, which may reuse the memory of its results
@@ -263,7 +263,9 @@ def _plain(values: NDArray) -> list[float]:
 
 def weight_files(config: RunConfig) -> list[str]:
     """Names of the weight files that the metrics of a run read."""
-    return weights.used_by(_metrics(config, build_settings(Options, config.options)))
+    chosen = build_settings(Options, config.options)
+    configs = [replace(config, protocol=one.name) for one in protocol.load_all(config.protocol)]
+    return weights.used_by([name for own in configs for name in _metrics(own, chosen)])
 
 
 def build(config: RunConfig) -> Blockwise:

@@ -157,7 +157,7 @@ class Diffusability(Suite[DiffusionRun]):
     def measure(self, vae: DiffusionRun, case: Case) -> Statistics:
         kind = case.params["kind"]
         if kind == "latents":
-            return latent_scores.measured(vae.latents)
+            return latent_scores.measured(vae.latents, vae.plan.frames * vae.plan.size**2)
         if kind == "denoising":
             evaluated = vae.evaluation_set
             errors = denoising_loss(
@@ -194,7 +194,7 @@ class Diffusability(Suite[DiffusionRun]):
         errors = statistics["denoising"]["errors"] if "denoising" in statistics else np.empty((0, 0))
         return {
             "smoke_test": self.chosen.tier == "smoke",
-            "latents": {name: value.tolist() for name, value in statistics.get("latents", {}).items()},
+            "latents": latent_scores.extra(statistics["latents"]) if "latents" in statistics else {},
             "samples_video": next((str(case["video"]) for case in statistics.values() if "video" in case), None),
             "log_snr": np.log(latent_scores.grid_snr()).tolist(),
             "denoising_loss": [float(row.mean()) for row in errors],

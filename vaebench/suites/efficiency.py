@@ -248,7 +248,7 @@ def _scores(measured: Statistics) -> list[Score]:
         add(f"{half}_clips_per_s", 1 / float(np.median(times)), "clips/s", "higher", len(times), note=note)
         add(f"{half}_peak_bytes", float(measured[f"{half}_above_bytes"]), "bytes", "lower")
         add(f"{half}_total_bytes", float(measured[f"{half}_total_bytes"]), "bytes", "lower")
-        add(f"{half}_flop", float(measured[f"{half}_flop"]), "FLOP", "neither")
+        add(f"{half}_flop", float(measured[f"{half}_flop"]), "FLOP", "neither", note=_flop_note(measured))
         achieved = float(measured[f"{half}_flop"]) / float(np.median(times))
         add(f"{half}_flop_per_s", achieved, "FLOP/s", "higher")
         add(f"{half}_of_peak", achieved / float(measured["matmul_flop_per_s"]), "of matmul ceiling", "higher")
@@ -279,6 +279,12 @@ def _scores(measured: Statistics) -> list[Score]:
             for name in versus
         ]  # fmt: skip
     return scores
+
+
+def _flop_note(measured: Statistics) -> str:
+    """Where FLOPs were counted, unless it was on the meta device, where no operation is missed."""
+    device = str(measured.get("flop_device", "meta"))
+    return "" if device == "meta" else f"counted on {device}: operations of fused kernels may be missing"
 
 
 def _median_interval(times: NDArray) -> tuple[float | None, float | None]:

@@ -2,21 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
+import numpy as np
 import torch
 
-from vaebench import plugins, protocol, weights
+from vaebench import keep, plugins, protocol, weights
 from vaebench.config import RunConfig
+from vaebench.kept_video import Pair
 from vaebench.machine import pick_device
 from vaebench.options import ReconstructionOptions as Options
-from vaebench.scoring import build_metrics, change, metric_digests, score, stack
+from vaebench.scoring import build_metrics, change, metric_code, metric_digests, score, stack
 from vaebench.settings import build as build_settings
 from vaebench.suite import Case, Suite, clip_cases, clip_generator, video_setting
 from vaebench.vae import VAESpec, VideoVAE, decode_as, reconstruct
-from vaebench.video import to_model
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -34,27 +35,38 @@ class Reconstruction(Suite[VideoVAE]):
         super().__init__(config)
         if chosen.sizes:
             raise ValueError(f"sizes={chosen.sizes} gives a record per size: use `vaebench run`, or one size= per call")
-        if chosen.keep < 0:
-            raise ValueError(f"keep={chosen.keep} should be a number of clips, 0 or more")
-        self.keep, self.pictured = chosen.keep, set[str]()
+        self.keep, self.pictured = keep.parse(chosen.keep), set[str]()
+        self.keep_video, self.filmed = keep.parse(chosen.keep_video, "keep_video"), set[str]()
         self.keep_latents = chosen.keep_latents
         self.device = pick_device(config.device)
         self.protocol = protocol.load(config.protocol)
         self.posterior = config.posterior or self.protocol.posterior
         self.dtype = config.dtype or self.protocol.dtype
         self.chosen = list(dict.fromkeys(chosen.metrics)) or list(self.protocol.metrics)
-        self.metrics, self.absent = build_metrics(self.chosen, self.device, config.num_frames, config.size)
+        self.metrics, self.absent = build_metrics(self.chosen, self.device, config.num_frames, config.size or 1)
         if not self.metrics:
             reasons = "; ".join(f"{name}: {reason}" for name, reason in self.absent.items())
             raise ValueError(f"none of the metrics can be computed here: {reasons}")
         # the key of a stored statistic includes the code and the weights of its metric; those of other versions are ignored
         digests = metric_digests(self.chosen, self.metrics)
         self.keys = {name: f"{name}.{digest}" for name, digest in digests.items()}
+        self.digests = metric_code(self.chosen, self.metrics)
+        ranking = [name for name, metric in self.metrics.items() if metric.per_clip and metric.better != "neither"]
+        for kept in (self.keep, self.keep_video):
+            if kept.worst and not ranking:
+                raise ValueError(
+                    f"{kept.setting}=worst:{kept.worst} needs a metric that scores single clips, such as metrics=psnr"
+                )
+        self._ranking = ranking[0] if ranking else ""
         self.identity = {
-            "protocol": [self.protocol.name, self.protocol.rounding, self.protocol.codec],
+            "protocol": self.protocol.identity,
             **{key: getattr(config, key) for key in ("num_frames", "size", "mode")},
             **{"posterior": self.posterior, "dtype": self.dtype},
             "seed": config.seed if self.posterior == "sample" else None,
+        }
+        self.shares = {
+            **{name: getattr(self.protocol, name) for name in ("resize", "pixels", "input_codec")},
+            **{name: self.identity[name] for name in ("posterior", "dtype", "seed")},
         }
 
     def setting(self, source: VideoSource) -> str:
@@ -72,34 +84,48 @@ class Reconstruction(Suite[VideoVAE]):
 
     def cases(self, source: VideoSource, spec: VAESpec) -> Iterable[Case]:
         cases = clip_cases(source, self.config)
-        self.pictured = {case.id for case in cases[: self.keep]}
-        return [replace(case, params={"keep": case.id in self.pictured}) for case in cases]
+        ids = [case.id for case in cases]
+        self.pictured, self.filmed = self.keep.chosen(ids), self.keep_video.chosen(ids)
+        return [replace(case, params=_to_save(case, self.pictured, self.filmed)) for case in cases]
 
     def is_complete(self, case: Case, names: Collection[str]) -> bool:
         needed = {*self.keys.values(), *(["frames"] if case.params["keep"] else [])}
         needed |= {"latent"} if self.keep_latents else set()
+        needed |= {"video", "fps"} if case.params["keep_video"] else set()
         return needed <= set(names)
 
     @torch.inference_mode()
     def measure(self, vae: VideoVAE, case: Case) -> Statistics:
         assert case.clip is not None
-        reference = to_model(case.clip.load().to(self.device)).unsqueeze(0)  # (1, 3, T, H, W) in -1..1
-        reconstruction, latent = self._reconstruct(vae, reference, case)
-        real, reconstructed = self.protocol.to_score(reference), self.protocol.to_score(reconstruction)
+        if not case.shared:  # another protocol may have done it
+            reference = self.protocol.to_model(
+                case.clip.load().to(self.device).unsqueeze(0)
+            )  # (1, 3, T, H, W) in -1..1
+            reconstruction, latent = self._reconstruct(vae, reference, case)
+            case.shared.update(reference=reference, reconstruction=reconstruction, latent=latent)
+        reference, reconstruction, latent = (case.shared[name] for name in ("reference", "reconstruction", "latent"))
+        real = self.protocol.to_score(reference, reference=True)
+        reconstructed = self.protocol.to_score(reconstruction)
         statistics = {
             self.keys[name]: metric.measure(real, reconstructed)[0].cpu().numpy()
             for name, metric in self.metrics.items()
             if self.keys[name] not in case.stored
         }
         if own := getattr(vae, "own", None):  # a cross of two VAEs is compared with the decoder of the one that encodes
-            got_by_own = self.protocol.to_score(decode_as(own, reference, latent))
+            if "by_own" not in case.shared:
+                case.shared["by_own"] = decode_as(own, reference, latent)
+            got_by_own = self.protocol.to_score(case.shared["by_own"])
             statistics |= {
                 f"own {self.keys[name]}": metric.measure(real, got_by_own)[0].cpu().numpy()
                 for name, metric in self.metrics.items()
                 if self.keys[name] not in case.stored
             }
         if case.params["keep"]:
-            statistics["frames"] = _some_frames(real, reconstructed)
+            last = real.shape[2] - 1
+            statistics["frames"] = _frames(real, reconstructed, sorted({0, (last + 1) // 2, last}))
+        if case.params["keep_video"]:
+            statistics["video"] = _frames(real, reconstructed, range(real.shape[2]))
+            statistics["fps"] = np.float64(case.clip.fps)
         if self.keep_latents:
             statistics["latent"] = latent.cpu().numpy()
         return statistics
@@ -128,15 +154,42 @@ class Reconstruction(Suite[VideoVAE]):
         own = [name for name, metric in self.metrics.items() if metric.per_clip]
         return {case: {name: float(values[self.keys[name]]) for name in own} for case, values in statistics.items()}
 
+    def revisit(self, cases: Sequence[Case], statistics: Mapping[str, Statistics]) -> list[Case]:
+        """The worst clips (`keep=worst:N`) whose frames are not stored."""
+        pictured, filmed = (set(self._worst(kept, statistics)) for kept in (self.keep, self.keep_video))
+        asked = [
+            replace(case, params=_to_save(case, pictured, filmed), stored=statistics[case.id])
+            for case in cases
+            if case.id in statistics
+        ]
+        return [case for case in asked if not self.is_complete(case, case.stored.keys())]
+
+    def _worst(self, kept: keep.Keep, statistics: Mapping[str, Statistics]) -> list[str]:
+        """The ids of the worst clips by the first metric that scores single clips; [] without `worst:N`."""
+        if not kept.worst:
+            return []
+        name = self._ranking
+        scores = {clip: float(values[self.keys[name]]) for clip, values in statistics.items()}
+        return kept.worst_of(scores, self.metrics[name].better)
+
     def pictures(self, statistics: Mapping[str, Statistics]) -> dict[str, NDArray]:
-        return {case: statistics[case]["frames"] for case in statistics if case in self.pictured}
+        shown = self.pictured | set(self._worst(self.keep, statistics))
+        return {case: values["frames"] for case, values in statistics.items() if case in shown and "frames" in values}
+
+    def videos(self, statistics: Mapping[str, Statistics]) -> dict[str, Pair]:
+        shown = self.filmed | set(self._worst(self.keep_video, statistics))
+        kept = {case: values for case, values in statistics.items() if case in shown and "video" in values}
+        return {case: Pair(values["video"], float(values["fps"])) for case, values in kept.items()}
 
 
-def _some_frames(real: Video, reconstructed: Video) -> NDArray:
-    """(1, 3, T, H, W) in 0..1, twice -> uint8 (2, n, H, W, 3): the first, middle and last frame of both."""
-    frames = real.shape[2]
-    some = sorted({0, frames // 2, frames - 1})
-    both = torch.cat([real, reconstructed])[:, :, some].mul(255).round().byte()
+def _to_save(case: Case, pictured: Collection[str], filmed: Collection[str]) -> dict[str, bool]:
+    """The parameters of a case: whether frames and whether a video are saved."""
+    return {"keep": case.id in pictured, "keep_video": case.id in filmed}
+
+
+def _frames(real: Video, reconstructed: Video, indices: Sequence[int]) -> NDArray:
+    """(1, 3, T, H, W) in 0..1, twice -> uint8 (2, n, H, W, 3): the frames of both with these indices."""
+    both = torch.cat([real, reconstructed])[:, :, list(indices)].mul(255).round().byte()
     return both.permute(0, 2, 3, 4, 1).cpu().numpy()
 
 
@@ -161,7 +214,8 @@ def runs(config: RunConfig) -> list[RunConfig]:
 def weight_files(config: RunConfig) -> list[str]:
     """Names of the weight files that the metrics of a run read."""
     chosen = build_settings(Options, config.options)
-    return weights.used_by(chosen.metrics or protocol.load(config.protocol).metrics)
+    of_protocols = [name for one in protocol.load_all(config.protocol) for name in one.metrics]
+    return weights.used_by(chosen.metrics or of_protocols)
 
 
 def build(config: RunConfig) -> Reconstruction:

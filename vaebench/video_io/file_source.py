@@ -11,6 +11,7 @@ from functools import partial
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING
 
+from vaebench import protocol
 from vaebench.frame_size import Size
 from vaebench.video import Clip
 from vaebench.video_io import decode, decord_reader, manifest, notes, resize
@@ -36,10 +37,11 @@ class Files:
     num_frames: int
     size: Size
     reader: str = "auto"  # as `RunConfig.reader`
+    resize: str = "antialiased"  # one of `resize.FILTERS`
 
     def __iter__(self) -> Iterator[Clip]:
         for row in self.rows:
-            load = partial(load_row, self.root / row.file, row, self.num_frames, self.size, self.reader)
+            load = partial(load_row, self.root / row.file, row, self.num_frames, self.size, self.reader, self.resize)
             yield Clip(
                 id=row.id,
                 fps=row.fps,
@@ -71,7 +73,12 @@ def source(
     identity = {"name": name if fixed else marked(name, sha256), "sha256": sha256, "clips": str(len(rows))}
     if listed is not None:
         identity["listed"] = str(listed)
-    return Files(identity, root, rows, config.num_frames, config.size, config.reader)
+    return Files(identity, root, rows, config.num_frames, config.size, config.reader, resize_of(config))
+
+
+def resize_of(config: RunConfig) -> str:
+    """The resize that the protocol of the run chooses, one of `resize.FILTERS`."""
+    return protocol.load(config.protocol).resize
 
 
 def published(
@@ -119,9 +126,11 @@ def _by_name(root: Path, name_of: Callable[[Path, str], str]) -> dict[str, str]:
     return on_disk
 
 
-def load_row(path: Path, row: Row, num_frames: int, size: Size, reader: str = "auto") -> Tensor:
-    """uint8 (3, num_frames, height, width).  OSError or ValueError naming file and reason."""
-    return resize.clip(read_row(path, row, num_frames, reader), size)
+def load_row(
+    path: Path, row: Row, num_frames: int, size: Size, reader: str = "auto", how: str = "antialiased"
+) -> Tensor:
+    """uint8 (3, num_frames, height, width), or as the resize `how` returns it.  OSError or ValueError naming file and reason."""
+    return resize.clip(read_row(path, row, num_frames, reader), size, how)
 
 
 def read_row(path: Path, row: Row, num_frames: int, reader: str = "auto") -> Iterator[NDArray[np.uint8]]:

@@ -1,0 +1,175 @@
+"""Videos from folders: the same scores as the run that made them, and each unusable video is named and fails alone."""
+
+from __future__ import annotations
+
+import csv
+import io
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+import vaebench
+from tests.videos import pictures, write
+from vaebench import cli, records
+from vaebench.vae import reconstruct
+from vaebench.video import to_model, to_stored
+
+FRAMES, SIZE = 5, 32
+NAMES = ("one", "sub/two", "three")
+METRICS = "metrics=psnr,ssim,flicker"
+
+
+def lossless(file: Path, frames: np.ndarray) -> Path:
+    file.parent.mkdir(parents=True, exist_ok=True)
+    return write(file, frames, codec="ffv1", pix_fmt="bgr0")
+
+
+@pytest.fixture
+def folders(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> tuple[Path, Path]:
+    """References, and what dct/4 makes of them, both lossless."""
+    monkeypatch.chdir(tmp_path)
+    vae = vaebench.load("dct/4")
+    for seed, name in enumerate(NAMES):
+        frames = pictures(FRAMES, SIZE, SIZE, seed=seed)
+        lossless(tmp_path / "clips" / f"{name}.mkv", frames)
+        video = to_model(torch.from_numpy(frames).permute(3, 0, 1, 2))[None]
+        made = to_stored(reconstruct(vae, video)[0])[0].permute(1, 2, 3, 0).numpy()
+        lossless(tmp_path / "made" / f"{name}.mkv", made)
+    return Path("clips"), Path("made")
+
+
+def score(reference: Path, reconstruction: Path, *words: str) -> int:
+    return cli.main(["score", "--reference", str(reference), "--reconstruction", str(reconstruction), METRICS, *words])
+
+
+def only_record() -> records.Record:
+    (made,) = records.read_all(Path("runs/results"))
+    return made
+
+
+def test_files_of_a_vae_have_the_scores_of_its_run_and_stand_in_the_same_table(
+    folders: tuple[Path, Path], capsys: pytest.CaptureFixture[str]
+):
+    shape = [f"num_frames={FRAMES}", f"size={SIZE}"]
+    assert cli.main(["run", "vaes=dct/4", "data=folder", f"root={folders[0]}", METRICS, *shape]) == 0
+    assert score(*folders, "name=elsewhere", *shape) == 0
+    ran, scored = sorted(records.read_all(Path("runs/results")), key=lambda made: made.name)
+    assert (ran.name, scored.name) == ("dct/4", "elsewhere")
+    assert (ran.setting, ran.data["sha256"]) == (scored.setting, scored.data["sha256"])
+    assert {name: s.value for name, s in ran.scores.items()} == {name: s.value for name, s in scored.scores.items()}
+    clips = [records.read_clips(Path("runs/results"), made) for made in (ran, scored)]
+    assert clips[0] == clips[1]
+    capsys.readouterr()
+    assert cli.main(["table", "runs/results", "--format", "markdown", "--columns", "psnr"]) == 0
+    out = capsys.readouterr().out
+    assert out.count("**reconstruction · ") == 1
+    assert "elsewhere · files |           — |" in out
+    a, b = (records.file_of(Path("runs/results"), made) for made in (ran, scored))
+    assert cli.main(["compare", str(a), str(b), "--fail-below", "psnr=0", "--fail-above", "flicker=0"]) == 0
+    lines = [line.split() for line in capsys.readouterr().out.splitlines()]
+    assert {line[0]: line[-1] for line in lines if line and line[-1] == "equal"}.keys() == {"psnr", "ssim", "flicker"}
+
+
+def test_without_settings_all_frames_are_scored_at_their_own_size(folders: tuple[Path, Path]):
+    wide = pictures(7, 24, 40, seed=9)  # another length and size, not square
+    for folder, frames in zip(folders, (wide, 255 - wide), strict=True):
+        lossless(folder / "wide.mkv", frames)
+    assert score(*folders, "keep=one") == 0
+    made = only_record()
+    assert made.setting.endswith("-allxnative-psnr+ssim+flicker")
+    clips = records.read_clips(Path("runs/results"), made)
+    error = np.square((2.0 * wide - 255) / 255).mean(axis=(1, 2, 3))
+    assert clips["wide"]["psnr"] == pytest.approx(float(np.mean(-10 * np.log10(error))), rel=1e-5)
+    files = made.extra["scored_from_files"]
+    assert (files["codecs"], files["lossless"]) == ({"ffv1": 4}, True)
+    assert [files[side]["videos"] for side in ("reference", "reconstruction")] == [4, 4]
+    assert len({files[side]["sha256"] for side in ("reference", "reconstruction")}) == 2
+    assert made.vae["temporal_compression"] is None
+    assert [file.name.partition("-")[0] for file in Path("runs/results").rglob("*.png")] == ["one.png"]
+
+
+def test_each_unusable_video_fails_alone_and_is_named(folders: tuple[Path, Path], capsys: pytest.CaptureFixture[str]):
+    originals, made = folders
+    for name, frames in (("short", 5), ("long", 5), ("small", 5), ("gone", 5), ("broken", 5)):
+        lossless(originals / f"{name}.mkv", pictures(frames, SIZE, SIZE))
+    lossless(made / "short.mkv", pictures(3, SIZE, SIZE))
+    lossless(made / "long.mkv", pictures(8, SIZE, SIZE))
+    lossless(made / "small.mkv", pictures(5, 16, 16))
+    lossless(made / "extra.mkv", pictures(5, SIZE, SIZE))
+    (made / "broken.mkv").write_text("no video")
+    assert score(*folders, "--format", "csv") == 1
+    captured = capsys.readouterr()
+    rows = {row["metric"]: row for row in csv.DictReader(io.StringIO(captured.out))}
+    assert rows["psnr"]["n"] == "3"
+    reasons = {failure.case: failure.reason for failure in only_record().failed}
+    assert reasons.keys() == {"short", "long", "small", "gone", "broken", "extra"}
+    assert (
+        reasons["short"] == "short.mkv has 3 frames and its reference 5: num_frames=N scores the first N frames of both"
+    )
+    assert "long.mkv has 8 frames" in reasons["long"]
+    assert reasons["small"] == "small.mkv has frames of 16x16 and its reference 32x32: size=N resizes and crops both"
+    assert reasons["gone"] == "no reconstruction: expected a video called gone in made"
+    assert "broken.mkv" in reasons["broken"]
+    assert reasons["extra"] == "no reference: this name is only in the folder of reconstructions"
+    for case in reasons:
+        assert f"failed: {case} (" in captured.err
+
+
+def test_a_protocol_changes_the_scores_and_the_setting(folders: tuple[Path, Path]):
+    assert score(*folders) == 0
+    plain = only_record()
+    assert score(*folders, "protocol=wfvae-paper") == 0
+    (coded,) = (made for made in records.read_all(Path("runs/results")) if "wfvae-paper" in made.setting)
+    assert coded.scores["psnr"].value != pytest.approx(
+        plain.scores["psnr"].value, abs=0.1
+    )  # both sides go through mp4v
+
+
+def test_a_lossy_codec_is_named(folders: tuple[Path, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    for seed, name in enumerate(NAMES):
+        (tmp_path / "h264" / name).parent.mkdir(parents=True, exist_ok=True)
+        write(tmp_path / "h264" / f"{name}.mp4", pictures(FRAMES, SIZE, SIZE, seed=seed))
+    assert score(folders[0], Path("h264")) == 0
+    assert "h264: scored from files (3 h264); a lossy codec is part of the score" in capsys.readouterr().err
+
+
+def test_another_folder_of_the_same_name_does_not_replace_a_record(
+    folders: tuple[Path, Path], capsys: pytest.CaptureFixture[str]
+):
+    assert score(*folders, "name=x") == 0
+    assert score(*folders, "name=x") == 0
+    shutil.copy(folders[0] / "one.mkv", folders[1] / "one.mkv")
+    assert score(*folders, "name=x") == 2
+    assert "is a different result: its vae.weights" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["nowhere", "made"], "--reference nowhere: no such folder"),
+        (["clips", "empty"], "--reconstruction empty: no videos"),
+        (
+            ["clips", "others"],
+            "no video of others has the name of a video of clips: these have x and one, sub/two, three",
+        ),
+        (["clips", "made", "size=64"], "no case could be measured"),
+        (["clips", "made", "size=0"], "size=0 should be at least 1"),
+        (["clips", "made", "protocol=vidtuk"], "no protocol 'vidtuk'"),
+        (["clips", "made", "name=a/b"], "name=a/b should be a name without /"),
+        (["clips", "made", "posterior=mode"], "no setting 'posterior'"),
+    ],
+)
+def test_a_mistake_is_one_line_and_exit_code_2(
+    words: list[str], said: str, folders: tuple[Path, Path], capsys: pytest.CaptureFixture[str]
+):
+    Path("empty").mkdir()
+    lossless(Path("others/x.mkv"), pictures(2, 16, 16))
+    capsys.readouterr()
+    assert score(Path(words[0]), Path(words[1]), *words[2:]) == 2
+    captured = capsys.readouterr()
+    assert captured.out == ""
+    assert said in captured.err
+    assert not list(Path("runs").rglob("*.json"))

@@ -1,0 +1,114 @@
+"""The tables of the report: the cells of `vaebench.tables.tabulate`, each with its score."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+from vaebench import plot_style, tables
+from vaebench.records import Record, Score
+from vaebench.tables import Line
+
+BEFORE = 4  # columns before the scores: VAE, compression, channels, tcpr
+
+
+@dataclass(frozen=True)
+class Cell:
+    text: str
+    value: float | None = None  # what the column is sorted by; None sorts last
+    score: str = ""  # key in the scores of the record; "" if the cell is not a score
+    best: bool = False
+    hint: str = ""  # one line for the tooltip
+
+
+@dataclass(frozen=True)
+class Row:
+    record: int  # index into the records of the page
+    cells: list[Cell]  # without the name
+    name: str
+
+
+@dataclass(frozen=True)
+class Table:
+    suite: str
+    setting: str
+    columns: list[str]
+    better: list[str]  # direction of each column: "higher", "lower" or ""
+    rows: list[Row]
+    notes: list[str] = field(default_factory=list)
+
+
+def build(group: Sequence[Record], index: Mapping[int, int]) -> Table:
+    """The table of records with equal suite and setting.
+
+    Args:
+        group: the records
+        index: `id` of a record -> its index in the page
+    """
+    text = tables.tabulate(group)
+    titles, lines = tables.layout(group)
+    best = _best(lines)
+    rows = [
+        _row(line, [str(cell) for cell in cells], list(titles), index[id(line.record)], best)
+        for line, cells in zip(lines, text.itertuples(index=False), strict=True)
+    ]
+    examples = {metric: score.better for line in lines for metric, score in line.scores.items()}
+    better = [*[""] * BEFORE, *(examples.get(metric, "").replace("neither", "") for metric in titles), ""]
+    return Table(group[0].suite, group[0].setting, list(text.columns), better, rows, _notes(group))
+
+
+def _row(line: Line, texts: list[str], metrics: list[str], record: int, best: Mapping[tuple[str, str], float]) -> Row:
+    vae = line.record.vae
+    rate = vae["temporal_compression"] * vae["spatial_compression"] ** 2
+    facts: list[float] = [rate, vae["latent_channels"], rate]
+    cells = [Cell(text, value) for text, value in zip(texts[1:BEFORE], facts, strict=True)]
+    for metric, text in zip(metrics, texts[BEFORE:-1], strict=True):
+        score = line.scores.get(metric)
+        if score is None:
+            reason = line.record.absent.get(metric, "")
+            cells.append(Cell(text, hint=f"unavailable: {reason}" if reason else ""))
+        else:
+            is_best = score.value is not None and best.get((line.label, metric)) == score.value and _ranked(line)
+            cells.append(Cell(text, score.value, score.key, is_best, _hint(score)))
+    return Row(record, [*cells, Cell(texts[-1], max((s.n for s in line.scores.values()), default=0))], texts[0])
+
+
+def _hint(score: Score) -> str:
+    value = score.status if score.value is None else f"{score.value:.8g} {score.unit}".strip()
+    return " · ".join(part for part in (value, f"n = {score.n}", score.note) if part)
+
+
+def _ranked(line: Line) -> bool:
+    """Whether a row competes for the best value: identity is the upper bound, and random weights say nothing."""
+    untrained = plot_style.untrained(line.record) and line.record.suite != "efficiency"
+    return line.record.vae["family"] != "identity" and not untrained
+
+
+def _best(lines: Sequence[Line]) -> dict[tuple[str, str], float]:
+    """(condition, metric) -> the best value of at least two VAEs; only equal conditions are compared."""
+    values: dict[tuple[str, str], list[Score]] = {}
+    for line in lines:
+        for metric, score in line.scores.items():
+            if _ranked(line) and score.value is not None and not score.signed and score.better != "neither":
+                values.setdefault((line.label, metric), []).append(score)
+    choose = {"higher": max, "lower": min}
+    return {
+        key: choose[scores[0].better](score.value for score in scores if score.value is not None)
+        for key, scores in values.items()
+        if len(scores) > 1
+    }
+
+
+def _notes(group: Sequence[Record]) -> list[str]:
+    """Notes of the table, then failed cases and unavailable metrics, each once."""
+    notes = dict.fromkeys(tables.notes(group))
+    for record in group:
+        notes |= {f"failed: {f.case} of {record.name}: {f.reason}": None for f in record.failed}
+    absent: dict[tuple[str, str], list[str]] = {}
+    for record in group:
+        for metric, reason in record.absent.items():
+            absent.setdefault((metric, reason), []).append(record.name)
+    for (metric, reason), names in absent.items():
+        of_vaes = "" if len(names) == len(group) else f" of {', '.join(names)}"
+        notes[f"unavailable: {metric}{of_vaes}: {reason}"] = None
+    return list(notes)

@@ -1,0 +1,282 @@
+"""Score reconstructions that were made elsewhere: two folders of videos, matched by file name, under any protocol.
+
+    vaebench score --reference DIR --reconstruction DIR name=mine
+
+The record has the suite, setting and metrics of `vaebench run data=folder root=REFERENCE`, so both kinds of rows share a table
+if `num_frames` and `size` are equal.  Pixels are scored as the files store them: a lossy codec is part of the score.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from vaebench import evaluation, frame_size, plugins, protocol, records, tables
+from vaebench import settings as parser
+from vaebench.config import RunConfig, ScoreConfig
+from vaebench.data import ListedSource
+from vaebench.evaluation import Evaluation
+from vaebench.fingerprint import fingerprint
+from vaebench.frame_size import Size
+from vaebench.machine import without_tf32
+from vaebench.options import ReconstructionOptions
+from vaebench.records import Failure, Record
+from vaebench.suites.reconstruction import Reconstruction
+from vaebench.vae import VAESpec, VideoVAE
+from vaebench.video import Clip, to_model
+from vaebench.video_io import decode, file_source, manifest
+from vaebench.video_io.container import opened, video_stream
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from vaebench.data import VideoSource
+    from vaebench.suite import Candidate, Case
+    from vaebench.video import Latent, Video
+    from vaebench.video_io.manifest import Row
+
+
+LOSSLESS = {"ffv1", "ffvhuff", "huffyuv", "magicyuv", "png", "rawvideo", "utvideo"}
+LISTED = 5  # names in a message
+
+
+@dataclass(frozen=True)
+class Folder:
+    """A folder of videos; `rows` by id, which is the path below the folder without extension."""
+
+    root: Path
+    rows: Mapping[str, Row]
+
+    @classmethod
+    def of(cls, root: str, option: str) -> Folder:
+        """List the videos of a folder.
+
+        Raises:
+            ValueError: the folder is missing or has no videos
+        """
+        path = Path(root)
+        if not path.is_dir():
+            raise ValueError(f"{option} {root}: no such folder")
+        rows = {row.id: row for row in manifest.scan(path)}
+        if not rows:
+            raise ValueError(f"{option} {root}: no videos (files ending in {', '.join(manifest.EXTENSIONS)})")
+        return cls(path, rows)
+
+    @property
+    def sha256(self) -> str:
+        """One hash of the names and bytes of all videos."""
+        return file_source.fingerprint((row.id, 0, manifest.sha256(self.root / row.file)) for row in self.rows.values())
+
+    def load(self, row: Row, num_frames: int | None, size: Size | None) -> Tensor:
+        """The first `num_frames` frames, or all, of a video: uint8 (3, T, H, W), resized and cropped if `size` is given.
+
+        Raises:
+            OSError: the file cannot be read
+            ValueError: the file is damaged or too short
+        """
+        path = self.root / row.file
+        count = num_frames or decode.frame_count(path)
+        if size:
+            return file_source.load_row(path, row, count, size)
+        frames = file_source.read_row(path, row, count)
+        return torch.stack([torch.from_numpy(frame) for frame in frames]).permute(3, 0, 1, 2).contiguous()
+
+
+class FromFiles(Reconstruction):
+    """The reconstruction suite, whose reconstructions are read from a folder."""
+
+    def __init__(self, config: RunConfig, asked: ScoreConfig, reconstructions: Folder) -> None:
+        options = {name: getattr(asked, name) for name in ("metrics", "keep")}
+        super().__init__(config, parser.build(ReconstructionOptions, options))
+        self.asked, self.reconstructions = asked, reconstructions
+
+    def setting(self, source: VideoSource) -> str:
+        """As in `vaebench run` if frames and size are given; otherwise the name says that clips are scored as they are."""
+        usual, shape = super().setting(source), f"{self.config.num_frames}x{self.config.size}"
+        frames, size = self.asked.num_frames or "all", self.asked.size or "native"
+        name = source.identity["name"]
+        return f"{name}-{frames}x{size}{usual.removeprefix(f'{name}-{shape}')}"
+
+    def open(self, candidate: Candidate) -> VideoVAE:
+        return candidate.load()
+
+    def _reconstruct(self, vae: VideoVAE, reference: Video, case: Case) -> tuple[Video, Latent]:
+        """The video of the clip's name, (1, 3, T, H, W) in -1..1 as `reference`, and an empty latent."""
+        row = self.reconstructions.rows.get(case.id)
+        if row is None:
+            raise ValueError(
+                f"no reconstruction: expected a video called {case.id} in {self.reconstructions.root.name}"
+            )
+        load = partial(self._load, row, tuple(reference.shape[2:]))
+        frames: Tensor = file_source.below(self.reconstructions.root, load)()
+        return to_model(frames.to(self.device)).unsqueeze(0), torch.empty(0)
+
+    def _load(self, row: Row, shape: tuple[int, ...]) -> Tensor:
+        """uint8 (3, *shape).  Raises ValueError if the file has other frames than the reference."""
+        path, asked = self.reconstructions.root / row.file, self.asked
+        if not asked.num_frames and (count := decode.frame_count(path)) != shape[0]:
+            raise ValueError(
+                f"{path} has {count} frames and its reference {shape[0]}: num_frames=N scores the first N frames of both"
+            )
+        frames = self.reconstructions.load(row, shape[0], None)
+        height, width = frames.shape[2:]
+        least = frame_size.parse(asked.size or 1)
+        if height < least.height or width < least.width:
+            raise ValueError(f"{path} has frames of {width}x{height}, smaller than size={asked.size}: lower size")
+        if asked.size:
+            frames = self.reconstructions.load(row, shape[0], asked.size)
+        if tuple(frames.shape[1:]) != shape:
+            raise ValueError(
+                f"{path} has frames of {width}x{height} and its reference {shape[2]}x{shape[1]}: size=N resizes and crops both"
+            )
+        return frames
+
+
+@dataclass(frozen=True)
+class _Files:
+    """A candidate without a network: its reconstructions are files."""
+
+    spec: VAESpec
+    weights: str
+    name: str = ""
+    config_sha256: str = ""
+    code: Sequence[str] = ()
+
+    @property
+    def label(self) -> str:
+        return self.spec.variant
+
+    def load(self, mode: str = "", **_: Any) -> Any:
+        return None  # `FromFiles` calls neither encode nor decode
+
+
+def score(reference: str, reconstruction: str, asked: ScoreConfig) -> tuple[Evaluation, Path]:
+    """Score the videos of one folder against those of another, and write the record.
+
+    Args:
+        reference: folder with the original videos
+        reconstruction: folder with videos of the same names
+
+    Returns:
+        the record with the scores of clips, and its file; missing, additional and unequal videos are in `record.failed`
+
+    Raises:
+        ValueError: a folder or setting is invalid, no names match, or no clip could be scored
+        OSError: a folder cannot be read or written
+    """
+    without_tf32()
+    originals, mine = Folder.of(reference, "--reference"), Folder.of(reconstruction, "--reconstruction")
+    if not originals.rows.keys() & mine.rows.keys():
+        raise ValueError(
+            f"no video of {reconstruction} has the name of a video of {reference}: these have {_some(mine)} and {_some(originals)}"
+        )
+    config = RunConfig(
+        data="folder", root=reference, num_frames=asked.num_frames or _longest(originals), size=asked.size or 0,
+        protocol=asked.protocol, device=asked.device, fail_fast=asked.fail_fast,
+    )  # fmt: skip
+    suite = FromFiles(config, asked, mine)
+    identity = plugins.find("data", "folder").build(config).identity
+    source = ListedSource(identity, list(_clips(originals, asked)))
+    name = asked.name or Path(reconstruction).resolve().name
+    candidate = _Files(VAESpec("files", name, 1, 1, 3, causal=False), mine.sha256)
+    result = evaluation.run(suite, candidate, source)
+    result.record = _of_files(result.record, asked, mine, originals)
+    file = records.write(result.record, Path(asked.results), result.clips)
+    records.write_pictures(Path(asked.results), result.record, result.pictures)
+    return result, file
+
+
+def _some(folder: Folder) -> str:
+    names = list(folder.rows)
+    return ", ".join(names[:LISTED]) + (", ..." if len(names) > LISTED else "")
+
+
+def _longest(folder: Folder) -> int:
+    """Frames of the longest readable video, at least 1; unreadable ones fail when they are scored."""
+    counts = [1]
+    for row in folder.rows.values():
+        try:
+            counts.append(decode.frame_count(folder.root / row.file))
+        except (OSError, ValueError):  # noqa: PERF203 (each file by itself)
+            continue
+    return max(counts)
+
+
+def _clips(folder: Folder, asked: ScoreConfig) -> Iterator[Clip]:
+    for row in folder.rows.values():
+        load = partial(folder.load, row, asked.num_frames, asked.size)
+        yield Clip(row.id, row.fps, file_source.below(folder.root, load), file=row.file)
+
+
+def _of_files(record: Record, asked: ScoreConfig, mine: Folder, originals: Folder) -> Record:
+    """The record, with what is known of files instead of what is known of a VAE."""
+    unknown = ("temporal_compression", "spatial_compression", "latent_channels", "causal", "frames", "parameters")
+    vae = {**record.vae, **dict.fromkeys(unknown), "modes": ["files"], "reference_mode": "files", "mode": "files"}
+    extra = [
+        Failure(row.id, row.file, "no reference: this name is only in the folder of reconstructions")
+        for row in mine.rows.values()
+        if row.id not in originals.rows
+    ]
+    codecs = _codecs(mine)
+    files: dict[str, Any] = {
+        "reference": {"name": originals.root.resolve().name, "sha256": record.data["sha256"], "videos": len(originals.rows)},
+        "reconstruction": {"name": mine.root.resolve().name, "sha256": record.vae["weights"], "videos": len(mine.rows)},
+        "codecs": codecs,
+        "lossless": codecs.keys() <= LOSSLESS,  # False: a codec of the files may be part of the scores
+    }  # fmt: skip
+    facts = {"files": files, "settings": asdict(asked), "digests": record.digests}
+    return replace(
+        record,
+        vae=vae,
+        data={key: value for key, value in record.data.items() if key != "padded_to"},
+        config={
+            **record.config,
+            "num_frames": asked.num_frames,
+            "size": asked.size,
+            "options": {"metrics": asked.metrics},
+        },
+        failed=[*record.failed, *extra],
+        fingerprint=fingerprint(facts),
+        extra={"scored_from_files": files},
+    )
+
+
+def _codecs(folder: Folder) -> dict[str, int]:
+    """Codec -> the number of readable videos."""
+    import av
+
+    counts: Counter[str] = Counter()
+    for row in folder.rows.values():
+        path = folder.root / row.file
+        try:
+            with opened(path) as container:
+                counts[video_stream(container, path, {}, "NONE").codec_context.name] += 1
+        except (av.error.FFmpegError, OSError, ValueError):  # it fails when it is scored
+            continue
+    return dict(counts)
+
+
+def command(reference: str, reconstruction: str, words: Sequence[str], form: str) -> int:
+    """`vaebench score`: print the table, and what failed; returns the exit code."""
+    asked = parser.parse(ScoreConfig, words)
+    protocol.load(asked.protocol)
+    if os.sep in asked.name:
+        raise ValueError(f"name={asked.name} should be a name without {os.sep}")
+    result, file = score(reference, reconstruction, asked)
+    print(tables.render([result.record], form, best=True), end="")
+    for line in tables.notes([result.record]):
+        print(line, file=sys.stderr)
+    for failure in result.record.failed:
+        print(f"failed: {failure.case} ({failure.file}): {failure.reason}", file=sys.stderr)
+    for name, reason in result.record.absent.items():
+        print(f"absent: {name}: {reason}", file=sys.stderr)
+    print(f"record: {file}", file=sys.stderr)
+    return int(bool(result.record.failed))
