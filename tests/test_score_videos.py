@@ -124,8 +124,17 @@ def test_a_protocol_changes_the_scores_and_the_setting(folders: tuple[Path, Path
     assert score(*folders, "protocol=wfvae-paper") == 0
     (coded,) = (made for made in records.read_all(Path("runs/results")) if "wfvae-paper" in made.setting)
     assert coded.scores["psnr"].value != pytest.approx(
-        plain.scores["psnr"].value, abs=0.1
+        plain.scores["psnr"].value, abs=0.01
     )  # both sides go through mp4v
+
+
+@pytest.mark.parametrize("name", ["default", "default-lanczos", "default-bilinear", "vidtok"])
+def test_both_folders_are_resized_as_the_protocol_says(name: str, folders: tuple[Path, Path]):
+    shutil.copytree(folders[0], "copies")
+    assert score(folders[0], Path("copies"), "num_frames=2", "size=20", f"protocol={name}") == 0
+    made = only_record()
+    assert made.scores["psnr"].value == pytest.approx(58.92, abs=0.01)  # equal pixels
+    assert made.setting.endswith(f"-2x20{'' if name == 'default' else f'-{name}'}-psnr+ssim+flicker")
 
 
 def test_a_lossy_codec_is_named(folders: tuple[Path, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]):

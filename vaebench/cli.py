@@ -274,6 +274,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     table.add_argument("--suite", default="", help="only the records of this suite")
     table.add_argument("--columns", default="", metavar="NAMES", help="comma-separated metrics to show, in this order")
+    table.add_argument("--published", action="store_true", help="also print published numbers, in a table of their own")
     table.add_argument("--format", default="text", choices=FORMATS, help="format of the tables (default: %(default)s)")
     table.set_defaults(command=_table)
 
@@ -474,7 +475,13 @@ def _table(arguments: argparse.Namespace) -> int:
 
     records = tables.select(arguments.results, arguments.suite)
     columns = split_list(arguments.columns, "--columns")
+    if arguments.published and arguments.format not in ("text", "markdown"):
+        raise ValueError(
+            f"--published prints a second table, which --format {arguments.format} cannot have: use text or markdown"
+        )
     print(tables.render(records, arguments.format, columns=columns, best=True), end="")
+    if arguments.published:
+        _print_published(records, arguments.format)
     for line in tables.notes(records):
         print(line, file=sys.stderr)
     return 0

@@ -53,9 +53,10 @@ class Folder:
 
     root: Path
     rows: Mapping[str, Row]
+    resize: str  # one of `video_io.resize.FILTERS`
 
     @classmethod
-    def of(cls, root: str, option: str) -> Folder:
+    def of(cls, root: str, option: str, resize: str) -> Folder:
         """List the videos of a folder.
 
         Raises:
@@ -67,7 +68,7 @@ class Folder:
         rows = {row.id: row for row in manifest.scan(path)}
         if not rows:
             raise ValueError(f"{option} {root}: no videos (files ending in {', '.join(manifest.EXTENSIONS)})")
-        return cls(path, rows)
+        return cls(path, rows, resize)
 
     @property
     def sha256(self) -> str:
@@ -75,7 +76,9 @@ class Folder:
         return file_source.fingerprint((row.id, 0, manifest.sha256(self.root / row.file)) for row in self.rows.values())
 
     def load(self, row: Row, num_frames: int | None, size: int | None) -> Tensor:
-        """The first `num_frames` frames, or all, of a video: uint8 (3, T, H, W), resized and cropped if `size` is given.
+        """The first `num_frames` frames, or all, of a video: (3, T, H, W), resized and cropped if `size` is given.
+
+        uint8, or float32 in 0..1 if the protocol resizes without rounding.
 
         Raises:
             OSError: the file cannot be read
@@ -84,7 +87,7 @@ class Folder:
         path = self.root / row.file
         count = num_frames or decode.frame_count(path)
         if size:
-            return file_source.load_row(path, row, count, size)
+            return file_source.load_row(path, row, count, size, how=self.resize)
         frames = file_source.read_row(path, row, count)
         return torch.stack([torch.from_numpy(frame) for frame in frames]).permute(3, 0, 1, 2).contiguous()
 
@@ -119,7 +122,7 @@ class FromFiles(Reconstruction):
         return to_model(frames.to(self.device)).unsqueeze(0), torch.empty(0)
 
     def _load(self, row: Row, shape: tuple[int, ...]) -> Tensor:
-        """uint8 (3, *shape).  Raises ValueError if the file has other frames than the reference."""
+        """(3, *shape), as `Folder.load`.  Raises ValueError if the file has other frames than the reference."""
         path, asked = self.reconstructions.root / row.file, self.asked
         if not asked.num_frames and (count := decode.frame_count(path)) != shape[0]:
             raise ValueError(
@@ -171,7 +174,9 @@ def score(reference: str, reconstruction: str, asked: ScoreConfig) -> tuple[Eval
         OSError: a folder cannot be read or written
     """
     without_tf32()
-    originals, mine = Folder.of(reference, "--reference"), Folder.of(reconstruction, "--reconstruction")
+    resize = protocol.load(asked.protocol).resize
+    originals = Folder.of(reference, "--reference", resize)
+    mine = Folder.of(reconstruction, "--reconstruction", resize)
     if not originals.rows.keys() & mine.rows.keys():
         raise ValueError(
             f"no video of {reconstruction} has the name of a video of {reference}: these have {_some(mine)} and {_some(originals)}"
@@ -265,7 +270,6 @@ def _codecs(folder: Folder) -> dict[str, int]:
 def command(reference: str, reconstruction: str, words: Sequence[str], form: str) -> int:
     """`vaebench score`: print the table, and what failed; returns the exit code."""
     asked = parser.parse(ScoreConfig, words)
-    protocol.load(asked.protocol)
     if os.sep in asked.name:
         raise ValueError(f"name={asked.name} should be a name without {os.sep}")
     result, file = score(reference, reconstruction, asked)

@@ -391,7 +391,8 @@ def notes(records: Sequence[Record]) -> list[str]:
     for name in dict.fromkeys(map(_protocol, records)):
         one = protocol.load(name)
         lines |= dict.fromkeys(f"protocol {name}: {note}" for note in (one.notes if name != "default" else ()))
-        shapes = {f"{r.config.get('num_frames')}x{r.config.get('size')}" for r in records if _protocol(r) == name}
+        configs = [r.config for r in records if _protocol(r) == name and "scored_from_files" not in r.extra]
+        shapes = {f"{config.get('num_frames')}x{config.get('size')}" for config in configs}
         if one.clip and shapes - {one.clip}:
             lines[
                 f"protocol {name}: published numbers are of clips {one.clip} (frames x size), these are of {shapes.pop()}"
