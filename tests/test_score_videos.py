@@ -13,7 +13,7 @@ import torch
 
 import vaebench
 from tests.videos import pictures, write
-from vaebench import cli, records
+from vaebench import cli, kept_video, records
 from vaebench.vae import reconstruct
 from vaebench.video import to_model, to_stored
 
@@ -77,8 +77,10 @@ def test_without_settings_all_frames_are_scored_at_their_own_size(folders: tuple
     wide = pictures(7, 24, 40, seed=9)  # another length and size, not square
     for folder, frames in zip(folders, (wide, 255 - wide), strict=True):
         lossless(folder / "wide.mkv", frames)
-    assert score(*folders, "keep=one") == 0
+    assert score(*folders, "keep=one", "keep_video=wide") == 0
     made = only_record()
+    (saved,) = kept_video.read_all(Path("runs/results"), made).values()
+    assert np.array_equal(saved.frames, np.stack([wide, 255 - wide]))
     assert made.setting.endswith("-allxnative-psnr+ssim+flicker")
     clips = records.read_clips(Path("runs/results"), made)
     error = np.square((2.0 * wide - 255) / 255).mean(axis=(1, 2, 3))
