@@ -53,10 +53,9 @@ class Folder:
 
     root: Path
     rows: Mapping[str, Row]
-    resize: str  # one of `video_io.resize.FILTERS`
 
     @classmethod
-    def of(cls, root: str, option: str, resize: str) -> Folder:
+    def of(cls, root: str, option: str) -> Folder:
         """List the videos of a folder.
 
         Raises:
@@ -68,17 +67,18 @@ class Folder:
         rows = {row.id: row for row in manifest.scan(path)}
         if not rows:
             raise ValueError(f"{option} {root}: no videos (files ending in {', '.join(manifest.EXTENSIONS)})")
-        return cls(path, rows, resize)
+        return cls(path, rows)
 
     @property
     def sha256(self) -> str:
         """One hash of the names and bytes of all videos."""
         return file_source.fingerprint((row.id, 0, manifest.sha256(self.root / row.file)) for row in self.rows.values())
 
-    def load(self, row: Row, num_frames: int | None, size: int | None) -> Tensor:
-        """The first `num_frames` frames, or all, of a video: (3, T, H, W), resized and cropped if `size` is given.
+    def load(self, row: Row, num_frames: int | None, size: int | None, how: str) -> Tensor:
+        """The first `num_frames` frames, or all, of a video: uint8 (3, T, H, W), resized and cropped if `size` is given.
 
-        uint8, or float32 in 0..1 if the protocol resizes without rounding.
+        Args:
+            how: one of `vaebench.video_io.resize.FILTERS`; "float" returns float32 in 0..1
 
         Raises:
             OSError: the file cannot be read
@@ -87,7 +87,7 @@ class Folder:
         path = self.root / row.file
         count = num_frames or decode.frame_count(path)
         if size:
-            return file_source.load_row(path, row, count, size, how=self.resize)
+            return file_source.load_row(path, row, count, size, how=how)
         frames = file_source.read_row(path, row, count)
         return torch.stack([torch.from_numpy(frame) for frame in frames]).permute(3, 0, 1, 2).contiguous()
 
@@ -98,6 +98,9 @@ class FromFiles(Reconstruction):
     def __init__(self, config: RunConfig, asked: ScoreConfig, reconstructions: Folder) -> None:
         options = {name: getattr(asked, name) for name in ("metrics", "keep", "keep_video")}
         super().__init__(config, parser.build(ReconstructionOptions, options))
+        self.protocol = replace(
+            self.protocol, pixels="float32"
+        )  # that of the VAE's input and output; files have 8 bits
         self.asked, self.reconstructions = asked, reconstructions
 
     def setting(self, source: VideoSource) -> str:
@@ -122,18 +125,18 @@ class FromFiles(Reconstruction):
         return to_model(frames.to(self.device)).unsqueeze(0), torch.empty(0)
 
     def _load(self, row: Row, shape: tuple[int, ...]) -> Tensor:
-        """(3, *shape), as `Folder.load`.  Raises ValueError if the file has other frames than the reference."""
+        """uint8 (3, *shape).  Raises ValueError if the file has other frames than the reference."""
         path, asked = self.reconstructions.root / row.file, self.asked
         if not asked.num_frames and (count := decode.frame_count(path)) != shape[0]:
             raise ValueError(
                 f"{path} has {count} frames and its reference {shape[0]}: num_frames=N scores the first N frames of both"
             )
-        frames = self.reconstructions.load(row, shape[0], None)
+        frames = self.reconstructions.load(row, shape[0], None, self.protocol.resize)
         height, width = frames.shape[2:]
         if asked.size and min(height, width) < asked.size:
             raise ValueError(f"{path} has frames of {width}x{height}, smaller than size={asked.size}: lower size")
         if asked.size:
-            frames = self.reconstructions.load(row, shape[0], asked.size)
+            frames = self.reconstructions.load(row, shape[0], asked.size, self.protocol.resize)
         if tuple(frames.shape[1:]) != shape:
             raise ValueError(
                 f"{path} has frames of {width}x{height} and its reference {shape[2]}x{shape[1]}: size=N resizes and crops both"
@@ -174,9 +177,7 @@ def score(reference: str, reconstruction: str, asked: ScoreConfig) -> tuple[Eval
         OSError: a folder cannot be read or written
     """
     without_tf32()
-    resize = protocol.load(asked.protocol).resize
-    originals = Folder.of(reference, "--reference", resize)
-    mine = Folder.of(reconstruction, "--reconstruction", resize)
+    originals, mine = Folder.of(reference, "--reference"), Folder.of(reconstruction, "--reconstruction")
     if not originals.rows.keys() & mine.rows.keys():
         raise ValueError(
             f"no video of {reconstruction} has the name of a video of {reference}: these have {_some(mine)} and {_some(originals)}"
@@ -215,8 +216,9 @@ def _longest(folder: Folder) -> int:
 
 
 def _clips(folder: Folder, asked: ScoreConfig) -> Iterator[Clip]:
+    how = protocol.load(asked.protocol).resize
     for row in folder.rows.values():
-        load = partial(folder.load, row, asked.num_frames, asked.size)
+        load = partial(folder.load, row, asked.num_frames, asked.size, how)
         yield Clip(row.id, row.fps, file_source.below(folder.root, load), file=row.file)
 
 
@@ -271,6 +273,7 @@ def _codecs(folder: Folder) -> dict[str, int]:
 def command(reference: str, reconstruction: str, words: Sequence[str], form: str) -> int:
     """`vaebench score`: print the table, and what failed; returns the exit code."""
     asked = parser.parse(ScoreConfig, words)
+    protocol.load(asked.protocol)
     if os.sep in asked.name:
         raise ValueError(f"name={asked.name} should be a name without {os.sep}")
     result, file = score(reference, reconstruction, asked)
