@@ -120,6 +120,7 @@ class ScoreConfig:
         parse=lambda given, key: None if given in (None, "null") else frame_size.plain(given, key),
     )
     keep: list[str] = setting([], "save frames of some clips as PNG, as in `vaebench run`")
+    keep_video: list[str] = setting([], "save all frames of some clips losslessly, as in `vaebench run`")
     device: str = setting("auto", 'device of the metrics, such as cpu or cuda:0; "auto" uses a GPU if available')
     fail_fast: bool = setting(False, "stop at the first failure and show its traceback")
     results: str = setting("runs/results", "output folder of the record")

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from vaebench import evaluation, frame_size, plugins, protocol, records, tables
+from vaebench import evaluation, frame_size, kept_video, plugins, protocol, records, tables
 from vaebench import settings as parser
 from vaebench.config import RunConfig, ScoreConfig
 from vaebench.data import ListedSource
@@ -97,7 +97,7 @@ class FromFiles(Reconstruction):
     """The reconstruction suite, whose reconstructions are read from a folder."""
 
     def __init__(self, config: RunConfig, asked: ScoreConfig, reconstructions: Folder) -> None:
-        options = {name: getattr(asked, name) for name in ("metrics", "keep")}
+        options = {name: getattr(asked, name) for name in ("metrics", "keep", "keep_video")}
         super().__init__(config, parser.build(ReconstructionOptions, options))
         self.protocol = replace(
             self.protocol, pixels="float32"
@@ -197,6 +197,7 @@ def score(reference: str, reconstruction: str, asked: ScoreConfig) -> tuple[Eval
     result.record = _of_files(result.record, asked, mine, originals)
     file = records.write(result.record, Path(asked.results), result.clips)
     records.write_pictures(Path(asked.results), result.record, result.pictures)
+    kept_video.write_all(Path(asked.results), result.record, result.videos)
     return result, file
 
 

@@ -394,7 +394,13 @@ def notes(records: Sequence[Record]) -> list[str]:
     for name in dict.fromkeys(map(_protocol, records)):
         one = protocol.load(name)
         lines |= dict.fromkeys(f"protocol {name}: {note}" for note in (one.notes if name != "default" else ()))
-        shapes = {f"{r.config.get('num_frames')}x{r.config.get('size')}" for r in records if _protocol(r) == name}
+        configs = [record.config for record in records if _protocol(record) == name]
+        # files that are scored as they are (`vaebench score`) have several shapes
+        shapes = {
+            f"{config['num_frames']}x{config['size']}"
+            for config in configs
+            if config.get("num_frames") and config.get("size")
+        }
         if one.clip and shapes - {one.clip}:
             lines[
                 f"protocol {name}: published numbers are of clips {one.clip} (frames x size), these are of {shapes.pop()}"
