@@ -164,6 +164,8 @@ def test_a_run_has_codecs_and_vaes_in_one_table(
     for words in ("x264, CRF 20 to 50", "pool/4x4x4", "VAE, 16 bits per latent", "not entropy-coded"):
         assert words in text
     assert "identity" not in text
+    assert cli.main(["report"]) == 0
+    assert "codec/x264-20" in (tmp_path / "runs/results/report.html").read_text()
     assert vaebench.results("runs/results").query("vae == 'codec/x264-20'").latent_channels.isna().all()
 
 
