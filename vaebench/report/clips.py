@@ -22,6 +22,7 @@ from vaebench import kept_video, plot_style, records
 from vaebench.files import file_name
 from vaebench.records import Record
 from vaebench.report import charts
+from vaebench.titles import setting_title
 
 EFFORT = {
     "method": 2,
@@ -56,6 +57,7 @@ def collect(root: Path, everything: Sequence[Record], index: Mapping[int, int]) 
                 (record.setting, clip, reference["film"]),
                 {
                     "setting": record.setting,
+                    "title": setting_title(record),
                     "clip": clip,
                     "source": source,
                     "fps": pair.fps,
