@@ -7,8 +7,10 @@ from pathlib import Path
 from typing import Any
 
 from vaebench import plot_style, records
+from vaebench.plots._looks import hues
 from vaebench.plots.efficiency import Case, by_setting, cases_of, value_at
 from vaebench.records import Record
+from vaebench.titles import setting_title
 
 LATENT = "latent values per pixel"
 
@@ -24,13 +26,13 @@ def bubbles(root: Path, everything: Sequence[Record], index: Mapping[int, int]) 
         everything: all records
         index: `id` of a record -> its index in the page
     """
-    costs = by_setting(root)
+    costs, colours = by_setting(root), hues(root)
     by_record = {records.file_of(root, record): index[id(record)] for record in everything}
     charts = []
     for setting, group in _by_setting(everything, "reconstruction").items():
         shape = f"{group[0].config.get('num_frames')}x{group[0].config.get('size')}"
         axes = [{"key": LATENT, "title": f"{LATENT} (log scale)", "memory": ""}]
-        points = [_point(record, index) for record in group]
+        points = [_point(record, index, colours) for record in group]
         by_name = {record.name: point for record, point in zip(group, points, strict=True)}
         for device, measured in costs.items():
             for case in dict.fromkeys(case for record in measured for case in cases_of(record) if case.shape == shape):
@@ -46,7 +48,15 @@ def bubbles(root: Path, everything: Sequence[Record], index: Mapping[int, int]) 
                 if drawn:
                     title = f"frames/s, encode and decode together (log scale): {case.dtype} {case.shape}, {device}"
                     axes.insert(0, {"key": key, "title": title, "memory": "peak memory"})
-        charts.append({"setting": setting, "axes": axes, "metrics": _metrics(group), "points": points})
+        charts.append(
+            {
+                "title": setting_title(group[0]),
+                "setting": setting,
+                "axes": axes,
+                "metrics": _metrics(group),
+                "points": points,
+            }
+        )
     return charts
 
 
@@ -58,7 +68,7 @@ def _by_setting(everything: Sequence[Record], suite: str = "") -> dict[str, list
     return groups
 
 
-def _point(record: Record, index: Mapping[int, int]) -> dict[str, Any]:
+def _point(record: Record, index: Mapping[int, int], colours: Mapping[str, int]) -> dict[str, Any]:
     vae = record.vae
     latent = {}  # no place on this axis without latent values
     if vae["latent_channels"]:
@@ -67,6 +77,7 @@ def _point(record: Record, index: Mapping[int, int]) -> dict[str, Any]:
         "record": index[id(record)],
         "name": plot_style.vae_name(record),
         "family": vae["family"],
+        "colour": colours[vae["family"]],
         "channels": vae["latent_channels"],
         # hidden at first, as in `vaebench plot`: random weights say nothing, and identity would compress the axis
         "hidden": plot_style.untrained(record) or vae["family"] == "identity",
@@ -134,6 +145,7 @@ def _setting(
     return {
         "suite": suite,
         "setting": setting,
+        "title": setting_title(rows[0][0]),
         "clips": clips,
         "metrics": [
             {"key": metric, "unit": about[metric].unit, "better": about[metric].better} for metric in metrics

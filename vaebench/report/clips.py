@@ -23,6 +23,7 @@ from vaebench.files import file_name
 from vaebench.frame_size import Size, parse
 from vaebench.records import Record
 from vaebench.report import charts
+from vaebench.titles import setting_title
 
 EFFORT = {
     "method": 2,
@@ -57,6 +58,7 @@ def collect(root: Path, everything: Sequence[Record], index: Mapping[int, int]) 
                 (record.setting, clip, reference["film"]),
                 {
                     "setting": record.setting,
+                    "title": setting_title(record),
                     "clip": clip,
                     "source": source,
                     "fps": pair.fps,

@@ -2,7 +2,13 @@
 const UNITS = [["GiB", 2 ** 30], ["MiB", 2 ** 20]];
 const ARROWS = { higher: "↑", lower: "↓", neither: "" };
 const titled = (metric) => [metric.key, metric.unit && `[${metric.unit}]`, ARROWS[metric.better]].filter(Boolean).join(" ");
-const settingName = (entry, all) => (all.some((o) => o.suite !== entry.suite) ? `${entry.suite} · ${entry.setting}` : entry.setting);
+
+/** The setting in words; with its suite or folder where these are needed to tell entries of `all` apart. */
+function settingName(entry, all) {
+  const suite = all.some((o) => o.suite !== entry.suite) ? `${entry.suite} · ` : "";
+  const folder = all.some((o) => o.title === entry.title && o.suite === entry.suite && o.setting !== entry.setting) ? ` (${entry.setting})` : "";
+  return suite + entry.title + folder;
+}
 
 function bytes(value) {
   const [unit, size] = UNITS.find(([, s]) => value >= s) ?? UNITS[1];
@@ -29,7 +35,7 @@ function bytes(value) {
       const lines = [p.name, `${titled(metric)} ${short(p.y[metric.key])}`, along.memory ? `${short(rate)} frames/s` : `${fraction(rate)} ${along.key}`];
       if (memory) lines.push(`peak memory ${bytes(memory)}`);
       return {
-        x: rate, y: p.y[metric.key], r: memory ? Math.max(5, largest * Math.sqrt(memory / most)) : 8, colour: families.indexOf(p.family) % 8,
+        x: rate, y: p.y[metric.key], r: memory ? Math.max(5, largest * Math.sqrt(memory / most)) : 8, colour: p.colour,
         label: `${p.name} (${p.channels} ch)`, tip: lines.join("\n"), pick: () => showOrigin(p.record, metric.key),
       };
     });
@@ -46,9 +52,10 @@ function bytes(value) {
     fill(ySelect, chart.metrics.map((m) => [m.key, titled(m)]));
     draw();
   }
-  fill(setting, charts.map((c, i) => [i, c.setting]));
-  legend.append(...families.map((family, i) => {
-    const button = element("button", { type: "button", class: "chip", "aria-pressed": !off.has(family) }, element("i", { style: `background: var(--c${i % 8})` }), family);
+  fill(setting, charts.map((c, i) => [i, settingName(c, charts)]));
+  const colours = new Map(charts.flatMap((c) => c.points.map((p) => [p.family, p.colour])));
+  legend.append(...families.map((family) => {
+    const button = element("button", { type: "button", class: "chip", "aria-pressed": !off.has(family) }, element("i", { style: `background: var(--c${colours.get(family)})` }), family);
     button.addEventListener("click", () => {
       if (off.delete(family)) explicit.add(family); else { off.add(family); explicit.delete(family); }
       button.setAttribute("aria-pressed", String(!off.has(family)));
