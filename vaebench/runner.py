@@ -15,8 +15,6 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from tqdm import tqdm
-
 import adapters
 from adapters import ResolvedVAE
 from vaebench import kept_video, plugins, protocol, records
@@ -29,9 +27,11 @@ from vaebench.machine import device_name, pick_device, without_tf32
 from vaebench.options import options_of
 from vaebench.plugins import did_you_mean
 from vaebench.prefetch import Prefetch
+from vaebench.progress import Progress
 from vaebench.records import Failure, Record
 from vaebench.store import Store
 from vaebench.weight_files import fetch_for_run
+from vaebench.weights import Unavailable
 
 if TYPE_CHECKING:
     from vaebench.data import ListedSource
@@ -105,21 +105,29 @@ def _run(config: RunConfig) -> Outcome:
     _check_writable(Path(config.runs))
     groups = [[_Job(candidate, part) for part in together] for candidate in candidates for together in parts]
     todo = sum(len(job.missing(job.cases[index::count])) for jobs in groups for job in jobs)
-    with (
-        Prefetch() as prefetch,
-        tqdm(total=todo, desc=config.suite, unit="case", disable=None if todo else True) as bar,
-    ):
+    title = f"{config.suite} shard {index}/{count}" if count > 1 else config.suite
+    with Prefetch() as prefetch, Progress(title, todo, "cases") as progress:
         for jobs in groups:
-            bar.set_postfix_str(jobs[0].name)
-            _measure({job: job.cases[index::count] for job in jobs}, prefetch, bar, outcome)
-            for job in jobs:
-                own = job.cases[index::count]
-                measure = partial(_measure_one, job, prefetch=prefetch, bar=bar, outcome=outcome)
-                if damaged := _conclude(job, own, outcome, measure):
-                    measure(damaged)
-                    job.fail([case for case in damaged if job.read(case) is None])
-                    _conclude(job, own, outcome, measure)
+            with progress.part(jobs[0].name):
+                _run_group(jobs, {job: job.cases[index::count] for job in jobs}, prefetch, progress, outcome)
     return outcome
+
+
+def _run_group(
+    jobs: Sequence[_Job],
+    own: Mapping[_Job, Sequence[Case]],
+    prefetch: Prefetch,
+    progress: Progress,
+    outcome: Outcome,
+) -> None:
+    """Measure the cases of this process (`own`) for jobs that share reconstructions, and write their records."""
+    _measure(own, prefetch, progress, outcome)
+    for job in jobs:
+        measure = partial(_measure_one, job, prefetch=prefetch, progress=progress, outcome=outcome)
+        if damaged := _conclude(job, own[job], outcome, measure):
+            measure(damaged)
+            job.fail([case for case in damaged if job.read(case) is None])
+            _conclude(job, own[job], outcome, measure)
 
 
 @dataclass(frozen=True)
@@ -157,16 +165,16 @@ def _separate(parts: list[list[_Part]]) -> list[str]:
     lines = []
     first = parts[0]
     for others in parts[1:]:
-        these, those = (", ".join(part.config.protocol for part in group) for group in (others, first))
+        these = ", ".join(part.config.protocol for part in others)
         ours, theirs = others[0].suite.shares, first[0].suite.shares
         differing = ", ".join(name for name in ours if ours[name] != theirs.get(name))
         why = f"they differ in {differing}" if differing else "its suite measures each protocol on its own"
-        lines.append(f"{these}: clips are reconstructed again and not shared with {those}: {why}")
+        lines.append(f"{these}: clips are reconstructed again, not shared with {first[0].config.protocol}: {why}")
     return lines
 
 
 def _choose(config: RunConfig, suite: Suite[Any], outcome: Outcome) -> list[ResolvedVAE]:
-    """The VAEs to run; VAEs without weights are listed in `outcome.not_ready`.
+    """The VAEs to run; those without weights go to `outcome.not_ready`, those with unreadable weights to `outcome.failed`.
 
     Raises:
         ValueError: a VAE or mode is unknown
@@ -176,21 +184,48 @@ def _choose(config: RunConfig, suite: Suite[Any], outcome: Outcome) -> list[Reso
             "vaes=[] is an empty list: name at least one VAE, or remove the setting to run all VAEs that are ready"
         )
     names = config.vaes if config.vaes is not None else suite.default_vaes(adapters.names())
-    requested = [adapters.resolve(name, config.weights) for name in dict.fromkeys(names)]
+    requested = [found for name in dict.fromkeys(names) if (found := _resolved(name, config, suite, outcome))]
     modes = {mode for candidate in requested for mode in candidate.spec.modes}
-    if config.mode and config.mode not in modes:
+    if requested and config.mode and config.mode not in modes:
         raise ValueError(
             f"no mode {config.mode!r}{did_you_mean(config.mode, sorted(modes))} (available: {', '.join(sorted(modes))})"
         )
     chosen = []
     for candidate in requested:
-        if suite.needs_weights and candidate.unavailable:
-            outcome.not_ready[candidate.name] = candidate.unavailable
+        if refusal := suite.refusal(candidate.spec):
+            outcome.not_ready[candidate.name] = refusal
         elif config.mode and config.mode not in (available := candidate.spec.modes):
             outcome.not_ready[candidate.name] = f"has no mode {config.mode!r} (available: {', '.join(available)})"
         else:
             chosen.append(candidate)
     return chosen
+
+
+def _resolved(name: str, config: RunConfig, suite: Suite[Any], outcome: Outcome) -> ResolvedVAE | None:
+    """The VAE called `name`, with the digests of its weights; None if they cannot be read, and the other VAEs run."""
+    try:
+        candidate = adapters.resolve(name, config.weights)
+        if not suite.needs_weights:
+            return candidate
+        if not candidate.unavailable:
+            _hash_weights(candidate)
+            return candidate
+        outcome.not_ready[name] = candidate.unavailable
+    except Unavailable as error:
+        outcome.not_ready[name] = str(error)
+    except adapters.UnreadableCheckpoint as error:
+        if config.fail_fast:
+            raise
+        outcome.failed.append((name, Failure(name, "", explain(error))))
+    return None
+
+
+def _hash_weights(candidate: ResolvedVAE) -> None:
+    """Raises adapters.UnreadableCheckpoint if a file of the weights cannot be read."""
+    try:
+        _ = candidate.weights, candidate.config_sha256
+    except (ValueError, OSError) as error:
+        raise adapters.UnreadableCheckpoint(str(error)) from error
 
 
 def _check_distinct(candidates: Sequence[ResolvedVAE]) -> None:
@@ -276,7 +311,7 @@ class _Job:
         return Failure(**failure) if failure else None
 
 
-def _measure(todo: Mapping[_Job, Sequence[Case]], prefetch: Prefetch, bar: tqdm, outcome: Outcome) -> None:
+def _measure(todo: Mapping[_Job, Sequence[Case]], prefetch: Prefetch, progress: Progress, outcome: Outcome) -> None:
     """Measure the cases that are missing, for jobs of one VAE that share its reconstructions.
 
     A clip is decoded and reconstructed once, for all protocols; each stores its own result, so that a run can be resumed with
@@ -285,8 +320,7 @@ def _measure(todo: Mapping[_Job, Sequence[Case]], prefetch: Prefetch, bar: tqdm,
     missing = {job: found for job, cases in todo.items() if (found := {case.id: case for case in job.missing(cases)})}
     if not missing:
         return
-    # cases may be measured a second time
-    bar.total = max(bar.total or 0, bar.n + sum(map(len, missing.values())))
+    progress.expect(sum(map(len, missing.values())))  # cases may be measured a second time
     first = next(iter(missing))
     try:
         subject = first.suite.open(first.candidate)
@@ -296,18 +330,18 @@ def _measure(todo: Mapping[_Job, Sequence[Case]], prefetch: Prefetch, bar: tqdm,
         outcome.failed.append((first.name, Failure(first.name, "", explain(error))))
         for job, cases in missing.items():
             job.broken = explain(error)
-            bar.update(len(cases))
+            progress.update(len(cases))
         return
     union = {name: case for cases in missing.values() for name, case in cases.items()}
     for case in prefetch.decoded(list(union.values())):
         for job, cases in missing.items():
             if case.id in cases:
                 job.measure(subject, replace(cases[case.id], clip=case.clip, shared=case.shared))
-                bar.update()
+                progress.update()
 
 
-def _measure_one(job: _Job, cases: Sequence[Case], prefetch: Prefetch, bar: tqdm, outcome: Outcome) -> None:
-    _measure({job: cases}, prefetch, bar, outcome)
+def _measure_one(job: _Job, cases: Sequence[Case], prefetch: Prefetch, progress: Progress, outcome: Outcome) -> None:
+    _measure({job: cases}, prefetch, progress, outcome)
 
 
 def _conclude(

@@ -15,7 +15,6 @@ from types import ModuleType
 from typing import TYPE_CHECKING
 
 import torch
-from tqdm import tqdm
 
 from vaebench.distributed import rank_and_world
 from vaebench.fingerprint import code, fingerprint
@@ -27,6 +26,7 @@ from vaebench.generation.latte import train as train_module
 from vaebench.generation.latte.model import Latte, LatteConfig, load
 from vaebench.generation.latte.train import TrainConfig, newest, train
 from vaebench.generation.windows import Window, windows
+from vaebench.progress import Progress
 from wfvae.processes import check_processes
 
 if TYPE_CHECKING:
@@ -232,17 +232,11 @@ class DiffusionRun:
         last = newest(folder, warn=False)
         done = int(last.stem) if last else 0
         main = accelerator.is_main_process
-        bar = tqdm(
-            total=config.steps,
-            initial=done,
-            desc=f"train on {self.spec.name}",
-            leave=False,
-            disable=None if main else True,
-        )
-        with bar:
+        title = f"train on {self.spec.name}"
+        with Progress(title, config.steps, "steps", done=done, quiet=not main) as progress:
             for report in train(model, self.training_set, config, accelerator, folder):
-                bar.update()
                 if report.step % max(1, config.steps // 100) == 0:  # reading the loss synchronizes the device
-                    bar.set_postfix(mse=f"{report.mse.item():.4f}")
+                    progress.show(f"mse={report.mse.item():.4f}")
+                progress.update()
                 if main and report.step % config.checkpoint_every == 0 and report.step < config.steps:
                     preview(report.ema, folder / f"samples-{report.step:07d}")

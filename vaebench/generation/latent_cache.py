@@ -18,10 +18,10 @@ import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
-from tqdm import tqdm
 
 from vaebench.files import draft, sweep
 from vaebench.generation.latte.batch import Batch
+from vaebench.progress import Progress
 from vaebench.vae import VAESpec, VideoVAE, check_latent
 from vaebench.video import to_model
 
@@ -138,9 +138,11 @@ def encode(
     offset = rank * len(shards) // world
     mine = [*shards[offset:], *shards[:offset]]
     todo = [shard for shard in mine if not _readable(_shard(folder, shard))]
-    for shard in tqdm(todo, desc=f"encode {vae.spec.name}", unit="shard", leave=False, disable=None if todo else True):
-        if not _readable(_shard(folder, shard), warn=True):  # another process may have written it meanwhile
-            _encode_shard(vae, windows[shard * SHARD : (shard + 1) * SHARD], _shard(folder, shard), device)
+    with Progress(f"encode {vae.spec.name}", len(todo), "shards") as progress:
+        for shard in todo:
+            if not _readable(_shard(folder, shard), warn=True):  # another process may have written it meanwhile
+                _encode_shard(vae, windows[shard * SHARD : (shard + 1) * SHARD], _shard(folder, shard), device)
+            progress.update()
     return _open(folder, shards, windows, classes)
 
 

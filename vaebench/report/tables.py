@@ -59,8 +59,10 @@ def build(group: Sequence[Record], index: Mapping[int, int]) -> Table:
 
 def _row(line: Line, texts: list[str], metrics: list[str], record: int, best: Mapping[tuple[str, str], float]) -> Row:
     vae = line.record.vae
-    rate = vae["temporal_compression"] * vae["spatial_compression"] ** 2
-    facts: list[float] = [rate, vae["latent_channels"], rate]
+    rate: float | None = None  # unknown for videos that were made elsewhere, and codecs have no latent
+    if vae["latent_channels"]:
+        rate = vae["temporal_compression"] * vae["spatial_compression"] ** 2
+    facts: list[float | None] = [rate, vae["latent_channels"], rate]
     cells = [Cell(text, value) for text, value in zip(texts[1:BEFORE], facts, strict=True)]
     for metric, text in zip(metrics, texts[BEFORE:-1], strict=True):
         score = line.scores.get(metric)
@@ -79,9 +81,9 @@ def _hint(score: Score) -> str:
 
 
 def _ranked(line: Line) -> bool:
-    """Whether a row competes for the best value: identity is the upper bound, and random weights say nothing."""
+    """Whether a row competes for the best value: not random weights, codecs and identity, the upper bound."""
     untrained = plot_style.untrained(line.record) and line.record.suite != "efficiency"
-    return line.record.vae["family"] != "identity" and not untrained
+    return line.record.vae["family"] not in tables.NO_VAES and not untrained
 
 
 def _best(lines: Sequence[Line]) -> dict[tuple[str, str], float]:

@@ -15,6 +15,7 @@ from torch import Tensor
 from torchvision.utils import save_image
 
 from vaebench.files import write_atomically
+from vaebench.progress import Progress
 
 if TYPE_CHECKING:
     from accelerate.tracking import TensorBoardTracker, WandBTracker
@@ -32,7 +33,7 @@ class RunLog:
 
     def __init__(self, folder: Path, steps: int, settings: Mapping[str, Any], wandb: str = "") -> None:
         self.folder, self.steps, self.settings, self.wandb = folder, steps, settings, wandb
-        self.bar: Any = None
+        self.progress: Progress | None = None
         self.unreadable: set[str] = set()  # names of the files in failed.txt
         self.tensorboard: TensorBoardTracker | None = None
         self.trackers: list[TensorBoardTracker | WandBTracker] = []
@@ -45,8 +46,6 @@ class RunLog:
         Raises:
             ValueError: `wandb` is set and the package wandb is not installed
         """
-        from tqdm import tqdm
-
         from vaebench.training import trackers  # accelerate is slow to import
 
         if self.wandb:
@@ -54,7 +53,7 @@ class RunLog:
         self.tensorboard = trackers.tensorboard(self.folder, step)
         if self.tensorboard is not None:
             self.trackers.append(self.tensorboard)
-        self.bar = tqdm(total=self.steps, initial=step, desc=self.folder.name, smoothing=0.05)
+        self.progress = Progress(self.folder.name, self.steps, "steps", done=step)
         for name in ("log.csv", "scores.csv"):
             _truncate(self.folder / name, step)
         failed = self.folder / "failed.txt"
@@ -65,11 +64,10 @@ class RunLog:
 
     def step(self, step: int, values: dict[str, float]) -> None:
         """Logs the values of a training step."""
-        self.bar.update(step - self.bar.n)
-        shown: dict[str, object] = {
-            name: f"{values[name]:.4g}" for name in ("total", "pixel", "clips_per_s") if name in values
-        }
-        self.bar.set_postfix(shown, refresh=False)
+        assert self.progress is not None
+        shown = (f"{name}={values[name]:.4g}" for name in ("total", "pixel", "clips_per_s") if name in values)
+        self.progress.show(", ".join(shown))
+        self.progress.update(step - self.progress.done)
         _append(self.folder / "log.csv", {"step": step, **values})
         for tracker in self.trackers:
             tracker.log(values, step)
@@ -103,8 +101,8 @@ class RunLog:
         """Flushes the trackers and closes the progress bar; prints how many training files could not be read."""
         for tracker in self.trackers:
             tracker.finish()
-        if self.bar is not None:
-            self.bar.close()
+        if self.progress is not None:
+            self.progress.close()
         if self.unreadable:
             print(f"{len(self.unreadable)} training files could not be read: {self.folder / 'failed.txt'}")
 
