@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 
 EXTRAS = {"accelerate": "train", "tensorboard": "train"}  # packages that only some commands need
 FORMATS = ("text", "markdown", "latex", "csv", "json")  # of tables, as `vaebench.tables.FORMATS`
+CODECS = ("codec/x264-CRF", "codec/x265-CRF", "codec/av1-CRF")  # run by name, like adapters (adapters/_codec.py)
 KINDS = ("adapters", "metrics", "data", "suites")
 # for output that is not UTF-8; other characters are printed as \u732b, so that different names stay different
 ASCII = {"é": "e", "↑": "^", "↓": "v", "±": "+-", "─": "-", "·": "-", "—": "-", "…": "..."}
@@ -583,6 +584,7 @@ def _list(arguments: argparse.Namespace) -> int:
     else:
         for kind in KINDS:
             print(f"{kind}: {', '.join(plugins.names(kind))}")
+        print(f"codecs: {', '.join(CODECS)}")
         print(f"protocols: {', '.join(protocol.names())}")
         print(f"recipes: {', '.join(recipes())}")
     return 0
