@@ -1,9 +1,9 @@
 """Every VAE by name: `load("wan/2.1")`, `load("wfvae:path/to/checkpoint")`, `load("cogvideox/tiny")`, `load("./halves.py")`.
 
 A name is `family/variant`, `family:path` for a user checkpoint, or `file.py` (`file.py/variant`) for an adapter in a file.
-`wan/2.1+taehv/taew2_1` encodes with one VAE and decodes with another (`_cross.py`). `family/tiny` (`family/tiny-random` where
-`tiny` is a trained VAE) is a small network with random weights for tests: its scores are meaningless, so no list of all VAEs
-contains it.
+`wan/2.1+taehv/taew2_1` encodes with one VAE and decodes with another (`_cross.py`). `codec/x265-27` is a video codec
+(`_codec.py`), which runs only by name. `family/tiny` (`family/tiny-random` where `tiny` is a trained VAE) is a small network with
+random weights for tests: its scores are meaningless, so no list of all VAEs contains it.
 """
 
 from __future__ import annotations
@@ -30,6 +30,10 @@ UNTRAINED = ("tiny", "tiny-random")  # variants that every family has, unless it
 FILE = re.compile(r"(?P<file>[^:]*\.py)(?:/(?P<variant>[^/]+))?")  # an adapter in a file
 
 
+class UnreadableCheckpoint(ValueError):
+    """The weights of a VAE exist but cannot be read; the message names the file."""
+
+
 def names() -> list[str]:
     """All `family/variant` names without the untrained `family/tiny`; no weight is read and torch is not imported."""
     return [
@@ -49,6 +53,11 @@ class ResolvedVAE:
     checkpoint: str = ""  # path of the user checkpoint of `family:path`
     override: str = ""  # `weights=PATH` of the run
     untrained: bool = False
+
+    @property
+    def sources(self) -> list[str]:
+        """`source` of every spec whose released weights it reads."""
+        return [] if self.untrained or self.checkpoint or self.override or not self.spec.source else [self.spec.source]
 
     @cached_property
     def files(self) -> list[Path]:
@@ -172,8 +181,15 @@ def resolve(name: str, weights: str = "") -> ResolvedVAE:
 
     Raises:
         ValueError: unknown family or variant (with the nearest name), or `weights` for a VAE that does not read them
+        UnreadableCheckpoint: the user checkpoint is damaged, or of another family
         vaebench.weights.Unavailable: the user checkpoint of `family:path` does not exist
     """
+    if name.startswith("codec/"):
+        from adapters import _codec
+
+        if weights:
+            raise ValueError(f"{name} reads no weights: remove weights={weights}")
+        return ResolvedVAE(name, _codec.spec_of(name), _codec)
     if halves := _halves(name):
         from adapters import _cross
 
@@ -239,7 +255,10 @@ def _spec(name: str, module: ModuleType, variant: str, checkpoint: str) -> tuple
     variants: dict[str, VAESpec] = module.VARIANTS
     if checkpoint:
         if hasattr(module, "spec_of"):  # the family can tell its configuration from a checkpoint
-            return module.spec_of(checkpoint), False
+            try:
+                return module.spec_of(checkpoint), False
+            except ValueError as error:
+                raise UnreadableCheckpoint(str(error)) from error
         first = next(iter(variants.values()))
         if not first.source:
             raise ValueError(

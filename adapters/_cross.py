@@ -111,6 +111,10 @@ class ResolvedCross(ResolvedVAE):
     encoder: ResolvedVAE = field(kw_only=True)
     decoder: ResolvedVAE = field(kw_only=True)
 
+    @property
+    def sources(self) -> list[str]:
+        return [*self.encoder.sources, *self.decoder.sources]
+
     @cached_property
     def weights(self) -> str:
         """sha256 of both; "random" if one is untrained."""

@@ -14,24 +14,48 @@ from vaebench import plugins
 from vaebench.features.i3d_torchscript import Extractor
 from vaebench.features.lpips import LPIPS
 from vaebench.metric import Metric
-from vaebench.metrics import flicker, fvd, i3d_l2, lpips, lpips_vgg, psnr, psnr_pooled, ssim
+from vaebench.metrics import (
+    dists,
+    flicker,
+    flicker_compensated,
+    fvd,
+    fvd_videomae,
+    i3d_l2,
+    lpips,
+    lpips_vgg,
+    psnr,
+    psnr_pooled,
+    ssim,
+    text,
+    vmaf,
+)
+from vaebench.metrics.dists import DISTS
 from vaebench.metrics.flicker import Flicker
+from vaebench.metrics.flicker_compensated import CompensatedFlicker
 from vaebench.metrics.fvd import FVD
+from vaebench.metrics.fvd_videomae import VideoMAEFVD
 from vaebench.metrics.i3d_l2 import I3DL2
 from vaebench.metrics.psnr import PSNR
 from vaebench.metrics.psnr_pooled import PooledPSNR
 from vaebench.metrics.ssim import SSIM
+from vaebench.metrics.text import Reader, TextFidelity
+from vaebench.metrics.vmaf import VMAF
 from vaebench.scoring import build_metrics
 
 BUILDS: dict[str, Callable[[torch.device | str], Metric]] = {
+    "dists": dists.build,
     "flicker": flicker.build,
+    "flicker_compensated": flicker_compensated.build,
     "fvd": fvd.build,
+    "fvd_videomae": fvd_videomae.build,
     "i3d_l2": i3d_l2.build,
     "lpips": lpips.build,
     "lpips_vgg": lpips_vgg.build,
     "psnr": psnr.build,
     "psnr_pooled": psnr_pooled.build,
     "ssim": ssim.build,
+    "text": text.build,
+    "vmaf": vmaf.build,
 }
 
 
@@ -44,7 +68,13 @@ def metrics(i3d: Extractor, network: torch.nn.Module) -> list[Metric]:
     m_lpips: Metric = LPIPS(network, 16)
     m_fvd: Metric = FVD(i3d)
     m_i3d_l2: Metric = I3DL2(i3d)
-    return [m_psnr, m_pooled, m_ssim, m_flicker, m_lpips, m_fvd, m_i3d_l2]
+    m_vmaf: Metric = VMAF(network, "cpu")
+    m_dists: Metric = DISTS(network)
+    m_compensated: Metric = CompensatedFlicker(lambda a, b: np.stack([a, b]))
+    m_videomae: Metric = VideoMAEFVD(network)
+    m_text: Metric = TextFidelity(Reader(lambda picture: [], lambda picture: ("", 0.0)))
+    more = [m_vmaf, m_dists, m_compensated, m_videomae, m_text]
+    return [*more, m_psnr, m_pooled, m_ssim, m_flicker, m_lpips, m_fvd, m_i3d_l2]
 
 
 NONE: Any = None  # a network, which nothing here runs

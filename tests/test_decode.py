@@ -292,7 +292,8 @@ def test_decord_gives_the_same_pixels_of_odd_files(name: str) -> None:
     theirs = witness(file, len(ours))
     assert ours.shape == theirs.shape
     apart = np.abs(ours.astype(int) - theirs).mean()
-    assert apart < 1.5 if name in APART else apart == 0
+    limit = 2.5 if "10bit" in name else 1.5  # decord's pixels of 10-bit video are up to two levels too dark
+    assert apart < limit if name in APART else apart == 0
 
 
 # --- refused by name --------------------------------------------------------------------------------------------------------

@@ -122,3 +122,13 @@ def test_videos_of_the_worst_clips_are_saved_apart_from_pictures(tmp_path: Path,
     worst = sorted(psnr, key=psnr.__getitem__)
     assert set(kept_video.read_all(Path("runs/results"), made)) == set(worst[:2])
     assert pictures()["dct-4"] == {worst[0].replace("/", "_")}
+
+
+def test_the_worst_clips_are_found_across_shards(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.chdir(tmp_path)
+    for shard in ("0/2", "1/2"):
+        assert cli.main(["run", *SMALL, "vaes=dct/4", "keep=worst:1", f"shard={shard}"]) == 0
+    made = next(records.read_all(Path("runs/results")))
+    psnr = {clip: scores["psnr"] for clip, scores in records.read_clips(Path("runs/results"), made).items()}
+    assert len(psnr) == 4
+    assert pictures()["dct-4"] == {min(psnr, key=psnr.__getitem__).replace("/", "_")}

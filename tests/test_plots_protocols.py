@@ -78,6 +78,14 @@ def test_a_vae_without_a_record_under_a_protocol_has_no_marker_there(tmp_path: P
     assert markers(axes) == [(1, 0)]
 
 
+def test_the_identity_and_untrained_vaes_are_left_out(tmp_path: Path):
+    for vae, by in (("toy-a/one", 1), ("identity/pixels", -20)):
+        write(tmp_path, "default", [0, 0, 0], vae)
+        write(tmp_path, "default-mp4v", [by] * 3, vae)
+    (axes,) = drawn(tmp_path)["protocols-bundle-33x256"]
+    assert markers(axes) == [(1, 0)]
+
+
 def test_the_command_draws_it_from_a_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys):
     monkeypatch.chdir(tmp_path)
     words = ["vaes=pool/4x8x8", "num_frames=2", "size=16", "clips=2", "metrics=psnr"]

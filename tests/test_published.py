@@ -143,5 +143,18 @@ def test_the_figure_has_filled_markers_for_ours_and_hollow_ones_for_published_nu
     assert filled == {35.0}
     assert hollow == {row.value for row in published.of_vae("wfvae/l-16") if row.metric == "psnr"}
     texts = [text.get_text() for text in figure.legends[0].texts]
-    assert texts[0] == "measured here, clips-33x256"
+    assert texts[0] == "measured here, panda70m_1a2b3c, 33 frames of 256x256, protocol wfvae-paper"
     assert "published: wfvae-paper, Panda-70M" in texts
+
+
+def test_a_table_of_records_has_them_on_request(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    records.write(measured(), tmp_path, {})
+    assert cli.main(["table", str(tmp_path)]) == 0
+    assert "35.87" not in capsys.readouterr().out
+    assert cli.main(["table", str(tmp_path), "--published", "--format", "markdown"]) == 0
+    ours, _, theirs = capsys.readouterr().out.partition("**published numbers, not measured here**")
+    assert "35.00" in ours
+    assert "35.87" not in ours
+    assert "35.87" in theirs
+    assert cli.main(["table", str(tmp_path), "--published", "--format", "latex"]) == 2
+    assert "--published prints a second table" in capsys.readouterr().err

@@ -145,6 +145,24 @@ def test_with_stored_latents_a_new_metric_needs_no_encoder(monkeypatch: pytest.M
     assert kept == fresh
 
 
+def test_a_checkpoint_that_cannot_be_read_stops_no_other_vae(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    index = tmp_path / "mine" / "diffusion_pytorch_model.safetensors.index.json"
+    index.parent.mkdir()
+    index.write_text("{broken")
+    assert run(f"vaes=wan:{index.parent},wan:{tmp_path}/nowhere,pool/4x8x8", "clips=1") == 1
+    said = capsys.readouterr()
+    assert "pool/4x8x8" in said.out
+    assert f"failed: wan:{index.parent}: {index} should list the files of the weights" in said.err
+    assert f"not ready: wan:{tmp_path}/nowhere: {tmp_path}/nowhere does not exist" in said.err
+
+
+def test_weights_with_a_missing_shard_are_a_failure_of_their_vae(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    shard = tmp_path / "model-00001-of-00002.safetensors"
+    shard.touch()
+    assert run("vaes=wan/2.1", f"weights={shard}", "clips=1") == 1
+    assert f"failed: wan/2.1: {shard} belongs to weights in 2 files, of which 1 are missing" in capsys.readouterr().err
+
+
 def test_a_damaged_case_is_measured_again():
     assert run("vaes=[pool/4x8x8]") == 0
     before = record().scores

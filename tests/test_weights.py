@@ -532,6 +532,15 @@ def test_a_run_fetches_the_vaes_that_it_names(
     assert any("/resolve/" in request and "HEAD" in request for request in hub.requests)
 
 
+def test_a_run_fetches_both_vaes_of_a_cross(
+    hub: Hub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    words = ["run", "vaes=sd/ft-mse+taesd/sd", "metrics=psnr", "fetch=true", "results=R", "runs=S"]
+    assert cli.main(words) == 2
+    assert "failed: sd/ft-mse: " in capsys.readouterr().err
+
+
 def test_a_suite_that_reads_no_weights_fetches_none(capsys: pytest.CaptureFixture[str]) -> None:
     assert cli.main(["run", "--suite", "efficiency", "vaes=wan/2.1", "fetch=true"]) == 2
     assert "the efficiency suite uses no weight files: remove fetch=true" in capsys.readouterr().err

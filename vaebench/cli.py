@@ -1,4 +1,4 @@
-"""The command line: run, compare, score, table, plot, report, train, list, published, check, weights, manifest.
+"""The command line: run, compare, score, table, plot, report, codecs, train, list, published, check, weights, manifest, data.
 
 Each command imports its dependencies when it runs.
 
@@ -275,6 +275,9 @@ def _parser() -> argparse.ArgumentParser:
     table.add_argument("--suite", default="", help="only the records of this suite")
     table.add_argument("--columns", default="", metavar="NAMES", help="comma-separated metrics to show, in this order")
     table.add_argument("--format", default="text", choices=FORMATS, help="format of the tables (default: %(default)s)")
+    table.add_argument(
+        "--published", action="store_true", help="also print published numbers beside those of the records"
+    )
     table.set_defaults(command=_table)
 
     report = verbs.add_parser(
@@ -292,6 +295,21 @@ def _parser() -> argparse.ArgumentParser:
     )
     report.add_argument("--out", default="", metavar="FILE", help="HTML file to write (default: <results>/report.html)")
     report.set_defaults(command=_report)
+
+    codecs = verbs.add_parser(
+        "codecs",
+        help="state the quality of each VAE as that of a video codec, from the records of both",
+        description="State for each VAE at which CRF a video codec has the same quality, and its bits per pixel. The codecs are "
+        "measured like VAEs, at several CRFs: vaebench run vaes=codec/x265-17,codec/x265-25,codec/x265-33,wfvae/tiny",
+    )
+    codecs.add_argument(
+        "results",
+        nargs="?",
+        default=RunConfig().results,
+        metavar="DIR",
+        help="folder with the records (default: %(default)s)",
+    )
+    codecs.set_defaults(command=_codecs)
 
     train = verbs.add_parser(
         "train",
@@ -361,6 +379,27 @@ def _parser() -> argparse.ArgumentParser:
     manifest.add_argument("root", help="folder with videos")
     manifest.add_argument("out", help="CSV file to write")
     manifest.set_defaults(command=_manifest)
+
+    data = verbs.add_parser(
+        "data", help="list the presets of public data sets, pin their clips in a manifest, or check files"
+    )
+    actions = data.add_subparsers(metavar="ACTION")
+    data.set_defaults(command=_data_presets)
+    check_data = actions.add_parser(
+        "check", help="name the clips of a manifest or preset that are missing or changed; exit code 1 if there are any"
+    )
+    check_data.add_argument("manifest", metavar="MANIFEST", help="CSV file, or the name of a preset")
+    check_data.set_defaults(command=_data_check)
+    pin = actions.add_parser("pin", help="write the clips of a preset with their checksums into a manifest")
+    pin.add_argument("preset", metavar="PRESET", help="name of a preset (`vaebench data` lists them)")
+    pin.set_defaults(command=_data_pin)
+    for action in (check_data, pin):
+        action.add_argument("root", metavar="ROOT", help="folder with the videos")
+    pin.add_argument("out", metavar="OUT", help="CSV file to write")
+    for action in (check_data, pin):
+        action.add_argument(
+            "--list", default="", metavar="FILE", help="the data set's own list, for presets that are chosen from it"
+        )
     return parser
 
 
@@ -369,11 +408,8 @@ def _run(arguments: argparse.Namespace) -> int:
     from vaebench.config import parse_run
 
     config = parse_run(arguments.settings, suite=arguments.suite, file=arguments.config)
-    if config.published and arguments.format not in ("text", "markdown"):
-        raise ValueError(
-            f"published=true prints a second table, which --format {arguments.format} cannot have: use text or markdown, or "
-            "`vaebench published --format csv|json`"
-        )
+    if config.published:
+        _check_second_table("published=true", arguments.format)
     arguments.fail_fast = config.fail_fast
     outcome = runner.run(config)
     if outcome.records:
@@ -392,6 +428,14 @@ def _run(arguments: argparse.Namespace) -> int:
     if not (outcome.records or outcome.waiting or outcome.failed):
         return 2  # nothing could be run
     return int(bool(outcome.failed) or (config.vaes is not None and bool(outcome.not_ready)))
+
+
+def _check_second_table(option: str, form: str) -> None:
+    if form not in ("text", "markdown"):
+        raise ValueError(
+            f"{option} prints a second table, which --format {form} cannot have: use text or markdown, or "
+            "`vaebench published --format csv|json`"
+        )
 
 
 def _print_published(records: Sequence[Record], form: str) -> None:
@@ -444,6 +488,19 @@ def _plot(arguments: argparse.Namespace) -> int:
     return 0
 
 
+def _codecs(arguments: argparse.Namespace) -> int:
+    from vaebench import records, yardstick
+
+    lines = yardstick.statements(list(records.read_all(Path(arguments.results), "reconstruction")))
+    if not lines:
+        raise ValueError(
+            f"no VAE in {arguments.results} can be compared with a codec: run `vaebench run vaes=...` with VAEs and with "
+            "codecs at several CRFs, such as codec/x265-25,codec/x265-33"
+        )
+    print("\n".join(lines))
+    return 0
+
+
 def _compare(arguments: argparse.Namespace) -> int:
     from vaebench.compare import Request, compare
     from vaebench.settings import split_list
@@ -474,7 +531,11 @@ def _table(arguments: argparse.Namespace) -> int:
 
     records = tables.select(arguments.results, arguments.suite)
     columns = split_list(arguments.columns, "--columns")
+    if arguments.published:
+        _check_second_table("--published", arguments.format)
     print(tables.render(records, arguments.format, columns=columns, best=True), end="")
+    if arguments.published:
+        _print_published(records, arguments.format)
     for line in tables.notes(records):
         print(line, file=sys.stderr)
     return 0
@@ -554,6 +615,35 @@ def _manifest(arguments: argparse.Namespace) -> int:
     for reason in skipped:
         print(f"skipped: {reason}", file=sys.stderr)
     return 1 if skipped else 0
+
+
+def _data_presets(arguments: argparse.Namespace) -> int:
+    from vaebench.listing import columns
+    from vaebench.video_io.presets import PRESETS
+
+    print(columns([[name, preset.about, preset.source] for name, preset in PRESETS.items()]), end="")
+    return 0
+
+
+def _data_check(arguments: argparse.Namespace) -> int:
+    from vaebench.video_io import checking
+
+    states, summary = checking.check(arguments.manifest, arguments.root, arguments.list)
+    for state, sentence in states:
+        if state != checking.AS_PINNED:
+            print(f"{state}: {sentence}")
+    print(f"{arguments.manifest}: {summary}")
+    return int(any(state in checking.FAULTS for state, _ in states))
+
+
+def _data_pin(arguments: argparse.Namespace) -> int:
+    from vaebench.video_io import checking
+
+    count, left_out = checking.pin(arguments.preset, arguments.root, arguments.out, arguments.list)
+    print(f"{arguments.out}: {count} clips")
+    for reason in left_out:
+        print(f"not pinned: {reason}", file=sys.stderr)
+    return int(bool(left_out))
 
 
 if __name__ == "__main__":

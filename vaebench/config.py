@@ -19,7 +19,10 @@ class RunConfig:
 
     suite: str = setting("reconstruction", "suite to run (same as --suite)", group="selection")
     vaes: list[str] | None = setting(
-        None, "VAEs to evaluate; default: all VAEs whose weights are on this machine", group="selection"
+        None,
+        "VAEs to evaluate, or video codecs (codec/x264-CRF, codec/x265-CRF, codec/av1-CRF); default: all VAEs whose weights "
+        "are on this machine",
+        group="selection",
     )
     weights: str = setting(
         "",

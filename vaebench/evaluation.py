@@ -187,6 +187,8 @@ def run(suite: Suite[Any], candidate: Candidate, source: VideoSource) -> Evaluat
 
 
 def _run(suite: Suite[Any], candidate: Candidate, source: VideoSource) -> Evaluation:
+    if refusal := suite.refusal(candidate.spec):
+        raise ValueError(f"{candidate.label}: {refusal}")
     cases = list(suite.cases(source, candidate.spec))
     subject = suite.open(candidate)
     statistics: dict[str, Statistics] = {}
@@ -263,8 +265,10 @@ def record_of(
 def vae_of(suite: Suite[Any], candidate: Candidate) -> dict[str, Any]:
     """The `vae` field of a record: the spec, the digests of weights and config, and the mode."""
     without = "random" if suite.runs_network else "none"
+    without_latent = dict.fromkeys(("temporal_compression", "spatial_compression", "latent_channels"))
     return {
         **asdict(candidate.spec),
+        **(without_latent if candidate.spec.codec else {}),
         "name": candidate.label,
         "weights": candidate.weights if suite.needs_weights else without,
         "config_sha256": candidate.config_sha256 if suite.needs_weights else "",

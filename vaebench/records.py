@@ -25,6 +25,7 @@ from vaebench.schema1 import upgraded
 from vaebench.typed import members, read_json, typed
 
 SCHEMA = 2
+BITS = "bits_per_pixel"  # score of a video codec: bits of the compressed clip, divided by the pixels of all its frames
 FEWEST = 3  # smallest number of clips with an interval
 # required members of "vae" and their types; the numbers are None for videos that were made elsewhere (`vaebench score`)
 VAE = {"family": str, "variant": str, "name": str, "weights": str,

@@ -31,6 +31,7 @@ from vaebench.progress import Progress
 from vaebench.records import Failure, Record
 from vaebench.store import Store
 from vaebench.weight_files import fetch_for_run
+from vaebench.weights import Unavailable
 
 if TYPE_CHECKING:
     from vaebench.data import ListedSource
@@ -147,16 +148,16 @@ def _separate(parts: list[list[_Part]]) -> list[str]:
     lines = []
     first = parts[0]
     for others in parts[1:]:
-        these, those = (", ".join(part.config.protocol for part in group) for group in (others, first))
+        these = ", ".join(part.config.protocol for part in others)
         ours, theirs = others[0].suite.shares, first[0].suite.shares
         differing = ", ".join(name for name in ours if ours[name] != theirs.get(name))
         why = f"they differ in {differing}" if differing else "its suite measures each protocol on its own"
-        lines.append(f"{these}: clips are reconstructed again and not shared with {those}: {why}")
+        lines.append(f"{these}: clips are reconstructed again, not shared with {first[0].config.protocol}: {why}")
     return lines
 
 
 def _choose(config: RunConfig, suite: Suite[Any], outcome: Outcome) -> list[ResolvedVAE]:
-    """The VAEs to run; VAEs without weights are listed in `outcome.not_ready`.
+    """The VAEs to run; those without weights go to `outcome.not_ready`, those with unreadable weights to `outcome.failed`.
 
     Raises:
         ValueError: a VAE or mode is unknown
@@ -166,21 +167,48 @@ def _choose(config: RunConfig, suite: Suite[Any], outcome: Outcome) -> list[Reso
             "vaes=[] is an empty list: name at least one VAE, or remove the setting to run all VAEs that are ready"
         )
     names = config.vaes if config.vaes is not None else suite.default_vaes(adapters.names())
-    requested = [adapters.resolve(name, config.weights) for name in dict.fromkeys(names)]
+    requested = [found for name in dict.fromkeys(names) if (found := _resolved(name, config, suite, outcome))]
     modes = {mode for candidate in requested for mode in candidate.spec.modes}
-    if config.mode and config.mode not in modes:
+    if requested and config.mode and config.mode not in modes:
         raise ValueError(
             f"no mode {config.mode!r}{did_you_mean(config.mode, sorted(modes))} (available: {', '.join(sorted(modes))})"
         )
     chosen = []
     for candidate in requested:
-        if suite.needs_weights and candidate.unavailable:
-            outcome.not_ready[candidate.name] = candidate.unavailable
+        if refusal := suite.refusal(candidate.spec):
+            outcome.not_ready[candidate.name] = refusal
         elif config.mode and config.mode not in (available := candidate.spec.modes):
             outcome.not_ready[candidate.name] = f"has no mode {config.mode!r} (available: {', '.join(available)})"
         else:
             chosen.append(candidate)
     return chosen
+
+
+def _resolved(name: str, config: RunConfig, suite: Suite[Any], outcome: Outcome) -> ResolvedVAE | None:
+    """The VAE called `name`, with the digests of its weights; None if they cannot be read, and the other VAEs run."""
+    try:
+        candidate = adapters.resolve(name, config.weights)
+        if not suite.needs_weights:
+            return candidate
+        if not candidate.unavailable:
+            _hash_weights(candidate)
+            return candidate
+        outcome.not_ready[name] = candidate.unavailable
+    except Unavailable as error:
+        outcome.not_ready[name] = str(error)
+    except adapters.UnreadableCheckpoint as error:
+        if config.fail_fast:
+            raise
+        outcome.failed.append((name, Failure(name, "", explain(error))))
+    return None
+
+
+def _hash_weights(candidate: ResolvedVAE) -> None:
+    """Raises adapters.UnreadableCheckpoint if a file of the weights cannot be read."""
+    try:
+        _ = candidate.weights, candidate.config_sha256
+    except (ValueError, OSError) as error:
+        raise adapters.UnreadableCheckpoint(str(error)) from error
 
 
 def _check_distinct(candidates: Sequence[ResolvedVAE]) -> None:

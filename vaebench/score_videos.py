@@ -74,8 +74,11 @@ class Folder:
         """One hash of the names and bytes of all videos."""
         return file_source.fingerprint((row.id, 0, manifest.sha256(self.root / row.file)) for row in self.rows.values())
 
-    def load(self, row: Row, num_frames: int | None, size: int | None) -> Tensor:
+    def load(self, row: Row, num_frames: int | None, size: int | None, how: str) -> Tensor:
         """The first `num_frames` frames, or all, of a video: uint8 (3, T, H, W), resized and cropped if `size` is given.
+
+        Args:
+            how: one of `vaebench.video_io.resize.FILTERS`; "float" returns float32 in 0..1
 
         Raises:
             OSError: the file cannot be read
@@ -84,7 +87,7 @@ class Folder:
         path = self.root / row.file
         count = num_frames or decode.frame_count(path)
         if size:
-            return file_source.load_row(path, row, count, size)
+            return file_source.load_row(path, row, count, size, how=how)
         frames = file_source.read_row(path, row, count)
         return torch.stack([torch.from_numpy(frame) for frame in frames]).permute(3, 0, 1, 2).contiguous()
 
@@ -95,6 +98,9 @@ class FromFiles(Reconstruction):
     def __init__(self, config: RunConfig, asked: ScoreConfig, reconstructions: Folder) -> None:
         options = {name: getattr(asked, name) for name in ("metrics", "keep")}
         super().__init__(config, parser.build(ReconstructionOptions, options))
+        self.protocol = replace(
+            self.protocol, pixels="float32"
+        )  # that of the VAE's input and output; files have 8 bits
         self.asked, self.reconstructions = asked, reconstructions
 
     def setting(self, source: VideoSource) -> str:
@@ -125,12 +131,12 @@ class FromFiles(Reconstruction):
             raise ValueError(
                 f"{path} has {count} frames and its reference {shape[0]}: num_frames=N scores the first N frames of both"
             )
-        frames = self.reconstructions.load(row, shape[0], None)
+        frames = self.reconstructions.load(row, shape[0], None, self.protocol.resize)
         height, width = frames.shape[2:]
         if asked.size and min(height, width) < asked.size:
             raise ValueError(f"{path} has frames of {width}x{height}, smaller than size={asked.size}: lower size")
         if asked.size:
-            frames = self.reconstructions.load(row, shape[0], asked.size)
+            frames = self.reconstructions.load(row, shape[0], asked.size, self.protocol.resize)
         if tuple(frames.shape[1:]) != shape:
             raise ValueError(
                 f"{path} has frames of {width}x{height} and its reference {shape[2]}x{shape[1]}: size=N resizes and crops both"
@@ -209,8 +215,9 @@ def _longest(folder: Folder) -> int:
 
 
 def _clips(folder: Folder, asked: ScoreConfig) -> Iterator[Clip]:
+    how = protocol.load(asked.protocol).resize
     for row in folder.rows.values():
-        load = partial(folder.load, row, asked.num_frames, asked.size)
+        load = partial(folder.load, row, asked.num_frames, asked.size, how)
         yield Clip(row.id, row.fps, file_source.below(folder.root, load), file=row.file)
 
 

@@ -117,6 +117,7 @@ class Suite(ABC, Generic[Subject]):
     builds_source: ClassVar[bool] = (
         False  # True: the suite builds data sources from the settings, so `evaluate` accepts no source object
     )
+    codecs: ClassVar[bool] = False  # True: the suite also measures video codecs (`spec.codec`)
     # settings of `RunConfig` that the suite does not use -> reason and alternative; a run that sets one is an error
     unused: ClassVar[Mapping[str, str]] = {}
 
@@ -162,6 +163,12 @@ class Suite(ABC, Generic[Subject]):
         dtype = getattr(torch, self.config.dtype or "float32")
         vae: Any = candidate.load(self.config.mode, device=pick_device(self.config.device), dtype=dtype)
         return vae
+
+    def refusal(self, spec: VAESpec) -> str:
+        """The reason why the suite cannot measure a VAE; "" (the default) if it can."""
+        if spec.codec and not self.codecs:
+            return f"a video codec has no latents or network for the {self.name} suite: use --suite reconstruction"
+        return ""
 
     def default_vaes(self, names: Sequence[str]) -> list[str]:
         """The VAEs among `names` that run if `vaes` is not set."""

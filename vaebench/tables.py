@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 import pandas as pd
 
-from vaebench import latex, protocol
+from vaebench import latex, protocol, yardstick
 from vaebench.plugins import did_you_mean
 from vaebench.records import Record, Score, read, read_all
 
@@ -23,7 +23,7 @@ METRICS = {"psnr": "PSNR", "psnr_pooled": "pooled PSNR", "ssim": "SSIM", "lpips"
            "kvd": "KVD", "i3d_l2": "I3D L2"}  # fmt: skip
 BOLD = "\x02"  # before a value that is printed in bold
 COMPRESSION = "r_t x r_s"
-UPPER_BOUNDS = ("identity",)  # families that compress nothing, and are never the best of a column
+NO_VAES = ("identity", "codec")  # families that are never the best of a column
 # stored unit -> (displayed unit, divisor)
 SHOWN = {"bytes": ("MiB", 2**20), "FLOP": ("GFLOP", 1e9), "FLOP/s": ("GFLOP/s", 1e9), "pairs": ("10^9 pairs", 1e9)}
 COUNTS = ("frames", "tokens", "positions", "windows", "hops")  # units that are shown as integers
@@ -84,13 +84,16 @@ def frame(records: Iterable[Record]) -> pd.DataFrame:
     Columns: suite, setting, vae, temporal_compression, spatial_compression, latent_channels, parameters, mode (inference
     mode), metric, condition (as text; "" in suites with a single condition), condition.<name> (one column per part), value, unit,
     better, n, stderr, low, high (ends of the 95 % interval), status, note.  Missing values are NaN; `value` is NaN if `status` is
-    not "ok".  An unavailable metric has a row with n = 0 and the reason in `note`.
+    not "ok".  Compression, channels and parameters of a video codec are missing.  An unavailable metric has a row
+    with n = 0 and the reason in `note`.
     """
     rows: list[dict[str, object]] = []
     for record in records:
         scores = record.scores.values()
         about: dict[str, object] = {"suite": record.suite, "setting": record.setting, "vae": record.name}
-        about |= {name: record.vae.get(name) for name in SPEC} | {"mode": record.mode}
+        about |= {name: None if record.vae.get("codec") else record.vae.get(name) for name in SPEC} | {
+            "mode": record.mode
+        }
         rows += [about | _row(score) for score in scores]
         measured = {score.metric for score in scores}
         rows += [
@@ -264,12 +267,12 @@ def tabulate(records: Sequence[Record], columns: Sequence[str] = (), *, best: bo
 def best_lines(lines: Sequence[Line], metric: str) -> set[int]:
     """The lines with the best value of a metric among those of the same condition, and lines that show the same value.
 
-    Untrained VAEs and `identity` do not compete, and a value without competitors is not marked.
+    Untrained VAEs, `identity` and codecs do not compete, and a value without competitors is not marked.
     """
     by_label: dict[str, dict[int, Score]] = {}
     for i, (record, label, scores) in enumerate(lines):
         score = scores.get(metric)
-        competes = not _untrained(record) and record.vae["family"] not in UPPER_BOUNDS
+        competes = not _untrained(record) and record.vae["family"] not in NO_VAES
         if score is not None and score.value is not None and score.better != "neither" and competes:
             by_label.setdefault(label, {})[i] = score
     marked: set[int] = set()
@@ -376,7 +379,7 @@ def _protocol(record: Record) -> str:
 
 
 def notes(records: Sequence[Record]) -> list[str]:
-    """Notes below a table: each warning of a score once, the notes of the protocol, and a note about untrained VAEs."""
+    """Notes below a table: warnings of scores, notes of the protocol and about untrained VAEs, and the codecs of equal quality."""
     # note -> its metrics and its VAEs, in order
     cautions: dict[str, tuple[dict[str, None], dict[str, None]]] = {}
     for record in records:
@@ -403,4 +406,5 @@ def notes(records: Sequence[Record]) -> list[str]:
             lines[f"{record.name}: scored from files ({codecs}){lossy}"] = None
     if any(record.vae.get("weights") == "random" for record in records if record.suite != "efficiency"):
         lines["(untrained): random weights; these scores say nothing about the quality of the VAE"] = None
+    lines |= dict.fromkeys(yardstick.statements(records))
     return list(lines)

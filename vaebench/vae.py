@@ -85,6 +85,7 @@ class VAESpec:
     lossless_modes: tuple[str, ...] = ()  # modes that claim the same output as "whole"
     latent_space: str = ""  # equal for VAEs with interchangeable latents (`adapters/_cross.py`)
     clamps: bool = False  # decode clamps pixels to -1..1, as its release does
+    codec: bool = False  # a video codec, a `CodedVAE`: its latent is a buffer of bytes, which no model can learn
     note: str = ""  # warnings for users: precision, silent padding, ...
 
     def __post_init__(self) -> None:
@@ -179,6 +180,15 @@ class StreamingVAE(VideoVAE, Protocol):
 
     def decode_stream(self, chunks: Iterable[Latent]) -> Iterator[Video]:
         """Decode consecutive chunks of one latent, (B, c, t_i, h, w) each; yields the frames of each chunk."""
+        ...
+
+
+@runtime_checkable
+class CodedVAE(VideoVAE, Protocol):
+    """A VAE whose latent is compressed data, so that a clip has a size in bits.  Its spec has `codec=True`."""
+
+    def bits(self, latent: Latent) -> torch.Tensor:
+        """(B, c, t, h, w), as `encode` returns it -> int64 (B,), the number of bits of each compressed clip."""
         ...
 
 

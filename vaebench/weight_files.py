@@ -164,7 +164,7 @@ def fetch_for_run(config: RunConfig) -> None:
         raise ValueError(f"the {config.suite} suite uses no weight files: remove fetch=true")
     files = [named(name) for name in suite.weight_files(config)]
     if not config.weights:
-        sources = {adapters.find(name).source for name in config.vaes or []}
+        sources = {source for name in config.vaes or [] for source in adapters.resolve(name).sources}
         files += [file for file in vae_files() if file.source in sources]
     missing = [file for file in files if _can_be_fetched(file) and not weights.here(file.source)]
     if failed := fetch(missing, sys.stderr):

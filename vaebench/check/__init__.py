@@ -85,9 +85,12 @@ def check(name: str, settings: Sequence[str]) -> int:
         OSError: the VAE cannot be loaded
     """
     config = parse(CheckConfig, settings)
+    candidate = adapters.resolve(name, config.weights)
+    if candidate.spec.codec:
+        raise ValueError(f"{name} is a video codec; the tests of `vaebench check` are for VAEs")
     without_tf32()  # the error of TF32 is 100 times the tolerance of the tests
     failed = 0
-    for verdict in verdicts(adapters.resolve(name, config.weights), config):
+    for verdict in verdicts(candidate, config):
         print(verdict, flush=True)
         failed += verdict.passed is False
     print(

@@ -14,13 +14,10 @@ do not.  The clips are those of the CSV that are on disk, in its order; the reco
 from __future__ import annotations
 
 import ast
-import json
 from collections.abc import Iterable
-from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING
-from urllib.parse import parse_qs, urlparse
 
-from vaebench.video_io import file_source
+from vaebench.video_io import file_source, video2dataset
 
 if TYPE_CHECKING:
     from vaebench.config import RunConfig
@@ -34,7 +31,7 @@ LAYOUT = (
 
 def build(config: RunConfig) -> Files:
     """OSError for a folder or CSV that cannot be read; ValueError, with the layout, if no clip of it is there."""
-    return file_source.published(config, LAYOUT, ["videoID", "timestamp"], _clips, name_of=_name)
+    return file_source.published(config, LAYOUT, ["videoID", "timestamp"], _clips, name_of=video2dataset.clip_name)
 
 
 def _clips(row: dict[str, str]) -> Iterable[tuple[str, str]]:
@@ -45,16 +42,3 @@ def _clips(row: dict[str, str]) -> Iterable[tuple[str, str]]:
             f"Panda-70M: timestamp {row['timestamp']!r} of {row['videoID']} should be a list of cuts"
         ) from None
     return [(f"{row['videoID']}_{cut:05d}", "") for cut in range(cuts)]
-
-
-def _name(root: Path, file: str) -> str:
-    """`<videoID>_<clip>` of a file, by the json beside it if there is one, else by its own name."""
-    video, _, cut = PurePosixPath(file).stem.rpartition("_")
-    beside = (root / file).with_suffix(".json")
-    if beside.is_file():
-        try:
-            url = urlparse(str(json.loads(beside.read_bytes())["url"]))
-        except (OSError, ValueError, KeyError, TypeError) as reason:
-            raise ValueError(f'{beside}: should name the clip\'s video under "url" ({reason!r})') from None
-        video = parse_qs(url.query).get("v", [PurePosixPath(url.path).name])[0]
-    return f"{video}_{int(cut):05d}" if cut.isdecimal() else PurePosixPath(file).stem

@@ -19,7 +19,7 @@ from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING
 
 from vaebench.video import Clip
-from vaebench.video_io import file_source, manifest, resize
+from vaebench.video_io import file_source, manifest, presets, resize
 
 if TYPE_CHECKING:
     import numpy as np
@@ -28,7 +28,6 @@ if TYPE_CHECKING:
 
     from vaebench.config import RunConfig
 
-IMAGES = (".jpg", ".jpeg", ".png")
 LAYOUT = (
     "one split of SkyTimelapse, DIR/<youtube id>/<youtube id>_<scene>/<name>_<number>.jpg "
     "(https://github.com/weixiong-ur/mdgan has it)"
@@ -62,13 +61,29 @@ def build(config: RunConfig) -> Folders:
     root = file_source.need_root(config, LAYOUT)
     if config.manifest:
         raise ValueError("data=skytimelapse reads folders of images, which no manifest pins; root=DIR names the split")
+    return folders_of(root, config, "skytimelapse", LAYOUT)
+
+
+def folders_of(root: Path, config: RunConfig, data: str, layout: str, only: Sequence[str] = ()) -> Folders:
+    """The source of the folders of images below `root`, called `data` in records.
+
+    Args:
+        layout: what `root` should be, for error messages
+        only: paths of the folders to read, in their order; empty: all, sorted
+
+    Raises:
+        OSError: a folder cannot be read
+        ValueError: there are no images, or they have no numbers
+    """
     folders: dict[str, list[str]] = {}
-    for file in map(PurePosixPath, sorted(manifest.walk(root, IMAGES))):
+    for file in map(PurePosixPath, sorted(manifest.walk(root, presets.IMAGES))):
         folders.setdefault(file.parent.as_posix(), []).append(file.name)
+    if only:
+        folders = {folder: folders[folder] for folder in only if folder in folders}
     for folder, names in folders.items():
         names.sort(key=partial(_number, root / folder))
     if not folders:
-        raise ValueError(f"{root}: no images below it; the layout expected is {LAYOUT}")
+        raise ValueError(f"{root}: no images below it; the layout expected is {layout}")
     contents, stamps = [], {}
     for folder, names in folders.items():
         each = [file_source.stamp(root / folder / name) for name in names]
@@ -79,7 +94,7 @@ def build(config: RunConfig) -> Folders:
         contents.append((folder, 0, f"{sizes} {first} {last}"))
     sha256 = file_source.fingerprint(contents)
     identity = {
-        "name": file_source.marked(file_source.named("skytimelapse", root.resolve().name), sha256),
+        "name": file_source.marked(file_source.named(data, root.resolve().name), sha256),
         "sha256": sha256,
         "clips": str(len(folders)),
     }
@@ -90,7 +105,9 @@ def build(config: RunConfig) -> Folders:
 def _number(folder: Path, name: str) -> int:
     match = NUMBER.search(name)
     if match is None:
-        raise ValueError(f"{folder / name}: has no frame number before its ending; the layout expected is {LAYOUT}")
+        raise ValueError(
+            f"{folder / name}: has no frame number before its ending; expected a name such as scene_00012.jpg"
+        )
     return int(match[1])
 
 

@@ -1,6 +1,6 @@
 """Figures and tables from records only: the same records always give byte-identical files.
 
-There is a module per suite, and one for bubbles.  Each lists its figures in `FIGURES`, a tuple of functions
+There is a module per suite, one for bubbles and one for codecs.  Each lists its figures in `FIGURES`, a tuple of functions
 `figure(results, style)` that yield (file stem, matplotlib figure).  Without matching records a function yields nothing; a
 function that needs records of two suites draws all it can and then raises `Incomplete`.
 """

@@ -30,6 +30,7 @@ def of_vaes(root: Path) -> dict[str, dict[str, str]]:
     """
     families = _families(root)
     looks = dict.fromkeys(families.pop("identity", {}), REFERENCE)
+    families["codec"] = families.pop("codec", {})  # last: codecs leave the colours of VAEs as they are
     for i, names in enumerate(families.values()):
         family = {"color": COLOURS[_hue(i)], "marker": MARKERS[(i // len(COLOURS) + i) % len(MARKERS)]}
         for name, colour in _shades(family["color"], names).items():

@@ -32,6 +32,7 @@ def bubbles(root: Path, style: str) -> Iterator[tuple[str, Figure]]:
     """
     scored = [record for record in records.read_all(root, "reconstruction") if _psnr(record) is not None]
     quality = [r for r in scored if not plot_style.untrained(r) and r.vae["family"] != "identity"]
+    quality = [record for record in quality if not record.vae.get("codec")]  # codecs have no cost records
     costs = by_setting(root)
     looks = _looks.of_vaes(root)
     shapes = {record.setting: _shape(root, record) for record in quality}

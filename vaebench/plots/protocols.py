@@ -15,6 +15,7 @@ from matplotlib.figure import Figure
 from vaebench import plot_style, protocol, published, records, tables
 from vaebench.plots import Incomplete
 from vaebench.records import Record, Score, interval
+from vaebench.titles import setting_title
 
 BASE = "default"
 ALIKE = ("num_frames", "size", "clips", "mode", "seed")  # settings that records of one figure share
@@ -34,14 +35,16 @@ class Change(NamedTuple):
 
 
 def protocols(root: Path, style: str) -> Iterator[tuple[str, Figure]]:
-    """The change of each metric from `protocol=default`: records of the same clips under several protocols.
+    """The change of each metric from `protocol=default`, for trained VAEs with records of the same clips under several protocols.
 
     Raises:
         Incomplete: there are records of several protocols but none of "default"
     """
     groups: dict[tuple[str, ...], Group] = {}
     for record in records.read_all(root, "reconstruction"):
-        if any(record.config.get(name) for name in OWN):
+        if any(record.config.get(name) for name in OWN) or plot_style.untrained(record):
+            continue
+        if record.vae["family"] == "identity":  # it loses 20 dB to a codec, which would compress the axis of all others
             continue
         key = (str(record.data.get("name")), str(record.data.get("sha256")),
                *(str(record.config.get(name) or "") for name in ALIKE))  # fmt: skip
@@ -55,14 +58,14 @@ def protocols(root: Path, style: str) -> Iterator[tuple[str, Figure]]:
             continue
         setting = "-".join([data, f"{frames}x{size}", *([f"first{clips}"] if clips else []), *([mode] if mode else [])])
         if BASE in group:
-            yield f"protocols-{setting}", _draw(root, group, chosen, setting)
+            yield f"protocols-{setting}", _draw(root, group, chosen)
         else:
             missing.append(f"{setting} has no record with protocol={BASE}: run `vaebench run protocol={BASE}` with it")
     if missing:
         raise Incomplete("; ".join(missing))
 
 
-def _draw(root: Path, group: Group, chosen: list[str], setting: str) -> Figure:
+def _draw(root: Path, group: Group, chosen: list[str]) -> Figure:
     base = group[BASE]
     kinds = dict.fromkeys(published.family(score.metric) for record in base.values() for score in _ok(record))
     panels = [kind for kind in kinds if kind is not None]
@@ -79,7 +82,8 @@ def _draw(root: Path, group: Group, chosen: list[str], setting: str) -> Figure:
         axes.axvline(0, color="black", lw=0.8)
     grid[0][0].set_yticks(range(len(chosen)), [_label(name) for name in chosen])
     grid[0][0].set_ylim(len(chosen) - 0.5, -0.5)
-    figure.suptitle(f"{setting}: change of the score of a VAE from protocol={BASE}, same clips", fontsize="medium")
+    setting = setting_title(next(iter(base.values())))
+    figure.suptitle(f"{setting}: change of scores from protocol={BASE} on the same clips", fontsize="medium")
     return figure
 
 
@@ -106,12 +110,9 @@ def _panel(
                 )  # fmt: skip
                 if change.score.metric != start.metric and i == 0:
                     axes.annotate(
-                        change.score.metric,
-                        (0.01, row),
-                        xycoords=("axes fraction", "data"),
-                        fontsize="xx-small",
+                        change.score.metric, (0.01, row - 0.32), xycoords=("axes fraction", "data"), fontsize="xx-small",
                         va="center",
-                    )
+                    )  # fmt: skip
     axes.set_xlabel(f"change of {kind.upper()}{f' [{unit}]' if unit else ''} {better}".strip())
     axes.legend(fontsize="x-small", loc="lower center", bbox_to_anchor=(0.5, 1.0))
     axes.margins(x=0.15)

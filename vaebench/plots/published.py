@@ -12,6 +12,7 @@ from matplotlib.figure import Figure
 from vaebench import plot_style, published, records, tables
 from vaebench.published import Beside
 from vaebench.records import Better, Record
+from vaebench.titles import setting_title
 
 
 def beside_published(root: Path, style: str) -> Iterator[tuple[str, Figure]]:
@@ -22,7 +23,7 @@ def beside_published(root: Path, style: str) -> Iterator[tuple[str, Figure]]:
     for setting, group in groups.items():
         if pairs := published.beside(group):
             directions = {score.metric: score.better for record in group for score in record.scores.values()}
-            yield f"beside_published-{setting}", _draw(pairs, setting, directions)
+            yield f"beside_published-{setting}", _draw(pairs, setting_title(group[0]), directions)
 
 
 def _draw(pairs: list[Beside], setting: str, directions: dict[str, Better]) -> Figure:

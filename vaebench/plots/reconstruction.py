@@ -14,7 +14,7 @@ from matplotlib.ticker import FuncFormatter
 from vaebench import plot_style, records, tables
 from vaebench.files import file_name
 from vaebench.plots import _looks
-from vaebench.records import Record
+from vaebench.records import BITS, Record
 from vaebench.titles import setting_title
 
 
@@ -40,7 +40,7 @@ def per_clip(root: Path, style: str) -> Iterator[tuple[str, Figure]]:
     for setting, group in _settings(root).items():
         compressing = [record for record in group if record.vae["family"] != "identity"]
         clips_of = [(record, records.read_clips(root, record)) for record in compressing]
-        for metric in _metrics(compressing):
+        for metric in (name for name in _metrics(compressing) if name != BITS):  # a rate, not a quality
             rows = [(r, c) for r, c in clips_of if _has(r, metric) and any(metric in scores for scores in c.values())]
             if rows:
                 yield f"per_clip-{metric}-{setting}", _per_clip(rows, metric, looks)
@@ -83,7 +83,9 @@ def rate_distortion(root: Path, style: str) -> Iterator[tuple[str, Figure]]:
     looks = _looks.of_vaes(root)
     for setting, group in _settings(root).items():
         trained = [r for r in group if not plot_style.untrained(r) and r.vae["family"] != "identity"]
-        trained = [r for r in trained if r.vae["latent_channels"]]  # unknown for videos that were made elsewhere
+        trained = [
+            r for r in trained if r.vae["latent_channels"]
+        ]  # unknown for videos made elsewhere; codecs have none
         for metric in _metrics(trained):
             shown = [record for record in trained if _has(record, metric)]
             if len(shown) > 1:

@@ -70,7 +70,9 @@ def _by_setting(everything: Sequence[Record], suite: str = "") -> dict[str, list
 
 def _point(record: Record, index: Mapping[int, int], colours: Mapping[str, int]) -> dict[str, Any]:
     vae = record.vae
-    pixels = vae["temporal_compression"] * vae["spatial_compression"] ** 2
+    latent = {}  # no place on this axis without latent values
+    if vae["latent_channels"]:
+        latent = {LATENT: vae["latent_channels"] / (vae["temporal_compression"] * vae["spatial_compression"] ** 2)}
     return {
         "record": index[id(record)],
         "name": plot_style.vae_name(record),
@@ -80,7 +82,7 @@ def _point(record: Record, index: Mapping[int, int], colours: Mapping[str, int])
         # hidden at first, as in `vaebench plot`: random weights say nothing, and identity would compress the axis
         "hidden": plot_style.untrained(record) or vae["family"] == "identity",
         "y": {score.metric: score.value for score in record.scores.values() if score.value is not None},
-        "x": {LATENT: vae["latent_channels"] / pixels},
+        "x": latent,
         "memory": {},
         "costs": {},
     }

@@ -65,8 +65,10 @@ def build(group: Sequence[Record], index: Mapping[int, int]) -> Table:
 
 def _row(line: Line, texts: list[str], metrics: list[str], record: int, best: set[str]) -> Row:
     vae = line.record.vae
-    rate = vae["temporal_compression"] * vae["spatial_compression"] ** 2
-    facts: list[float] = [rate, vae["latent_channels"], rate]
+    rate: float | None = None  # unknown for videos that were made elsewhere, and codecs have no latent
+    if vae["latent_channels"]:
+        rate = vae["temporal_compression"] * vae["spatial_compression"] ** 2
+    facts: list[float | None] = [rate, vae["latent_channels"], rate]
     cells = [Cell(text, value) for text, value in zip(texts[1:BEFORE], facts, strict=True)]
     for metric, text in zip(metrics, texts[BEFORE:-1], strict=True):
         score = line.scores.get(metric)

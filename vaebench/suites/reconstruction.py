@@ -14,22 +14,23 @@ from vaebench.config import RunConfig
 from vaebench.kept_video import Pair
 from vaebench.machine import pick_device
 from vaebench.options import ReconstructionOptions as Options
+from vaebench.records import BITS, Score, interval
 from vaebench.scoring import build_metrics, change, metric_code, metric_digests, score, stack
 from vaebench.settings import build as build_settings
 from vaebench.suite import Case, Suite, clip_cases, clip_generator, video_setting
-from vaebench.vae import VAESpec, VideoVAE, decode_as, reconstruct
+from vaebench.vae import CodedVAE, VAESpec, VideoVAE, decode_as, reconstruct
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from vaebench.data import VideoSource
-    from vaebench.records import Score
     from vaebench.suite import Candidate, Statistics
     from vaebench.video import Latent, Video
 
 
 class Reconstruction(Suite[VideoVAE]):
     name = "reconstruction"
+    codecs = True
 
     def __init__(self, config: RunConfig, chosen: Options) -> None:
         super().__init__(config)
@@ -84,12 +85,15 @@ class Reconstruction(Suite[VideoVAE]):
         cases = clip_cases(source, self.config)
         ids = [case.id for case in cases]
         self.pictured, self.filmed = self.keep.chosen(ids), self.keep_video.chosen(ids)
-        return [replace(case, params=_to_save(case, self.pictured, self.filmed)) for case in cases]
+        return [
+            replace(case, params=_to_save(case, self.pictured, self.filmed) | {"codec": spec.codec}) for case in cases
+        ]
 
     def is_complete(self, case: Case, names: Collection[str]) -> bool:
         needed = {*self.keys.values(), *(["frames"] if case.params["keep"] else [])}
         needed |= {"latent"} if self.keep_latents else set()
         needed |= {"video", "fps"} if case.params["keep_video"] else set()
+        needed |= {BITS} if case.params["codec"] else set()
         return needed <= set(names)
 
     @torch.inference_mode()
@@ -118,6 +122,9 @@ class Reconstruction(Suite[VideoVAE]):
                 for name, metric in self.metrics.items()
                 if self.keys[name] not in case.stored
             }
+        if isinstance(vae, CodedVAE):
+            pixels = reference.shape[2:].numel()  # of all frames
+            statistics[BITS] = np.float64(int(vae.bits(latent)[0]) / pixels)
         if case.params["keep"]:
             last = real.shape[2] - 1
             statistics["frames"] = _frames(real, reconstructed, sorted({0, (last + 1) // 2, last}))
@@ -146,17 +153,25 @@ class Reconstruction(Suite[VideoVAE]):
                 before, after = stack(statistics, f"own {key}"), stack(statistics, key)
                 versus = f"{name}_vs_own_decoder"
                 scores[versus] = change(versus, metric, before, after)
+        if any(BITS in values for values in statistics.values()):
+            rates = stack(statistics, BITS)
+            spread = interval(rates)
+            scores[BITS] = Score(rates.mean(), "", "neither", len(rates), *spread, metric=BITS)
         return scores
 
     def per_case(self, statistics: Mapping[str, Statistics]) -> dict[str, dict[str, float]]:
         own = [name for name, metric in self.metrics.items() if metric.per_clip]
-        return {case: {name: float(values[self.keys[name]]) for name in own} for case, values in statistics.items()}
+        keys = {name: self.keys[name] for name in own} | {BITS: BITS}
+        return {
+            case: {name: float(values[key]) for name, key in keys.items() if key in values}
+            for case, values in statistics.items()
+        }
 
     def revisit(self, cases: Sequence[Case], statistics: Mapping[str, Statistics]) -> list[Case]:
         """The worst clips (`keep=worst:N`) whose frames are not stored."""
         pictured, filmed = (set(self._worst(kept, statistics)) for kept in (self.keep, self.keep_video))
         asked = [
-            replace(case, params=_to_save(case, pictured, filmed), stored=statistics[case.id])
+            replace(case, params={**case.params, **_to_save(case, pictured, filmed)}, stored=statistics[case.id])
             for case in cases
             if case.id in statistics
         ]

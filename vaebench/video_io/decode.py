@@ -9,6 +9,8 @@ video, GIF and MPEG-TS; `decord_reader` reads what it reads right.
 What "as the file shows them" means:
     order     presentation order, every stored frame once: variable frame rate is neither filled nor thinned
     colour    to full-range RGB, 8 bits, by the matrix and range the stream names; BT.601 limited where it names none
+    depth     more than 8 bits are reduced to 8, within one level
+    HDR       refused (PQ, HLG): its values are not those of a screen; wide primaries (BT.2020) are not converted
     rotation  applied, and mirroring too, by multiples of 90 degrees; other angles are refused; scaling is not applied
     pixels    the stored grid: sample aspect ratio is not applied, interlaced frames are not deinterlaced
     alpha     dropped: the colour planes as stored
@@ -36,6 +38,7 @@ if TYPE_CHECKING:
 SEEK_FROM = 48  # frames; below it, decoding from the first frame costs no more than reading the packets and the seek
 LOOK_AHEAD = 16  # frames; a frame may refer to one shown this much later
 NEAR = 0.02  # of a unit vector, about one degree; players turn by such an angle as little
+HDR = {16: "PQ", 18: "HLG"}  # transfer characteristics of ITU-T H.273, table 3
 STRICT = {"err_detect": "explode"}  # stop at the first fault instead of concealing it
 
 
@@ -258,7 +261,17 @@ def _rgb(frame: Any, file: str | Path) -> NDArray[np.uint8]:
     """A decoded frame -> uint8 (H, W, 3), turned the way it is meant to be seen."""
     import numpy as np
 
-    pixels: NDArray[np.uint8] = frame.to_ndarray(format="rgb24")
+    if transfer := HDR.get(int(frame.color_trc)):
+        raise ValueError(
+            f"{file}: is HDR video ({transfer}), which 8 bits cannot show; tone-map it first, for instance: ffmpeg -i IN -vf "
+            "zscale=transfer=linear:npl=100,tonemap=hable,zscale=transfer=bt709:matrix=bt709:primaries=bt709:range=limited,"
+            "format=yuv420p OUT"
+        )
+    kind, deep = frame.format, None
+    if not kind.is_rgb and len(kind.components) >= 3 and kind.components[0].bits > 8:
+        # from subsampled chroma of more than 8 bits, swscale makes white 253; in two steps it makes 255
+        deep = frame.reformat(format="yuv444p16le")
+    pixels: NDArray[np.uint8] = (deep or frame).to_ndarray(format="rgb24")
     matrix = frame.side_data.get("DISPLAYMATRIX")
     if matrix is None:
         return pixels

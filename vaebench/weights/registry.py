@@ -45,7 +45,7 @@ FILES: dict[str, WeightFile] = {
         file="vgg16-397923af.pth",
         url="https://download.pytorch.org/models/vgg16-397923af.pth",
         sha256="397923af8e79cdbb6a7127f12361acd7a2f83e06b05044ddf496e83de57a5bf0",
-        used_by="lpips_vgg",
+        used_by="lpips_vgg, dists",
         license="BSD-3-Clause (torchvision)",
     ),
     "i3d": WeightFile(
@@ -70,7 +70,7 @@ FILES: dict[str, WeightFile] = {
         file="vit_g_hybrid_pt_1200e_ssv2_ft.pth",
         url="https://pjlab-gvm-data.oss-cn-shanghai.aliyuncs.com/internvideo/videomaev2/vit_g_hybrid_pt_1200e_ssv2_ft.pth",
         sha256="",
-        used_by="diffusability",
+        used_by="diffusability, fvd_videomae",
         license="as OpenGVLab/VideoMAEv2 states",
     ),
     "c3d_ucf101": WeightFile(
