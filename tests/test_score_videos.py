@@ -167,7 +167,7 @@ def test_another_folder_of_the_same_name_does_not_replace_a_record(
             "no video of others has the name of a video of clips: these have x and one, sub/two, three",
         ),
         (["clips", "made", "size=64"], "no case could be measured"),
-        (["clips", "made", "size=0"], "size=0 should be at least 1"),
+        (["clips", "made", "size=0"], "size='0' should be a side such as 256"),
         (["clips", "made", "protocol=vidtuk"], "no protocol 'vidtuk'"),
         (["clips", "made", "name=a/b"], "name=a/b should be a name without /"),
         (["clips", "made", "posterior=mode"], "no setting 'posterior'"),
