@@ -15,6 +15,7 @@ SUITES = (
     "latent",
     "diffusability",
     "efficiency",
+    "relay",
 )  # families of the first suites get distinct colours
 REFERENCE = {"color": "#000000", "marker": "o"}  # of `identity` and of whole inference
 # kind of mode -> position of its colour; chunks-4 and independent-17 are of the kinds chunks and independent

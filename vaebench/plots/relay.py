@@ -13,6 +13,7 @@ from matplotlib.ticker import MaxNLocator
 
 from vaebench import plot_style, records
 from vaebench.files import file_name
+from vaebench.plots import _looks
 from vaebench.records import Record
 from vaebench.typed import members
 
@@ -60,15 +61,14 @@ def drift(root: Path, style: str) -> Iterator[tuple[str, Figure]]:
     """Quality, colour, high frequencies and latents over the hops of each protocol, with the floor of an identity VAE."""
     for setting, group in _settings(root).items():
         if any(record.extra["curves"] for record in group):
-            yield f"drift-{setting}", _drift(group, setting)
+            yield f"drift-{setting}", _drift(group, setting, _looks.of_vaes(root))
 
 
-def _drift(group: list[Record], setting: str) -> Figure:
+def _drift(group: list[Record], setting: str, looks: dict[str, dict[str, str]]) -> Figure:
     protocols = list(dict.fromkeys(name for record in group for name in record.extra["curves"]))
     figure, grid = plt.subplots(
         len(protocols), len(PANELS), figsize=(3.3 * len(PANELS), 0.9 + 2.4 * len(protocols)), squeeze=False
     )
-    looks = plot_style.look([record.vae["name"] for record in group])
     for row, protocol in zip(grid, protocols, strict=True):
         shown = [record for record in group if protocol in record.extra["curves"]]
         for axes, (name, label) in zip(row, PANELS.items(), strict=True):

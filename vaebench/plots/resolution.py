@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,9 @@ from matplotlib.figure import Figure
 
 from vaebench import frame_size, plot_style, records
 from vaebench.frame_size import Size
+from vaebench.plots import _looks
 from vaebench.records import Record
+from vaebench.titles import setting_title
 from vaebench.typed import members
 
 BySize = dict[Size, dict[str, Record]]  # size -> name of the VAE -> its record
@@ -45,6 +48,7 @@ def resolution(root: Path, style: str) -> Iterator[tuple[str, Figure]]:
         sizes = sorted(by_size, key=_pixels)
         names = {name for group in by_size.values() for name in group}
         repeated = sorted(name for name in names if sum(name in group for group in by_size.values()) > 1)
+        looks = {name: look for name, look in _looks.of_vaes(root).items() if name in repeated}
         metrics = dict.fromkeys(
             score.metric
             for group in by_size.values()
@@ -54,7 +58,7 @@ def resolution(root: Path, style: str) -> Iterator[tuple[str, Figure]]:
             if score.status == "ok" and not score.signed
         )
         if metrics:
-            yield f"resolution-{setting.replace(' ', '-')}", _figure(by_size, sizes, repeated, list(metrics), setting)
+            yield f"resolution-{setting.replace(' ', '-')}", _figure(by_size, sizes, looks, list(metrics))
 
 
 def _pixels(size: Size) -> int:
@@ -62,21 +66,20 @@ def _pixels(size: Size) -> int:
     return height * width
 
 
-def _figure(by_size: BySize, sizes: list[Size], names: list[str], metrics: list[str], setting: str) -> Figure:
+def _figure(by_size: BySize, sizes: list[Size], looks: dict[str, Any], metrics: list[str]) -> Figure:
+    """`looks`: name of each VAE that is drawn -> its colour and marker."""
     figure, grid = plt.subplots(1, len(metrics), figsize=(4.2 * len(metrics), 3.8), squeeze=False)
-    looks: dict[str, Any] = plot_style.look(names)
     for axes, metric in zip(grid[0], metrics, strict=True):
-        for name in names:
-            _line(axes, metric, [(size, by_size[size][name]) for size in sizes if name in by_size[size]], looks[name])
+        for name, look in looks.items():
+            _line(axes, metric, [(size, by_size[size][name]) for size in sizes if name in by_size[size]], look)
         axes.set_xscale("log")
         axes.minorticks_off()
         axes.set_xticks([_pixels(size) for size in sizes], [_sides(size) for size in sizes], rotation=40, ha="right")
         axes.set_xlabel("height x width [pixels]")
     handles, labels = next((axes.get_legend_handles_labels() for axes in grid[0]), ([], []))
     figure.legend(handles, labels, loc="outside right center")
-    figure.suptitle(
-        f"{setting}: quality over resolution; each clip is resized and cropped to the size", fontsize="small"
-    )
+    title = re.sub(r" of \d+x\d+", "", setting_title(next(iter(by_size[sizes[0]].values()))), count=1)
+    figure.suptitle(f"{title}: quality over resolution; each clip is resized and cropped to the size", fontsize="small")
     return figure
 
 

@@ -71,7 +71,7 @@ def collect(root: Path, everything: Sequence[Record], index: Mapping[int, int]) 
             )
             vae = {"name": plot_style.vae_name(record), "record": index[id(record)], **reconstruction}
             entry["vaes"].append(vae)
-    kept.clips = sorted(by_clip.values(), key=lambda entry: entry["source"] != "video")
+    kept.clips = sorted(by_clip.values(), key=lambda entry: (entry["source"] != "video", -len(entry["vaes"])))
     return kept
 
 

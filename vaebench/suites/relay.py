@@ -26,7 +26,7 @@ from vaebench.relay.content import Timeline
 from vaebench.relay.measure import SHOWN, measure
 from vaebench.relay.protocols import relay
 from vaebench.relay.summaries import DROP, FIRST, hops_to_drop, slope
-from vaebench.scoring import build_metrics, metric_digests, stack
+from vaebench.scoring import build_metrics, metric_code, metric_digests, stack
 from vaebench.settings import build as build_settings
 from vaebench.suite import Case, Suite, clip_cases, clip_generator, video_setting
 from vaebench.vae import VAESpec, VideoVAE
@@ -102,6 +102,7 @@ class Relay(Suite[VideoVAE]):
         self.device = pick_device(config.device)
         self.dtype = config.dtype or "float32"
         self.metrics, self.absent = build_metrics(METRICS, self.device, config.num_frames, config.size)
+        self.digests = metric_code(METRICS, self.metrics)
         self.floor = identity.tiny()
         self.pictured: set[str] = set()
         self.identity = {

@@ -10,6 +10,12 @@ function settingName(entry, all) {
   return suite + entry.title + folder;
 }
 
+/** The position of the first entry with the largest `size`. */
+function largest(entries, size) {
+  const sizes = entries.map(size);
+  return sizes.indexOf(Math.max(...sizes));
+}
+
 function bytes(value) {
   const [unit, size] = UNITS.find(([, s]) => value >= s) ?? UNITS[1];
   return `${Number((value / size).toPrecision(3))} ${unit}`;
@@ -29,13 +35,13 @@ function bytes(value) {
     const shown = chart.points.filter((p) => !off.has(p.family) && (!p.hidden || explicit.has(p.family)) && key in p.x && metric && metric.key in p.y);
     const most = Math.max(...shown.map((p) => p.memory[key] ?? 0));
     summary.textContent = most > 0 ? `Area: peak memory; the largest bubble is ${bytes(most)}.` : "";
-    const largest = box.clientWidth < 500 ? 20 : 30; // pixels, the radius of the largest bubble
+    const radius = box.clientWidth < 500 ? 20 : 30; // pixels, the radius of the largest bubble
     const points = shown.map((p) => {
       const memory = p.memory[key], rate = p.x[key];
       const lines = [p.name, `${titled(metric)} ${short(p.y[metric.key])}`, along.memory ? `${short(rate)} frames/s` : `${fraction(rate)} ${along.key}`];
       if (memory) lines.push(`peak memory ${bytes(memory)}`);
       return {
-        x: rate, y: p.y[metric.key], r: memory ? Math.max(5, largest * Math.sqrt(memory / most)) : 8, colour: p.colour,
+        x: rate, y: p.y[metric.key], r: memory ? Math.max(5, radius * Math.sqrt(memory / most)) : 8, colour: p.colour,
         label: `${p.name} (${p.channels} ch)`, tip: lines.join("\n"), pick: () => showOrigin(p.record, metric.key),
       };
     });
@@ -52,7 +58,7 @@ function bytes(value) {
     fill(ySelect, chart.metrics.map((m) => [m.key, titled(m)]));
     draw();
   }
-  fill(setting, charts.map((c, i) => [i, settingName(c, charts)]));
+  fill(setting, charts.map((c, i) => [i, settingName(c, charts)]), largest(charts, (c) => c.points.length));
   const colours = new Map(charts.flatMap((c) => c.points.map((p) => [p.family, p.colour])));
   legend.append(...families.map((family) => {
     const button = element("button", { type: "button", class: "chip", "aria-pressed": !off.has(family) }, element("i", { style: `background: var(--c${colours.get(family)})` }), family);
@@ -119,7 +125,7 @@ function bytes(value) {
     fill(b, names, String(Math.min(1, names.length - 1)));
     draw();
   }
-  fill(setting, all.map((entry, i) => [i, settingName(entry, all)]));
+  fill(setting, all.map((entry, i) => [i, settingName(entry, all)]), largest(all, (entry) => (entry.suite === all[0].suite ? entry.vaes.length : 0)));
   setting.addEventListener("change", choose);
   for (const select of [metricSelect, a, b]) select.addEventListener("change", draw);
   choose();
