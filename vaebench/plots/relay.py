@@ -119,8 +119,11 @@ def relay_strips(root: Path, style: str) -> Iterator[tuple[str, Figure]]:
                             f"{file} has frames of another size than other VAEs: run this VAE again with keep=N"
                         )
                     of_case[plot_style.vae_name(record)] = sheet[1]
+        short = {stem: case.rpartition("/")[2].replace("@", "-") for stem, case in names.items()}
         for stem, rows in sheets.items():
-            yield f"relay_strips-{setting}-{stem}", _strips(rows, hops, names[stem])
+            # without the folder of the clip and the digest of its name, so that the file name stays readable
+            unique = list(short.values()).count(short[stem]) == 1
+            yield f"relay_strips-{setting}-{short[stem] if unique else stem}", _strips(rows, hops, names[stem])
 
 
 def _read_sheet(file: Path, count: int) -> np.ndarray:
