@@ -119,6 +119,11 @@ def test_names_sizes_and_streams_that_cannot_be_are_refused() -> None:
         adapters.load("codec/x264-0").encode(torch.zeros(1, 3, 1, 2, 2))
 
 
+def test_every_encoder_is_listed(capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main(["list"]) == 0
+    assert f"codecs: {', '.join(f'codec/{kind}-CRF' for kind in KINDS)}\n" in capsys.readouterr().out
+
+
 def test_a_damaged_stream_is_an_error(clip: torch.Tensor) -> None:
     vae = adapters.load("codec/x264-30")
     latent = vae.encode(clip).mode()

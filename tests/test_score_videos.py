@@ -14,6 +14,7 @@ import torch
 import vaebench
 from tests.videos import pictures, write
 from vaebench import cli, kept_video, records
+from vaebench.plots.reconstruction import read_last
 from vaebench.vae import reconstruct
 from vaebench.video import to_model, to_stored
 
@@ -77,8 +78,11 @@ def test_without_settings_all_frames_are_scored_at_their_own_size(folders: tuple
     wide = pictures(7, 24, 40, seed=9)  # another length and size, not square
     for folder, frames in zip(folders, (wide, 255 - wide), strict=True):
         lossless(folder / "wide.mkv", frames)
-    assert score(*folders, "keep=one", "keep_video=wide") == 0
+    assert score(*folders, "keep=wide", "keep_video=wide") == 0
     made = only_record()
+    (picture,) = Path("runs/results").rglob("*.png")
+    last = read_last(picture, 1, None)  # 24x40: three frames are as wide as five square ones
+    assert np.array_equal(np.round(last * 255), [wide[-1], 255 - wide[-1]])
     (saved,) = kept_video.read_all(Path("runs/results"), made).values()
     assert np.array_equal(saved.frames, np.stack([wide, 255 - wide]))
     assert made.setting.endswith("-allxnative-psnr+ssim+flicker")
@@ -90,7 +94,7 @@ def test_without_settings_all_frames_are_scored_at_their_own_size(folders: tuple
     assert [files[side]["videos"] for side in ("reference", "reconstruction")] == [4, 4]
     assert len({files[side]["sha256"] for side in ("reference", "reconstruction")}) == 2
     assert made.vae["temporal_compression"] is None
-    assert [file.name.partition("-")[0] for file in Path("runs/results").rglob("*.png")] == ["one.png"]
+    assert picture.name == "wide.png"
 
 
 def test_each_unusable_video_fails_alone_and_is_named(folders: tuple[Path, Path], capsys: pytest.CaptureFixture[str]):
@@ -167,7 +171,7 @@ def test_another_folder_of_the_same_name_does_not_replace_a_record(
             "no video of others has the name of a video of clips: these have x and one, sub/two, three",
         ),
         (["clips", "made", "size=64"], "no case could be measured"),
-        (["clips", "made", "size=0"], "size=0 should be at least 1"),
+        (["clips", "made", "size=0"], "size='0' should be a side such as 256"),
         (["clips", "made", "protocol=vidtuk"], "no protocol 'vidtuk'"),
         (["clips", "made", "name=a/b"], "name=a/b should be a name without /"),
         (["clips", "made", "posterior=mode"], "no setting 'posterior'"),

@@ -19,6 +19,11 @@ class RunConfig:
     """The settings of `vaebench run`, without the options of the suite."""
 
     suite: str = setting("reconstruction", "suite to run (same as --suite)", group="selection")
+    preset: str = setting(
+        "",
+        "run a table or figure of a paper; see `vaebench list presets`; settings given beside it override its own",
+        group="selection",
+    )
     vaes: list[str] | None = setting(
         None,
         "VAEs to evaluate, or video codecs (codec/x264-CRF, codec/x265-CRF, codec/av1-CRF); default: all VAEs whose weights "
@@ -126,11 +131,13 @@ class ScoreConfig:
     results: str = setting("runs/results", "output folder of the record")
 
 
-OUTPUT = ("results", "runs", "fetch", "published")  # settings that are not stored in the record
+OUTPUT = ("results", "runs", "fetch", "published", "preset")  # settings that are not stored in the record
 
 
-def parse_run(words: Sequence[str], *, suite: str = "", file: str | None = None) -> RunConfig:
-    """Parse the settings of a run; command-line words override those of the file.
+def parse_run(
+    words: Sequence[str], *, suite: str = "", file: str | None = None, base: Mapping[str, Any] | None = None
+) -> RunConfig:
+    """Parse the settings of a run; command-line words override those of the file, which override `base`.
 
     Keys that RunConfig does not have are options of the suite: `metrics=psnr` is `options.metrics=psnr`.
 
@@ -138,11 +145,17 @@ def parse_run(words: Sequence[str], *, suite: str = "", file: str | None = None)
         words: `key=value` each
         suite: name of the suite from `--suite`; "" uses the one of the words, the file or the default
         file: YAML file with settings, or the JSON file of a record
+        base: the settings of a preset
 
     Raises:
         ValueError: a setting is unknown, a word is malformed, or a value is invalid
     """
-    layers = [_with_options(_from_file(file)), {"suite": suite} if suite else {}, _with_options(from_words(words))]
+    layers = [
+        _with_options(dict(base or {})),
+        _with_options(_from_file(file)),
+        {"suite": suite} if suite else {},
+        _with_options(from_words(words)),
+    ]
     config = complete(merge(*layers))
     if config.weights and (config.vaes is None or len(config.vaes) != 1):
         raise ValueError("weights=PATH requires exactly one VAE: add vaes=family/variant")
@@ -156,6 +169,10 @@ def complete(given: Mapping[str, Any]) -> RunConfig:
         ValueError: a setting is unknown or a value is invalid
     """
     config = build(RunConfig, given)
+    if config.preset:
+        raise ValueError(
+            f"preset={config.preset} is only valid on the command line: vaebench run preset={config.preset}"
+        )
     kind = options_of(config.suite)
     check_options(config, kind)
     filled = build(kind, config.options)

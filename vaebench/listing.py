@@ -7,7 +7,7 @@ import importlib.util
 from pathlib import Path
 
 import adapters
-from vaebench import plugins, protocol, weights
+from vaebench import plugins, preset, protocol, weights
 from vaebench.training.recipes import descriptions
 from vaebench.vae import VAESpec
 
@@ -69,6 +69,17 @@ def modules_table(kind: str) -> str:
 def recipes_table() -> str:
     """Name and description of every recipe of `vaebench train`."""
     return columns([[name, what] for name, what in descriptions().items()])
+
+
+def presets_text() -> str:
+    """Every preset of `vaebench run`: what it measures, its source, and what it needs."""
+    return "\n".join(_preset_text(name) for name in preset.names())
+
+
+def _preset_text(name: str) -> str:
+    one = preset.load(name)
+    kinds = list(dict.fromkeys(run["suite"] for run in one.runs)) or ["train"]
+    return f"{name}: {one.about}\n  source: {one.source}\n  runs: {', '.join(kinds)}\n  needs: {one.needs}\n"
 
 
 def protocols_table() -> str:

@@ -150,21 +150,32 @@ def strips(root: Path, style: str) -> Iterator[tuple[str, Figure]]:
             yield f"strips-{setting}-{clip}", strip(of_vaes, ids.get(clip, clip))
 
 
+def _frames_in(file: Path) -> int:
+    """The number of frames of the reference that a PNG file states; 0 if it states none."""
+    from PIL import Image
+
+    with Image.open(file) as image:
+        stated = str(image.info.get("frames", ""))
+    return int(stated) if stated.isdecimal() else 0
+
+
 def read_last(file: Path, size: Size, like: np.ndarray | None) -> np.ndarray:
     """Read the last of the saved frames as (2, H, W, 3) in 0..1, reference and reconstruction, in the shape of `like`.
 
-    The file has (2 H, n W, 3): n frames of the reference above those of the reconstruction.  `size` is the size of a frame.
+    The file has (2 H, n W, 3): n frames of the reference above those of the reconstruction.  `size` is the size of a frame, for
+    files of earlier versions, which do not state n.
 
     Raises:
         ValueError: the file is damaged or has another layout or height; the message names it
     """
     try:
         sheet = plt.imread(file)
+        count = _frames_in(file)
     except (OSError, SyntaxError, ValueError) as reason:  # Pillow raises all three for a damaged file
         raise ValueError(f"{file} cannot be read as a picture: {reason}") from None
     high, wide = parse(size)
     height = sheet.shape[0] // 2
-    width = height * wide // high or 1
+    width = sheet.shape[1] // count if count else height * wide // high or 1
     if sheet.ndim != 3 or sheet.shape[2] < 3 or sheet.shape[0] % 2 or sheet.shape[1] % width:
         shape = "square RGB frames" if high == wide else f"RGB frames of the shape {high}x{wide}"
         raise ValueError(f"{file} should have {shape}, reference above reconstruction; its shape is {sheet.shape}")
