@@ -16,7 +16,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from vaebench import __version__, plugins, protocol
+from vaebench import __version__, plugins, preset, protocol
 from vaebench.config import RunConfig
 from vaebench.training.recipes import recipes
 
@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 
 EXTRAS = {"accelerate": "train", "tensorboard": "train"}  # packages that only some commands need
 FORMATS = ("text", "markdown", "latex", "csv", "json")  # of tables, as `vaebench.tables.FORMATS`
+CODECS = ("codec/x264-CRF", "codec/x265-CRF", "codec/av1-CRF")  # run by name, like adapters (adapters/_codec.py)
 KINDS = ("adapters", "metrics", "data", "suites")
 # for output that is not UTF-8; other characters are printed as \u732b, so that different names stay different
 ASCII = {"é": "e", "↑": "^", "↓": "v", "±": "+-", "─": "-", "·": "-", "—": "-", "…": "..."}
@@ -162,6 +163,11 @@ def _parser() -> argparse.ArgumentParser:
         default="text",
         choices=FORMATS,
         help="format of the table on stdout (default: %(default)s)",
+    )
+    run.group("execution").add_argument(
+        "--dry-run",
+        action="store_true",
+        help="print the plan for this machine and run nothing: VAEs and weights, clips, finished cases, time left",
     )
     run.add_argument("settings", nargs="*", metavar="key=value", help="the settings and options below")
     run.set_defaults(command=_run)
@@ -326,7 +332,7 @@ def _parser() -> argparse.ArgumentParser:
     show.add_argument(
         "kind",
         nargs="?",
-        choices=(*KINDS, "protocols", "recipes"),
+        choices=(*KINDS, "protocols", "presets", "recipes"),
         help="list one kind with details (default: the names of all kinds)",
     )
     show.add_argument(
@@ -404,14 +410,40 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _run(arguments: argparse.Namespace) -> int:
-    from vaebench import runner, tables
-    from vaebench.config import parse_run
+    from vaebench import plan
 
-    config = parse_run(arguments.settings, suite=arguments.suite, file=arguments.config)
-    if config.published:
+    chosen = preset.choose(arguments.settings, suite=arguments.suite, file=arguments.config)
+    if any(config.published for config in chosen.runs):
         _check_second_table("published=true", arguments.format)
-    arguments.fail_fast = config.fail_fast
-    outcome = runner.run(config)
+    arguments.fail_fast = any(config.fail_fast for config in chosen.runs)
+    if arguments.dry_run:
+        text, code = plan.described(chosen)
+        print(text, end="")
+        return code
+    if len(chosen.runs) > 1 and arguments.format in ("csv", "json"):
+        raise ValueError(
+            f"preset={chosen.name} prints {len(chosen.runs)} tables, which --format {arguments.format} cannot have: use text, "
+            f"then `vaebench table --format {arguments.format}`"
+        )
+    if chosen.trainings:
+        return _train_all(chosen.trainings)
+    codes = [_run_suite(config, arguments, alone=len(chosen.runs) == 1) for config in chosen.runs]
+    if chosen.preset is not None and min(codes) < 2:
+        codes += [_draw(Path(chosen.runs[0].results), name) for name in chosen.preset.figures]
+    return plan.combined(codes)
+
+
+def _run_suite(config: RunConfig, arguments: argparse.Namespace, alone: bool) -> int:
+    """Run one suite, print its table, and return the exit code; if it is not alone, an invalid run does not stop the others."""
+    from vaebench import runner, tables
+
+    try:
+        outcome = runner.run(config)
+    except (ValueError, OSError) as error:
+        if alone or config.fail_fast:
+            raise
+        print(f"vaebench: {config.suite}: {error}", file=sys.stderr)
+        return 2
     if outcome.records:
         print(tables.render(outcome.records, arguments.format, best=True), end="")
         if config.published:
@@ -428,6 +460,36 @@ def _run(arguments: argparse.Namespace) -> int:
     if not (outcome.records or outcome.waiting or outcome.failed):
         return 2  # nothing could be run
     return int(bool(outcome.failed) or (config.vaes is not None and bool(outcome.not_ready)))
+
+
+def _train_all(trainings: Sequence[list[str]]) -> int:
+    """Run the trainings of a preset one after another, and draw their validation curves."""
+    from vaebench.distributed import rank_and_world
+    from vaebench.training import config, plot
+    from vaebench.training.run import train
+
+    folders = [
+        Path(config.parse(recipe, words).run) for recipe, *words in trainings
+    ]  # an error stops before the first one
+    for recipe, *words in trainings:
+        train(recipe, words)
+    if rank_and_world()[0] == 0:
+        for file in plot.draw(folders, Path(RunConfig().results) / "plots"):
+            print(file)
+    return 0
+
+
+def _draw(results: Path, figure: str) -> int:
+    """Draw a figure of a preset from its records; returns the exit code."""
+    from vaebench import plots
+
+    try:
+        for file in plots.draw(results, results / "plots", figure, say=partial(print, file=sys.stderr)):
+            print(file)
+    except ValueError as error:
+        print(f"vaebench: {error}", file=sys.stderr)
+        return 1
+    return 0
 
 
 def _check_second_table(option: str, form: str) -> None:
@@ -572,6 +634,10 @@ def _list(arguments: argparse.Namespace) -> int:
         from vaebench import listing
 
         print(listing.protocols_table(), end="")
+    elif arguments.kind == "presets":
+        from vaebench import listing
+
+        print(listing.presets_text(), end="")
     elif arguments.kind == "recipes":
         from vaebench import listing
 
@@ -583,7 +649,9 @@ def _list(arguments: argparse.Namespace) -> int:
     else:
         for kind in KINDS:
             print(f"{kind}: {', '.join(plugins.names(kind))}")
+        print(f"codecs: {', '.join(CODECS)}")
         print(f"protocols: {', '.join(protocol.names())}")
+        print(f"presets: {', '.join(preset.names())}")
         print(f"recipes: {', '.join(recipes())}")
     return 0
 

@@ -8,6 +8,7 @@ from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import Any, Literal
 
+from vaebench import frame_size
 from vaebench.options import options_of
 from vaebench.plugins import did_you_mean
 from vaebench.settings import build, from_words, merge, read_yaml, setting
@@ -18,6 +19,11 @@ class RunConfig:
     """The settings of `vaebench run`, without the options of the suite."""
 
     suite: str = setting("reconstruction", "suite to run (same as --suite)", group="selection")
+    preset: str = setting(
+        "",
+        "run a table or figure of a paper; see `vaebench list presets`; settings given beside it override its own",
+        group="selection",
+    )
     vaes: list[str] | None = setting(
         None,
         "VAEs to evaluate, or video codecs (codec/x264-CRF, codec/x265-CRF, codec/av1-CRF); default: all VAEs whose weights "
@@ -43,11 +49,12 @@ class RunConfig:
         group="data",
     )
     num_frames: int = setting(33, "frames per clip, at the clip's own frame rate", group="data", at_least=1)
-    size: int = setting(
+    size: frame_size.Size = setting(
         256,
-        "side of the square clips in pixels: the short side is resized to it, then the center is cropped",
+        "side of the square clips in pixels, or height x width such as 480x832: clips are resized to cover it, then the center "
+        "is cropped",
         group="data",
-        at_least=1,
+        parse=frame_size.plain,
     )
     clips: int | None = setting(
         None, "evaluate only the first N clips (debugging; noted in the record)", group="data", at_least=1
@@ -111,22 +118,26 @@ class ScoreConfig:
         "score the first N frames of each video; default: all frames, of which both videos must have the same number",
         at_least=1,
     )
-    size: int | None = setting(
+    size: frame_size.Size | None = setting(
         None,
-        "resize the short side to N pixels and crop the center, as `vaebench run`; default: score the frames as they are",
-        at_least=1,
+        "resize to cover this size, such as 256 or 480x832, and crop the center, as `vaebench run`; default: score the frames as "
+        "they are",
+        parse=lambda given, key: None if given in (None, "null") else frame_size.plain(given, key),
     )
     keep: list[str] = setting([], "save frames of some clips as PNG, as in `vaebench run`")
+    keep_video: list[str] = setting([], "save all frames of some clips losslessly, as in `vaebench run`")
     device: str = setting("auto", 'device of the metrics, such as cpu or cuda:0; "auto" uses a GPU if available')
     fail_fast: bool = setting(False, "stop at the first failure and show its traceback")
     results: str = setting("runs/results", "output folder of the record")
 
 
-OUTPUT = ("results", "runs", "fetch", "published")  # settings that are not stored in the record
+OUTPUT = ("results", "runs", "fetch", "published", "preset")  # settings that are not stored in the record
 
 
-def parse_run(words: Sequence[str], *, suite: str = "", file: str | None = None) -> RunConfig:
-    """Parse the settings of a run; command-line words override those of the file.
+def parse_run(
+    words: Sequence[str], *, suite: str = "", file: str | None = None, base: Mapping[str, Any] | None = None
+) -> RunConfig:
+    """Parse the settings of a run; command-line words override those of the file, which override `base`.
 
     Keys that RunConfig does not have are options of the suite: `metrics=psnr` is `options.metrics=psnr`.
 
@@ -134,11 +145,17 @@ def parse_run(words: Sequence[str], *, suite: str = "", file: str | None = None)
         words: `key=value` each
         suite: name of the suite from `--suite`; "" uses the one of the words, the file or the default
         file: YAML file with settings, or the JSON file of a record
+        base: the settings of a preset
 
     Raises:
         ValueError: a setting is unknown, a word is malformed, or a value is invalid
     """
-    layers = [_with_options(_from_file(file)), {"suite": suite} if suite else {}, _with_options(from_words(words))]
+    layers = [
+        _with_options(dict(base or {})),
+        _with_options(_from_file(file)),
+        {"suite": suite} if suite else {},
+        _with_options(from_words(words)),
+    ]
     config = complete(merge(*layers))
     if config.weights and (config.vaes is None or len(config.vaes) != 1):
         raise ValueError("weights=PATH requires exactly one VAE: add vaes=family/variant")
@@ -152,6 +169,10 @@ def complete(given: Mapping[str, Any]) -> RunConfig:
         ValueError: a setting is unknown or a value is invalid
     """
     config = build(RunConfig, given)
+    if config.preset:
+        raise ValueError(
+            f"preset={config.preset} is only valid on the command line: vaebench run preset={config.preset}"
+        )
     kind = options_of(config.suite)
     check_options(config, kind)
     filled = build(kind, config.options)

@@ -7,7 +7,7 @@ import importlib.util
 from pathlib import Path
 
 import adapters
-from vaebench import plugins, protocol, weights
+from vaebench import plugins, preset, protocol, weights
 from vaebench.training.recipes import descriptions
 from vaebench.vae import VAESpec
 
@@ -63,12 +63,23 @@ def _origin(spec: VAESpec) -> str:
 
 def modules_table(kind: str) -> str:
     """Name and first docstring line of every plug-in of a kind; modules of this package are not imported."""
-    return columns([[name, _first_sentence(kind, name)] for name in plugins.names(kind)])
+    return columns([[name, first_sentence(kind, name)] for name in plugins.names(kind)])
 
 
 def recipes_table() -> str:
     """Name and description of every recipe of `vaebench train`."""
     return columns([[name, what] for name, what in descriptions().items()])
+
+
+def presets_text() -> str:
+    """Every preset of `vaebench run`: what it measures, its source, and what it needs."""
+    return "\n".join(_preset_text(name) for name in preset.names())
+
+
+def _preset_text(name: str) -> str:
+    one = preset.load(name)
+    kinds = list(dict.fromkeys(run["suite"] for run in one.runs)) or ["train"]
+    return f"{name}: {one.about}\n  source: {one.source}\n  runs: {', '.join(kinds)}\n  needs: {one.needs}\n"
 
 
 def protocols_table() -> str:
@@ -84,7 +95,7 @@ def protocols_table() -> str:
     return columns(rows)
 
 
-def _first_sentence(kind: str, name: str) -> str:
+def first_sentence(kind: str, name: str) -> str:
     try:
         module = importlib.util.find_spec(f"{plugins.PACKAGES[kind]}.{name}")
     except ModuleNotFoundError:

@@ -10,10 +10,11 @@ import os
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, field, fields, replace
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from time import perf_counter
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import adapters
 from adapters import ResolvedVAE
@@ -31,7 +32,6 @@ from vaebench.progress import Progress
 from vaebench.records import Failure, Record
 from vaebench.store import Store
 from vaebench.weight_files import fetch_for_run
-from vaebench.weights import Unavailable
 
 if TYPE_CHECKING:
     from vaebench.data import ListedSource
@@ -57,13 +57,22 @@ class Outcome:
     waiting: list[str] = field(default_factory=list)  # VAEs whose other shards have not finished
     notes: list[str] = field(default_factory=list)  # what the run did more than once, and why
 
+    def add(self, other: Outcome) -> None:
+        """Append the outcome of another run."""
+        for mine in fields(self):
+            ours, theirs = getattr(self, mine.name), getattr(other, mine.name)
+            if isinstance(ours, dict):
+                ours.update(theirs)
+            else:
+                ours += [item for item in theirs if item not in ours]
+
 
 class DiskError(OSError):
     """A finished case or a record could not be written; the message names the folder."""
 
 
 def run(config: RunConfig) -> Outcome:
-    """Run a suite with the settings in `config` and write its records.
+    """Run a suite with the settings in `config` and write its records; several runs if the suite divides it (`runs`).
 
     Args:
         config: the settings of the run, options of the suite included
@@ -75,18 +84,26 @@ def run(config: RunConfig) -> Outcome:
         ValueError: a name or setting is unknown, the data source has no clips, or no VAE can meet a requirement
         OSError: a folder cannot be read or written
     """
-    without_tf32()
+    outcome = Outcome()
+    for one in divided(config):
+        outcome.add(_run(one))
+    return outcome
+
+
+def divided(config: RunConfig) -> list[RunConfig]:
+    """The runs of which `config` consists: one, unless the suite divides it, such as by `sizes`."""
     check_options(config, options_of(config.suite))
+    runs: Callable[[RunConfig], list[RunConfig]] = getattr(
+        plugins.find("suites", config.suite), "runs", lambda whole: [whole]
+    )
+    return runs(config)
+
+
+def _run(config: RunConfig) -> Outcome:
     if config.fetch:
         fetch_for_run(config)
-    parts = _parts(config)
+    _, groups, outcome = prepare(config)
     index, count = _shard(config.shard)
-    outcome = Outcome(notes=_separate(parts))
-    candidates = _choose(config, parts[0][0].suite, outcome)
-    _check_distinct(candidates)
-    _check_writable(Path(config.results))
-    _check_writable(Path(config.runs))
-    groups = [[_Job(candidate, part) for part in together] for candidate in candidates for together in parts]
     todo = sum(len(job.missing(job.cases[index::count])) for jobs in groups for job in jobs)
     title = f"{config.suite} shard {index}/{count}" if count > 1 else config.suite
     with Prefetch() as prefetch, Progress(title, todo, "cases") as progress:
@@ -96,9 +113,36 @@ def run(config: RunConfig) -> Outcome:
     return outcome
 
 
+class Prepared(NamedTuple):
+    """A run before its first measurement."""
+
+    parts: list[list[Part]]  # its protocols; those that share reconstructions are in one list
+    groups: list[list[Job]]  # of each VAE, the jobs that share reconstructions
+    outcome: Outcome  # the VAEs that cannot be run
+
+
+def prepare(config: RunConfig) -> Prepared:
+    """Find the clips, the VAEs and the stored cases of a run.  Nothing is measured and no file is written.
+
+    Raises:
+        as `run`
+    """
+    without_tf32()
+    check_options(config, options_of(config.suite))
+    parts = _parts(config)
+    _shard(config.shard)
+    outcome = Outcome(notes=_separate(parts))
+    candidates = _choose(config, parts[0][0].suite, outcome)
+    _check_distinct(candidates)
+    _check_writable(Path(config.results))
+    _check_writable(Path(config.runs))
+    groups = [[Job(candidate, part) for part in together] for candidate in candidates for together in parts]
+    return Prepared(parts, groups, outcome)
+
+
 def _run_group(
-    jobs: Sequence[_Job],
-    own: Mapping[_Job, Sequence[Case]],
+    jobs: Sequence[Job],
+    own: Mapping[Job, Sequence[Case]],
     prefetch: Prefetch,
     progress: Progress,
     outcome: Outcome,
@@ -114,7 +158,7 @@ def _run_group(
 
 
 @dataclass(frozen=True)
-class _Part:
+class Part:
     """One protocol of a run: its settings, its suite, and the clips as it resizes them."""
 
     config: RunConfig
@@ -122,10 +166,10 @@ class _Part:
     source: ListedSource
 
 
-def _parts(config: RunConfig) -> list[list[_Part]]:
+def _parts(config: RunConfig) -> list[list[Part]]:
     """A part for each protocol of the run; the parts in one list share the reconstructions (`Suite.shares`)."""
     sources: dict[str, ListedSource] = {}
-    together: list[list[_Part]] = []
+    together: list[list[Part]] = []
     for chosen in protocol.load_all(config.protocol):
         own = replace(config, protocol=chosen.name)
         if chosen.resize not in sources:
@@ -133,7 +177,7 @@ def _parts(config: RunConfig) -> list[list[_Part]]:
         source = sources[chosen.resize]
         if own.clips is not None and own.clips >= len(source.clips):
             own = replace(own, clips=None)  # every clip is used, so this is the full record
-        part = _Part(own, plugins.find("suites", own.suite).build(own), source)
+        part = Part(own, plugins.find("suites", own.suite).build(own), source)
         for parts in together:
             if part.suite.shares and part.suite.shares == parts[0].suite.shares:
                 parts.append(part)
@@ -143,7 +187,7 @@ def _parts(config: RunConfig) -> list[list[_Part]]:
     return together
 
 
-def _separate(parts: list[list[_Part]]) -> list[str]:
+def _separate(parts: list[list[Part]]) -> list[str]:
     """A line for each list of parts but the first: why its protocols need reconstructions of their own."""
     lines = []
     first = parts[0]
@@ -194,7 +238,7 @@ def _resolved(name: str, config: RunConfig, suite: Suite[Any], outcome: Outcome)
             _hash_weights(candidate)
             return candidate
         outcome.not_ready[name] = candidate.unavailable
-    except Unavailable as error:
+    except FileNotFoundError as error:  # of released weights, or of a user checkpoint that is not trained yet
         outcome.not_ready[name] = str(error)
     except adapters.UnreadableCheckpoint as error:
         if config.fail_fast:
@@ -223,10 +267,10 @@ def _check_distinct(candidates: Sequence[ResolvedVAE]) -> None:
         names[candidate.label] = candidate.name
 
 
-class _Job:
+class Job:
     """One VAE under one protocol: its cases, its store and its failure, if it cannot be loaded."""
 
-    def __init__(self, candidate: ResolvedVAE, part: _Part) -> None:
+    def __init__(self, candidate: ResolvedVAE, part: Part) -> None:
         self.candidate = candidate
         self.suite, self.source, self.config = suite, source, config = part.suite, part.source, part.config
         self.name, self.spec = candidate.name, candidate.spec
@@ -267,6 +311,7 @@ class _Job:
     def measure(self, subject: Any, case: Case) -> None:
         """Measure one case and store the result; a case that fails is recorded."""
         self.store.forget_failure(case.id)
+        start = perf_counter()
         try:
             statistics = self.suite.measure(subject, case)
         except Exception as error:
@@ -276,8 +321,10 @@ class _Job:
             with _disk(self.store.folder):
                 self.store.fail(case.id, file, explain(error))
         else:
+            seconds = perf_counter() - start
             with _disk(self.store.folder):
                 self.store.put(case.id, {**case.stored, **(self.store.get(case.id) or {}), **statistics})
+                self.store.add_seconds(case.id, seconds)
 
     def fail(self, cases: Sequence[Case]) -> None:
         """Mark cases whose statistics are incomplete after they were measured twice as failed."""
@@ -294,7 +341,7 @@ class _Job:
         return Failure(**failure) if failure else None
 
 
-def _measure(todo: Mapping[_Job, Sequence[Case]], prefetch: Prefetch, progress: Progress, outcome: Outcome) -> None:
+def _measure(todo: Mapping[Job, Sequence[Case]], prefetch: Prefetch, progress: Progress, outcome: Outcome) -> None:
     """Measure the cases that are missing, for jobs of one VAE that share its reconstructions.
 
     A clip is decoded and reconstructed once, for all protocols; each stores its own result, so that a run can be resumed with
@@ -323,13 +370,11 @@ def _measure(todo: Mapping[_Job, Sequence[Case]], prefetch: Prefetch, progress: 
                 progress.update()
 
 
-def _measure_one(job: _Job, cases: Sequence[Case], prefetch: Prefetch, progress: Progress, outcome: Outcome) -> None:
+def _measure_one(job: Job, cases: Sequence[Case], prefetch: Prefetch, progress: Progress, outcome: Outcome) -> None:
     _measure({job: cases}, prefetch, progress, outcome)
 
 
-def _conclude(
-    job: _Job, own: Sequence[Case], outcome: Outcome, measure: Callable[[Sequence[Case]], None]
-) -> list[Case]:
+def _conclude(job: Job, own: Sequence[Case], outcome: Outcome, measure: Callable[[Sequence[Case]], None]) -> list[Case]:
     """Summarize and write the record once every case of all shards has been measured or has failed.
 
     Returns the cases of this process (`own`) whose files are damaged and must be measured again.  Cases that the suite revisits
@@ -371,7 +416,7 @@ def _conclude(
     return []
 
 
-def _write(job: _Job, statistics: Mapping[str, Statistics], failed: list[Failure], outcome: Outcome) -> None:
+def _write(job: Job, statistics: Mapping[str, Statistics], failed: list[Failure], outcome: Outcome) -> None:
     """Write the record of a VAE whose cases are all done, and report which requirements it meets."""
     suite = job.suite
     record = record_of(suite, job.candidate, job.source, job.config, job.cases, statistics, failed, job.fingerprint)

@@ -20,6 +20,10 @@ from numpy.typing import NDArray
 from vaebench.files import draft, sweep, write_atomically
 
 Statistics = Mapping[str, NDArray]
+SECONDS = (
+    "seconds.jsonl"  # a line [case, seconds] per measurement; apart from the statistics, which are the same in each run
+)
+TIMED = re.compile(r'^\[(?P<case>"(?:[^"\\]|\\.)*"), (?P<seconds>\d+\.\d+)\]$', re.MULTILINE)
 
 
 @dataclass(frozen=True)
@@ -69,6 +73,27 @@ class Store:
         with draft(self._file(case)) as part, part.open("wb") as stream:
             np.savez(stream, allow_pickle=False, **statistics)
         self._mark(case).unlink(missing_ok=True)
+
+    def add_seconds(self, case: str, seconds: float) -> None:
+        """Store how long a measurement of `case` took; processes that share the folder append to the same file.
+
+        Raises:
+            OSError: the disk is full or the folder cannot be written
+        """
+        with (self.folder / SECONDS).open("a", encoding="utf-8") as stream:
+            stream.write(f"[{json.dumps(case)}, {seconds:.6f}]\n")
+
+    def seconds(self) -> dict[str, float]:
+        """Case -> seconds of all its measurements, for the cases that were timed; a damaged line is left out."""
+        try:
+            text = (self.folder / SECONDS).read_text(encoding="utf-8", errors="replace")
+        except FileNotFoundError:
+            return {}
+        total: dict[str, float] = {}
+        for match in TIMED.finditer(text):
+            case = json.loads(match["case"])
+            total[case] = total.get(case, 0.0) + float(match["seconds"])
+        return total
 
     def _mark(self, case: str) -> Path:
         return self._file(case).with_suffix(".failed.json")

@@ -127,7 +127,7 @@ def relay_strips(root: Path, style: str) -> Iterator[tuple[str, Figure]]:
 
 
 def _read_sheet(file: Path, count: int) -> np.ndarray:
-    """Read saved frames as (2, n, side, side, 3) in 0..1: floor and VAE, n hops.
+    """Read saved frames as (2, n, H, W, 3) in 0..1: floor and VAE, n hops.
 
     Raises:
         ValueError: the file is damaged or has another layout; the message names it
@@ -137,10 +137,9 @@ def _read_sheet(file: Path, count: int) -> np.ndarray:
     except (OSError, SyntaxError, ValueError) as reason:  # Pillow raises all three for a damaged file
         raise ValueError(f"{file} cannot be read as a picture: {reason}") from None
     height, width = sheet.shape[:2]
-    side = height // 2
-    if sheet.ndim != 3 or height % 2 or width != count * side:
-        raise ValueError(f"{file} should have two rows of {count} square frames; its shape is {sheet.shape}")
-    return np.asarray(sheet[..., :3]).reshape(2, side, count, side, 3).swapaxes(1, 2)
+    if sheet.ndim != 3 or height % 2 or width % count:
+        raise ValueError(f"{file} should have two rows of {count} frames; its shape is {sheet.shape}")
+    return np.asarray(sheet[..., :3]).reshape(2, height // 2, count, width // count, 3).swapaxes(1, 2)
 
 
 def _strips(rows: dict[str, np.ndarray], hops: list[int], case: str) -> Figure:

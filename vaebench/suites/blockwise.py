@@ -67,7 +67,7 @@ class Blockwise(Suite[Modes]):
         self.memory_is_known = memory_is_known(self.device)
         self.lengths = list(dict.fromkeys(chosen.lengths)) or [config.num_frames]
         self.names = _metrics(config, chosen)
-        self.metrics, self.absent = build_metrics(self.names, self.device, max(self.lengths))
+        self.metrics, self.absent = build_metrics(self.names, self.device, max(self.lengths), config.size)
         self.digests = metric_code(self.names, self.metrics)
         self.identity = {
             "metrics": metric_digests(self.names, self.metrics),
