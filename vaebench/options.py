@@ -52,6 +52,12 @@ class BlockwiseOptions:
     require: Literal["", "lossless"] = setting(
         "", "lossless: exit with code 1 if a mode that claims to be lossless changes the output (needs posterior=mode)"
     )
+    keep: int = setting(
+        0,
+        "save the frame with the largest difference between the modes, of each mode and of the first N clips, as PNG; "
+        "`vaebench plot --only seams` shows them",
+        at_least=0,
+    )
 
 
 @dataclass(frozen=True)

@@ -112,7 +112,7 @@ def relay_strips(root: Path, style: str) -> Iterator[tuple[str, Figure]]:
             for case in cases:
                 if (file := folder / f"{file_name(case)}.png").is_file():
                     names[file.stem], hops = case, record.extra["hops_shown"]
-                    sheet = _read_sheet(file, len(hops))
+                    sheet = read_sheet(file, len(hops))
                     of_case = sheets.setdefault(file.stem, {FLOOR: sheet[0]})
                     if sheet[1].shape != of_case[FLOOR].shape:
                         raise ValueError(
@@ -126,8 +126,8 @@ def relay_strips(root: Path, style: str) -> Iterator[tuple[str, Figure]]:
             yield f"relay_strips-{setting}-{short[stem] if unique else stem}", _strips(rows, hops, names[stem])
 
 
-def _read_sheet(file: Path, count: int) -> np.ndarray:
-    """Read saved frames as (2, n, H, W, 3) in 0..1: floor and VAE, n hops.
+def read_sheet(file: Path, count: int) -> np.ndarray:
+    """Read saved frames as (2, n, H, W, 3) in 0..1: two rows of n frames, such as floor and VAE at n hops.
 
     Raises:
         ValueError: the file is damaged or has another layout; the message names it
