@@ -11,7 +11,7 @@ from types import ModuleType
 import pytest
 
 from tests.videos import pictures, write
-from vaebench import cli, plugins
+from vaebench import cli, plugins, preset
 from vaebench.training.recipes import descriptions
 
 ROOT = Path(__file__).parent.parent
@@ -344,12 +344,10 @@ def test_the_process_itself_ends_with_the_exit_code_and_no_traceback():
 def test_a_package_that_only_some_commands_need_is_named_with_the_way_to_get_it(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ):
-    import vaebench.config
-
     def parse_run(*_: object, **__: object) -> None:
         raise ModuleNotFoundError("No module named 'accelerate'", name="accelerate")
 
-    monkeypatch.setattr(vaebench.config, "parse_run", parse_run)
+    monkeypatch.setattr(preset, "parse_run", parse_run)
     assert cli.main(["run"]) == 2
     assert "pip install '.[train]'" in capsys.readouterr().err
 

@@ -128,7 +128,14 @@ def test_figure_7_trains_and_draws_the_curves(monkeypatch: pytest.MonkeyPatch):
     whole = preset.load("wfvae-figure7")
     monkeypatch.setattr(preset, "load", lambda name: replace(whole, train=[whole.train[0], whole.train[3]]))
     tiny = ["model.base_channels=8", "model.encoder_flow_channels=8", "model.decoder_flow_channels=8"]
-    tiny += ["trainer.steps=2", "trainer.validate_every=1", "trainer.precision=no", "trainer.workers=0", "loss.perceptual=0", "device=cpu"]
+    tiny += [
+        "trainer.steps=2",
+        "trainer.validate_every=1",
+        "trainer.precision=no",
+        "trainer.workers=0",
+        "loss.perceptual=0",
+        "device=cpu",
+    ]
     tiny += ["data.synthetic=1", "data.num_frames=5", "data.size=16", "validation.data=synthetic", "validation.clips=1"]
     tiny += ["validation.num_frames=5", "validation.size=16", "validation.metrics=psnr"]
     assert cli.main(["run", "preset=wfvae-figure7", *tiny]) == 0
@@ -170,3 +177,9 @@ def test_a_checkpoint_that_is_not_trained_yet_is_named_and_the_other_vaes_run(ca
     captured = capsys.readouterr()
     assert "pool/4x8x8" in captured.out
     assert "not ready: wfvae:runs/train/s-4: runs/train/s-4 does not exist" in captured.err
+
+
+def test_a_shard_leaves_the_figures_to_the_user(capsys: pytest.CaptureFixture[str]):
+    assert cli.main(["run", "preset=long-video", "--suite", "tokens", "vaes=wan/tiny", "shard=0/2"]) == 0
+    assert "figures: run `vaebench plot --results runs/results`" in capsys.readouterr().err
+    assert drawn() == set()

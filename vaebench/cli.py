@@ -428,7 +428,7 @@ def _run(arguments: argparse.Namespace) -> int:
         return _train_all(chosen.trainings)
     codes = [_run_suite(config, arguments, alone=len(chosen.runs) == 1) for config in chosen.runs]
     if chosen.preset is not None and min(codes) < 2:
-        codes += [_draw(Path(chosen.runs[0].results), name) for name in chosen.preset.figures]
+        codes += _draw_all(chosen.runs[0], chosen.preset.figures)
     return plan.combined(codes)
 
 
@@ -478,17 +478,24 @@ def _train_all(trainings: Sequence[list[str]]) -> int:
     return 0
 
 
-def _draw(results: Path, figure: str) -> int:
-    """Draw a figure of a preset from its records; returns the exit code."""
+def _draw_all(config: RunConfig, figures: Sequence[str]) -> list[int]:
+    """Draw the figures of a preset from its records; returns the exit code of each."""
     from vaebench import plots
+    from vaebench.distributed import rank_and_world
 
-    try:
-        for file in plots.draw(results, results / "plots", figure, say=partial(print, file=sys.stderr)):
-            print(file)
-    except ValueError as error:
-        print(f"vaebench: {error}", file=sys.stderr)
-        return 1
-    return 0
+    results, codes = Path(config.results), []
+    if figures and (config.shard != "auto" or rank_and_world()[1] > 1):
+        print(f"figures: run `vaebench plot --results {results}` when all shards are finished", file=sys.stderr)
+        return []
+    for figure in figures:
+        try:
+            for file in plots.draw(results, results / "plots", figure, say=partial(print, file=sys.stderr)):
+                print(file)
+            codes.append(0)
+        except ValueError as error:
+            print(f"vaebench: {error}", file=sys.stderr)
+            codes.append(1)
+    return codes
 
 
 def _check_second_table(option: str, form: str) -> None:
