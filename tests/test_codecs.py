@@ -119,6 +119,11 @@ def test_names_sizes_and_streams_that_cannot_be_are_refused() -> None:
         adapters.load("codec/x264-0").encode(torch.zeros(1, 3, 1, 2, 2))
 
 
+def test_every_encoder_is_listed(capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main(["list"]) == 0
+    assert f"codecs: {', '.join(f'codec/{kind}-CRF' for kind in KINDS)}\n" in capsys.readouterr().out
+
+
 def test_a_damaged_stream_is_an_error(clip: torch.Tensor) -> None:
     vae = adapters.load("codec/x264-30")
     latent = vae.encode(clip).mode()
@@ -164,6 +169,8 @@ def test_a_run_has_codecs_and_vaes_in_one_table(
     for words in ("x264, CRF 20 to 50", "pool/4x4x4", "VAE, 16 bits per latent", "not entropy-coded"):
         assert words in text
     assert "identity" not in text
+    assert cli.main(["report"]) == 0
+    assert "codec/x264-20" in (tmp_path / "runs/results/report.html").read_text()
     assert vaebench.results("runs/results").query("vae == 'codec/x264-20'").latent_channels.isna().all()
 
 

@@ -52,8 +52,8 @@ def test_options_are_checked_against_the_suites_own_dataclass():
 @pytest.mark.parametrize(
     ("words", "said"),
     [
-        (["size=big"], "size='big' should be a whole number"),
-        (["size=1e3"], "size='1e3' should be a whole number"),
+        (["size=big"], "size='big' should be a side such as 256, or height x width"),
+        (["size=1e3"], "size='1e3' should be a side such as 256, or height x width"),
         (["clips=yes"], "clips='yes' should be a whole number"),
         (["fail_fast=perhaps"], "fail_fast='perhaps' should be true or false"),
         (["num_frames=null"], "num_frames='null' should be a whole number"),

@@ -24,8 +24,12 @@ from vaebench.metrics import (
     lpips,
     lpips_vgg,
     psnr,
+    psnr_eps8,
     psnr_pooled,
+    psnr_tokenbench,
     ssim,
+    ssim_pooled,
+    ssim_uniform7,
     text,
     vmaf,
 )
@@ -36,8 +40,12 @@ from vaebench.metrics.fvd import FVD
 from vaebench.metrics.fvd_videomae import VideoMAEFVD
 from vaebench.metrics.i3d_l2 import I3DL2
 from vaebench.metrics.psnr import PSNR
+from vaebench.metrics.psnr_eps8 import PSNREps8
 from vaebench.metrics.psnr_pooled import PooledPSNR
+from vaebench.metrics.psnr_tokenbench import TokenBenchPSNR
 from vaebench.metrics.ssim import SSIM
+from vaebench.metrics.ssim_pooled import PooledSSIM
+from vaebench.metrics.ssim_uniform7 import UniformSSIM
 from vaebench.metrics.text import Reader, TextFidelity
 from vaebench.metrics.vmaf import VMAF
 from vaebench.scoring import build_metrics
@@ -52,8 +60,12 @@ BUILDS: dict[str, Callable[[torch.device | str], Metric]] = {
     "lpips": lpips.build,
     "lpips_vgg": lpips_vgg.build,
     "psnr": psnr.build,
+    "psnr_eps8": psnr_eps8.build,
     "psnr_pooled": psnr_pooled.build,
+    "psnr_tokenbench": psnr_tokenbench.build,
     "ssim": ssim.build,
+    "ssim_pooled": ssim_pooled.build,
+    "ssim_uniform7": ssim_uniform7.build,
     "text": text.build,
     "vmaf": vmaf.build,
 }
@@ -73,7 +85,11 @@ def metrics(i3d: Extractor, network: torch.nn.Module) -> list[Metric]:
     m_compensated: Metric = CompensatedFlicker(lambda a, b: np.stack([a, b]))
     m_videomae: Metric = VideoMAEFVD(network)
     m_text: Metric = TextFidelity(Reader(lambda picture: [], lambda picture: ("", 0.0)))
-    more = [m_vmaf, m_dists, m_compensated, m_videomae, m_text]
+    m_eps8: Metric = PSNREps8()
+    m_tokenbench: Metric = TokenBenchPSNR()
+    m_ssim_pooled: Metric = PooledSSIM()
+    m_uniform7: Metric = UniformSSIM()
+    more = [m_vmaf, m_dists, m_compensated, m_videomae, m_text, m_eps8, m_tokenbench, m_ssim_pooled, m_uniform7]
     return [*more, m_psnr, m_pooled, m_ssim, m_flicker, m_lpips, m_fvd, m_i3d_l2]
 
 

@@ -326,7 +326,7 @@ def test_a_case_is_named_as_asked_and_runs_the_next_legal_shape(monkeypatch: pyt
         ("seed=1", "seed=1 would change nothing"),
         ("dtype=bfloat16 dtypes=[float32]", "dtype=bfloat16 would change nothing"),
         ("frames=[0]", r"frames=\[0\] should be 1 or more"),
-        ("sizes=[-64]", "should be 1 or more"),
+        ("sizes=[-64]", "sizes='-64' should be a side such as 256"),
     ],
 )
 def test_settings_that_would_change_nothing_are_refused(words: str, said: str):
@@ -488,3 +488,22 @@ def test_memory_of_a_known_allocation_on_a_gpu():
         block = torch.ones(50 * 2**20, device="cuda")
         del block
     assert peak.above_bytes == pytest.approx(200 * 2**20, rel=0.02)
+
+
+def test_a_shape_of_two_sides_is_run_as_the_next_valid_one(capsys: pytest.CaptureFixture[str]):
+    made = suite("frames=[3]", "sizes=[10x20,16]")
+    assert [case.id for case in made.cases([], UNUSED.spec)] == ["float32 3x10x20", "float32 3x16"]
+    assert made._job(UNUSED, "float32", 3, "10x20").size == "16x24"
+    assert made._job(UNUSED, "float32", 3, "10x15").size == 16
+    words = ["vaes=[pool/4x8x8]", "frames=[3]", "sizes=[10x20]", "max_seconds=0.2", "device=cpu"]
+    assert cli.main(["run", "--suite", "efficiency", *words]) == 0
+    scores = record("pool-4x8x8").scores
+    assert scores["encode_s@float32 3x10x20"].note == "3x10x20 is run as 4x16x24, the next valid shape"
+    out = capsys.readouterr().out
+    assert "pool/4x8x8 · float32 3x10x20" in out
+    assert cli.main(["plot", "--only", "cost_bars"]) == 0
+
+
+def test_the_video_of_a_job_has_both_sides():
+    _, video, _ = worker.prepare(replace(job(), name="pool/4x8x8", num_frames=4, size="16x24"), UNUSED)
+    assert video.shape == (1, 3, 4, 16, 24)

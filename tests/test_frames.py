@@ -17,6 +17,7 @@ from PIL import Image
 from torch import Tensor
 from torchvision.transforms.v2 import functional as vision
 
+from vaebench.frame_size import parse
 from vaebench.video_io import resize
 
 ROOT = Path(__file__).parents[1]
@@ -84,6 +85,48 @@ def test_the_filter_is_that_of_pillow_within_one_step(height: int, width: int, s
 @given(st.integers(1, 90), st.integers(1, 90), st.integers(1, 40))
 def test_any_frame_becomes_a_square(height: int, width: int, size: int) -> None:
     assert resize.fit(noise(height, width), size).shape == (3, size, size)
+
+
+@pytest.mark.parametrize(
+    ("height", "width", "size"), [*SIZES, *((h, w, 480) for h in (7, 481, 1080) for w in (9, 853))]
+)
+def test_the_resize_to_a_square_is_that_of_the_short_side(height: int, width: int, size: int) -> None:
+    short = min(height, width)
+    assert resize.covering(height, width, size) == (int(size * height / short), int(size * width / short))
+
+
+@pytest.mark.parametrize(
+    ("height", "width", "size", "resized"),
+    [
+        (720, 1280, "480x832", (480, 853)),  # wider than the size: the height decides
+        (480, 640, "480x832", (624, 832)),  # less wide: the width decides
+        (1280, 720, "832x480", (853, 480)),
+        (480, 832, "480x832", (480, 832)),
+        (256, 342, "24x40", (29, 40)),
+        (30, 40, "60x20", (60, 80)),
+    ],
+)
+def test_another_shape_is_covered_and_its_middle_kept(
+    height: int, width: int, size: str, resized: tuple[int, int]
+) -> None:
+    """torchvision takes floats where the processor lacks AVX2, hence one step of tolerance."""
+    frame = noise(height, width)
+    sides = list(parse(size))
+    assert resize.covering(height, width, size) == resized
+    theirs = vision.center_crop(vision.resize(frame.permute(2, 0, 1), list(resized), antialias=True), sides)
+    ours = resize.fit(frame, size)
+    assert list(ours.shape[1:]) == sides
+    assert (ours.int() - theirs.int()).abs().max() <= 1
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.integers(1, 90), st.integers(1, 90), st.integers(1, 40), st.integers(1, 40))
+def test_a_resized_frame_covers_any_size_and_keeps_its_shape(height: int, width: int, tall: int, wide: int) -> None:
+    resized = resize.covering(height, width, f"{tall}x{wide}")
+    assert resized[0] >= tall
+    assert resized[1] >= wide
+    assert tall == resized[0] or wide == resized[1]
+    assert resize.fit(noise(height, width), f"{tall}x{wide}").shape == (3, tall, wide)
 
 
 def test_a_frame_of_the_right_height_is_only_cropped() -> None:

@@ -15,6 +15,7 @@ from vaebench.latents import decoder
 NOISE, MASKS = [0.01, 0.1, 0.4], [0.0, 0.5, 1.0]
 SHAPE = (1, 6, 8, 48, 48)
 ONE = (torch.zeros(6), torch.ones(6))
+NONE = (torch.empty(0), torch.empty(0))
 
 
 def normal(*shape: int, seed: int) -> Tensor:
@@ -88,7 +89,7 @@ def test_without_noise_and_masks_only_the_reconstruction_is_decoded() -> None:
         return latent[:, :3]
 
     latent = torch.zeros(SHAPE)
-    assert decoder.curves(decode, latent[:, :3], latent, ONE, [], [], torch.Generator()).keys() == {"psnr"}
+    assert decoder.curves(decode, latent[:, :3], latent, NONE, [], [], torch.Generator()).keys() == {"psnr"}
     assert len(calls) == 1
 
 

@@ -117,6 +117,16 @@ def test_every_kind_of_vae_runs(name: str) -> None:
         assert score.value is not None or score.note
 
 
+def test_without_noise_and_masks_the_latents_are_described_and_decoded_once() -> None:
+    assert run("vaes=dct/8", "num_frames=9", "noise=", "masks=[]") == 0
+    found = record("dct-8")
+    assert found.setting == "bundle-9x64-first3-noise-none-masks-none"
+    assert found.scores["psnr"].value > 20
+    assert not {"noise_gain", "sigma_3db", "rate_35db", "mask_loss_50"} & found.scores.keys()
+    assert cli.main(["plot", "--format", "svg", "--only", "spectra"]) == 0
+    assert cli.main(["plot", "--format", "svg", "--only", "noise_curves"]) == 2  # there is no curve
+
+
 def test_scaling_shifting_and_permuting_latents_changes_no_standardized_score() -> None:
     vae = load("dct/8")
     before = values(vae)

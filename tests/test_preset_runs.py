@@ -128,14 +128,8 @@ def test_figure_7_trains_and_draws_the_curves(monkeypatch: pytest.MonkeyPatch):
     whole = preset.load("wfvae-figure7")
     monkeypatch.setattr(preset, "load", lambda name: replace(whole, train=[whole.train[0], whole.train[3]]))
     tiny = ["model.base_channels=8", "model.encoder_flow_channels=8", "model.decoder_flow_channels=8"]
-    tiny += [
-        "trainer.steps=2",
-        "trainer.validate_every=1",
-        "trainer.precision=no",
-        "trainer.workers=0",
-        "loss.perceptual=0",
-        "device=cpu",
-    ]
+    tiny += ["trainer.steps=2", "trainer.validate_every=1", "trainer.precision=no", "trainer.workers=0"]
+    tiny += ["loss.perceptual=0", "device=cpu"]
     tiny += ["data.synthetic=1", "data.num_frames=5", "data.size=16", "validation.data=synthetic", "validation.clips=1"]
     tiny += ["validation.num_frames=5", "validation.size=16", "validation.metrics=psnr"]
     assert cli.main(["run", "preset=wfvae-figure7", *tiny]) == 0

@@ -14,7 +14,10 @@ from vaebench import records
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text(encoding="utf-8")
-FILES = dict(re.findall(r"<!-- file: (\S+) -->\n```python\n(.*?)```", README, re.DOTALL))
+EXAMPLES = sorted((ROOT / "tests" / "examples").glob("*.py"))
+FILES = dict(re.findall(r"<!-- file: (\S+) -->\n```python\n(.*?)```", README, re.DOTALL)) | {
+    file.name: file.read_text(encoding="utf-8") for file in EXAMPLES
+}
 (PYTHON,) = re.findall(r"<!-- python -->\n```python\n(.*?)```", README, re.DOTALL)
 SMALL = ["clips=2", "num_frames=4", "size=32"]
 
@@ -32,6 +35,7 @@ def commands(*words: list[str]) -> str:
 
 def test_the_readme_has_an_example_of_each_kind() -> None:
     assert FILES.keys() == {"halves.py", "worst.py", "noise.py", "range.py"}
+    assert all(f"(tests/examples/{file.name})" in README for file in EXAMPLES)
     assert len(README.splitlines()) <= 320
 
 

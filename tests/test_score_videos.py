@@ -13,7 +13,8 @@ import torch
 
 import vaebench
 from tests.videos import pictures, write
-from vaebench import cli, records
+from vaebench import cli, kept_video, records
+from vaebench.plots.reconstruction import read_last
 from vaebench.vae import reconstruct
 from vaebench.video import to_model, to_stored
 
@@ -77,8 +78,13 @@ def test_without_settings_all_frames_are_scored_at_their_own_size(folders: tuple
     wide = pictures(7, 24, 40, seed=9)  # another length and size, not square
     for folder, frames in zip(folders, (wide, 255 - wide), strict=True):
         lossless(folder / "wide.mkv", frames)
-    assert score(*folders, "keep=one") == 0
+    assert score(*folders, "keep=wide", "keep_video=wide") == 0
     made = only_record()
+    (picture,) = Path("runs/results").rglob("*.png")
+    last = read_last(picture, 1, None)  # 24x40: three frames are as wide as five square ones
+    assert np.array_equal(np.round(last * 255), [wide[-1], 255 - wide[-1]])
+    (saved,) = kept_video.read_all(Path("runs/results"), made).values()
+    assert np.array_equal(saved.frames, np.stack([wide, 255 - wide]))
     assert made.setting.endswith("-allxnative-psnr+ssim+flicker")
     clips = records.read_clips(Path("runs/results"), made)
     error = np.square((2.0 * wide - 255) / 255).mean(axis=(1, 2, 3))
@@ -88,7 +94,7 @@ def test_without_settings_all_frames_are_scored_at_their_own_size(folders: tuple
     assert [files[side]["videos"] for side in ("reference", "reconstruction")] == [4, 4]
     assert len({files[side]["sha256"] for side in ("reference", "reconstruction")}) == 2
     assert made.vae["temporal_compression"] is None
-    assert [file.name.partition("-")[0] for file in Path("runs/results").rglob("*.png")] == ["one.png"]
+    assert picture.name == "wide.png"
 
 
 def test_each_unusable_video_fails_alone_and_is_named(folders: tuple[Path, Path], capsys: pytest.CaptureFixture[str]):
@@ -124,8 +130,17 @@ def test_a_protocol_changes_the_scores_and_the_setting(folders: tuple[Path, Path
     assert score(*folders, "protocol=wfvae-paper") == 0
     (coded,) = (made for made in records.read_all(Path("runs/results")) if "wfvae-paper" in made.setting)
     assert coded.scores["psnr"].value != pytest.approx(
-        plain.scores["psnr"].value, abs=0.1
+        plain.scores["psnr"].value, abs=0.01
     )  # both sides go through mp4v
+
+
+@pytest.mark.parametrize("name", ["default", "default-lanczos", "default-bilinear", "vidtok"])
+def test_both_folders_are_resized_as_the_protocol_says(name: str, folders: tuple[Path, Path]):
+    shutil.copytree(folders[0], "copies")
+    assert score(folders[0], Path("copies"), "num_frames=2", "size=20", f"protocol={name}") == 0
+    made = only_record()
+    assert made.scores["psnr"].value == pytest.approx(58.92, abs=0.01)  # equal pixels
+    assert made.setting.endswith(f"-2x20{'' if name == 'default' else f'-{name}'}-psnr+ssim+flicker")
 
 
 def test_a_lossy_codec_is_named(folders: tuple[Path, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]):
@@ -156,7 +171,7 @@ def test_another_folder_of_the_same_name_does_not_replace_a_record(
             "no video of others has the name of a video of clips: these have x and one, sub/two, three",
         ),
         (["clips", "made", "size=64"], "no case could be measured"),
-        (["clips", "made", "size=0"], "size=0 should be at least 1"),
+        (["clips", "made", "size=0"], "size='0' should be a side such as 256"),
         (["clips", "made", "protocol=vidtuk"], "no protocol 'vidtuk'"),
         (["clips", "made", "name=a/b"], "name=a/b should be a name without /"),
         (["clips", "made", "posterior=mode"], "no setting 'posterior'"),

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 
 EXTRAS = {"accelerate": "train", "tensorboard": "train"}  # packages that only some commands need
 FORMATS = ("text", "markdown", "latex", "csv", "json")  # of tables, as `vaebench.tables.FORMATS`
+CODECS = ("codec/x264-CRF", "codec/x265-CRF", "codec/av1-CRF")  # run by name, like adapters (adapters/_codec.py)
 KINDS = ("adapters", "metrics", "data", "suites")
 # for output that is not UTF-8; other characters are printed as \u732b, so that different names stay different
 ASCII = {"é": "e", "↑": "^", "↓": "v", "±": "+-", "─": "-", "·": "-", "—": "-", "…": "..."}
@@ -480,22 +481,25 @@ def _train_all(trainings: Sequence[list[str]]) -> int:
 
 def _draw_all(config: RunConfig, figures: Sequence[str]) -> list[int]:
     """Draw the figures of a preset from its records; returns the exit code of each."""
-    from vaebench import plots
     from vaebench.distributed import rank_and_world
 
-    results, codes = Path(config.results), []
+    results = Path(config.results)
     if figures and (config.shard != "auto" or rank_and_world()[1] > 1):
         print(f"figures: run `vaebench plot --results {results}` when all shards are finished", file=sys.stderr)
         return []
-    for figure in figures:
-        try:
-            for file in plots.draw(results, results / "plots", figure, say=partial(print, file=sys.stderr)):
-                print(file)
-            codes.append(0)
-        except ValueError as error:
-            print(f"vaebench: {error}", file=sys.stderr)
-            codes.append(1)
-    return codes
+    return [_draw(results, figure) for figure in figures]
+
+
+def _draw(results: Path, figure: str) -> int:
+    from vaebench import plots
+
+    try:
+        for file in plots.draw(results, results / "plots", figure, say=partial(print, file=sys.stderr)):
+            print(file)
+    except ValueError as error:
+        print(f"vaebench: {error}", file=sys.stderr)
+        return 1
+    return 0
 
 
 def _check_second_table(option: str, form: str) -> None:
@@ -655,6 +659,7 @@ def _list(arguments: argparse.Namespace) -> int:
     else:
         for kind in KINDS:
             print(f"{kind}: {', '.join(plugins.names(kind))}")
+        print(f"codecs: {', '.join(CODECS)}")
         print(f"protocols: {', '.join(protocol.names())}")
         print(f"presets: {', '.join(preset.names())}")
         print(f"recipes: {', '.join(recipes())}")

@@ -164,7 +164,7 @@ class _Operands:
                 raise ValueError(f"not ready: {name}: {outcome.not_ready[name]}")
             mine = [record for record in outcome.records if record.name == self._label(name)]
             if len(mine) != 1:
-                reason = "it could not be measured" if not mine else "compare takes a single protocol"
+                reason = "it could not be measured" if not mine else "compare takes a single protocol and a single size"
                 raise ValueError(f"{name}: {reason}")
             results[name] = paired.read(records.file_of(Path(config.results), mine[0]))
         return results
@@ -195,14 +195,15 @@ def _stem(clip: str, a: Measured, b: Measured) -> str:
 def _picture(clip: str, a: Measured, b: Measured, out: Path) -> Iterator[Path]:
     """Write the last saved frame of a clip with both reconstructions and their amplified errors, if both records have it."""
     from vaebench import plot_style
-    from vaebench.plots.reconstruction import read_sheet, strip
+    from vaebench.plots.reconstruction import read_last, strip
 
     files = [measured.file.with_suffix(".frames") / f"{file_name(clip)}.png" for measured in (a, b)]
     if not all(file.is_file() for file in files):
         return
     sheets: dict[str, np.ndarray] = {}
     for side, measured, file in zip("AB", (a, b), files, strict=True):
-        sheets[f"{side}: {measured.name}"] = read_sheet(file, like=next(iter(sheets.values()), None))
+        like = next(iter(sheets.values()), None)
+        sheets[f"{side}: {measured.name}"] = read_last(file, measured.record.config.get("size") or 1, like)
     out.mkdir(parents=True, exist_ok=True)
     with plot_style.applied("screen"):
         yield from plot_style.save(strip(sheets, clip), out, _stem(clip, a, b), ("png",))

@@ -8,6 +8,7 @@ from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import Any, Literal
 
+from vaebench import frame_size
 from vaebench.options import options_of
 from vaebench.plugins import did_you_mean
 from vaebench.settings import build, from_words, merge, read_yaml, setting
@@ -48,11 +49,12 @@ class RunConfig:
         group="data",
     )
     num_frames: int = setting(33, "frames per clip, at the clip's own frame rate", group="data", at_least=1)
-    size: int = setting(
+    size: frame_size.Size = setting(
         256,
-        "side of the square clips in pixels: the short side is resized to it, then the center is cropped",
+        "side of the square clips in pixels, or height x width such as 480x832: clips are resized to cover it, then the center "
+        "is cropped",
         group="data",
-        at_least=1,
+        parse=frame_size.plain,
     )
     clips: int | None = setting(
         None, "evaluate only the first N clips (debugging; noted in the record)", group="data", at_least=1
@@ -116,12 +118,14 @@ class ScoreConfig:
         "score the first N frames of each video; default: all frames, of which both videos must have the same number",
         at_least=1,
     )
-    size: int | None = setting(
+    size: frame_size.Size | None = setting(
         None,
-        "resize the short side to N pixels and crop the center, as `vaebench run`; default: score the frames as they are",
-        at_least=1,
+        "resize to cover this size, such as 256 or 480x832, and crop the center, as `vaebench run`; default: score the frames as "
+        "they are",
+        parse=lambda given, key: None if given in (None, "null") else frame_size.plain(given, key),
     )
     keep: list[str] = setting([], "save frames of some clips as PNG, as in `vaebench run`")
+    keep_video: list[str] = setting([], "save all frames of some clips losslessly, as in `vaebench run`")
     device: str = setting("auto", 'device of the metrics, such as cpu or cuda:0; "auto" uses a GPU if available')
     fail_fast: bool = setting(False, "stop at the first failure and show its traceback")
     results: str = setting("runs/results", "output folder of the record")

@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from vaebench.data import VideoSource
+    from vaebench.kept_video import Pair
     from vaebench.suite import Candidate, Case, Statistics, Suite
 
 VAEFactory = Callable[[str], VideoVAE]  # mode -> the VAE in that mode
@@ -112,6 +113,7 @@ class Evaluation:
     record: Record
     clips: Mapping[str, Mapping[str, float]] = field(default_factory=dict)  # clip id -> its scores
     pictures: Mapping[str, NDArray] = field(default_factory=dict)  # clip id -> uint8 (2, n, H, W, 3)
+    videos: Mapping[str, Pair] = field(default_factory=dict)  # clip id -> all frames, as `keep_video` asks
 
 
 def evaluate(
@@ -210,7 +212,7 @@ def _run(suite: Suite[Any], candidate: Candidate, source: VideoSource) -> Evalua
             f"no case could be measured: {failed[0].reason if failed else 'the suite lists no cases'}"
         ) from first
     record = record_of(suite, candidate, source, suite.config, cases, statistics, failed)
-    return Evaluation(record, suite.per_case(statistics), suite.pictures(statistics))
+    return Evaluation(record, suite.per_case(statistics), suite.pictures(statistics), suite.videos(statistics))
 
 
 def _config(suite: str, data: str | VideoSource, given: Mapping[str, Any]) -> RunConfig:

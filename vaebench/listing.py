@@ -63,7 +63,7 @@ def _origin(spec: VAESpec) -> str:
 
 def modules_table(kind: str) -> str:
     """Name and first docstring line of every plug-in of a kind; modules of this package are not imported."""
-    return columns([[name, _first_sentence(kind, name)] for name in plugins.names(kind)])
+    return columns([[name, first_sentence(kind, name)] for name in plugins.names(kind)])
 
 
 def recipes_table() -> str:
@@ -95,7 +95,7 @@ def protocols_table() -> str:
     return columns(rows)
 
 
-def _first_sentence(kind: str, name: str) -> str:
+def first_sentence(kind: str, name: str) -> str:
     try:
         module = importlib.util.find_spec(f"{plugins.PACKAGES[kind]}.{name}")
     except ModuleNotFoundError:

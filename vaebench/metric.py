@@ -31,6 +31,7 @@ class Metric(ABC):
     version: int = 1  # increased by every change of a score
     per_clip: bool = True  # statistics are scalars and `reduce` is their mean, so that each clip has a score
     min_frames: int = 1  # shortest clip that can be measured
+    square: bool = False  # only defined for square frames
 
     @abstractmethod
     def measure(self, reference: Video, reconstruction: Video) -> Tensor:

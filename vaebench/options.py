@@ -10,12 +10,22 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from vaebench import plugins
-from vaebench.settings import setting
+from vaebench.frame_size import Size, plain
+from vaebench.settings import setting, split_list
+
+
+def _sizes(given: Any, key: str) -> list[Size]:
+    """A list of sizes, text or values; a single size becomes a list with one item."""
+    items = split_list(given, key) if isinstance(given, str) else given if isinstance(given, list | tuple) else [given]
+    return [plain(item, key) for item in items]
 
 
 @dataclass(frozen=True)
 class ReconstructionOptions:
     metrics: list[str] = setting([], "metrics to compute; see `vaebench list metrics`; default: set by the protocol")
+    sizes: list[Size] = setting(
+        [], "evaluate at each of these sizes, such as 256,480x832, with a record each; default: size only", parse=_sizes
+    )
     keep: list[str] = setting(
         [],
         "save the first, middle and last frame of some clips as PNG: of the first N (keep=3), of clips by id "
@@ -42,6 +52,12 @@ class BlockwiseOptions:
     require: Literal["", "lossless"] = setting(
         "", "lossless: exit with code 1 if a mode that claims to be lossless changes the output (needs posterior=mode)"
     )
+    keep: int = setting(
+        0,
+        "save the frame with the largest difference between the modes, of each mode and of the first N clips, as PNG; "
+        "`vaebench plot --only seams` shows them",
+        at_least=0,
+    )
 
 
 @dataclass(frozen=True)
@@ -49,7 +65,11 @@ class EfficiencyOptions:
     frames: list[int] = setting(
         [], "clip lengths in frames (rounded up to a valid length); default: 33 on a GPU, 5 on a CPU"
     )
-    sizes: list[int] = setting([], "height and width in pixels; default: 256,512,768 on a GPU, 64 on a CPU")
+    sizes: list[Size] = setting(
+        [],
+        "sides of squares in pixels, or height x width such as 480x832; default: 256,512,768 on a GPU, 64 on a CPU",
+        parse=_sizes,
+    )
     dtypes: list[Literal["float32", "bfloat16", "float16"]] = setting(
         [], "dtypes to measure; default: the dtype of the run"
     )

@@ -23,7 +23,7 @@ from vaebench.records import Better, Record, Score
 # settings that change no score: where files are, what is saved, how the work is divided
 WITHOUT_EFFECT = {
     *("suite", "vaes", "weights", "fetch", "data", "root", "manifest", "reader", "device", "shard", "fail_fast"),
-    *("results", "runs", "options", "metrics", "keep", "keep_video", "keep_latents"),
+    *("results", "runs", "published", "options", "require", "metrics", "keep", "keep_video", "keep_latents"),
 }
 OF_MACHINE = ("efficiency",)  # suites whose scores are of one machine, which their setting names
 

@@ -33,7 +33,7 @@ class Row(NamedTuple):
 
 def described(chosen: Chosen) -> tuple[str, int]:
     """The plan of a command line as text, and the exit code that tells whether it can run as `vaebench run` does."""
-    plans = [run_plan(config) for config in chosen.runs]
+    plans = [run_plan(one) for config in chosen.runs for one in runner.divided(config)]
     text = _introduction(chosen) + "\n".join(text for text, _ in plans)
     if chosen.trainings:
         text += "".join(f"vaebench train {shlex.join(words)}\n" for words in chosen.trainings)

@@ -236,15 +236,16 @@ def write_pictures(root: Path, record: Record, pictures: Mapping[str, NDArray]) 
     Args:
         pictures: case id -> uint8 (2, n, H, W, 3), n frames of reference and reconstruction
     """
-    from PIL import Image
+    from PIL import Image, PngImagePlugin
 
     folder = pictures_folder(root, record)
     for case, frames in pictures.items():
         folder.mkdir(parents=True, exist_ok=True)
         rows, count, height, width, _ = frames.shape
         sheet = frames.transpose(0, 2, 1, 3, 4).reshape(rows * height, count * width, 3)
-        content = io.BytesIO()
-        Image.fromarray(sheet).save(content, "PNG")
+        content, about = io.BytesIO(), PngImagePlugin.PngInfo()
+        about.add_text("frames", str(count))  # frames of any shape can be told apart
+        Image.fromarray(sheet).save(content, "PNG", pnginfo=about)
         write_atomically(folder / f"{file_name(case)}.png", content.getvalue())
 
 

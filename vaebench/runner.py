@@ -10,7 +10,7 @@ import os
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, field, fields, replace
 from functools import partial
 from pathlib import Path
 from time import perf_counter
@@ -57,13 +57,22 @@ class Outcome:
     waiting: list[str] = field(default_factory=list)  # VAEs whose other shards have not finished
     notes: list[str] = field(default_factory=list)  # what the run did more than once, and why
 
+    def add(self, other: Outcome) -> None:
+        """Append the outcome of another run."""
+        for mine in fields(self):
+            ours, theirs = getattr(self, mine.name), getattr(other, mine.name)
+            if isinstance(ours, dict):
+                ours.update(theirs)
+            else:
+                ours += [item for item in theirs if item not in ours]
+
 
 class DiskError(OSError):
     """A finished case or a record could not be written; the message names the folder."""
 
 
 def run(config: RunConfig) -> Outcome:
-    """Run a suite with the settings in `config` and write its records.
+    """Run a suite with the settings in `config` and write its records; several runs if the suite divides it (`runs`).
 
     Args:
         config: the settings of the run, options of the suite included
@@ -75,8 +84,23 @@ def run(config: RunConfig) -> Outcome:
         ValueError: a name or setting is unknown, the data source has no clips, or no VAE can meet a requirement
         OSError: a folder cannot be read or written
     """
+    outcome = Outcome()
+    for one in divided(config):
+        outcome.add(_run(one))
+    return outcome
+
+
+def divided(config: RunConfig) -> list[RunConfig]:
+    """The runs of which `config` consists: one, unless the suite divides it, such as by `sizes`."""
+    check_options(config, options_of(config.suite))
+    runs: Callable[[RunConfig], list[RunConfig]] = getattr(
+        plugins.find("suites", config.suite), "runs", lambda whole: [whole]
+    )
+    return runs(config)
+
+
+def _run(config: RunConfig) -> Outcome:
     if config.fetch:
-        check_options(config, options_of(config.suite))
         fetch_for_run(config)
     _, groups, outcome = prepare(config)
     index, count = _shard(config.shard)

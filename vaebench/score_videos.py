@@ -19,12 +19,13 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from vaebench import evaluation, plugins, protocol, records, tables
+from vaebench import evaluation, frame_size, kept_video, plugins, protocol, records, tables
 from vaebench import settings as parser
 from vaebench.config import RunConfig, ScoreConfig
 from vaebench.data import ListedSource
 from vaebench.evaluation import Evaluation
 from vaebench.fingerprint import fingerprint
+from vaebench.frame_size import Size
 from vaebench.machine import without_tf32
 from vaebench.options import ReconstructionOptions
 from vaebench.records import Failure, Record
@@ -74,7 +75,7 @@ class Folder:
         """One hash of the names and bytes of all videos."""
         return file_source.fingerprint((row.id, 0, manifest.sha256(self.root / row.file)) for row in self.rows.values())
 
-    def load(self, row: Row, num_frames: int | None, size: int | None, how: str) -> Tensor:
+    def load(self, row: Row, num_frames: int | None, size: Size | None, how: str) -> Tensor:
         """The first `num_frames` frames, or all, of a video: uint8 (3, T, H, W), resized and cropped if `size` is given.
 
         Args:
@@ -96,7 +97,7 @@ class FromFiles(Reconstruction):
     """The reconstruction suite, whose reconstructions are read from a folder."""
 
     def __init__(self, config: RunConfig, asked: ScoreConfig, reconstructions: Folder) -> None:
-        options = {name: getattr(asked, name) for name in ("metrics", "keep")}
+        options = {name: getattr(asked, name) for name in ("metrics", "keep", "keep_video")}
         super().__init__(config, parser.build(ReconstructionOptions, options))
         self.protocol = replace(
             self.protocol, pixels="float32"
@@ -133,7 +134,8 @@ class FromFiles(Reconstruction):
             )
         frames = self.reconstructions.load(row, shape[0], None, self.protocol.resize)
         height, width = frames.shape[2:]
-        if asked.size and min(height, width) < asked.size:
+        least = frame_size.parse(asked.size or 1)
+        if height < least.height or width < least.width:
             raise ValueError(f"{path} has frames of {width}x{height}, smaller than size={asked.size}: lower size")
         if asked.size:
             frames = self.reconstructions.load(row, shape[0], asked.size, self.protocol.resize)
@@ -195,6 +197,7 @@ def score(reference: str, reconstruction: str, asked: ScoreConfig) -> tuple[Eval
     result.record = _of_files(result.record, asked, mine, originals)
     file = records.write(result.record, Path(asked.results), result.clips)
     records.write_pictures(Path(asked.results), result.record, result.pictures)
+    kept_video.write_all(Path(asked.results), result.record, result.videos)
     return result, file
 
 

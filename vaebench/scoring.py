@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING, TypedDict
 import numpy as np
 from numpy.typing import NDArray
 
-from vaebench import plugins
+from vaebench import frame_size, plugins
 from vaebench.fingerprint import code, fingerprint
+from vaebench.frame_size import Size
 from vaebench.metric import Metric
 from vaebench.records import Score, interval
 from vaebench.weights import Unavailable
@@ -26,7 +27,7 @@ class _About(TypedDict):
 
 
 def build_metrics(
-    names: Iterable[str], device: torch.device, num_frames: int
+    names: Iterable[str], device: torch.device, num_frames: int, size: Size = 1
 ) -> tuple[dict[str, Metric], dict[str, str]]:
     """Build metrics by name.
 
@@ -34,6 +35,7 @@ def build_metrics(
         names: names in `vaebench list metrics`, or paths of `.py` files
         device: device of the networks of metrics
         num_frames: length of the clips to score
+        size: size of their frames
 
     Returns:
         label -> metric, and label -> reason for each metric that is unavailable for these clips or on this machine
@@ -43,6 +45,7 @@ def build_metrics(
     """
     metrics: dict[str, Metric] = {}
     absent: dict[str, str] = {}
+    height, width = frame_size.parse(size)
     for given in dict.fromkeys(names):
         module, name = plugins.find("metrics", given), plugins.label(given)
         if name in metrics or name in absent or (name != given and name in plugins.names("metrics")):
@@ -58,6 +61,8 @@ def build_metrics(
             )
         if num_frames < metric.min_frames:
             absent[name] = f"needs clips of at least {metric.min_frames} frames, these have {num_frames}"
+        elif metric.square and height != width:
+            absent[name] = f"needs square frames, these have {height}x{width}; give one side, such as size={height}"
         else:
             metrics[name] = metric
     return metrics, absent

@@ -11,6 +11,7 @@ import re
 from collections.abc import Callable, Mapping, Sequence
 from copy import deepcopy
 from dataclasses import MISSING, field, fields, is_dataclass
+from functools import partial
 from pathlib import Path
 from types import NoneType, UnionType
 from typing import Any, Literal, TypeVar, Union, cast, get_args, get_origin, get_type_hints
@@ -26,7 +27,14 @@ ITEM = re.compile(r"""\s*(?:'(?P<single>[^']*)'|"(?P<double>[^"]*)"|(?P<plain>[^
 T = TypeVar("T")
 
 
-def setting(default: T, help: str, *, group: str = "", at_least: int | None = None) -> T:
+def setting(
+    default: T,
+    help: str,
+    *,
+    group: str = "",
+    at_least: int | None = None,
+    parse: Callable[[Any, str], Any] | None = None,
+) -> T:
     """A field of a dataclass of settings.
 
     Args:
@@ -34,8 +42,9 @@ def setting(default: T, help: str, *, group: str = "", at_least: int | None = No
         help: the description in `--help`
         group: title of the argument group in `--help`
         at_least: smallest valid value; None for no limit
+        parse: function of the value and the name of the setting that replaces the conversion to the type of the field
     """
-    metadata = {"help": help, "group": group, "at_least": at_least}
+    metadata = {"help": help, "group": group, "at_least": at_least, "parse": parse}
     if isinstance(default, list | dict):
         return cast(T, field(default_factory=lambda: deepcopy(default), metadata=metadata))
     return field(default=default, metadata=metadata)
@@ -72,7 +81,10 @@ def build(kind: type[T], given: Mapping[str, Any], prefix: str = "") -> T:
             raise ValueError(
                 f"the setting {prefix + name!r} is missing (required and optional settings: {', '.join(known)})"
             )
-    values = {key: _value(hints[key], value, prefix + key) for key, value in given.items()}
+    values = {
+        key: (known[key].metadata.get("parse") or partial(_value, hints[key]))(value, prefix + key)
+        for key, value in given.items()
+    }
     for key, value in values.items():
         least = known[key].metadata.get("at_least")
         if least is not None and value is not None and value < least:

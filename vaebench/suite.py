@@ -1,8 +1,9 @@
 """The base class of suites: list the cases, measure each case, summarize all statistics.
 
 A suite is a module `vaebench/suites/<name>.py` with `build(config) -> Suite`.  If it has options, it also defines `Options`: a
-frozen dataclass of `vaebench.settings.setting` fields, which `vaebench run --help` lists.  The runner handles resuming, progress,
-failures and records.
+frozen dataclass of `vaebench.settings.setting` fields, which `vaebench run --help` lists.  A module whose runs
+can have several records per VAE defines `runs(config) -> list[RunConfig]`, one for each record.  The runner handles resuming,
+progress, failures and records.
 """
 
 from __future__ import annotations

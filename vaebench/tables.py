@@ -256,7 +256,7 @@ def tabulate(records: Sequence[Record], columns: Sequence[str] = (), *, best: bo
         best: put the mark BOLD before the best values of each metric (`drawn` prints them in bold)
     """
     titles, lines = layout(records, columns)
-    strong = {metric: _best(lines, metric) if best else set() for metric in titles}
+    strong = {metric: best_lines(lines, metric) if best else set() for metric in titles}
     rows = [
         [*_facts(record, label), *((BOLD if i in strong[m] else "") + show(scores.get(m)) for m in titles), _count(record, scores)]
         for i, (record, label, scores) in enumerate(lines)
@@ -264,7 +264,7 @@ def tabulate(records: Sequence[Record], columns: Sequence[str] = (), *, best: bo
     return pd.DataFrame(rows, columns=["VAE", COMPRESSION, "Chn", "tcpr", *titles.values(), "n"])
 
 
-def _best(lines: Sequence[Line], metric: str) -> set[int]:
+def best_lines(lines: Sequence[Line], metric: str) -> set[int]:
     """The lines with the best value of a metric among those of the same condition, and lines that show the same value.
 
     Untrained VAEs, `identity` and codecs do not compete, and a value without competitors is not marked.
@@ -394,7 +394,13 @@ def notes(records: Sequence[Record]) -> list[str]:
     for name in dict.fromkeys(map(_protocol, records)):
         one = protocol.load(name)
         lines |= dict.fromkeys(f"protocol {name}: {note}" for note in (one.notes if name != "default" else ()))
-        shapes = {f"{r.config.get('num_frames')}x{r.config.get('size')}" for r in records if _protocol(r) == name}
+        configs = [record.config for record in records if _protocol(record) == name]
+        # files that are scored as they are (`vaebench score`) have several shapes
+        shapes = {
+            f"{config['num_frames']}x{config['size']}"
+            for config in configs
+            if config.get("num_frames") and config.get("size")
+        }
         if one.clip and shapes - {one.clip}:
             lines[
                 f"protocol {name}: published numbers are of clips {one.clip} (frames x size), these are of {shapes.pop()}"

@@ -16,9 +16,9 @@ class VideoSource(Protocol):
 
     `identity` has the name of the source and a hash of what determines its pixels ("name", "sha256", "clips"), for the record
     and the fingerprint; copies of the same files have the same.  `Clip.stamp` detects a file that was changed in place and is
-    only part of the fingerprint.  Clips are `num_frames` frames at native rate from their start frame, short side resized to
-    `size` as the protocol says, centre-cropped: uint8 (3, num_frames, size, size), or float32 in 0..1.  `load()` raises
-    ValueError or OSError naming the file and the reason.
+    only part of the fingerprint.  Clips are `num_frames` frames at native rate from their start frame, resized as the protocol
+    says to cover `size`, centre-cropped: uint8 (3, num_frames, height, width), or float32 in 0..1.  `load()` raises ValueError or
+    OSError naming the file and the reason.
     """
 
     @property

@@ -15,6 +15,7 @@ from functools import partial
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, NoReturn
 
+from vaebench.frame_size import Size
 from vaebench.video import Clip
 from vaebench.video_io import decode, file_source, manifest, notes, resize, tar
 
@@ -34,7 +35,7 @@ class Shards:
     root: Path
     shards: list[str]
     num_frames: int
-    size: int
+    size: Size
     resize: str
 
     def __iter__(self) -> Iterator[Clip]:
@@ -93,6 +94,6 @@ def _fail(reason: str) -> NoReturn:
     raise ValueError(reason)
 
 
-def _load(shard: Path, member: tar.Member, num_frames: int, size: int, how: str) -> Tensor:
-    """uint8 (3, num_frames, size, size), or as the resize `how` returns it."""
+def _load(shard: Path, member: tar.Member, num_frames: int, size: Size, how: str) -> Tensor:
+    """uint8 (3, num_frames, height, width), or as the resize `how` returns it."""
     return resize.clip(decode.read(f"{shard}:{member.name}", 0, num_frames, tar.content(shard, member)), size, how)

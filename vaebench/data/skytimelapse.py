@@ -18,6 +18,7 @@ from itertools import pairwise
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING
 
+from vaebench.frame_size import Size
 from vaebench.video import Clip
 from vaebench.video_io import file_source, manifest, presets, resize
 
@@ -44,7 +45,7 @@ class Folders:
     folders: dict[str, list[str]]  # path of a folder -> names of its frames, in order
     stamps: dict[str, str]  # path of a folder -> a hash of its frames' sizes and times of change
     num_frames: int
-    size: int
+    size: Size
     resize: str
 
     def __iter__(self) -> Iterator[Clip]:
@@ -111,8 +112,8 @@ def _number(folder: Path, name: str) -> int:
     return int(match[1])
 
 
-def _load(folder: Path, names: list[str], num_frames: int, size: int, how: str) -> Tensor:
-    """uint8 (3, num_frames, size, size), or as the resize `how` returns it."""
+def _load(folder: Path, names: list[str], num_frames: int, size: Size, how: str) -> Tensor:
+    """uint8 (3, num_frames, height, width), or as the resize `how` returns it."""
     if len(names) < num_frames:
         raise ValueError(f"{folder}: too short: it has {len(names)} frames, num_frames={num_frames}; lower num_frames")
     return resize.clip(frames_of(folder, names, slice(num_frames)), size, how)

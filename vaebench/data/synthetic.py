@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 
 import torch
 
+from vaebench.frame_size import FrameSize, Size, parse
 from vaebench.video import Clip
 
 if TYPE_CHECKING:
@@ -52,11 +53,11 @@ class Synthetic:
 
     identity: dict[str, str]
     num_frames: int
-    size: int
+    size: Size
 
     def __iter__(self) -> Iterator[Clip]:
         for seed, (name, motion) in enumerate(MOTIONS.items()):
-            load = partial(render, motion, self.num_frames, self.size, seed)
+            load = partial(_cropped, motion, self.num_frames, parse(self.size), seed)
             label = f"{motion.dx:+g},{motion.dy:+g} px/frame"
             yield Clip(id=f"synthetic/{name}", fps=24.0, load=load, file=f"synthetic/{name}", label=label)
 
@@ -74,6 +75,13 @@ def build(config: RunConfig) -> Synthetic:
         digest.update(render(motion, 5, 16, seed).numpy().tobytes())
     identity = {"name": "synthetic", "sha256": digest.hexdigest(), "clips": str(len(MOTIONS))}
     return Synthetic(identity, config.num_frames, config.size)
+
+
+def _cropped(motion: Motion, num_frames: int, size: FrameSize, seed: int) -> Tensor:
+    """uint8 (3, num_frames, height, width): the middle of a square clip."""
+    frames = render(motion, num_frames, max(size), seed)
+    top, left = ((max(size) - side) // 2 for side in size)
+    return frames[..., top : top + size.height, left : left + size.width].contiguous()
 
 
 def render(motion: Motion, num_frames: int, size: int, seed: int) -> Tensor:

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import torch
 
+from vaebench import frame_size
 from vaebench.data.skytimelapse import Folders, frames_of
 from vaebench.generation import resizes
 from vaebench.generation.resizes import Resize
@@ -90,7 +91,7 @@ def _drawn(key: str, most: int) -> int:
 def _clips(source: VideoSource, frames: int, interval: int, resize: str) -> Iterator[tuple[str, str, Cut]]:
     """Id, label and window of every clip."""
     if isinstance(source, Files):
-        fit = partial(_fit, resizes.find(resize, images=False), source.size)
+        fit = partial(_fit, resizes.find(resize, images=False), frame_size.side(source.size, SQUARE))
         for row in source.rows:
             yield (
                 row.id,
@@ -98,7 +99,7 @@ def _clips(source: VideoSource, frames: int, interval: int, resize: str) -> Iter
                 partial(_of_file, source.root / row.file, row, fit, source.reader, frames, interval),
             )
     elif isinstance(source, Folders):
-        fit = partial(_fit, resizes.find(resize, images=True), source.size)
+        fit = partial(_fit, resizes.find(resize, images=True), frame_size.side(source.size, SQUARE))
         for folder, names in source.folders.items():
             yield folder, "", partial(_of_folder, source.root / folder, names, fit, frames, interval)
     else:
@@ -106,6 +107,7 @@ def _clips(source: VideoSource, frames: int, interval: int, resize: str) -> Iter
             yield clip.id, clip.label, partial(_from_start, clip.load, frames, interval)
 
 
+SQUARE = "the published resizes make square frames"
 Fit = Callable[["NDArray[np.uint8]", bool], "Tensor"]  # a frame (H, W, 3), flipped or not -> (3, size, size)
 
 

@@ -37,7 +37,7 @@ def curves(
         decode: latent (1, C, t, h, w) -> float32 (1, 3, T, H, W) in -1..1
         reference: (1, 3, T, H, W) in -1..1
         latent: (1, C, t, h, w)
-        scale: mean and standard deviation (C,) of the channels
+        scale: mean and standard deviation (C,) of the channels; unused without noise and masks
         noise: noise levels s, ascending
         masks: shares of positions to replace by the channel means
         generator: on the CPU; all levels have the same noise, and a larger mask contains the smaller ones
@@ -46,12 +46,14 @@ def curves(
         "psnr" () of the decoded latent against the reference; for "added" and "mixed": (levels,) against the reference, and with
         the suffix "_self" against the decoded latent; "noise_gain" (); "masked" (shares,) against the reference
     """
+    clean = decode(latent)
+    statistics = {"psnr": np.array(psnr(reference, clean))}
+    if not noise and not masks:
+        return statistics
     mean, std = (value.to(latent).view(1, -1, 1, 1, 1) for value in scale)
     eps = std * torch.randn(latent.shape, generator=generator).to(latent)
     order = torch.randperm(latent[0, 0].numel(), generator=generator).to(latent.device)
-    clean = decode(latent)
     found: dict[str, list[float]] = {name: [] for name in ("added", "added_self", "mixed", "mixed_self", "masked")}
-    statistics = {"psnr": np.array(psnr(reference, clean))}
     for i, level in enumerate(noise):
         added = decode(latent + level * eps)
         if i == 0:

@@ -41,6 +41,7 @@ class FVD(Metric):
     version = 1
     per_clip = False
     min_frames = MIN_FRAMES
+    square = True  # tools differ in how they make other frames square: some stretch, some crop
 
     def __init__(self, i3d: Extractor) -> None:
         self.i3d = i3d

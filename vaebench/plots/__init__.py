@@ -1,8 +1,8 @@
 """Figures and tables from records only: the same records always give byte-identical files.
 
-There is a module per suite, one for bubbles and one for codecs.  Each lists its figures in `FIGURES`, a tuple of functions
-`figure(results, style)` that yield (file stem, matplotlib figure).  Without matching records a function yields nothing; a
-function that needs records of two suites draws all it can and then raises `Incomplete`.
+There is a module per suite, and some for single figures such as bubbles and seams.  Each lists its figures in `FIGURES`, a
+tuple of functions `figure(results, style)` that yield (file stem, matplotlib figure).  Without matching records a function
+yields nothing; a function that needs records of two suites draws all it can and then raises `Incomplete`.
 """
 
 from __future__ import annotations

@@ -15,6 +15,7 @@ SUITES = (
     "latent",
     "diffusability",
     "efficiency",
+    "relay",
 )  # families of the first suites get distinct colours
 REFERENCE = {"color": "#000000", "marker": "o"}  # of `identity` and of whole inference
 # kind of mode -> position of its colour; chunks-4 and independent-17 are of the kinds chunks and independent
@@ -28,18 +29,32 @@ def of_vaes(root: Path) -> dict[str, dict[str, str]]:
 
     A family has one hue and one marker, and its variants are shades of the hue: those whose quality was measured are darker.
     """
-    families: dict[str, dict[str, None]] = {}
-    for suite in SUITES:
-        named = {str(record.vae["name"]): str(record.vae["family"]) for record in records.read_all(root, suite)}
-        for name in sorted(named, key=_by_number):
-            families.setdefault(named[name], {})[name] = None
+    families = _families(root)
     looks = dict.fromkeys(families.pop("identity", {}), REFERENCE)
-    families["codec"] = families.pop("codec", {})  # last: codecs leave the colours of VAEs as they are
     for i, names in enumerate(families.values()):
         family = {"color": COLOURS[_hue(i)], "marker": MARKERS[(i // len(COLOURS) + i) % len(MARKERS)]}
         for name, colour in _shades(family["color"], names).items():
             looks[name] = {**family, "color": colour}
     return looks
+
+
+def hues(root: Path) -> dict[str, int]:
+    """Family of each VAE with a record below `root` -> the position of its hue in COLOURS."""
+    families = _families(root)
+    references = families.pop("identity", None)
+    positions = {family: _hue(i) for i, family in enumerate(families)}
+    return positions if references is None else {**positions, "identity": COLOURS.index(REFERENCE["color"])}
+
+
+def _families(root: Path) -> dict[str, dict[str, None]]:
+    """Family -> the names of its VAEs, those of the first suites first."""
+    families: dict[str, dict[str, None]] = {}
+    for suite in SUITES:
+        named = {str(record.vae["name"]): str(record.vae["family"]) for record in records.read_all(root, suite)}
+        for name in sorted(named, key=_by_number):
+            families.setdefault(named[name], {})[name] = None
+    families["codec"] = families.pop("codec", {})  # last: codecs leave the colours of VAEs as they are
+    return families
 
 
 def _hue(i: int) -> int:

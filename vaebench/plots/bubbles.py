@@ -57,7 +57,7 @@ def _psnr(record: Record) -> float | None:
 def _shape(root: Path, record: Record) -> str:
     """Frames and size of the scored clips, such as "33x256"."""
     try:
-        members({"num_frames": int, "size": int}, record.config, "config")
+        members({"num_frames": int, "size": int | str}, record.config, "config")
     except ValueError as reason:
         raise records.invalid(root, record, str(reason)) from None
     return f"{record.config['num_frames']}x{record.config['size']}"

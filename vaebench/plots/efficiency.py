@@ -12,7 +12,8 @@ from typing import NamedTuple
 import matplotlib.pyplot as plt
 from matplotlib.figure import Figure
 
-from vaebench import plot_style, records
+from vaebench import frame_size, plot_style, records
+from vaebench.frame_size import Size
 from vaebench.records import Record, Score
 from vaebench.titles import setting_title
 from vaebench.typed import members
@@ -26,7 +27,7 @@ class Case(NamedTuple):
 
     dtype: str
     frames: int
-    size: int  # pixels
+    size: Size  # pixels
 
     @property
     def shape(self) -> str:
@@ -38,7 +39,12 @@ Drawn = Callable[[Record, Case], float | None]  # the length of a bar
 
 def _case(score: Score) -> Case:
     condition = score.condition
-    return Case(str(condition["dtype"]), int(condition["frames"]), int(condition["size"]))
+    return Case(str(condition["dtype"]), int(condition["frames"]), condition["size"])
+
+
+def _by_pixels(case: Case) -> tuple[int, str]:
+    height, width = frame_size.parse(case.size)
+    return height * width, str(case.size)
 
 
 def cases_of(record: Record) -> list[Case]:
@@ -79,10 +85,10 @@ def by_setting(root: Path) -> dict[str, list[Record]]:
 
 def _check_condition(score: Score, field: str) -> None:
     """Raises ValueError naming the field if the condition has no valid dtype, frames or size."""
-    condition = members({"dtype": str, "frames": int, "size": int}, score.condition, field)
-    for side in ("frames", "size"):
-        if condition[side] < 1:
-            raise ValueError(f"{field}.{side} should be 1 or more, not {condition[side]}")
+    condition = members({"dtype": str, "frames": int, "size": int | str}, score.condition, field)
+    if condition["frames"] < 1:
+        raise ValueError(f"{field}.frames should be 1 or more, not {condition['frames']}")
+    frame_size.parse(condition["size"], f"{field}.size")
 
 
 def unit_of(most: float) -> str:
@@ -97,7 +103,7 @@ def cost_bars(root: Path, style: str) -> Iterator[tuple[str, Figure]]:
         for case in (case for record in group for case in cases_of(record)):
             grids.setdefault((case.dtype, case.frames), set()).add(case)
         for (dtype, frames), cases in grids.items():
-            yield f"cost_bars-{device}-{dtype}-{frames}", _cost_bars(group, sorted(cases))
+            yield f"cost_bars-{device}-{dtype}-{frames}", _cost_bars(group, sorted(cases, key=_by_pixels))
 
 
 def _cost_bars(records: list[Record], cases: list[Case]) -> Figure:
@@ -138,7 +144,7 @@ def _cost_bars(records: list[Record], cases: list[Case]) -> Figure:
     if len(cases) > 1:
         handles, labels = row_of_axes[0].get_legend_handles_labels()
         figure.legend(handles, labels, loc="outside lower center", ncols=len(cases))
-    sizes = ", ".join(f"{case.size}x{case.size}" for case in cases)
+    sizes = ", ".join("x".join(map(str, frame_size.parse(case.size))) for case in cases)
     cases_text = f"{cases[0].frames} frames at {sizes}, {cases[0].dtype}, on {setting_title(records[0])}"
     figure.suptitle(
         f"{cases_text}; memory above the weights; random weights of the released configuration\n"

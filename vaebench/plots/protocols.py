@@ -13,7 +13,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from vaebench import plot_style, protocol, published, records, tables
-from vaebench.plots import Incomplete
+from vaebench.plots import Incomplete, _looks
 from vaebench.records import Record, Score, interval
 from vaebench.titles import setting_title
 
@@ -72,7 +72,7 @@ def _draw(root: Path, group: Group, chosen: list[str]) -> Figure:
     figure, grid = plt.subplots(
         1, len(panels), figsize=(2.2 + 3.2 * len(panels), 1.5 + 0.33 * len(chosen)), sharey=True, squeeze=False
     )
-    looks = plot_style.look(sorted(base))
+    looks = _looks.of_vaes(root)
     for axes, kind in zip(grid[0], panels, strict=True):
         _panel(axes, root, group, chosen, kind, looks)
     variants = sum(not _is_published(name) for name in chosen)

@@ -13,6 +13,7 @@ from matplotlib.ticker import FuncFormatter
 
 from vaebench import plot_style, records, tables
 from vaebench.files import file_name
+from vaebench.frame_size import Size, parse
 from vaebench.plots import _looks
 from vaebench.records import BITS, Record
 from vaebench.titles import setting_title
@@ -143,43 +144,58 @@ def strips(root: Path, style: str) -> Iterator[tuple[str, Figure]]:
             ids |= {file_name(clip): clip for clip in records.read_clips(root, record) if clip.isascii()}
             for file in sorted(records.pictures_folder(root, record).glob("*.png")):
                 of_clip = sheets.setdefault(file.stem, {})
-                of_clip[plot_style.vae_name(record)] = read_sheet(file, like=next(iter(of_clip.values()), None))
+                like = next(iter(of_clip.values()), None)
+                of_clip[plot_style.vae_name(record)] = read_last(file, record.config.get("size") or 1, like)
         for clip, of_vaes in sheets.items():
             yield f"strips-{setting}-{clip}", strip(of_vaes, ids.get(clip, clip))
 
 
-def read_sheet(file: Path, like: np.ndarray | None) -> np.ndarray:
-    """Read saved frames as (2 H, n H, 3) in 0..1, with the height of `like` if it is given.
+def _frames_in(file: Path) -> int:
+    """The number of frames of the reference that a PNG file states; 0 if it states none."""
+    from PIL import Image
+
+    with Image.open(file) as image:
+        stated = str(image.info.get("frames", ""))
+    return int(stated) if stated.isdecimal() else 0
+
+
+def read_last(file: Path, size: Size, like: np.ndarray | None) -> np.ndarray:
+    """Read the last of the saved frames as (2, H, W, 3) in 0..1, reference and reconstruction, in the shape of `like`.
+
+    The file has (2 H, n W, 3): n frames of the reference above those of the reconstruction.  `size` is the size of a frame, for
+    files of earlier versions, which do not state n.
 
     Raises:
         ValueError: the file is damaged or has another layout or height; the message names it
     """
     try:
         sheet = plt.imread(file)
+        count = _frames_in(file)
     except (OSError, SyntaxError, ValueError) as reason:  # Pillow raises all three for a damaged file
         raise ValueError(f"{file} cannot be read as a picture: {reason}") from None
-    if sheet.ndim != 3 or sheet.shape[2] < 3 or sheet.shape[0] % 2 or sheet.shape[1] % (sheet.shape[0] // 2 or 1):
+    high, wide = parse(size)
+    height = sheet.shape[0] // 2
+    width = sheet.shape[1] // count if count else height * wide // high or 1
+    if sheet.ndim != 3 or sheet.shape[2] < 3 or sheet.shape[0] % 2 or sheet.shape[1] % width:
+        shape = "square RGB frames" if high == wide else f"RGB frames of the shape {high}x{wide}"
+        raise ValueError(f"{file} should have {shape}, reference above reconstruction; its shape is {sheet.shape}")
+    if like is not None and like.shape[1] != height:
         raise ValueError(
-            f"{file} should have square RGB frames, reference above reconstruction; its shape is {sheet.shape}"
-        )
-    if like is not None and like.shape[0] != sheet.shape[0]:
-        raise ValueError(
-            f"{file} has frames of {sheet.shape[0] // 2} pixels, those of other VAEs have {like.shape[0] // 2}: delete it and "
+            f"{file} has frames of {height} pixels, those of other VAEs have {like.shape[1]}: delete it and "
             "run that VAE again with keep=N"
         )
-    return np.asarray(sheet[..., :3])
+    return np.stack([sheet[:height, -width:, :3], sheet[height:, -width:, :3]])
 
 
 def strip(of_vaes: dict[str, np.ndarray], clip: str) -> Figure:
-    """Draw the last frame of each sheet (2 H, n W, 3) in 0..1, which has the reference above the reconstruction."""
+    """Draw the frames (2, H, W, 3) in 0..1 of each VAE: the reference and its reconstruction."""
     from vaebench.metrics.psnr import MSE_FLOOR  # imports torch, which no other figure needs
 
     figure, grid = plt.subplots(1 + len(of_vaes), 4, figsize=(8.4, 2.15 * (1 + len(of_vaes))), squeeze=False)
-    pairs = {name: (_last(sheet, 0), _last(sheet, 1)) for name, sheet in of_vaes.items()}
-    reference = next(iter(pairs.values()))[0]
+    reference = next(iter(of_vaes.values()))[0]
     side = min(CROP, max(1, min(reference.shape[:2]) // 2))
     top, left = _busiest(reference, side)
-    rows = [("reference", reference), *((name, pair[1]) for name, pair in pairs.items())]
+    rows = [("reference", reference), *((name, pair[1]) for name, pair in of_vaes.items())]
     for axes, (name, picture) in zip(grid, rows, strict=True):
         error = np.abs(picture - reference)
         psnr = -10 * np.log10(
@@ -201,11 +217,6 @@ def strip(of_vaes: dict[str, np.ndarray], clip: str) -> Figure:
             ax.set_title(title, fontsize="x-small", loc="left")
     figure.suptitle(f"{clip}: last frame", fontsize="small")
     return figure
-
-
-def _last(sheet: np.ndarray, row: int) -> np.ndarray:
-    height = sheet.shape[0] // 2
-    return sheet[row * height : (row + 1) * height, -height:]  # clips are square
 
 
 def _busiest(image: np.ndarray, side: int) -> tuple[int, int]:

@@ -13,6 +13,7 @@ from matplotlib.ticker import MaxNLocator
 
 from vaebench import plot_style, records
 from vaebench.files import file_name
+from vaebench.plots import _looks
 from vaebench.records import Record
 from vaebench.typed import members
 
@@ -60,15 +61,14 @@ def drift(root: Path, style: str) -> Iterator[tuple[str, Figure]]:
     """Quality, colour, high frequencies and latents over the hops of each protocol, with the floor of an identity VAE."""
     for setting, group in _settings(root).items():
         if any(record.extra["curves"] for record in group):
-            yield f"drift-{setting}", _drift(group, setting)
+            yield f"drift-{setting}", _drift(group, setting, _looks.of_vaes(root))
 
 
-def _drift(group: list[Record], setting: str) -> Figure:
+def _drift(group: list[Record], setting: str, looks: dict[str, dict[str, str]]) -> Figure:
     protocols = list(dict.fromkeys(name for record in group for name in record.extra["curves"]))
     figure, grid = plt.subplots(
         len(protocols), len(PANELS), figsize=(3.3 * len(PANELS), 0.9 + 2.4 * len(protocols)), squeeze=False
     )
-    looks = plot_style.look([record.vae["name"] for record in group])
     for row, protocol in zip(grid, protocols, strict=True):
         shown = [record for record in group if protocol in record.extra["curves"]]
         for axes, (name, label) in zip(row, PANELS.items(), strict=True):
@@ -112,19 +112,22 @@ def relay_strips(root: Path, style: str) -> Iterator[tuple[str, Figure]]:
             for case in cases:
                 if (file := folder / f"{file_name(case)}.png").is_file():
                     names[file.stem], hops = case, record.extra["hops_shown"]
-                    sheet = _read_sheet(file, len(hops))
+                    sheet = read_sheet(file, len(hops))
                     of_case = sheets.setdefault(file.stem, {FLOOR: sheet[0]})
                     if sheet[1].shape != of_case[FLOOR].shape:
                         raise ValueError(
                             f"{file} has frames of another size than other VAEs: run this VAE again with keep=N"
                         )
                     of_case[plot_style.vae_name(record)] = sheet[1]
+        short = {stem: case.rpartition("/")[2].replace("@", "-") for stem, case in names.items()}
         for stem, rows in sheets.items():
-            yield f"relay_strips-{setting}-{stem}", _strips(rows, hops, names[stem])
+            # without the folder of the clip and the digest of its name, so that the file name stays readable
+            unique = list(short.values()).count(short[stem]) == 1
+            yield f"relay_strips-{setting}-{short[stem] if unique else stem}", _strips(rows, hops, names[stem])
 
 
-def _read_sheet(file: Path, count: int) -> np.ndarray:
-    """Read saved frames as (2, n, side, side, 3) in 0..1: floor and VAE, n hops.
+def read_sheet(file: Path, count: int) -> np.ndarray:
+    """Read saved frames as (2, n, H, W, 3) in 0..1: two rows of n frames, such as floor and VAE at n hops.
 
     Raises:
         ValueError: the file is damaged or has another layout; the message names it
@@ -134,10 +137,9 @@ def _read_sheet(file: Path, count: int) -> np.ndarray:
     except (OSError, SyntaxError, ValueError) as reason:  # Pillow raises all three for a damaged file
         raise ValueError(f"{file} cannot be read as a picture: {reason}") from None
     height, width = sheet.shape[:2]
-    side = height // 2
-    if sheet.ndim != 3 or height % 2 or width != count * side:
-        raise ValueError(f"{file} should have two rows of {count} square frames; its shape is {sheet.shape}")
-    return np.asarray(sheet[..., :3]).reshape(2, side, count, side, 3).swapaxes(1, 2)
+    if sheet.ndim != 3 or height % 2 or width % count:
+        raise ValueError(f"{file} should have two rows of {count} frames; its shape is {sheet.shape}")
+    return np.asarray(sheet[..., :3]).reshape(2, height // 2, count, width // count, 3).swapaxes(1, 2)
 
 
 def _strips(rows: dict[str, np.ndarray], hops: list[int], case: str) -> Figure:

@@ -19,6 +19,8 @@ import torch
 from torch import Tensor
 
 import adapters
+from vaebench import frame_size
+from vaebench.frame_size import Size
 from vaebench.suite import Candidate
 from vaebench.timing import peak_memory, stopwatch, synchronize
 from vaebench.vae import VideoVAE, networks
@@ -37,7 +39,7 @@ class Job:
     dtype: str
     mode: str
     num_frames: int
-    size: int
+    size: Size
     error: float
     max_seconds: float
     memory_gib: float
@@ -55,7 +57,7 @@ def measure(what: str, job: Job, candidate: Candidate) -> dict[str, Any]:
             return measure_time(job, candidate) if what == "time" else measure_memory(job, candidate)
     except (MemoryError, RuntimeError) as error:
         if is_out_of_memory(error):
-            return {"out_of_memory": f"{job.num_frames}x{job.size}x{job.size} {job.dtype}"}
+            return {"out_of_memory": f"{'x'.join(map(str, (job.num_frames, *frame_size.parse(job.size))))} {job.dtype}"}
         raise
 
 
@@ -82,7 +84,8 @@ def prepare(job: Job, candidate: Candidate) -> tuple[VideoVAE, Tensor, torch.dev
     if job.channels_last:
         to_channels_last(vae)
     # noise, not zeros: sparse or constant input changes the power and the clock rate of a device
-    video = torch.rand(1, 3, job.num_frames, job.size, job.size, generator=torch.Generator().manual_seed(0)) * 2 - 1
+    shape = (1, 3, job.num_frames, *frame_size.parse(job.size))
+    video = torch.rand(shape, generator=torch.Generator().manual_seed(0)) * 2 - 1
     return vae, video.to(device), device
 
 

@@ -20,8 +20,10 @@ from numpy.typing import NDArray
 
 from vaebench import kept_video, plot_style, records
 from vaebench.files import file_name
+from vaebench.frame_size import Size, parse
 from vaebench.records import Record
 from vaebench.report import charts
+from vaebench.titles import setting_title
 
 EFFORT = {
     "method": 2,
@@ -56,6 +58,7 @@ def collect(root: Path, everything: Sequence[Record], index: Mapping[int, int]) 
                 (record.setting, clip, reference["film"]),
                 {
                     "setting": record.setting,
+                    "title": setting_title(record),
                     "clip": clip,
                     "source": source,
                     "fps": pair.fps,
@@ -68,7 +71,7 @@ def collect(root: Path, everything: Sequence[Record], index: Mapping[int, int]) 
             )
             vae = {"name": plot_style.vae_name(record), "record": index[id(record)], **reconstruction}
             entry["vaes"].append(vae)
-    kept.clips = sorted(by_clip.values(), key=lambda entry: entry["source"] != "video")
+    kept.clips = sorted(by_clip.values(), key=lambda entry: (entry["source"] != "video", -len(entry["vaes"])))
     return kept
 
 
@@ -81,11 +84,11 @@ def _of_record(root: Path, record: Record) -> Iterator[tuple[str, str, kept_vide
     for file in sorted(records.pictures_folder(root, record).glob("*.png")):
         clip = names.get(file.stem, file.stem)
         if clip not in videos:
-            yield clip, "pictures", kept_video.Pair(_sheet(file), 0.0)
+            yield clip, "pictures", kept_video.Pair(_sheet(file, record.config.get("size") or 1), 0.0)
 
 
-def _sheet(file: Path) -> NDArray:
-    """A picture of `records.write_pictures` -> uint8 (2, n, H, W, 3); the frames are square.
+def _sheet(file: Path, size: Size) -> NDArray:
+    """A picture of `records.write_pictures`, with frames of the shape of `size` -> uint8 (2, n, H, W, 3).
 
     Raises:
         ValueError: the file is damaged or has another layout; the message names it
@@ -98,11 +101,12 @@ def _sheet(file: Path) -> NDArray:
     except (OSError, SyntaxError, ValueError) as reason:  # Pillow raises all three for a damaged file
         raise ValueError(f"{file} cannot be read as a picture: {reason}") from None
     height = sheet.shape[0] // 2
-    if sheet.shape[0] % 2 or sheet.shape[1] % (height or 1):
-        raise ValueError(
-            f"{file} should have square frames, reference above reconstruction; its shape is {sheet.shape}"
-        )
-    return sheet.reshape(2, height, -1, height, 3).transpose(0, 2, 1, 3, 4)
+    high, wide = parse(size)
+    width = height * wide // high or 1
+    if sheet.shape[0] % 2 or sheet.shape[1] % width:
+        shape = "square frames" if high == wide else f"frames of the shape {high}x{wide}"
+        raise ValueError(f"{file} should have {shape}, reference above reconstruction; its shape is {sheet.shape}")
+    return sheet.reshape(2, height, -1, width, 3).transpose(0, 2, 1, 3, 4)
 
 
 def _film(frames: NDArray, kept: Kept, ids: dict[int, str]) -> dict[str, Any]:

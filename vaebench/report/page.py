@@ -12,18 +12,13 @@ from typing import Any
 
 from markupsafe import Markup
 
-from vaebench import __version__
+from vaebench import __version__, listing, plugins
 from vaebench.records import Record
 from vaebench.report import charts, clips, figures, provenance, tables
 
 TEMPLATES = Path(__file__).parent / "templates"
 SCRIPTS = ("page.js", "tables.js", "chart.js", "charts.js", "player.js")  # in the order in which they run
-SUITES = {
-    "reconstruction": "Quality of the reconstruction against the clip.",
-    "blockwise": "Change of metrics and pixels when a VAE runs in tiles, in chunks or streamed, against whole inference.",
-    "efficiency": "Time, throughput and peak memory of encode and decode, measured with random weights of the released size.",
-    "diffusability": "How easily a diffusion model learns the latents.",
-}
+ORDER = ("reconstruction", "blockwise", "efficiency", "latent", "diffusability")  # of suites; others follow by name
 
 
 def render(root: Path, everything: Sequence[Record], say: Callable[[str], object]) -> str:
@@ -59,7 +54,7 @@ def render(root: Path, everything: Sequence[Record], say: Callable[[str], object
         script=script,
         style=(TEMPLATES / "report.css").read_text(encoding="utf-8"),
         suites=_suites(everything, index),
-        about=SUITES,
+        about={name: listing.first_sentence("suites", name) for name in plugins.names("suites")},
         overview=_overview(everything),
         drawings=[(kind, list(group)) for kind, group in groupby(figures.draw(root, incomplete), lambda d: d.kind)],
         missing=missing,
@@ -80,7 +75,7 @@ def _suites(everything: Sequence[Record], index: dict[int, int]) -> dict[str, li
     groups: dict[tuple[str, str], list[Record]] = {}
     for record in everything:
         groups.setdefault((record.suite, record.setting), []).append(record)
-    order = {name: i for i, name in enumerate(SUITES)}
+    order = {name: i for i, name in enumerate(ORDER)}
     suites: dict[str, list[tables.Table]] = {}
     for (suite, _), group in sorted(groups.items(), key=lambda item: order.get(item[0][0], len(order))):
         suites.setdefault(suite, []).append(tables.build(group, index))

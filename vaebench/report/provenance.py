@@ -8,7 +8,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from vaebench import plot_style, protocol, records, tables
+from vaebench import plot_style, protocol, published, records, tables
 from vaebench.records import Record
 
 Facts = list[tuple[str, str]]  # name and value, both for display
@@ -33,10 +33,21 @@ def of_record(root: Path, record: Record) -> dict[str, Any]:
             ("Machine", _flat({k: v for k, v in record.machine.items() if k not in ("commit", "dirty", "packages")})),
             ("Libraries", _flat(record.machine.get("packages", {}))),
         ],
+        "published": _published(record),
         "absent": [{"metric": metric, "reason": reason} for metric, reason in record.absent.items()],
         "failed": [{"case": failure.case, "reason": failure.reason} for failure in record.failed],
         "scores": {key: _score(score) for key, score in record.scores.items()},
     }
+
+
+def _published(record: Record) -> dict[str, Facts]:
+    """Metric -> published numbers of the same VAE and kind of metric, each with its source and the choices that differ."""
+    facts: dict[str, Facts] = {}
+    for pair in published.beside([record]):
+        differs = f"differs in {', '.join(pair.differs)}" if pair.differs else "equal choices"
+        text = f"{pair.published:g} {pair.published_metric} on {pair.dataset}; {differs}; {pair.source}, grade {pair.grade}"
+        facts.setdefault(pair.metric, []).append((pair.protocol, text))
+    return facts
 
 
 def _score(score: records.Score) -> dict[str, Any]:

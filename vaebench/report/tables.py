@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
-from vaebench import plot_style, tables
+from vaebench import tables
 from vaebench.records import Record, Score
 from vaebench.tables import Line
+from vaebench.titles import setting_title
 
 BEFORE = 4  # columns before the scores: VAE, compression, channels, tcpr
 
@@ -31,7 +32,8 @@ class Row:
 @dataclass(frozen=True)
 class Table:
     suite: str
-    setting: str
+    setting: str  # name of the folder
+    title: str  # the setting in words
     columns: list[str]
     better: list[str]  # direction of each column: "higher", "lower" or ""
     rows: list[Row]
@@ -47,17 +49,21 @@ def build(group: Sequence[Record], index: Mapping[int, int]) -> Table:
     """
     text = tables.tabulate(group)
     titles, lines = tables.layout(group)
-    best = _best(lines)
+    best = {metric: tables.best_lines(lines, metric) for metric in titles}
     rows = [
-        _row(line, [str(cell) for cell in cells], list(titles), index[id(line.record)], best)
-        for line, cells in zip(lines, text.itertuples(index=False), strict=True)
+        _row(
+            line, [str(cell) for cell in cells], list(titles), index[id(line.record)], {m for m in best if i in best[m]}
+        )
+        for i, (line, cells) in enumerate(zip(lines, text.itertuples(index=False), strict=True))
     ]
     examples = {metric: score.better for line in lines for metric, score in line.scores.items()}
     better = [*[""] * BEFORE, *(examples.get(metric, "").replace("neither", "") for metric in titles), ""]
-    return Table(group[0].suite, group[0].setting, list(text.columns), better, rows, _notes(group))
+    return Table(
+        group[0].suite, group[0].setting, setting_title(group[0]), list(text.columns), better, rows, _notes(group)
+    )
 
 
-def _row(line: Line, texts: list[str], metrics: list[str], record: int, best: Mapping[tuple[str, str], float]) -> Row:
+def _row(line: Line, texts: list[str], metrics: list[str], record: int, best: set[str]) -> Row:
     vae = line.record.vae
     rate: float | None = None  # unknown for videos that were made elsewhere, and codecs have no latent
     if vae["latent_channels"]:
@@ -70,35 +76,13 @@ def _row(line: Line, texts: list[str], metrics: list[str], record: int, best: Ma
             reason = line.record.absent.get(metric, "")
             cells.append(Cell(text, hint=f"unavailable: {reason}" if reason else ""))
         else:
-            is_best = score.value is not None and best.get((line.label, metric)) == score.value and _ranked(line)
-            cells.append(Cell(text, score.value, score.key, is_best, _hint(score)))
+            cells.append(Cell(text, score.value, score.key, metric in best, _hint(score)))
     return Row(record, [*cells, Cell(texts[-1], max((s.n for s in line.scores.values()), default=0))], texts[0])
 
 
 def _hint(score: Score) -> str:
     value = score.status if score.value is None else f"{score.value:.8g} {score.unit}".strip()
     return " · ".join(part for part in (value, f"n = {score.n}", score.note) if part)
-
-
-def _ranked(line: Line) -> bool:
-    """Whether a row competes for the best value: not random weights, codecs and identity, the upper bound."""
-    untrained = plot_style.untrained(line.record) and line.record.suite != "efficiency"
-    return line.record.vae["family"] not in tables.NO_VAES and not untrained
-
-
-def _best(lines: Sequence[Line]) -> dict[tuple[str, str], float]:
-    """(condition, metric) -> the best value of at least two VAEs; only equal conditions are compared."""
-    values: dict[tuple[str, str], list[Score]] = {}
-    for line in lines:
-        for metric, score in line.scores.items():
-            if _ranked(line) and score.value is not None and not score.signed and score.better != "neither":
-                values.setdefault((line.label, metric), []).append(score)
-    choose = {"higher": max, "lower": min}
-    return {
-        key: choose[scores[0].better](score.value for score in scores if score.value is not None)
-        for key, scores in values.items()
-        if len(scores) > 1
-    }
 
 
 def _notes(group: Sequence[Record]) -> list[str]:

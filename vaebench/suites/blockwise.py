@@ -8,7 +8,7 @@ an allocator that shows the memory in use is slow.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -67,7 +67,8 @@ class Blockwise(Suite[Modes]):
         self.memory_is_known = memory_is_known(self.device)
         self.lengths = list(dict.fromkeys(chosen.lengths)) or [config.num_frames]
         self.names = _metrics(config, chosen)
-        self.metrics, self.absent = build_metrics(self.names, self.device, max(self.lengths))
+        self.metrics, self.absent = build_metrics(self.names, self.device, max(self.lengths), config.size)
+        self.pictured: set[str] = set()
         self.digests = metric_code(self.names, self.metrics)
         self.identity = {
             "metrics": metric_digests(self.names, self.metrics),
@@ -99,8 +100,19 @@ class Blockwise(Suite[Modes]):
             raise ValueError(
                 f"{spec.name} claims no lossless mode, so require=lossless has nothing to test; leave the option or the VAE out"
             )
-        clips = clip_cases(source, self.config)
-        return [Case(f"{case.id}@{length}", case.clip, {"length": length}) for case in clips for length in self.lengths]
+        clips, longest = clip_cases(source, self.config), max(self.lengths)
+        cases = [
+            Case(
+                f"{case.id}@{length}", case.clip, {"length": length, "keep": i < self.chosen.keep and length == longest}
+            )
+            for i, case in enumerate(clips)
+            for length in self.lengths
+        ]
+        self.pictured = {case.id for case in cases if case.params["keep"]}
+        return cases
+
+    def is_complete(self, case: Case, names: Collection[str]) -> bool:
+        return "frames" in names or not case.params["keep"]
 
     @torch.inference_mode()
     def measure(self, vae: Modes, case: Case) -> Statistics:
@@ -112,6 +124,7 @@ class Blockwise(Suite[Modes]):
         clip = case.clip.id
         whole, latent, statistics = self._run(vae, clip, reference, real, "whole")
         whole = whole.clone()  # independent chunks run the same VAE again, which may reuse the memory of its results
+        decoded = [_bytes(self.protocol.to_score(whole))] if case.params["keep"] else []
         for label in vae.labels:
             blockwise, z, more = self._run(vae, clip, reference, real, label)
             statistics |= more
@@ -119,6 +132,14 @@ class Blockwise(Suite[Modes]):
             same = vae.decode(label, latent.clone()) if label in vae.offered else None
             found = differences(whole, blockwise, latent, z, same)
             statistics |= {f"{name}@{label}": value for name, value in found.items()}
+            statistics[f"latent_frames@{label}"] = np.array([latent.shape[2], z.shape[2]])
+            if case.params["keep"]:
+                decoded.append(_bytes(self.protocol.to_score(blockwise)))
+        if case.params["keep"]:
+            index = _most_different(decoded)
+            shown = np.stack([video[index] for video in decoded])
+            statistics["frames"] = np.stack([np.broadcast_to(_bytes(real)[index], shown.shape), shown])
+            statistics["frame_index"] = np.array([index])  # an array, because single numbers are scores of the case
         known = self.memory_is_known
         statistics |= {f"bytes@{label}": np.float64(peak if known else "nan") for label, peak in peak_bytes.items()}
         return {"length": np.int64(length), **statistics}
@@ -156,7 +177,9 @@ class Blockwise(Suite[Modes]):
             condition = {"mode": label}
             for name, metric in self.metrics.items():
                 before, after = stack(longest, f"{name}@whole"), stack(longest, f"{name}@{label}")
-                scores.append(change(name, metric, before, after, condition))
+                changed = change(name, metric, before, after, condition)
+                notes = [note for note in (changed.note, _more_latents(longest, label)) if note]
+                scores.append(replace(changed, note="; ".join(notes)))
             for name in ("pixels_max", "pixels_rms", "latents_max", "latents_rms"):
                 everywhere = stack(statistics, f"{name}@{label}")
                 value = everywhere.max() if name.endswith("max") else np.sqrt(np.mean(everywhere**2))
@@ -204,8 +227,12 @@ class Blockwise(Suite[Modes]):
             for case, values in statistics.items()
         }
 
+    def pictures(self, statistics: Mapping[str, Statistics]) -> dict[str, NDArray]:
+        """Case id -> uint8 (2, n, H, W, 3): a frame of the clip n times, above the same frame of whole inference and each mode."""
+        return {case: statistics[case]["frames"] for case in statistics if case in self.pictured}
+
     def extra(self, statistics: Mapping[str, Statistics]) -> dict[str, Any]:
-        """Profiles of the difference over frames, rows and columns; and every metric by frame and by length of the clip."""
+        """Profiles of the difference over frames, rows and columns; every metric by frame and by length; which frames are saved."""
         longest = self._longest(statistics)
         profiles: dict[str, Any] = {"whole": {"metrics": self._by_frame(longest, "whole")}}
         for label in _labels(statistics):
@@ -214,7 +241,12 @@ class Blockwise(Suite[Modes]):
                 for name in ("by_frame", "by_row", "by_column", "by_step")
             }
             profiles[label]["metrics"] = self._by_frame(longest, label)
-        return {"profiles": profiles, "by_length": self._by_length(statistics)}
+        saved = {case: int(values["frame_index"][0]) for case, values in statistics.items() if case in self.pictured}
+        return {
+            "profiles": profiles,
+            "by_length": self._by_length(statistics),
+            **({"saved": {"modes": ["whole", *_labels(statistics)], "frame": saved}} if saved else {}),
+        }
 
     def _by_frame(self, longest: Mapping[str, Statistics], label: str) -> dict[str, list[float]]:
         """The mean over clips of the metrics that score single frames or the steps between them."""
@@ -245,6 +277,28 @@ def _metrics(config: RunConfig, chosen: Options) -> list[str]:
 def _labels(statistics: Mapping[str, Statistics]) -> list[str]:
     first = next(iter(statistics.values()))
     return [name.partition("@")[2] for name in first if name.startswith("pixels_max@")]
+
+
+def _more_latents(longest: Mapping[str, Statistics], label: str) -> str:
+    """A note if a mode has another number of latent frames than whole inference, so that their compression differs.
+
+    Independent chunks of a causal VAE each start with a frame that has a latent frame of its own.
+    """
+    counts = {tuple(int(n) for n in values[f"latent_frames@{label}"]) for values in longest.values()}
+    pairs = [f"{ours} latent frames instead of {whole}" for whole, ours in sorted(counts) if whole != ours]
+    return f"{label} has {' or '.join(pairs)} in whole inference, so its compression differs" if pairs else ""
+
+
+def _bytes(video: Video) -> NDArray:
+    """(1, 3, T, H, W) in 0..1 -> uint8 (T, H, W, 3)."""
+    return video[0].mul(255).round().byte().permute(1, 2, 3, 0).cpu().numpy()
+
+
+def _most_different(decoded: list[NDArray]) -> int:
+    """The frame in which a mode has the largest RMS difference to whole inference, which is the first video; 0 if all are equal."""
+    whole = decoded[0].astype(np.float32)
+    errors = [np.square(video - whole).mean(axis=(1, 2, 3)) for video in decoded[1:]]
+    return int(np.max(errors, axis=0).argmax()) if errors else 0
 
 
 def _mean(group: list[Statistics], name: str) -> float | None:

@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import numpy as np
 import torch
 
-from vaebench import plugins, weights
+from vaebench import frame_size, plugins, weights
 from vaebench.config import RunConfig
 from vaebench.distributed import rank_and_world
 from vaebench.generation import extractors, latent_scores, scores, tiers
@@ -59,7 +59,7 @@ class Diffusability(Suite[DiffusionRun]):
         tiers.check(config, chosen)
         self.chosen = chosen
         self.tier = tiers.adjusted(config, chosen)
-        self.size = self.tier.size or config.size
+        self.size = self.tier.size or frame_size.side(config.size, "the diffusability suite generates square videos")
         self.device = pick_device(config.device)
         self.extractors: dict[str, extractors.Extractor] = {}
         if self.tier.shape is not None:

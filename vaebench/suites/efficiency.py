@@ -24,7 +24,9 @@ import numpy as np
 import torch
 
 import adapters
+from vaebench import frame_size
 from vaebench.config import RunConfig
+from vaebench.frame_size import Size
 from vaebench.machine import device_name, pick_device
 from vaebench.options import EfficiencyOptions as Options
 from vaebench.profiling import worker
@@ -40,8 +42,9 @@ if TYPE_CHECKING:
     from vaebench.data import VideoSource
     from vaebench.suite import Statistics
 
-GPU_GRID = ([33], [256, 512, 768])  # frames, sizes: the WF-VAE paper's Figure 4
-CPU_GRID = ([5], [64])  # small enough for minutes per family on a CPU; the device is part of the setting's name
+Grid = tuple[list[int], list[Size]]
+GPU_GRID: Grid = ([33], [256, 512, 768])  # frames, sizes: the WF-VAE paper's Figure 4
+CPU_GRID: Grid = ([5], [64])  # small enough for minutes per family on a CPU; the device is part of the setting's name
 LIMIT = 1024  # frames, at which the search for the longest video ends
 
 
@@ -60,9 +63,8 @@ class Efficiency(Suite[Candidate]):
         super().__init__(config)
         if chosen.dtypes and config.dtype:
             raise ValueError(f"dtype={config.dtype} would change nothing: dtypes={chosen.dtypes} selects the dtypes")
-        for name in ("frames", "sizes"):
-            if any(count < 1 for count in getattr(chosen, name)):
-                raise ValueError(f"{name}={getattr(chosen, name)} should be 1 or more each")
+        if any(count < 1 for count in chosen.frames):
+            raise ValueError(f"frames={chosen.frames} should be 1 or more each")
         self.chosen = chosen
         self.device = pick_device(config.device)
         frames, sizes = GPU_GRID if self.device.type == "cuda" else CPU_GRID
@@ -135,13 +137,14 @@ class Efficiency(Suite[Candidate]):
             return {"own_out_of_memory": np.str_(measured["out_of_memory"])}
         return {f"own_{name}": measured[name] for name in ("decode_s", "decode_above_bytes")}
 
-    def _job(self, vae: Candidate, dtype: str, frames: int, size: int) -> Job:
+    def _job(self, vae: Candidate, dtype: str, frames: int, size: Size) -> Job:
         multiple = vae.spec.size_multiple
+        height, width = (-(-side // multiple) * multiple for side in frame_size.parse(size))
         flags = {name: getattr(self.chosen, name) for name in ("tf32", "cudnn_benchmark", "compile", "channels_last")}
         return Job(
             name=vae.name, device=str(self.device), dtype=dtype, num_frames=vae.spec.fit(frames),
             mode=self.config.mode or vae.spec.reference_mode,
-            size=-(-size // multiple) * multiple, error=self.chosen.error, max_seconds=self.chosen.max_seconds,
+            size=frame_size.plain(f"{height}x{width}"), error=self.chosen.error, max_seconds=self.chosen.max_seconds,
             memory_gib=self.chosen.memory_gib, threads=torch.get_num_threads(), **flags,
         )  # fmt: skip
 
@@ -172,7 +175,7 @@ class Efficiency(Suite[Candidate]):
         answer: dict[str, Any] = json.loads(lines[-1])
         return answer
 
-    def _largest(self, vae: Candidate, dtype: str, size: int) -> Statistics:
+    def _largest(self, vae: Candidate, dtype: str, size: Size) -> Statistics:
         """The largest valid number of frames up to LIMIT that encodes and decodes, by doubling and then bisection."""
 
         def fits(frames: int) -> bool:
@@ -231,9 +234,7 @@ def _scores(measured: Statistics) -> list[Score]:
         ]
     frames = int(measured["frames"])
     scores: list[Score] = []
-    run, asked = (
-        "x".join(str(int(measured[f"{which}{side}"])) for side in ("frames", "size")) for which in ("", "asked_")
-    )
+    run, asked = ("x".join(str(measured[f"{which}{side}"]) for side in ("frames", "size")) for which in ("", "asked_"))
     note = f"{asked} is run as {run}, the next valid shape" if run != asked else ""
 
     def add(name: str, value: float, unit: str, better: Better, n: int = 1, **more: Any) -> None:

@@ -34,6 +34,8 @@ class Reconstruction(Suite[VideoVAE]):
 
     def __init__(self, config: RunConfig, chosen: Options) -> None:
         super().__init__(config)
+        if chosen.sizes:
+            raise ValueError(f"sizes={chosen.sizes} gives a record per size: use `vaebench run`, or one size= per call")
         self.keep, self.pictured = keep.parse(chosen.keep), set[str]()
         self.keep_video, self.filmed = keep.parse(chosen.keep_video, "keep_video"), set[str]()
         self.keep_latents = chosen.keep_latents
@@ -42,7 +44,7 @@ class Reconstruction(Suite[VideoVAE]):
         self.posterior = config.posterior or self.protocol.posterior
         self.dtype = config.dtype or self.protocol.dtype
         self.chosen = list(dict.fromkeys(chosen.metrics)) or list(self.protocol.metrics)
-        self.metrics, self.absent = build_metrics(self.chosen, self.device, config.num_frames)
+        self.metrics, self.absent = build_metrics(self.chosen, self.device, config.num_frames, config.size or 1)
         if not self.metrics:
             reasons = "; ".join(f"{name}: {reason}" for name, reason in self.absent.items())
             raise ValueError(f"none of the metrics can be computed here: {reasons}")
@@ -204,6 +206,24 @@ def _frames(real: Video, reconstructed: Video, indices: Sequence[int]) -> NDArra
     """(1, 3, T, H, W) in 0..1, twice -> uint8 (2, n, H, W, 3): the frames of both with these indices."""
     both = torch.cat([real, reconstructed])[:, :, list(indices)].mul(255).round().byte()
     return both.permute(0, 2, 3, 4, 1).cpu().numpy()
+
+
+def runs(config: RunConfig) -> list[RunConfig]:
+    """The runs of a run with `sizes=`: one per size, each with its own record; of any other run, the run itself.
+
+    Raises:
+        ValueError: a size is invalid or given twice, or both `size` and `sizes` are set
+    """
+    chosen = build_settings(Options, config.options)
+    if not chosen.sizes:
+        return [config]
+    listed = ",".join(map(str, chosen.sizes))
+    if config.size != RunConfig().size:
+        raise ValueError(f"size={config.size} and sizes={listed}: set one of them")
+    if twice := [size for size in chosen.sizes if chosen.sizes.count(size) > 1]:
+        raise ValueError(f"sizes={listed}: {twice[0]} is given twice")
+    options = {name: value for name, value in config.options.items() if name != "sizes"}
+    return [replace(config, size=size, options=options) for size in chosen.sizes]
 
 
 def weight_files(config: RunConfig) -> list[str]:

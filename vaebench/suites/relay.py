@@ -16,7 +16,7 @@ import numpy as np
 import torch
 
 from adapters import identity
-from vaebench import weights
+from vaebench import frame_size, weights
 from vaebench.config import RunConfig
 from vaebench.machine import pick_device
 from vaebench.options import RelayOptions as Options
@@ -26,7 +26,7 @@ from vaebench.relay.content import Timeline
 from vaebench.relay.measure import SHOWN, measure
 from vaebench.relay.protocols import relay
 from vaebench.relay.summaries import DROP, FIRST, hops_to_drop, slope
-from vaebench.scoring import build_metrics, metric_digests, stack
+from vaebench.scoring import build_metrics, metric_code, metric_digests, stack
 from vaebench.settings import build as build_settings
 from vaebench.suite import Case, Suite, clip_cases, clip_generator, video_setting
 from vaebench.vae import VAESpec, VideoVAE
@@ -94,14 +94,15 @@ class Relay(Suite[VideoVAE]):
             raise ValueError("protocols=[] is an empty list: name at least one protocol, such as protocols=loop")
         self.relays = {name: relay(name, chosen.window) for name in names}
         odd = [name for name, made in self.relays.items() if "x264" in made.handover.operations]
-        if odd and config.size % 2:
+        if odd and any(side % 2 for side in frame_size.parse(config.size)):
             raise ValueError(
                 f"size={config.size}: {', '.join(odd)} compresses frames with H.264, which needs an even size"
             )
         self.chosen = chosen
         self.device = pick_device(config.device)
         self.dtype = config.dtype or "float32"
-        self.metrics, self.absent = build_metrics(METRICS, self.device, config.num_frames)
+        self.metrics, self.absent = build_metrics(METRICS, self.device, config.num_frames, config.size)
+        self.digests = metric_code(METRICS, self.metrics)
         self.floor = identity.tiny()
         self.pictured: set[str] = set()
         self.identity = {

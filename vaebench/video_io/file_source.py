@@ -12,6 +12,7 @@ from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING
 
 from vaebench import protocol
+from vaebench.frame_size import Size
 from vaebench.video import Clip
 from vaebench.video_io import decode, decord_reader, manifest, notes, resize
 from vaebench.video_io.manifest import Row
@@ -34,7 +35,7 @@ class Files:
     root: Path
     rows: Sequence[Row]
     num_frames: int
-    size: int
+    size: Size
     reader: str = "auto"  # as `RunConfig.reader`
     resize: str = "antialiased"  # one of `resize.FILTERS`
 
@@ -126,9 +127,9 @@ def _by_name(root: Path, name_of: Callable[[Path, str], str]) -> dict[str, str]:
 
 
 def load_row(
-    path: Path, row: Row, num_frames: int, size: int, reader: str = "auto", how: str = "antialiased"
+    path: Path, row: Row, num_frames: int, size: Size, reader: str = "auto", how: str = "antialiased"
 ) -> Tensor:
-    """uint8 (3, num_frames, size, size), or as the resize `how` returns it.  OSError or ValueError naming file and reason."""
+    """uint8 (3, num_frames, height, width), or as the resize `how` returns it.  OSError or ValueError naming file and reason."""
     return resize.clip(read_row(path, row, num_frames, reader), size, how)
 
 

@@ -1,4 +1,4 @@
-"""From frames of any size to a clip: short side to `size`, centre crop.
+"""From frames of any size to a clip: resized to cover `size`, centre crop.
 
 `FILTERS` are the ways to resize; a protocol chooses one.  The default, "antialiased", stays in integers (uint8 in, uint8 out,
 16-bit fixed-point weights, rounded after each of its two passes), as Pillow's does: whole-number sums have one value in any
@@ -20,14 +20,16 @@ from typing import TYPE_CHECKING
 import torch
 import torch.nn.functional as F
 
+from vaebench.frame_size import Size, parse
+
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
     from torch import Tensor
 
 
-def clip(frames: Iterable[NDArray[np.uint8]], size: int, how: str = "antialiased") -> Tensor:
-    """uint8 frames (H, W, 3) -> uint8 (3, T, size, size), or float32 in 0..1.  One frame is held at full size at a time.
+def clip(frames: Iterable[NDArray[np.uint8]], size: Size, how: str = "antialiased") -> Tensor:
+    """uint8 frames (H, W, 3) -> uint8 (3, T, height, width), or float32 in 0..1.  One frame is held at full size at a time.
 
     Args:
         how: one of FILTERS
@@ -35,18 +37,25 @@ def clip(frames: Iterable[NDArray[np.uint8]], size: int, how: str = "antialiased
     return torch.stack([fit(torch.from_numpy(frame), size, how) for frame in frames], dim=1)
 
 
-def fit(frame: Tensor, size: int, how: str = "antialiased") -> Tensor:
-    """uint8 (H, W, 3) -> (3, size, size): the short side becomes `size`, the middle is kept."""
-    height, width, _ = frame.shape
-    short = min(height, width)
-    tall, wide = int(size * height / short), int(size * width / short)
+def fit(frame: Tensor, size: Size, how: str = "antialiased") -> Tensor:
+    """uint8 (H, W, 3) -> (3, height, width) of `size`: the smallest image that covers it, of which the middle is kept."""
+    height, width = parse(size)
+    tall, wide = covering(frame.shape[0], frame.shape[1], size)
     image = frame.permute(2, 0, 1)[None]  # a view: the kernel reads channels-last, as decoders write
     if how == "float":
         image = image.float() / 255
-    if short != size:
+    if (tall, wide) != frame.shape[:2]:
         image = FILTERS[how](image, (tall, wide))
-    top, left = round((tall - size) / 2), round((wide - size) / 2)
-    return image[0, :, top : top + size, left : left + size].contiguous()
+    top, left = round((tall - height) / 2), round((wide - width) / 2)
+    return image[0, :, top : top + height, left : left + width].contiguous()
+
+
+def covering(height: int, width: int, size: Size) -> tuple[int, int]:
+    """Height and width of a frame after the resize: one side is that of `size`, the other at least as long."""
+    tall, wide = parse(size)
+    if tall * width >= wide * height:
+        return tall, tall * width // height
+    return wide * height // width, wide
 
 
 def _antialiased(image: Tensor, size: tuple[int, int]) -> Tensor:

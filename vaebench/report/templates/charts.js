@@ -2,7 +2,19 @@
 const UNITS = [["GiB", 2 ** 30], ["MiB", 2 ** 20]];
 const ARROWS = { higher: "↑", lower: "↓", neither: "" };
 const titled = (metric) => [metric.key, metric.unit && `[${metric.unit}]`, ARROWS[metric.better]].filter(Boolean).join(" ");
-const settingName = (entry, all) => (all.some((o) => o.suite !== entry.suite) ? `${entry.suite} · ${entry.setting}` : entry.setting);
+
+/** The setting in words; with its suite or folder where these are needed to tell entries of `all` apart. */
+function settingName(entry, all) {
+  const suite = all.some((o) => o.suite !== entry.suite) ? `${entry.suite} · ` : "";
+  const folder = all.some((o) => o.title === entry.title && o.suite === entry.suite && o.setting !== entry.setting) ? ` (${entry.setting})` : "";
+  return suite + entry.title + folder;
+}
+
+/** The position of the first entry with the largest `size`. */
+function largest(entries, size) {
+  const sizes = entries.map(size);
+  return sizes.indexOf(Math.max(...sizes));
+}
 
 function bytes(value) {
   const [unit, size] = UNITS.find(([, s]) => value >= s) ?? UNITS[1];
@@ -23,18 +35,18 @@ function bytes(value) {
     const shown = chart.points.filter((p) => !off.has(p.family) && (!p.hidden || explicit.has(p.family)) && key in p.x && metric && metric.key in p.y);
     const most = Math.max(...shown.map((p) => p.memory[key] ?? 0));
     summary.textContent = most > 0 ? `Area: peak memory; the largest bubble is ${bytes(most)}.` : "";
-    const largest = box.clientWidth < 500 ? 20 : 30; // pixels, the radius of the largest bubble
+    const radius = box.clientWidth < 500 ? 20 : 30; // pixels, the radius of the largest bubble
     const points = shown.map((p) => {
       const memory = p.memory[key], rate = p.x[key];
-      const lines = [p.name, `${titled(metric)} ${short(p.y[metric.key])}`, along.memory ? `${short(rate)} frames/s` : `${fraction(rate)} ${along.key}`];
+      const lines = [p.name, `${titled(metric)} ${short(p.y[metric.key])}`, along.kind === "throughput" ? `${short(rate)} frames/s` : `${along.kind === "latent" ? fraction(rate) : short(rate)} ${along.key}`];
       if (memory) lines.push(`peak memory ${bytes(memory)}`);
       return {
-        x: rate, y: p.y[metric.key], r: memory ? Math.max(5, largest * Math.sqrt(memory / most)) : 8, colour: families.indexOf(p.family) % 8,
-        label: `${p.name} (${p.channels} ch)`, tip: lines.join("\n"), pick: () => showOrigin(p.record, metric.key),
+        x: rate, y: p.y[metric.key], r: memory ? Math.max(5, radius * Math.sqrt(memory / most)) : 8, colour: p.colour,
+        label: p.channels ? `${p.name} (${p.channels} ch)` : p.name, tip: lines.join("\n"), pick: () => showOrigin(p.record, metric.key),
       };
     });
     scatter(box, points, {
-      x: { title: along.title, log: true, format: along.memory ? String : fraction }, y: { title: metric ? titled(metric) : "" },
+      x: { title: along.title, log: true, format: along.kind === "latent" ? fraction : String }, y: { title: metric ? titled(metric) : "" },
       empty: "No VAE with these scores is selected.",
     });
   }
@@ -42,13 +54,14 @@ function bytes(value) {
   const fraction = (v) => (v < 1 ? `1/${Number((1 / v).toPrecision(3))}` : String(Number(v.toPrecision(3))));
   function choose() {
     const chart = charts[Number(setting.value)];
-    fill(xSelect, chart.axes.map((a) => [a.key, a.title.replace(" (log scale)", "")]));
+    fill(xSelect, chart.axes.map((a) => [a.key, a.title.replace(" (log scale)", "").split(";")[0]]));
     fill(ySelect, chart.metrics.map((m) => [m.key, titled(m)]));
     draw();
   }
-  fill(setting, charts.map((c, i) => [i, c.setting]));
-  legend.append(...families.map((family, i) => {
-    const button = element("button", { type: "button", class: "chip", "aria-pressed": !off.has(family) }, element("i", { style: `background: var(--c${i % 8})` }), family);
+  fill(setting, charts.map((c, i) => [i, settingName(c, charts)]), largest(charts, (c) => c.points.length));
+  const colours = new Map(charts.flatMap((c) => c.points.map((p) => [p.family, p.colour])));
+  legend.append(...families.map((family) => {
+    const button = element("button", { type: "button", class: "chip", "aria-pressed": !off.has(family) }, element("i", { style: `background: var(--c${colours.get(family)})` }), family);
     button.addEventListener("click", () => {
       if (off.delete(family)) explicit.add(family); else { off.add(family); explicit.delete(family); }
       button.setAttribute("aria-pressed", String(!off.has(family)));
@@ -112,7 +125,7 @@ function bytes(value) {
     fill(b, names, String(Math.min(1, names.length - 1)));
     draw();
   }
-  fill(setting, all.map((entry, i) => [i, settingName(entry, all)]));
+  fill(setting, all.map((entry, i) => [i, settingName(entry, all)]), largest(all, (entry) => (entry.suite === all[0].suite ? entry.vaes.length : 0)));
   setting.addEventListener("change", choose);
   for (const select of [metricSelect, a, b]) select.addEventListener("change", draw);
   choose();

@@ -67,7 +67,11 @@ function showOrigin(recordIndex, key) {
   const dialog = document.getElementById("origin"), body = dialog.querySelector("[data-body]");
   const close = element("button", { type: "button", class: "quiet", onclick: () => dialog.close() }, "Close");
   const parts = [element("header", {}, element("h2", { id: "origin-title" }, key ? `${key} of ${record.label}` : record.label), close)];
-  if (key) parts.push(...scoreParts(record.scores[key]));
+  if (key) {
+    parts.push(...scoreParts(record.scores[key]));
+    const published = record.published[record.scores[key].metric];
+    if (published) parts.push(facts("Published, not measured here", published));
+  }
   parts.push(facts("Record", [["suite", record.suite], ["setting", record.setting], ["file", record.file]]));
   for (const [title, group] of record.groups) if (group.length) parts.push(facts(title, group));
   if (record.failed.length) parts.push(facts("Failed", record.failed.map((f) => [f.case, f.reason])));

@@ -230,7 +230,7 @@ let openClip = () => {}; // (setting, clip, indices of records): show a clip and
     root.focus({ preventScroll: true });
   };
 
-  fill(clipSelect, kept.map((k, i) => [i, `${k.clip} · ${k.setting}${k.source === "pictures" ? " (3 frames)" : ""}`]), "0");
+  fill(clipSelect, kept.map((k, i) => [i, `${k.clip} · ${settingName(k, kept)}${k.source === "pictures" ? " (3 frames)" : ""}`]), "0");
   chips();
   // decode only when the player comes near the screen
   new IntersectionObserver((entries, observer) => {
