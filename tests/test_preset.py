@@ -50,10 +50,11 @@ def test_a_preset_gives_the_settings_of_the_same_words_without_it():
 
 
 def test_a_word_reaches_the_runs_whose_suite_uses_it():
-    scored, measured = preset.choose(["preset=wfvae-figure1", "root=DIR", "sizes=64", "vaes=dct/4"]).runs
+    scored, measured = preset.choose(["preset=wfvae-figure1", "root=DIR", "frames=9", "sizes=64", "vaes=dct/4"]).runs
     assert (scored.root, measured.root) == ("DIR", "")
-    assert "sizes" not in scored.options
-    assert measured.options["sizes"] == [64]
+    assert "frames" not in scored.options
+    assert measured.options["frames"] == [9]
+    assert scored.options["sizes"] == measured.options["sizes"] == [64]
     assert scored.vaes == measured.vaes == ["dct/4"]
 
 
@@ -68,7 +69,7 @@ def test_a_suite_selects_the_runs_of_a_preset():
     [
         (["preset=wfvae-table4"], "no preset 'wfvae-table4'.*did you mean .*wfvae-table"),
         (["preset=wfvae-table1", "sise=64"], "no setting 'sise'"),
-        (["preset=wfvae-table1", "size=tiny"], "size='tiny' should be a whole number"),
+        (["preset=wfvae-table1", "clips=few"], "clips='few' should be a whole number"),
         (["preset=wfvae-table1", "--suite", "tokens"], "has no run of --suite tokens .it runs reconstruction"),
         (["preset=wfvae-table1", "--config", "a.yaml"], "give one of them"),
         (["preset=wfvae-figure4", "num_frames=9", "vaes=dct/4"], "num_frames=9 would change nothing"),

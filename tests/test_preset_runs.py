@@ -110,7 +110,7 @@ def test_figure_1_draws_quality_against_cost_of_the_same_shape(monkeypatch: pyte
         return worker.measure(what, job, adapters.resolve(job.name))
 
     monkeypatch.setattr(efficiency.Efficiency, "_spawn", here)  # a new process takes seconds to start
-    made = run("wfvae-figure1", "data=bundle", "vaes=wfvae/tiny", *CLIP, "metrics=psnr", *COST)
+    made = run("wfvae-figure1", "data=bundle", "vaes=wfvae/tiny", "num_frames=5", "clips=1", "metrics=psnr", *COST)
     assert [record.suite for record in made] == ["efficiency", "reconstruction"]
     assert drawn() == {"bubbles"}
 
@@ -171,3 +171,9 @@ def test_a_checkpoint_that_is_not_trained_yet_is_named_and_the_other_vaes_run(ca
     captured = capsys.readouterr()
     assert "pool/4x8x8" in captured.out
     assert "not ready: wfvae:runs/train/s-4: runs/train/s-4 does not exist" in captured.err
+
+
+def test_a_shard_leaves_the_figures_to_the_user(capsys: pytest.CaptureFixture[str]):
+    assert cli.main(["run", "preset=long-video", "--suite", "tokens", "vaes=wan/tiny", "shard=0/2"]) == 0
+    assert "figures: run `vaebench plot --results runs/results`" in capsys.readouterr().err
+    assert drawn() == set()
