@@ -246,6 +246,7 @@ def test_every_way_is_warmed_up_once_for_each_shape_before_it_is_timed():
 def test_a_ratio_of_cost_is_the_mean_of_the_clips_ratios_with_their_interval():
     suite = blockwise.build(parse_run(SMALL, suite="blockwise"))
     cost = {"psnr@whole": 1.0, "psnr@tiled": 1.0, "bytes@whole": 0.0, "bytes@tiled": 0.0, "length": 13}
+    cost |= {"latent_frames@tiled": [4, 4]}
     cost |= {f"{which}_{how}@tiled": 0.0 for which in ("pixels", "latents") for how in ("max", "rms")}
     times = [(1.0, 1.0), (2.0, 4.0), (1.0, 3.0)]  # ratios 1, 2, 3: mean 2, deviation 1, t(0.975, 2) = 4.302653
     statistics = {

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import matplotlib.pyplot as plt
 import pytest
+from matplotlib.colors import to_hex
 
 from tests.records import UNTRAINED, cost, quality, record, write_toy_records
 from vaebench import cli, plot_style, plots, records
@@ -127,8 +128,44 @@ def test_published_numbers_are_drawn_only_on_request_and_say_so(
     assert capsys.readouterr().out.split() == [str(tmp_path / "bubbles-published.svg")]
     title = re.findall(r">([^<]*2411\.17459)<", (tmp_path / "bubbles-published.svg").read_text())
     assert title == ["AS PUBLISHED, not measured here: arXiv 2411.17459"]
-    assert cli.main(["plot", "--published", "--only", "bubbles"]) == 2
-    assert "remove --only and --training" in capsys.readouterr().err
+    labels = re.findall(r">([^<]* [(][0-9]+ ch[)])<", (tmp_path / "bubbles-published.svg").read_text())
+    assert sorted(labels) == ["Allegro (4 ch)", "CogVideoX (16 ch)", "OD-VAE (4 ch)", "WF-VAE L (16 ch)"]
+    assert cli.main(["plot", "--published", "--only", "strips"]) == 2
+    assert "unless it is --only bubbles" in capsys.readouterr().err
+
+
+def test_published_bubbles_are_dashed_beside_the_encode_of_measured_ones(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+):
+    plot = ["plot", "--published", "--only", "bubbles", "--results", str(tmp_path), "--out", str(tmp_path / "plots")]
+    assert cli.main(plot) == 2
+    assert "bubbles cannot be drawn from" in capsys.readouterr().err
+    for each in (quality("odvae/1.2"), quality("toy/a"), quality("toy/b"), cost("odvae/1.2", ("float32", 33, 256)),
+                 cost("toy/a", ("float32", 33, 256))):  # fmt: skip
+        records.write(each, tmp_path, {})
+    figures: list[plt.Figure] = []
+    monkeypatch.setattr(plot_style, "save", lambda figure, *rest: iter([figures.append(figure) or Path(rest[1])]))
+    assert cli.main(plot) == 0
+    captured = capsys.readouterr()
+    assert captured.out == "bubbles-clips-33x256-toy-device-float32-33x256-and-published\n"
+    assert "no cost at 33x256 of toy/b" in captured.err
+    (figure,) = figures
+    (axes,) = figure.axes
+    # x of the points: 33 frames in 1 s of encode, and the paper's 33 frames in 0.0945 s for OD-VAE
+    dots = {round(float(line.get_xdata()[0]), 1): float(line.get_ydata()[0]) for line in axes.lines}
+    assert dots[33.0] == 30.0
+    assert dots[round(33 / 0.0945, 1)] == 30.69
+    discs = [disc for disc in axes.collections if len(disc.get_offsets())]
+    dashed = [disc for disc in discs if disc.get_linestyle()[0][1]]
+    assert len(dashed) == 4
+    assert len(discs) == 6
+    at = {round(float(disc.get_offsets()[0][0]), 1): to_hex(disc.get_edgecolor()[0]) for disc in dashed}
+    solid = next(to_hex(disc.get_edgecolor()[0]) for disc in discs if disc not in dashed)  # odvae is the first record
+    assert at[round(33 / 0.0945, 1)] == solid
+    assert list(at.values()).count("#7f7f7f") == 3
+    assert axes.get_xlabel() == "frames per second, encode (log scale)"
+    assert "AS PUBLISHED, not measured here" in axes.get_title("left")
+    plt.close(figure)
 
 
 @pytest.mark.parametrize(

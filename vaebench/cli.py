@@ -194,7 +194,9 @@ def _parser() -> argparse.ArgumentParser:
         help="draw the validation curves of these training runs instead",
     )
     select.add_argument(
-        "--published", action="store_true", help="draw the published numbers of the WF-VAE paper instead (bubbles)"
+        "--published",
+        action="store_true",
+        help="draw the published numbers of the WF-VAE paper instead (bubbles); with --only bubbles, beside the records",
     )
     output.add_argument("--out", default="", metavar="DIR", help="output folder (default: <results>/plots)")
     output.add_argument(
@@ -536,12 +538,14 @@ def _plot(arguments: argparse.Namespace) -> int:
     results = Path(arguments.results)
     out = Path(arguments.out) if arguments.out else results / "plots"
     formats = tuple(split_list(arguments.format, "--format"))
+    say = partial(print, file=sys.stderr)
     if arguments.published:
-        if arguments.only or arguments.training:
-            raise ValueError("--published draws a single figure: remove --only and --training")
+        if arguments.only not in ("", "bubbles") or arguments.training:
+            raise ValueError("--published draws bubbles: remove --training, and --only unless it is --only bubbles")
         from vaebench.plots import bubbles
 
-        for file in bubbles.draw_published(out, formats, arguments.style):
+        beside = results if arguments.only else None
+        for file in bubbles.draw_published(out, formats, arguments.style, beside, say):
             print(file)
         return 0
     if arguments.training:
@@ -554,7 +558,6 @@ def _plot(arguments: argparse.Namespace) -> int:
         for file in plot.draw([Path(run) for run in arguments.training], out, formats, arguments.style):
             print(file)
         return 0
-    say = partial(print, file=sys.stderr)
     for file in plots.draw(results, out, arguments.only, formats, arguments.style, say):
         print(file)
     return 0

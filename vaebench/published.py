@@ -94,6 +94,11 @@ def of_vae(name: str) -> list[Published]:
     return found
 
 
+def vae_of(model: str, variant: str) -> str:
+    """The VAE of `vaebench list adapters` that was published under this name."""
+    return next(vae for vae, keys in _names().items() if (model, variant) in keys)
+
+
 def beside(records: Iterable[Record]) -> list[Beside]:
     """Each score of each record with every published number of the same VAE and the same kind of metric.
 

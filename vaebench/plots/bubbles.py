@@ -1,16 +1,18 @@
-"""Quality against throughput with memory as area: from records of equal shape, or from published numbers."""
+"""Quality against throughput with memory as area, as in Figure 1 of the WF-VAE paper: records, published numbers, or both."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+import re
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import NamedTuple
 
 import matplotlib.pyplot as plt
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from vaebench import plot_style, published, records
+from vaebench import plot_style, plugins, published, records
 from vaebench.plots import Incomplete, _looks
 from vaebench.plots.efficiency import UNITS, Case, by_setting, cases_of, unit_of, value_at
 from vaebench.records import Record
@@ -19,6 +21,8 @@ from vaebench.typed import members
 
 AREA = 900.0  # area of the largest bubble in points**2
 LISTED = 6  # largest number of VAE names in a message
+PUBLISHED = "AS PUBLISHED, not measured here: arXiv 2411.17459"
+PUBLISHED_COST = "encode of 33x512x512 on an H100"
 
 
 def bubbles(root: Path, style: str) -> Iterator[tuple[str, Figure]]:
@@ -30,6 +34,10 @@ def bubbles(root: Path, style: str) -> Iterator[tuple[str, Figure]]:
     Raises:
         Incomplete: a VAE has only quality or only cost; raised after all figures are yielded
     """
+    yield from _figures(root)
+
+
+def _figures(root: Path, with_published: bool = False) -> Iterator[tuple[str, Figure]]:
     scored = [record for record in records.read_all(root, "reconstruction") if _psnr(record) is not None]
     quality = [r for r in scored if not plot_style.untrained(r) and r.vae["family"] != "identity"]
     quality = [record for record in quality if not record.vae.get("codec")]  # codecs have no cost records
@@ -43,7 +51,7 @@ def bubbles(root: Path, style: str) -> Iterator[tuple[str, Figure]]:
                 pairs = [(by_name[cost.name], cost) for cost in measured if cost.name in by_name]
                 if drawn := [(q, c) for q, c in pairs if _has_cost(c, case)]:
                     stem = f"bubbles-{setting}-{device}-{case.dtype}-{case.shape}"
-                    yield stem, _bubbles(drawn, case, looks)
+                    yield stem, _bubbles(drawn, case, looks, with_published)
     ignored = {record.name for record in scored if record not in quality}
     if missing := _missing(root, quality, [r for records in costs.values() for r in records], ignored):
         raise Incomplete("; ".join(missing))
@@ -116,38 +124,51 @@ def _listed(names: list[str]) -> str:
     return f"{', '.join(names[:LISTED])}{more}"
 
 
-def _bubbles(drawn: list[tuple[Record, Record]], case: Case, looks: dict[str, dict[str, str]]) -> Figure:
-    xs, ys, memories, labels = [], [], [], []
+class Bubble(NamedTuple):
+    """One VAE in the chart."""
+
+    frames_per_s: float
+    psnr: float
+    memory: float  # peak, in bytes
+    label: str
+    colour: str
+    published: bool = False  # drawn hollow and dashed
+
+
+def _bubbles(
+    drawn: list[tuple[Record, Record]], case: Case, looks: dict[str, dict[str, str]], with_published: bool
+) -> Figure:
+    """Encode and decode together; beside published bubbles only encode, because that is what was published."""
+    halves = ("encode",) if with_published else ("encode", "decode")
+    shown = []
     for quality, cost in drawn:
-        seconds = (value_at(cost, "encode_s", case) or 0) + (value_at(cost, "decode_s", case) or 0)
+        seconds = sum(value_at(cost, f"{half}_s", case) or 0 for half in halves)
         frames = (value_at(cost, "encode_frames_per_s", case) or 0) * (value_at(cost, "encode_s", case) or 0)
-        xs.append(frames / seconds)
-        ys.append(_psnr(quality) or 0)
-        memories.append(max(value_at(cost, f"{half}_peak_bytes", case) or 0 for half in ("encode", "decode")))
-        labels.append(f"{cost.vae['name']} ({cost.vae['latent_channels']} ch)")
+        memory = max(value_at(cost, f"{half}_peak_bytes", case) or 0 for half in halves)
+        label = f"{cost.vae['name']} ({cost.vae['latent_channels']} ch)"
+        shown.append(Bubble(frames / seconds, _psnr(quality) or 0, memory, label, looks[cost.vae["name"]]["color"]))
     figure, axes = plt.subplots(figsize=(7.2, 4.6))
-    _scatter(axes, xs, ys, memories, labels, [looks[cost.vae["name"]]["color"] for _, cost in drawn])
-    axes.set_xlabel("frames per second, encode and decode together (log scale)")
+    _scatter(axes, shown + (_of_paper(looks) if with_published else []))
+    axes.set_xlabel(f"frames per second, {' and '.join(halves)}{' together' * (len(halves) > 1)} (log scale)")
     axes.set_ylabel("PSNR [dB] (higher is better)")
     quality, cost = drawn[0]
     title = f"{setting_title(quality)}\ncost: {case.frames} frames of {case.size}x{case.size}, {case.dtype}, {setting_title(cost)}"
+    if with_published:
+        title += f"\ndashed: {PUBLISHED};\n{PUBLISHED_COST}; PSNR on WebVid-10M, the paper's protocol"
     axes.set_title(title, loc="left", fontsize="small")
     return figure
 
 
-def _scatter(
-    axes: Axes, xs: list[float], ys: list[float], memories: list[float], labels: list[str], colours: Sequence[str],
-    *, hollow: bool = False,
-) -> None:  # fmt: skip
-    """Draw bubbles with area proportional to memory in bytes, a label for each, and a legend of areas."""
-    most = max(memories)
+def _scatter(axes: Axes, bubbles: list[Bubble]) -> None:
+    """Draw bubbles with area proportional to memory, a label for each, and a legend of areas."""
+    most = max(bubble.memory for bubble in bubbles)
     unit = unit_of(most)
-    for x, y, memory, colour in zip(xs, ys, memories, colours, strict=True):
-        face = "none" if hollow else colour
-        area = max(AREA * memory / most, 8.0)
-        axes.scatter([x], [y], s=area, color=colour, facecolor=face, alpha=0.55, lw=1.2, ls="--" if hollow else "-")
-        axes.plot([x], [y], ".", color="black", ms=3)
-    radii = [math.sqrt(max(AREA * memory / most, 8.0) / math.pi) for memory in memories]
+    areas = [max(AREA * bubble.memory / most, 8.0) for bubble in bubbles]
+    for bubble, area in zip(bubbles, areas, strict=True):
+        face, line = ("none", "--") if bubble.published else (bubble.colour, "-")
+        at = ([bubble.frames_per_s], [bubble.psnr])
+        axes.scatter(*at, s=area, color=bubble.colour, facecolor=face, alpha=0.55, lw=1.2, ls=line)
+        axes.plot(*at, ".", color="black", ms=3)
     axes.set_xscale("log")
     axes.margins(0.2)
     plot_style.plain_log(axes.xaxis)
@@ -157,42 +178,80 @@ def _scatter(
             [], [], s=area, color="grey", alpha=0.4, lw=0, label=f"{_round(most * share / UNITS[unit])} {unit}"
         )
     axes.legend(title="peak memory", labelspacing=1.8, borderpad=1.2, loc="center left", bbox_to_anchor=(1.01, 0.5))
-    plot_style.label_points(axes, xs, ys, labels, radii)
+    plot_style.label_points(
+        axes,
+        [bubble.frames_per_s for bubble in bubbles],
+        [bubble.psnr for bubble in bubbles],
+        [bubble.label for bubble in bubbles],
+        [math.sqrt(area / math.pi) for area in areas],
+    )
 
 
 def _round(value: float) -> str:
     return f"{value:.2g}" if value < 10 else f"{value:.0f}"
 
 
-def draw_published(out: Path, formats: tuple[str, ...], style: str) -> Iterator[Path]:
-    """Draw the numbers of the WF-VAE paper as `bubbles-published`, with hollow bubbles, and yield each file."""
+def draw_published(
+    out: Path,
+    formats: tuple[str, ...],
+    style: str,
+    results: Path | None = None,
+    say: Callable[[str], object] = lambda line: None,
+) -> Iterator[Path]:
+    """Draw the numbers of the WF-VAE paper with hollow bubbles, and yield each file.
+
+    Args:
+        results: folder of records whose bubbles are drawn on the same axes, with the cost of encode, which is what was
+            published; None for the published bubbles alone, as `bubbles-published`
+        say: called with a message if a VAE of `results` has only quality or only cost
+
+    Raises:
+        ValueError: the records of `results` have no bubbles
+    """
     plot_style.check_formats(formats)
-    out.mkdir(parents=True, exist_ok=True)
     with plot_style.applied(style):
-        yield from plot_style.save(_published(), out, "bubbles-published", formats)
+        if results is None:
+            out.mkdir(parents=True, exist_ok=True)
+            yield from plot_style.save(_published(), out, "bubbles-published", formats)
+            return
+        drawn = False
+        try:
+            for stem, figure in _figures(results, with_published=True):
+                drawn = True
+                out.mkdir(parents=True, exist_ok=True)
+                yield from plot_style.save(figure, out, f"{stem}-and-published", formats)
+        except Incomplete as missing:
+            if not drawn:
+                raise ValueError(f"bubbles cannot be drawn from {results}: {missing}") from None
+            say(f"bubbles: {missing}")
 
 
 def _published() -> Figure:
+    figure, axes = plt.subplots(figsize=(7.2, 4.6))
+    _scatter(axes, _of_paper())
+    axes.set_xlabel(f"frames per second, {PUBLISHED_COST} (log scale)")
+    axes.set_ylabel("PSNR [dB] on WebVid-10M, the paper's protocol")
+    axes.set_title(PUBLISHED, loc="left", fontsize="small")
+    return figure
+
+
+def _of_paper(measured: dict[str, dict[str, str]] | None = None) -> list[Bubble]:
+    """The bubbles of the paper's numbers; a VAE of `measured` has its colour, others are grey beside measured ones."""
     rows = published.read(protocol="wfvae-paper-H100-encode")
     cost = {(row.model, row.metric): row.value for row in rows}
     best = {r.model: r for r in published.read(protocol="wfvae-paper", metric="psnr", dataset="WebVid-10M")}
-    shown = [model for model, metric in cost if metric.startswith("encode_s") and model in best]
-    xs, ys, memories = [], [], []
-    for model in shown:
-        seconds = next(
-            value for (name, metric), value in cost.items() if name == model and metric.startswith("encode_s")
-        )
-        xs.append(33 / seconds)
-        ys.append(best[model].value)
-        memories.append(cost[model, "peak_mb"] * 2**20)
-    figure, axes = plt.subplots(figsize=(7.2, 4.6))
-    labels = [f"{model} {best[model].variant}".strip() for model in shown]
+    shown = [model for model, metric in cost if metric == "encode_s" and model in best]
     looks = plot_style.look(sorted(shown))
-    _scatter(axes, xs, ys, memories, labels, [looks[model]["color"] for model in shown], hollow=True)
-    axes.set_xlabel("frames per second, encode of 33x512x512 on an H100 (log scale)")
-    axes.set_ylabel("PSNR [dB] on WebVid-10M, the paper's protocol")
-    axes.set_title("AS PUBLISHED, not measured here: arXiv 2411.17459", loc="left", fontsize="small")
-    return figure
+    bubbles = []
+    for model in shown:
+        variant = best[model].variant
+        name = published.vae_of(model, variant)
+        spec = plugins.find("adapters", name.partition("/")[0]).VARIANTS[name.partition("/")[2]]
+        colour = looks[model]["color"] if measured is None else measured.get(name, {"color": "#7F7F7F"})["color"]
+        label = f"{model} {re.sub(r'-?[0-9]+ch$', '', variant)}".strip() + f" ({spec.latent_channels} ch)"
+        memory = cost[model, "peak_mb"] * 2**20
+        bubbles.append(Bubble(33 / cost[model, "encode_s"], best[model].value, memory, label, colour, True))
+    return bubbles
 
 
 FIGURES = (bubbles,)
