@@ -65,7 +65,8 @@ def test_the_help_of_run_explains_every_setting(capsys: pytest.CaptureFixture[st
     lines = text.splitlines()
     titles = [line for line in lines if line.endswith(":") and not line.startswith(" ")]
     options = [f"options of --suite {name}:" for name in plugins.names("suites")]
-    assert titles[2:] == ["selection:", "data:", "scoring:", "execution:", "output:", *options, "examples:"]
+    groups = ["selection:", "data:", "scoring:", "execution:", "output:"]
+    assert titles[2:] == [*groups, *options, "scores of --suite latent:", "examples:"]
     for setting in fields(RunConfig):
         line = next(i for i, line in enumerate(lines) if line.startswith(f"  {setting.name}: "))
         assert len(lines[line + 1].strip()) > 8, setting.name
@@ -344,12 +345,12 @@ def test_the_process_itself_ends_with_the_exit_code_and_no_traceback():
 def test_a_package_that_only_some_commands_need_is_named_with_the_way_to_get_it(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ):
-    import vaebench.config
+    from vaebench import preset
 
-    def parse_run(*_: object, **__: object) -> None:
+    def choose(*_: object, **__: object) -> None:
         raise ModuleNotFoundError("No module named 'accelerate'", name="accelerate")
 
-    monkeypatch.setattr(vaebench.config, "parse_run", parse_run)
+    monkeypatch.setattr(preset, "choose", choose)
     assert cli.main(["run"]) == 2
     assert "pip install '.[train]'" in capsys.readouterr().err
 

@@ -199,7 +199,7 @@ def test_edited_scores_of_clips_are_named_by_line(
 def test_a_damaged_or_foreign_picture_is_named(
     root: Path, make: Callable[[Path], object], reason: str, capsys: pytest.CaptureFixture[str]
 ):
-    for vae in ("toy-a-one", "toy-a-two"):
+    for vae in ("toy-a-two", "toy-a-one"):  # the order of the table, best first
         folder = root / f"reconstruction/clips-33x256/{vae}.frames"
         folder.mkdir()
         Image.effect_noise((96, 64), 50).convert("RGB").save(folder / "clip0.png")

@@ -155,6 +155,28 @@ def test_costs_of_another_shape_are_not_offered(tmp_path: Path):
     assert everything[point["costs"]["toy-device float32 33x256"]].suite == "efficiency"
 
 
+def test_codecs_are_placed_by_their_bits_and_vaes_by_sixteen_bits_per_value(tmp_path: Path):
+    scores = {"psnr": 30.0, "bits_per_pixel": 0.25}
+    codec = replace(
+        quality("codec/x265-25"),
+        scores={name: Score(value, "", "neither", 8, metric=name) for name, value in scores.items()},
+    )
+    nothing = dict.fromkeys(("temporal_compression", "spatial_compression", "latent_channels"))
+    codec = replace(codec, vae={**codec.vae, **nothing, "codec": True})
+    for each in (quality("toy/a"), codec):
+        records.write(each, tmp_path, {})
+    everything = list(records.read_all(tmp_path))
+    (chart,) = charts.bubbles(tmp_path, everything, {id(record): i for i, record in enumerate(everything)})
+    assert [axis["key"] for axis in chart["axes"]] == [charts.LATENT, charts.BITS]
+    assert [point["x"] for point in chart["points"]] == [
+        {charts.BITS: 0.25},
+        {charts.LATENT: 16 / 256, charts.BITS: 1.0},  # 16 channels at 4x8x8
+    ]
+    table = tables.build(everything, {id(record): i for i, record in enumerate(everything)})
+    facts = {row.name: [cell.value for cell in row.cells[:3]] for row in table.rows}
+    assert facts == {"codec/x265-25": [None, None, None], "toy/a": [256, 16, 256]}
+
+
 def test_vaes_share_the_frames_of_their_reference(tmp_path: Path):
     frames = np.random.default_rng(0).integers(0, 256, (3, 4, 16, 24, 3), dtype=np.uint8)  # a reference and two results
     for name, reconstruction in (("toy/a", frames[1]), ("toy/b", frames[2])):

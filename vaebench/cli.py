@@ -431,7 +431,7 @@ def _run(arguments: argparse.Namespace) -> int:
         return _train_all(chosen.trainings)
     codes = [_run_suite(config, arguments, alone=len(chosen.runs) == 1) for config in chosen.runs]
     if chosen.preset is not None and min(codes) < 2:
-        codes += [_draw(Path(chosen.runs[0].results), name) for name in chosen.preset.figures]
+        codes += _draw_all(chosen.runs[0], chosen.preset.figures)
     return plan.combined(codes)
 
 
@@ -481,8 +481,18 @@ def _train_all(trainings: Sequence[list[str]]) -> int:
     return 0
 
 
+def _draw_all(config: RunConfig, figures: Sequence[str]) -> list[int]:
+    """Draw the figures of a preset from its records; returns the exit code of each."""
+    from vaebench.distributed import rank_and_world
+
+    results = Path(config.results)
+    if figures and (config.shard != "auto" or rank_and_world()[1] > 1):
+        print(f"figures: run `vaebench plot --results {results}` when all shards are finished", file=sys.stderr)
+        return []
+    return [_draw(results, figure) for figure in figures]
+
+
 def _draw(results: Path, figure: str) -> int:
-    """Draw a figure of a preset from its records; returns the exit code."""
     from vaebench import plots
 
     try:

@@ -164,7 +164,8 @@ def _not_ready(name: str, reason: str) -> str:
         vae = adapters.resolve(name)
     except (ValueError, OSError):
         return f"  not ready: {name}: {reason}"
-    if reason != vae.unavailable or not vae.spec.source:  # not for a lack of released weights
+    released = vae.spec.source and not vae.spec.source.startswith(weights.UNRELEASED)
+    if reason != vae.unavailable or not released:
         return f"  not ready: {name}: {reason}"
     return f"  not ready: {name}: {reason} ({weights_size(vae.spec.parameters)})"
 

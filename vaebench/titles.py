@@ -6,8 +6,13 @@ from typing import Any
 
 from vaebench.records import Record
 
-CLIP_SUITES = ("reconstruction", "blockwise", "latent")  # their setting follows from the settings of the run
-SHOWN = {"blockwise": ("lengths", "chunks", "independent"), "latent": ("noise", "masks")}  # options in the title
+CLIP_SUITES = ("reconstruction", "blockwise", "latent", "relay")  # their setting follows from the settings of the run
+# options in the title
+SHOWN = {
+    "blockwise": ("lengths", "chunks", "independent"),
+    "latent": ("noise", "masks"),
+    "relay": ("protocols", "hops", "content", "window"),
+}
 
 
 def setting_title(record: Record) -> str:
@@ -42,7 +47,8 @@ def _choices(record: Record) -> list[str]:
     words += [f"{name} {config[name]}" for name in ("posterior", "dtype", "seed") if config.get(name)]
     for name, value in config.get("options", {}).items():
         if name in SHOWN.get(record.suite, ()):
-            words.append(f"{name} {' '.join(map(str, value)) or 'none'}")
+            listed = " ".join(map(str, value)) if isinstance(value, list | tuple) else str(value)
+            words.append(f"{name} {listed or 'none'}")
     return words
 
 

@@ -31,7 +31,6 @@ def of_vaes(root: Path) -> dict[str, dict[str, str]]:
     """
     families = _families(root)
     looks = dict.fromkeys(families.pop("identity", {}), REFERENCE)
-    families["codec"] = families.pop("codec", {})  # last: codecs leave the colours of VAEs as they are
     for i, names in enumerate(families.values()):
         family = {"color": COLOURS[_hue(i)], "marker": MARKERS[(i // len(COLOURS) + i) % len(MARKERS)]}
         for name, colour in _shades(family["color"], names).items():
@@ -54,6 +53,7 @@ def _families(root: Path) -> dict[str, dict[str, None]]:
         named = {str(record.vae["name"]): str(record.vae["family"]) for record in records.read_all(root, suite)}
         for name in sorted(named, key=_by_number):
             families.setdefault(named[name], {})[name] = None
+    families["codec"] = families.pop("codec", {})  # last: codecs leave the colours of VAEs as they are
     return families
 
 

@@ -15,6 +15,7 @@ from vaebench import plot_style, records
 from vaebench.files import file_name
 from vaebench.plots import _looks
 from vaebench.records import Record
+from vaebench.titles import setting_title
 from vaebench.typed import members
 
 # curve -> label of its axis
@@ -61,10 +62,10 @@ def drift(root: Path, style: str) -> Iterator[tuple[str, Figure]]:
     """Quality, colour, high frequencies and latents over the hops of each protocol, with the floor of an identity VAE."""
     for setting, group in _settings(root).items():
         if any(record.extra["curves"] for record in group):
-            yield f"drift-{setting}", _drift(group, setting, _looks.of_vaes(root))
+            yield f"drift-{setting}", _drift(group, _looks.of_vaes(root))
 
 
-def _drift(group: list[Record], setting: str, looks: dict[str, dict[str, str]]) -> Figure:
+def _drift(group: list[Record], looks: dict[str, dict[str, str]]) -> Figure:
     protocols = list(dict.fromkeys(name for record in group for name in record.extra["curves"]))
     figure, grid = plt.subplots(
         len(protocols), len(PANELS), figsize=(3.3 * len(PANELS), 0.9 + 2.4 * len(protocols)), squeeze=False
@@ -86,7 +87,9 @@ def _drift(group: list[Record], setting: str, looks: dict[str, dict[str, str]]) 
         row[0].set_title(f"{protocol}{f' ({note})' if note else ''}", loc="left", fontsize="small")
     handles, labels = grid[0][0].get_legend_handles_labels()
     figure.legend(handles, labels, loc="outside lower center", ncols=min(5, len(labels)), fontsize="small")
-    figure.suptitle(f"{setting}: drift over repeated decode and encode, mean over clips", fontsize="small")
+    figure.suptitle(
+        f"{setting_title(group[0])}: drift over repeated decode and encode, mean over clips", fontsize="small"
+    )
     return figure
 
 
@@ -119,8 +122,11 @@ def relay_strips(root: Path, style: str) -> Iterator[tuple[str, Figure]]:
                             f"{file} has frames of another size than other VAEs: run this VAE again with keep=N"
                         )
                     of_case[plot_style.vae_name(record)] = sheet[1]
+        short = {stem: case.rpartition("/")[2].replace("@", "-") for stem, case in names.items()}
         for stem, rows in sheets.items():
-            yield f"relay_strips-{setting}-{stem}", _strips(rows, hops, names[stem])
+            # without the folder of the clip and the digest of its name, so that the file name stays readable
+            unique = list(short.values()).count(short[stem]) == 1
+            yield f"relay_strips-{setting}-{short[stem] if unique else stem}", _strips(rows, hops, names[stem])
 
 
 def read_sheet(file: Path, count: int) -> np.ndarray:

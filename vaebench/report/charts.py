@@ -6,20 +6,23 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from vaebench import plot_style, records
+from vaebench import plot_style, records, yardstick
 from vaebench.plots._looks import hues
+from vaebench.plots.codecs import LATENT_BITS
 from vaebench.plots.efficiency import Case, by_setting, cases_of, value_at
 from vaebench.records import Record
 from vaebench.titles import setting_title
 
 LATENT = "latent values per pixel"
+BITS = "bits per pixel"  # of codecs, and of latents as `vaebench plot --only codecs` counts them
 
 
 def bubbles(root: Path, everything: Sequence[Record], index: Mapping[int, int]) -> list[dict[str, Any]]:
     """One chart per setting of the reconstruction suite; each VAE has its scores and the values of every horizontal axis.
 
-    The axes are the size of the latent and, for each cost case with the frames and size of the scored clips, the throughput of
-    encode and decode together.  Costs of other shapes are not offered: they say nothing about these clips.
+    The axes are the size of the latent, bits per pixel beside codecs, and, for each cost case with the frames and size of the
+    scored clips, the throughput of encode and decode together.  Costs of other shapes are not offered: they say nothing about
+    these clips.
 
     Args:
         root: the results folder
@@ -31,8 +34,11 @@ def bubbles(root: Path, everything: Sequence[Record], index: Mapping[int, int]) 
     charts = []
     for setting, group in _by_setting(everything, "reconstruction").items():
         shape = f"{group[0].config.get('num_frames')}x{group[0].config.get('size')}"
-        axes = [{"key": LATENT, "title": f"{LATENT} (log scale)", "memory": ""}]
+        axes = [{"key": LATENT, "title": f"{LATENT} (log scale)", "kind": "latent"}]
         points = [_point(record, index, colours) for record in group]
+        if any(yardstick.is_codec(record) for record in group):
+            title = f"{BITS} (log scale); VAEs: {LATENT_BITS} bits per latent value, not entropy-coded"
+            axes.append({"key": BITS, "title": title, "kind": "bits"})
         by_name = {record.name: point for record, point in zip(group, points, strict=True)}
         for device, measured in costs.items():
             for case in dict.fromkeys(case for record in measured for case in cases_of(record) if case.shape == shape):
@@ -47,7 +53,7 @@ def bubbles(root: Path, everything: Sequence[Record], index: Mapping[int, int]) 
                         drawn = True
                 if drawn:
                     title = f"frames/s, encode and decode together (log scale): {case.dtype} {case.shape}, {device}"
-                    axes.insert(0, {"key": key, "title": title, "memory": "peak memory"})
+                    axes.insert(0, {"key": key, "title": title, "kind": "throughput"})
         charts.append(
             {
                 "title": setting_title(group[0]),
@@ -70,9 +76,12 @@ def _by_setting(everything: Sequence[Record], suite: str = "") -> dict[str, list
 
 def _point(record: Record, index: Mapping[int, int], colours: Mapping[str, int]) -> dict[str, Any]:
     vae = record.vae
-    latent = {}  # no place on this axis without latent values
+    sizes: dict[str, float] = {}  # no place on these axes without latent values or bits
     if vae["latent_channels"]:
-        latent = {LATENT: vae["latent_channels"] / (vae["temporal_compression"] * vae["spatial_compression"] ** 2)}
+        sizes[LATENT] = vae["latent_channels"] / (vae["temporal_compression"] * vae["spatial_compression"] ** 2)
+        sizes[BITS] = LATENT_BITS * sizes[LATENT]
+    elif (bits := record.scores.get("bits_per_pixel")) and bits.value:
+        sizes[BITS] = bits.value
     return {
         "record": index[id(record)],
         "name": plot_style.vae_name(record),
@@ -82,7 +91,7 @@ def _point(record: Record, index: Mapping[int, int], colours: Mapping[str, int])
         # hidden at first, as in `vaebench plot`: random weights say nothing, and identity would compress the axis
         "hidden": plot_style.untrained(record) or vae["family"] == "identity",
         "y": {score.metric: score.value for score in record.scores.values() if score.value is not None},
-        "x": latent,
+        "x": sizes,
         "memory": {},
         "costs": {},
     }

@@ -38,15 +38,15 @@ function bytes(value) {
     const radius = box.clientWidth < 500 ? 20 : 30; // pixels, the radius of the largest bubble
     const points = shown.map((p) => {
       const memory = p.memory[key], rate = p.x[key];
-      const lines = [p.name, `${titled(metric)} ${short(p.y[metric.key])}`, along.memory ? `${short(rate)} frames/s` : `${fraction(rate)} ${along.key}`];
+      const lines = [p.name, `${titled(metric)} ${short(p.y[metric.key])}`, along.kind === "throughput" ? `${short(rate)} frames/s` : `${along.kind === "latent" ? fraction(rate) : short(rate)} ${along.key}`];
       if (memory) lines.push(`peak memory ${bytes(memory)}`);
       return {
         x: rate, y: p.y[metric.key], r: memory ? Math.max(5, radius * Math.sqrt(memory / most)) : 8, colour: p.colour,
-        label: `${p.name} (${p.channels} ch)`, tip: lines.join("\n"), pick: () => showOrigin(p.record, metric.key),
+        label: p.channels ? `${p.name} (${p.channels} ch)` : p.name, tip: lines.join("\n"), pick: () => showOrigin(p.record, metric.key),
       };
     });
     scatter(box, points, {
-      x: { title: along.title, log: true, format: along.memory ? String : fraction }, y: { title: metric ? titled(metric) : "" },
+      x: { title: along.title, log: true, format: along.kind === "latent" ? fraction : String }, y: { title: metric ? titled(metric) : "" },
       empty: "No VAE with these scores is selected.",
     });
   }
@@ -54,7 +54,7 @@ function bytes(value) {
   const fraction = (v) => (v < 1 ? `1/${Number((1 / v).toPrecision(3))}` : String(Number(v.toPrecision(3))));
   function choose() {
     const chart = charts[Number(setting.value)];
-    fill(xSelect, chart.axes.map((a) => [a.key, a.title.replace(" (log scale)", "")]));
+    fill(xSelect, chart.axes.map((a) => [a.key, a.title.replace(" (log scale)", "").split(";")[0]]));
     fill(ySelect, chart.metrics.map((m) => [m.key, titled(m)]));
     draw();
   }
