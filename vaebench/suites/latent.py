@@ -73,6 +73,8 @@ class LatentSuite(Suite[Subject]):
         names = ("num_frames", "size", "mode", "seed")
         self.identity = {name: getattr(config, name) for name in names}
         self.identity |= {"dtype": config.dtype or "float32", "noise": self.noise, "masks": self.masks}
+        # the scale of the noise depends on these clips; without noise and masks, each clip is measured on its own
+        self.identity["calibration"] = min(config.clips or CALIBRATION, CALIBRATION) if self.noise or self.masks else 0
         self.columns = list(COLUMNS)
         self.first: list[Clip] = []
         self._described: tuple[Mapping[str, Statistics], list[dict[str, NDArray]]] | None = None
