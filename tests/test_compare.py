@@ -207,6 +207,29 @@ def test_a_clip_that_the_candidate_lost_fails_the_gate(
     assert (psnr.a, psnr.b, psnr.n) == (pytest.approx(np.mean(PSNR_A[:3])), pytest.approx(np.mean(PSNR_B[:3])), 3)
 
 
+@pytest.mark.parametrize("without", [(0,), (1,), (0, 1)])
+def test_a_lost_clip_fails_the_gate_also_without_clip_lists(
+    without: tuple[int, ...], pair: tuple[Path, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+):
+    failed = [Failure("c2", "c2.mp4", "cannot be decoded"), Failure("c3", "c3.mp4", "cannot be decoded")]
+    files = pair[0], write(tmp_path / "lost", PSNR_B[:2], failed=failed)
+    lists = [files[i].with_suffix(".clips.csv") for i in without]
+    for file in lists:
+        file.unlink()
+    assert compare(files[1], "--baseline", files[0], "--fail-below", "psnr=-5") == 1
+    captured = capsys.readouterr()
+    assert "FAIL: different clips failed: none in the baseline and c2, c3 in the candidate" in captured.out
+    assert "the numbers of clips differ in baseline and candidate: psnr 4 and 2" in captured.out
+    assert all(str(file) in captured.out for file in lists)
+    assert "pass: psnr changed" in captured.out
+
+
+def test_without_clip_lists_the_gate_passes_on_equal_sets_of_clips(pair: tuple[Path, Path]):
+    for file in pair:
+        file.with_suffix(".clips.csv").unlink()
+    assert compare(pair[1], "--baseline", pair[0], "--fail-below", "psnr=-5") == 0
+
+
 @pytest.mark.parametrize(
     ("words", "said"),
     [
