@@ -410,6 +410,10 @@ def notes(records: Sequence[Record]) -> list[str]:
             codecs = ", ".join(f"{count} {codec}" for codec, count in files["codecs"].items())
             lossy = "" if files["lossless"] else "; a lossy codec is part of the score"
             lines[f"{record.name}: scored from files ({codecs}){lossy}"] = None
+            if (pixels := protocol.load(_protocol(record)).pixels) != "float32":
+                lines[f"{record.name}: only its reference is rounded to {pixels}; the files are scored as they are"] = (
+                    None
+                )
     if any(record.vae.get("weights") == "random" for record in records if record.suite != "efficiency"):
         lines["(untrained): random weights; these scores say nothing about the quality of the VAE"] = None
     lines |= dict.fromkeys(yardstick.statements(records))

@@ -109,7 +109,7 @@ class Reconstruction(Suite[VideoVAE]):
             case.shared.update(reference=reference, reconstruction=reconstruction, latent=latent)
         reference, reconstruction, latent = (case.shared[name] for name in ("reference", "reconstruction", "latent"))
         real = self.protocol.to_score(reference, reference=True)
-        reconstructed = self.protocol.to_score(reconstruction)
+        reconstructed = self._scored(reconstruction)
         statistics = {
             self.keys[name]: metric.measure(real, reconstructed)[0].cpu().numpy()
             for name, metric in self.metrics.items()
@@ -118,7 +118,7 @@ class Reconstruction(Suite[VideoVAE]):
         if own := getattr(vae, "own", None):  # a cross of two VAEs is compared with the decoder of the one that encodes
             if "by_own" not in case.shared:
                 case.shared["by_own"] = decode_as(own, reference, latent)
-            got_by_own = self.protocol.to_score(case.shared["by_own"])
+            got_by_own = self._scored(case.shared["by_own"])
             statistics |= {
                 f"own {self.keys[name]}": metric.measure(real, got_by_own)[0].cpu().numpy()
                 for name, metric in self.metrics.items()
@@ -136,6 +136,10 @@ class Reconstruction(Suite[VideoVAE]):
         if self.keep_latents:
             statistics["latent"] = latent.cpu().numpy()
         return statistics
+
+    def _scored(self, reconstruction: Video) -> Video:
+        """float (1, 3, T, H, W) in -1..1 -> float32 in 0..1, the input of the metrics."""
+        return self.protocol.to_score(reconstruction)
 
     def _reconstruct(self, vae: VideoVAE, reference: Video, case: Case) -> tuple[Video, Latent]:
         """The reconstruction and its latent.  If the latent is stored, only the decoder runs."""
