@@ -251,6 +251,17 @@ def test_without_clip_lists_the_gate_passes_on_equal_sets_of_clips(pair: tuple[P
         (["A", "nowhere.json"], "nowhere.json cannot be read: No such file"),
         (["A", "dct/9"], "dct has no variant '9'"),
         (["A", "dct/4", "size=64"], "size is 256 in A and 64 in B"),
+        (["dct/4", "pool/4x8x8", "sizes=32,64"], "sizes=32,64: compare takes a single size, such as size=32"),
+        (
+            ["dct/4", "pool/4x8x8", "protocol=default,vidtok"],
+            "compare takes a single protocol, such as protocol=default",
+        ),
+        (["dct/4", "pool/4x8x8", "metrics=psnr", "--columns", "ssim"], "the run has no score ssim (it has: psnr)"),
+        (["dct/4", "pool/4x8x8", "metrics=psnr", "--fail-below", "ssim=-1"], "ssim has no value to compare"),
+        (["dct/4", "pool/4x8x8", "--fail-above", "psnr=1"], "use --fail-below psnr=NUMBER"),
+        (["dct/4", "wan/2.1"], "not ready: wan/2.1: "),
+        (["A", "dct/4", "--columns", "ssim"], "A (toy/a) has no score ssim (it has: fvd, lpips, psnr)"),
+        (["A", "B", "--suite", "relay"], "suite=relay would change nothing: A and B are records"),
         (["A", "dct/4", "vaes=dct/8"], "vaes=: name the VAEs to compare as A and B"),
         (["A", "B", "--columns", "pnsr"], "has no score pnsr; did you mean 'psnr'?"),
     ],
@@ -260,6 +271,7 @@ def test_a_mistake_is_one_line_and_exit_code_2_before_anything_is_measured(
     capsys: pytest.CaptureFixture[str],
 ):  # fmt: skip
     (tmp_path / "cwd").mkdir()
+    monkeypatch.setenv("VAEBENCH_WEIGHTS", str(tmp_path / "no weights"))
     monkeypatch.chdir(tmp_path / "cwd")
     assert compare(*({"A": pair[0], "B": pair[1]}.get(word, word) for word in words)) == 2
     captured = capsys.readouterr()
@@ -267,6 +279,45 @@ def test_a_mistake_is_one_line_and_exit_code_2_before_anything_is_measured(
     assert said in captured.err
     assert len(captured.err.splitlines()) == 1
     assert list(Path().iterdir()) == []
+
+
+def test_relays_are_compared_clip_by_clip_under_each_protocol():
+    a, b = (paired.read(file) for file in sorted((ROOT / "results" / "relay").glob("*/*.json"))[:2])
+    compared = {change.key: change for change in paired.changes(a, b)}
+    for protocol in a.record.extra["protocols"]:
+        for part in ("", "_floor", "_excess"):
+            change = compared[f"psnr_last{part}@{protocol}"]
+            assert change.clips.keys() == {clip for clip in a.clips if clip.endswith(f"@{protocol}")}
+            assert change.n == a.record.scores[change.key].n
+            of_both = [side.record.scores[change.key].value for side in (a, b)]
+            assert (change.a, change.b) == pytest.approx(of_both, rel=1e-12)
+    mean_curve = next(change for key, change in compared.items() if key.startswith("hops_to_3db"))
+    assert "score of the whole set" in mean_curve.reason
+
+
+def test_relays_of_a_run_have_paired_intervals(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+):
+    monkeypatch.chdir(tmp_path)
+    small = ["num_frames=17", "size=32", "clips=3", "hops=2", "protocols=loop,static"]
+    assert compare("dct/4", "dct/16", "--suite", "relay", *small, "--format", "json") == 0
+    shown = json.loads(capsys.readouterr().out)["metrics"]
+    for key in ("psnr_last@static", "psnr_last_excess@static"):
+        pairs = shown[key]["clips"]
+        assert len(pairs) == 3
+        test = stats.ttest_rel(*([pair[side] for pair in pairs.values()] for side in "ba")).confidence_interval(0.95)
+        assert (shown[key]["low"], shown[key]["high"]) == pytest.approx((test.low, test.high))
+
+
+def test_pictures_of_relays_are_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    a, b, *_ = sorted((ROOT / "results" / "relay").glob("*/*.json"))
+    assert compare(a, b, "--out", tmp_path / "pictures") == 2
+    assert "records of the suite relay do not have" in capsys.readouterr().err
+
+
+def test_counts_of_tokens_state_why_they_have_no_interval():
+    a, b, *_ = (paired.read(file) for file in sorted((ROOT / "results" / "tokens").glob("*/*.json")))
+    assert {change.reason for change in paired.changes(a, b)} == {"an exact count: it is measured on no clips"}
 
 
 def test_control_characters_in_a_name_leave_the_xml_readable():
