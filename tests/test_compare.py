@@ -249,6 +249,12 @@ def test_without_clip_lists_the_gate_passes_on_equal_sets_of_clips(pair: tuple[P
         (["B", "--baseline", "dct/4"], "--baseline dct/4: expected the JSON file of a record"),
         (["A", "B", "size=64"], "size=64 would change nothing: A and B are records"),
         (["A", "nowhere.json"], "nowhere.json cannot be read: No such file"),
+        (["nowhere.json", "dct/4"], "nowhere.json cannot be read: No such file"),
+        (["dct/4", "nowhere.json"], "vaebench: nowhere.json cannot be read: No such file"),
+        (
+            ["..", ".."],
+            ".. is a folder: give the JSON file of a record, or score folders of videos with `vaebench score`",
+        ),
         (["A", "dct/9"], "dct has no variant '9'"),
         (["A", "dct/4", "size=64"], "size is 256 in A and 64 in B"),
         (["dct/4", "pool/4x8x8", "sizes=32,64"], "sizes=32,64: compare takes a single size, such as size=32"),

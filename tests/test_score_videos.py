@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+import re
 import shutil
 from dataclasses import replace
 from pathlib import Path
@@ -96,6 +97,23 @@ def test_without_settings_all_frames_are_scored_at_their_own_size(folders: tuple
     assert len({files[side]["sha256"] for side in ("reference", "reconstruction")}) == 2
     assert made.vae["temporal_compression"] is None
     assert picture.name == "wide.png"
+
+
+def test_two_versions_of_an_unavailable_metric_have_two_settings(folders: tuple[Path, Path]):
+    settings = []
+    for constant in (1, 2):
+        Path("sides.py").write_text(
+            SQUARE.replace("torch.ones(len(reference))", f"{constant} * torch.ones(len(reference))")
+        )
+        for folder in folders:
+            lossless(folder / "wide.mkv", pictures(FRAMES, 48, 64))
+        assert score(*folders, "metrics=psnr,./sides.py") == 0
+        (made,) = records.read_all(Path("runs/results"))
+        assert "sides" in made.absent
+        settings.append(made.setting)
+        shutil.rmtree("runs")
+    assert settings[0] != settings[1]
+    assert all(re.search(r"-psnr\+sides-[0-9a-f]{6}$", setting) for setting in settings)
 
 
 def test_each_unusable_video_fails_alone_and_is_named(folders: tuple[Path, Path], capsys: pytest.CaptureFixture[str]):

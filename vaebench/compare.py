@@ -102,6 +102,11 @@ class _Operands:
         self, names: list[str], settings: list[str], limits: Sequence[Limit], columns: Sequence[str] = ()
     ) -> None:
         self.names, self.limits, self.columns = names, limits, columns
+        for name in names:
+            if Path(name).is_dir() and name.partition("/")[0] not in plugins.names("adapters"):
+                raise ValueError(
+                    f"{name} is a folder: give the JSON file of a record, or score folders of videos with `vaebench score`"
+                )
         self.files = [Path(name) if name.endswith(".json") else None for name in names]
         self.failed = False
         if any(word.startswith("vaes=") for word in settings):

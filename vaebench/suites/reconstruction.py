@@ -11,6 +11,7 @@ import torch
 
 from vaebench import keep, plugins, protocol, weights
 from vaebench.config import RunConfig
+from vaebench.fingerprint import code, fingerprint
 from vaebench.kept_video import Pair
 from vaebench.machine import pick_device
 from vaebench.options import ReconstructionOptions as Options
@@ -78,7 +79,11 @@ class Reconstruction(Suite[VideoVAE]):
     def _label(self, metric: str) -> str:
         """The name of a metric in a setting; that of a file ends in digits of its code, for another version is another metric."""
         name = plugins.label(metric)
-        return name if name == metric else f"{name}-{self.keys.get(name, name).rpartition('.')[2][:6]}"
+        if name == metric:
+            return name
+        key = self.keys.get(name)  # an unavailable metric has none
+        digits = key.rpartition(".")[2] if key else fingerprint(code([plugins.find("metrics", metric)]))
+        return f"{name}-{digits[:6]}"
 
     def open(self, candidate: Candidate) -> VideoVAE:
         return candidate.load(self.config.mode, device=self.device, dtype=getattr(torch, self.dtype))
