@@ -222,6 +222,7 @@ def test_a_lost_clip_fails_the_gate_also_without_clip_lists(
     assert "the numbers of clips differ in baseline and candidate: psnr 4 and 2" in captured.out
     assert all(str(file) in captured.out for file in lists)
     assert "pass: psnr changed" in captured.out
+    assert f"{'AB'[without[0]]} has no .clips.csv beside its record; A is of 4 clips and B of 2" in captured.out
 
 
 def test_without_clip_lists_the_gate_passes_on_equal_sets_of_clips(pair: tuple[Path, Path]):

@@ -247,7 +247,9 @@ def _change(before: Score, after: Score, a: Measured, b: Measured) -> Change:
     assert after.value is not None
     about: dict[str, Any] = {"key": before.key, "unit": before.unit, "better": before.better}
     if not (_is_mean(before, a.clips) and _is_mean(after, b.clips)):
-        return Change(a=before.value, b=after.value, n=min(before.n, after.n), reason=_why(before, a, b), **about)
+        return Change(
+            a=before.value, b=after.value, n=min(before.n, after.n), reason=_why(before, after, a, b), **about
+        )
     ours, theirs = _of_clips(before, a.clips), _of_clips(after, b.clips)
     pairs = {clip: (value, theirs[clip]) for clip, value in ours.items() if clip in theirs}
     if not pairs:
@@ -259,13 +261,15 @@ def _change(before: Score, after: Score, a: Measured, b: Measured) -> Change:
     return Change(**about, **means, n=len(pairs), stderr=stderr, low=low, high=high, reason=reason, clips=pairs)
 
 
-def _why(score: Score, a: Measured, b: Measured) -> str:
+def _why(score: Score, other: Score, a: Measured, b: Measured) -> str:
     """Why a score has no paired interval."""
     if a.record.suite in WITHOUT_CLIPS:
         return WITHOUT_CLIPS[a.record.suite]
+    counts = score.n, other.n
     for side, measured in (("A", a), ("B", b)):
         if not measured.clips and score.low is not None:
-            return f"{side} has no .clips.csv beside its record"
+            sets = f"; A is of {counts[0]} clips and B of {counts[1]}" if counts[0] != counts[1] else ""
+            return f"{side} has no .clips.csv beside its record{sets}"
     if a.record.failed or b.record.failed:
         return "a score of the whole set of clips, and clips failed: the two sets may differ"
     return "a score of the whole set: single clips have none"
