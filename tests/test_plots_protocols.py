@@ -10,7 +10,7 @@ import pytest
 from matplotlib.axes import Axes
 
 from tests.records import record
-from vaebench import cli, plot_style, records
+from vaebench import cli, plot_style, protocol, records
 from vaebench.plots import Incomplete, protocols
 from vaebench.records import Score, by_key
 
@@ -22,7 +22,7 @@ def write(folder: Path, name: str, by: list[float], vae: str = "toy-a/one", metr
     values = np.add(CLIPS, by)
     scores = by_key([Score(float(values.mean()), "dB", "higher", 3, 1.0, 29.0, 35.0, metric=metric)])
     config = {"protocol": name, "clips": None, "mode": "", "seed": 0, "posterior": "", "dtype": "", **config}
-    setting = f"bundle-33x256-{name}" + ("-other" if config["dtype"] else "")
+    setting = f"bundle-33x256-{name}" + ("-other" if config["dtype"] or config["seed"] else "")
     made = replace(record("reconstruction", setting, vae, scores, config=config), data={"name": "bundle"})
     records.write(made, folder, {f"clip{i}": {metric: float(value)} for i, value in enumerate(values)})
 
@@ -68,6 +68,27 @@ def test_other_clips_and_overridden_protocols_are_not_compared(tmp_path: Path):
     write(tmp_path, "default-h264", [1, 1, 1], dtype="bfloat16")
     with pytest.raises(Incomplete, match="bundle-17x256 has no record with protocol=default"):
         drawn(tmp_path)
+
+
+def test_a_seed_without_samples_changes_no_figure(tmp_path: Path):
+    write(tmp_path, "default", [0, 0, 0])
+    write(tmp_path, "default-mp4v", [-1, -1, -1], seed=1)  # as a run with seed=1 writes it: the scores are the same
+    (axes,) = drawn(tmp_path)["protocols-bundle-33x256"]
+    assert markers(axes) == [(-1, 0)]
+
+
+def test_samples_of_each_seed_have_a_figure_with_all_protocols_that_do_not_sample(tmp_path: Path):
+    assert protocol.load("default-sample").posterior == "sample"
+    write(tmp_path, "default", [0, 0, 0], seed=1)
+    write(tmp_path, "default-mp4v", [-1, -1, -1])
+    write(tmp_path, "default-sample", [-2, -2, -2])
+    write(tmp_path, "default-sample", [-3, -3, -3], seed=1)
+    figures = drawn(tmp_path)
+    assert ["seed 1" in axes.figure.get_suptitle() for (axes,) in figures.values()] == [False, True]
+    assert {stem: sorted(markers(axes)) for stem, (axes,) in figures.items()} == {
+        "protocols-bundle-33x256": [(-2, 0), (-1, 1)],
+        "protocols-bundle-33x256-seed1": [(-3, 0), (-1, 1)],
+    }
 
 
 def test_a_vae_without_a_record_under_a_protocol_has_no_marker_there(tmp_path: Path):

@@ -65,6 +65,11 @@ def test_equal_choices_are_comparable_and_the_difference_is_here_minus_published
     [
         ({"protocol": "default"}, ("protocol",)),
         ({"data": "bundle"}, ("data set",)),
+        ({"data": "p_1a2b3c"}, ("data set",)),  # a folder whose name begins that of the data set
+        ({"data": "panda_mine_1a2b3c"}, ("data set",)),
+        ({"data": "panda70m_mine_1a2b3c"}, ("data set",)),
+        ({"data": "panda70m_1000_1a2b3c"}, ()),  # the manifest of `vaebench data pin panda70m-1000`
+        ({"clips": 2}, ("clips",)),
         ({"num_frames": 17}, ("clip shape",)),
         ({"posterior": "mode"}, ("posterior",)),
         ({"posterior": "sample"}, ()),
@@ -73,6 +78,29 @@ def test_equal_choices_are_comparable_and_the_difference_is_here_minus_published
 )
 def test_every_choice_that_differs_is_named(change: dict, differs: tuple[str, ...]):
     assert panda(published.beside([measured(**change)])).differs == differs
+
+
+@pytest.mark.parametrize(
+    ("source", "name", "known"),
+    [
+        ("webvid", "webvid_results_10M_val_1a2b3c", True),
+        ("folder", "webvid_1a2b3c", True),
+        ("folder", "webvid_results_10M_val_1a2b3c", False),  # a folder of this name may contain anything
+        ("folder", "w_e4356d", False),
+        ("bundle", "bundle", False),
+    ],
+)
+def test_a_data_set_is_known_by_its_source_or_whole_name(source: str, name: str, known: bool):
+    made = measured()
+    made = replace(made, data={"name": name}, config={**made.config, "data": source})
+    (pair,) = [p for p in published.beside([made]) if (p.dataset, p.protocol) == ("WebVid-10M", "wfvae-paper")]
+    assert ("data set" not in pair.differs) == known
+
+
+def test_the_data_sets_of_sources_are_those_of_published_numbers():
+    assert {name for names in published.DATA_SETS.values() for name in names} <= {
+        row.dataset for row in published.read()
+    }
 
 
 def test_another_definition_of_a_metric_is_shown_and_named():
@@ -122,7 +150,7 @@ def test_a_run_prints_them_in_a_table_of_their_own_on_request(
     ours, _, theirs = capsys.readouterr().out.partition("published numbers, not measured here")
     assert "35.87" not in ours
     row = next(line for line in theirs.splitlines() if "35.87" in line)
-    assert "no: other protocol, data set, clip shape" in row
+    assert "no: other protocol, data set, clips, clip shape" in row
     (file,) = tmp_path.glob("runs/results/reconstruction/*/*.json")
     assert "published" not in json.loads(file.read_text())["config"]
     assert cli.main(words) == 0

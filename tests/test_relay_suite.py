@@ -258,3 +258,29 @@ def test_every_summary_has_a_floor_and_an_excess_in_the_record() -> None:
     assert {score.metric for score in made.scores.values()} == {
         f"{name}{part}" for name in names for part in ("", "_floor", "_excess")
     }
+
+
+def test_floors_are_not_ranked() -> None:
+    made = vaebench.evaluate(biased(1), "relay", clips=1, num_frames=5, size=32, hops=3, protocols=["loop"])
+    committed = [records.read(file) for file in (Path(__file__).parents[1] / "results/relay").glob("*/*.json")]
+    assert committed
+    for one in (made, *committed):
+        better = {score.metric: score.better for score in one.scores.values()}
+        assert {better[name] for name in better if name.endswith("_floor")} == {"neither"}
+        assert (better["psnr_last"], better["psnr_last_excess"], better["hops_to_3db"]) == ("higher",) * 3
+
+
+@pytest.mark.parametrize(
+    ("content", "rest"), [("teacher", "play it backwards and forwards"), ("copy", "repeat its last frame")]
+)
+def test_a_clip_shorter_than_the_window_is_noted(content: str, rest: str) -> None:
+    names = ["loop", "skyreels-v2", "static"]
+    options = {"protocols": names, "window": 25, "content": content}
+    made = vaebench.evaluate(biased(1), "relay", clips=1, num_frames=5, size=32, hops=1, **options)
+    notes = [made.scores[f"psnr_first@{name}"].note for name in names]
+    assert f"the clip has 5 frames, fewer than the window of 17: the others {rest}" in notes[0]
+    assert notes[1].startswith("shortened window: 25 frames instead of 97")
+    assert notes[1].endswith(f"; the clip has 5 frames, fewer than the window of 25: the others {rest}")
+    assert notes[2] == ""  # it shows one frame
+    enough = vaebench.evaluate(biased(1), "relay", clips=1, num_frames=17, size=32, hops=1, protocols=["loop"])
+    assert enough.scores["psnr_first@loop"].note == ""

@@ -22,6 +22,7 @@ CLIPS = {
     (97, 544, 960, 24): (6630, 51000, 12750),
     (81, 480, 832, 16): (4290, 32760, 8190),
 }
+RESULTS = Path(__file__).parents[1] / "results"
 VAES = (["ltx/0.9.5"], ["wan/2.1", "cogvideox/2b", "hunyuanvideo/1.0", "wfvae/l-16"], ["wan/2.2", "ssvae/ch48"])
 
 
@@ -140,7 +141,7 @@ def test_a_run_needs_no_weights_and_plans_sixty_seconds(capsys: pytest.CaptureFi
     assert found["ltx/0.9.5"].scores["frames@60 s ltx-first-frame"].value == 1801
     for record in found.values():
         assert record.vae["weights"] == "none"
-        assert (record.failed, record.absent, record.setting) == ([], {}, "480x832")
+        assert (record.failed, record.absent, record.setting) == ([], {}, "480x832-seconds60")
     out, err = capsys.readouterr()
     assert "wan/skyreels-v2 · 60 s skyreels-v2 " in out
     assert "untrained" not in out + err
@@ -149,7 +150,7 @@ def test_a_run_needs_no_weights_and_plans_sixty_seconds(capsys: pytest.CaptureFi
 
 def test_frames_size_rate_and_patch_are_options(capsys: pytest.CaptureFixture[str]):
     found = run("vaes=wan/2.1", "frames=[121,81]", "frame_size=512x768", "fps=30", "patch=1x1x1")["wan/2.1"]
-    assert found.setting == "512x768-30fps-patch1x1x1"
+    assert found.setting == "512x768-frames81+121-30fps-patch1x1x1"
     assert found.scores["tokens@121 frames"].value == 4 * 47616
     assert found.scores["token_rate@121 frames"].value == pytest.approx(4 * 47616 * 30 / 121)
     assert found.scores["tokens@81 frames"].value == 21 * 64 * 96
@@ -160,6 +161,38 @@ def test_a_rate_that_is_set_applies_to_the_windows_too():
     found = run("vaes=wan/svi", "seconds=60", "fps=24")["wan/svi"]
     assert found.scores["windows@60 s svi-film"].value == len(long_video.plan("svi-film", seconds=60, fps=24).windows)
     assert found.scores["windows@60 s svi-film"].value == 19
+
+
+def test_rows_of_one_video_state_their_frame_rates(capsys: pytest.CaptureFixture[str]):
+    found = run("vaes=wan/svi", "seconds=[5,60]")["wan/svi"].scores
+    assert [found[f"frame_rate@60 s{row}"].value for row in ("", " svi-film", " svi-shot")] == [24, 16, 16]
+    assert "frame_rate frames/s" in capsys.readouterr().out  # a column of the table
+    same = run("vaes=wan/svi", "fps=24")["wan/svi"].scores
+    assert same["frame_rate@60 s svi-film"].value == 24
+
+
+def test_a_run_with_other_lengths_never_replaces_the_default_record():
+    run("vaes=wan/2.1")
+    (file,) = Path("runs/results/tokens/480x832").glob("*.json")
+    before = file.read_bytes()
+    for words in (["seconds=2"], ["seconds=0.1,2"], ["frames=81"], ["frames=81,121"]):
+        run("vaes=wan/2.1", *words)
+    assert file.read_bytes() == before
+    assert {folder.name for folder in Path("runs/results/tokens").iterdir()} == {
+        "480x832",
+        *(f"480x832-{lengths}" for lengths in ("seconds2", "frames81", "frames81+121")),
+        "480x832-seconds0.1+2",
+    }
+
+
+def test_the_default_lengths_in_another_order_are_the_default_setting():
+    assert run("vaes=wan/2.1", "seconds=60,5")["wan/2.1"].setting == "480x832"
+
+
+def test_bits_per_pixel_are_not_ranked_and_have_the_unit_of_codecs():
+    score = run("vaes=wan/2.1", "seconds=5")["wan/2.1"].scores["bits_per_pixel@5 s"]
+    codec = records.read(next(RESULTS.glob("reconstruction/*/codec-x264-17.json"))).scores["bits_per_pixel"]
+    assert (score.unit, score.better) == (codec.unit, codec.better) == ("", "neither")
 
 
 def test_an_assumed_patch_is_stated(capsys: pytest.CaptureFixture[str]):
@@ -206,6 +239,15 @@ def test_the_figure_has_a_line_per_token_count_and_protocol(capsys: pytest.Captu
         len(long_video.plan(name, seconds=120).windows)
         for name in ("ltx-first-frame", "ltx-latent", "skyreels-v2", "svi-film", "svi-shot")
     )
+
+
+def test_the_title_of_the_figure_states_rates_but_not_the_lengths_of_the_table():
+    run("vaes=wan/2.1", "seconds=2")
+    with plot_style.applied("screen"):
+        ((_, figure),) = plots.figures()["tokens_over_duration"](Path("runs/results"), "screen")
+        title = figure.get_suptitle()
+        plt.close(figure)
+    assert title.startswith("480x832 pixels, 24 frames/s; windows at the rate of each system;")
 
 
 @pytest.mark.parametrize(

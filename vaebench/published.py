@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import csv
 import json
+import re
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, fields
 from functools import cache
@@ -31,6 +32,19 @@ SAME = {
         "ssim[uniform7]": "ssim_uniform7",
         "fvd[sgv-i3d;N=500;<=300f]": "fvd",
     },
+}
+# letters and digits of the name of a data source, manifest or folder -> the published data sets that it contains
+DATA_SETS = {
+    "webvid": ("WebVid-10M", "WebVid-val"),  # its list of videos is that of the validation set
+    "webvid1000": ("WebVid-10M", "WebVid-val"),
+    "webvid10m": ("WebVid-10M",),
+    "webvidval": ("WebVid-val",),
+    "panda70m": ("Panda-70M",),
+    "panda70m1000": ("Panda-70M",),
+    "ucf101": ("UCF-101",),
+    "skytimelapse": ("SkyTimelapse",),
+    "mcljcv": ("MCL-JCV", "MCL-JCV 33x360x640"),
+    "tokenbench": ("TokenBench",),
 }
 FAMILIES = ("psnr", "ssim", "lpips", "fvd")  # metrics of reconstruction; each has several definitions
 ALIASES = {"i3d_l2": "fvd", "rfvd": "fvd"}  # published under the name FVD
@@ -58,7 +72,7 @@ class Beside:
     unit: str
     published: float
     difference: float  # here minus published
-    differs: tuple[str, ...]  # choices that differ; empty: protocol, metric, data set and clip shape are equal
+    differs: tuple[str, ...]  # choices that differ; empty: protocol, metric, data set, clips and clip shape are equal
     dataset: str
     protocol: str
     published_metric: str
@@ -131,15 +145,25 @@ def _differing(record: Record, score: Score, row: Published) -> list[str]:
     differing = ["protocol"] if ours != row.protocol else []
     if SAME.get(row.protocol, {}).get(row.metric) != score.metric:
         differing.append("metric")
-    here, there = (_letters(name) for name in (str(record.data.get("name", "")).partition("_")[0], row.dataset))
-    if not here or not there.startswith(here):
+    if row.dataset not in _data_sets(record):
         differing.append("data set")
+    if record.config.get("clips"):
+        differing.append("clips")
     theirs = protocol.load(row.protocol) if row.protocol in protocol.names() else None
     if theirs is None or theirs.clip != f"{record.config.get('num_frames')}x{record.config.get('size')}":
         differing.append("clip shape")
     given = {name: record.config.get(name) for name in ("posterior", "dtype")}
     differing += [name for name, chosen in given.items() if chosen and chosen != getattr(theirs, name, None)]
     return differing + (["mode"] if record.config.get("mode") else [])
+
+
+def _data_sets(record: Record) -> tuple[str, ...]:
+    """The published data sets that the clips of a record come from; empty for all other data."""
+    source, name = str(record.config.get("data", "")), str(record.data.get("name", ""))
+    stem = re.sub(r"_[0-9a-f]{6}$", "", name)  # without the digits that `file_source.marked` adds
+    # a source of a data set may add the name of its list
+    known = source if stem == source or stem.startswith(f"{source}_") else stem
+    return DATA_SETS.get(_letters(known), ())
 
 
 def family(metric: str) -> str | None:

@@ -18,7 +18,7 @@ from vaebench.records import Record, Score, interval
 from vaebench.titles import setting_title
 
 BASE = "default"
-ALIKE = ("num_frames", "size", "clips", "mode", "seed")  # settings that records of one figure share
+ALIKE = ("num_frames", "size", "clips", "mode")  # settings that records of one figure share
 OWN = ("posterior", "dtype")  # settings that override a choice of the protocol: such a record is not that protocol
 DESCRIBED = ("name", "about", "source", "notes", "clip", "base")  # fields of a protocol that change no score
 
@@ -40,7 +40,7 @@ def protocols(root: Path, style: str) -> Iterator[tuple[str, Figure]]:
     Raises:
         Incomplete: there are records of several protocols but none of "default"
     """
-    groups: dict[tuple[str, ...], Group] = {}
+    groups: dict[tuple[str, ...], list[Record]] = {}
     for record in records.read_all(root, "reconstruction"):
         if any(record.config.get(name) for name in OWN) or plot_style.untrained(record):
             continue
@@ -48,24 +48,50 @@ def protocols(root: Path, style: str) -> Iterator[tuple[str, Figure]]:
             continue
         key = (str(record.data.get("name")), str(record.data.get("sha256")),
                *(str(record.config.get(name) or "") for name in ALIKE))  # fmt: skip
-        by_vae = groups.setdefault(key, {}).setdefault(str(record.config.get("protocol", BASE)), {})
-        if record.name not in by_vae or len(record.scores) > len(by_vae[record.name].scores):
-            by_vae[record.name] = record
+        groups.setdefault(key, []).append(record)
     missing = []
-    for (data, _, frames, size, clips, mode, _), group in groups.items():
-        chosen = sorted((name for name in protocol.names() if name in group and name != BASE), key=_is_published)
-        if not chosen:
-            continue
-        setting = "-".join([data, f"{frames}x{size}", *([f"first{clips}"] if clips else []), *([mode] if mode else [])])
-        if BASE in group:
-            yield f"protocols-{setting}", _draw(root, group, chosen)
-        else:
-            missing.append(f"{setting} has no record with protocol={BASE}: run `vaebench run protocol={BASE}` with it")
+    for (data, _, frames, size, clips, mode), same in groups.items():
+        for seed, group in _by_seed(same).items():
+            chosen = sorted((name for name in protocol.names() if name in group and name != BASE), key=_is_published)
+            if not chosen:
+                continue
+            optional = [f"first{clips}" if clips else "", mode, f"seed{seed}" if seed else ""]
+            setting = "-".join([data, f"{frames}x{size}", *filter(None, optional)])
+            if BASE in group:
+                yield f"protocols-{setting}", _draw(root, group, chosen, seed)
+            else:
+                missing.append(
+                    f"{setting} has no record with protocol={BASE}: run `vaebench run protocol={BASE}` with it"
+                )
     if missing:
         raise Incomplete("; ".join(missing))
 
 
-def _draw(root: Path, group: Group, chosen: list[str]) -> Figure:
+def _by_seed(same: list[Record]) -> dict[int, Group]:
+    """Seed -> the records of one figure.  Records that sample no posterior depend on no seed and belong to every figure."""
+    seeds = {seed for record in same if (seed := _seed(record)) is not None}
+    groups: dict[int, Group] = {seed: {} for seed in sorted(seeds or {0})}
+    for record in same:
+        for seed, group in groups.items():
+            if _seed(record) in (None, seed):
+                by_vae = group.setdefault(_protocol(record), {})
+                if record.name not in by_vae or len(record.scores) > len(by_vae[record.name].scores):
+                    by_vae[record.name] = record
+    return groups
+
+
+def _seed(record: Record) -> int | None:
+    """The seed of a record with sampled posteriors; None where the seed changes nothing."""
+    name = _protocol(record)
+    samples = name in protocol.names() and protocol.load(name).posterior == "sample"
+    return int(record.config.get("seed") or 0) if samples else None
+
+
+def _protocol(record: Record) -> str:
+    return str(record.config.get("protocol", BASE))
+
+
+def _draw(root: Path, group: Group, chosen: list[str], seed: int) -> Figure:
     base = group[BASE]
     kinds = dict.fromkeys(published.family(score.metric) for record in base.values() for score in _ok(record))
     panels = [kind for kind in kinds if kind is not None]
@@ -82,7 +108,8 @@ def _draw(root: Path, group: Group, chosen: list[str]) -> Figure:
         axes.axvline(0, color="black", lw=0.8)
     grid[0][0].set_yticks(range(len(chosen)), [_label(name) for name in chosen])
     grid[0][0].set_ylim(len(chosen) - 0.5, -0.5)
-    setting = setting_title(next(iter(base.values())))
+    first = next(iter(base.values()))
+    setting = setting_title(dataclasses.replace(first, config={**first.config, "seed": seed}))
     figure.suptitle(f"{setting}: change of scores from protocol={BASE} on the same clips", fontsize="medium")
     return figure
 

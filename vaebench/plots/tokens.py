@@ -74,12 +74,12 @@ def _figure(group: list[Record], setting: str) -> Figure:
         if axes.has_data():
             axes.legend(loc="upper center", bbox_to_anchor=(0.5, -0.16), fontsize="x-small")
     plot_style.plain_log(right.yaxis)
-    size, *choices = setting.split("-")
-    at = ", ".join(
-        [f"{size} pixels", *choices]
-        if choices
-        else [f"{size} pixels", "24 frames/s; windows at the rate of each system"]
-    )
+    size, *options = setting.split("-")
+    # the curves have durations of their own
+    choices = [option for option in options if not option.startswith(("frames", "seconds"))]
+    if not any(option.endswith("fps") for option in choices):
+        choices.append("24 frames/s; windows at the rate of each system")
+    at = ", ".join([f"{size} pixels", *choices])
     figure.suptitle(f"{at}; attention: full self-attention over the whole video, or over each window", fontsize="small")
     return figure
 

@@ -171,7 +171,7 @@ class Relay(Suite[VideoVAE]):
 
     def _scores(self, name: str, group: Mapping[str, Statistics]) -> list[Score]:
         """All scores of one protocol: the VAE's, the floor, and the excess over the floor."""
-        condition, note = {"protocol": name}, self.relays[name].note
+        condition, note = {"protocol": name}, self._note(name, group)
         scores: list[Score] = []
         for metric, summary in SUMMARIES.items():
             if metric.removesuffix("_last") in self.absent:
@@ -180,13 +180,25 @@ class Relay(Suite[VideoVAE]):
             floor = np.array([summary.of_clip(_curves(values, FLOOR)) for values in group.values()])
             missing = self._undefined(metric, name)
             for part, values in (("", own), ("_floor", floor), ("_excess", own - floor)):
+                of_part = (
+                    summary._replace(better="neither") if part == "_floor" else summary
+                )  # it says nothing of the VAE
                 signed = part == "_excess" or metric == "levels_per_hop"
-                # one score states that the window is shortened: the others of this protocol have the same condition
+                # one score has the note about the window: the others of this protocol have the same condition
                 noted = note if metric == "psnr_first" and not part else ""
-                scores.append(_score(f"{metric}{part}", values, summary, condition, noted, missing, signed))
+                scores.append(_score(f"{metric}{part}", values, of_part, condition, noted, missing, signed))
             if metric == "levels_per_hop":
                 scores += self._hops_to_drop(condition, group)
         return scores
+
+    def _note(self, name: str, group: Mapping[str, Statistics]) -> str:
+        """What readers must know about the window of a protocol: that it is shortened, or longer than the clips."""
+        made, notes = self.relays[name], [self.relays[name].note]
+        frames = min(int(values["source_frames"]) for values in group.values())
+        if frames < made.window and not made.handover.still:
+            rest = "repeat its last frame" if self.chosen.content == "copy" else "play it backwards and forwards"
+            notes.append(f"the clip has {frames} frames, fewer than the window of {made.window}: the others {rest}")
+        return "; ".join(filter(None, notes))
 
     def _undefined(self, metric: str, name: str) -> str:
         """Why a summary has no value."""
@@ -204,8 +216,8 @@ class Relay(Suite[VideoVAE]):
             given = float(value) if np.isfinite(value) else None
             missing = f"PSNR stays within {DROP:g} dB of hop 1 for {self.chosen.hops} hops" if given is None else ""
             scores.append(
-                Score(given, "hops", "higher", len(group), signed=part == "_excess", note=missing,
-                      metric=f"hops_to_3db{part}", condition=condition, status="undefined" if given is None else "ok")
+                Score(given, "hops", "neither" if part == "_floor" else "higher", len(group), signed=part == "_excess",
+                      note=missing, metric=f"hops_to_3db{part}", condition=condition, status="undefined" if given is None else "ok")
             )  # fmt: skip
         return scores
 

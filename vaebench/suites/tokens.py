@@ -2,8 +2,8 @@
 
 The whole video is one clip, as if the denoiser saw all of it at once.  VAEs of a system with a long-video protocol
 (`vaebench.long_video`) also have a row per protocol: its windows, the hops between them, and the tokens of all windows, in which
-the carried frames count again.  Attention cost is the number of pairs of tokens that full self-attention compares, N**2 for N
-tokens; the systems with cheaper attention cost less.
+the carried frames count again.  Rows of one video may differ in their frame rate, which every row states.  Attention cost is the
+number of pairs of tokens that full self-attention compares, N**2 for N tokens; the systems with cheaper attention cost less.
 
     121 frames of 512x768 through 8x32x32: 16 x 16 x 24 latent positions; with patch 1x1x1, 6144 tokens
 """
@@ -47,17 +47,18 @@ UNITS = {
     "pixels_per_token": "px",
     "windows": "windows",
     "hops": "hops",
+    "frame_rate": "frames/s",
     "frames": "frames",
     "latent_frames": "frames",
     "latent_height": "positions",
     "latent_width": "positions",
     "element_ratio": "",
     "element_ratio_limit": "",
-    "bits_per_pixel": "bit",
+    "bits_per_pixel": "",  # as that of a codec: the name has the unit
 }
-LOWER = ("tokens", "token_rate", "attention", "bits_per_pixel")
-COLUMNS = ["tokens", "token_rate", "attention", "pixels_per_token", "windows", "hops", "frames", "latent_frames"]
-COLUMNS += ["element_ratio", "bits_per_pixel"]
+LOWER = ("tokens", "token_rate", "attention")
+COLUMNS = ["tokens", "token_rate", "attention", "pixels_per_token", "windows", "hops", "frame_rate", "frames"]
+COLUMNS += ["latent_frames", "element_ratio", "bits_per_pixel"]
 
 
 class Grid(NamedTuple):
@@ -92,6 +93,7 @@ def clip_numbers(spec: VAESpec, patch: Patch, frames: int, size: FrameSize, fps:
         "pixels_per_token": pixels / made.tokens,
         "windows": 1,
         "hops": 0,
+        "frame_rate": fps,
         "frames": made.frames,
         "latent_frames": t,
         "latent_height": h,
@@ -116,6 +118,7 @@ def window_numbers(spec: VAESpec, patch: Patch, plan: Plan, size: FrameSize) -> 
         "attention": sum(count**2 for count in tokens),
         "windows": len(plan.windows),
         "hops": plan.hops,
+        "frame_rate": plan.protocol.fps,
         "frames": plan.frames,
     }
 
@@ -158,7 +161,11 @@ class Tokens(Suite[VAESpec]):
         return list(distinct.values())
 
     def setting(self, source: VideoSource) -> str:
+        """Options that differ from the defaults are part of the name."""
         parts = [f"{self.size.height}x{self.size.width}"]
+        parts += [f"frames{_joined(self.chosen.frames)}"] if self.chosen.frames else []
+        seconds = _joined(self.chosen.seconds)
+        parts += [f"seconds{seconds}"] if seconds not in ("", _joined(SECONDS)) else []
         parts += [f"{self.chosen.fps:g}fps"] if self.chosen.fps else []
         parts += [f"patch{'x'.join(map(str, self.patch))}"] if self.patch else []
         return "-".join(parts)
@@ -250,6 +257,11 @@ class Tokens(Suite[VAESpec]):
         table = ("rows", "names", "values", "notes")
         curves = {name: values.tolist() for name, values in stored.items() if name not in (*table, *denoiser)}
         return {"denoiser": denoiser, "curves": curves}
+
+
+def _joined(lengths: Iterable[float]) -> str:
+    """Lengths in ascending order, such as "5+60"."""
+    return "+".join(f"{length:.12g}" for length in sorted(set(lengths)))
 
 
 def _patch(text: str) -> Patch:
