@@ -207,6 +207,30 @@ def test_a_clip_that_the_candidate_lost_fails_the_gate(
     assert (psnr.a, psnr.b, psnr.n) == (pytest.approx(np.mean(PSNR_A[:3])), pytest.approx(np.mean(PSNR_B[:3])), 3)
 
 
+@pytest.mark.parametrize("without", [(0,), (1,), (0, 1)])
+def test_a_lost_clip_fails_the_gate_also_without_clip_lists(
+    without: tuple[int, ...], pair: tuple[Path, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+):
+    failed = [Failure("c2", "c2.mp4", "cannot be decoded"), Failure("c3", "c3.mp4", "cannot be decoded")]
+    files = pair[0], write(tmp_path / "lost", PSNR_B[:2], failed=failed)
+    lists = [files[i].with_suffix(".clips.csv") for i in without]
+    for file in lists:
+        file.unlink()
+    assert compare(files[1], "--baseline", files[0], "--fail-below", "psnr=-5") == 1
+    captured = capsys.readouterr()
+    assert "FAIL: different clips failed: none in the baseline and c2, c3 in the candidate" in captured.out
+    assert "the numbers of clips differ in baseline and candidate: psnr 4 and 2" in captured.out
+    assert all(str(file) in captured.out for file in lists)
+    assert "pass: psnr changed" in captured.out
+    assert f"{'AB'[without[0]]} has no .clips.csv beside its record; A is of 4 clips and B of 2" in captured.out
+
+
+def test_without_clip_lists_the_gate_passes_on_equal_sets_of_clips(pair: tuple[Path, Path]):
+    for file in pair:
+        file.with_suffix(".clips.csv").unlink()
+    assert compare(pair[1], "--baseline", pair[0], "--fail-below", "psnr=-5") == 0
+
+
 @pytest.mark.parametrize(
     ("words", "said"),
     [
@@ -226,8 +250,25 @@ def test_a_clip_that_the_candidate_lost_fails_the_gate(
         (["B", "--baseline", "dct/4"], "--baseline dct/4: expected the JSON file of a record"),
         (["A", "B", "size=64"], "size=64 would change nothing: A and B are records"),
         (["A", "nowhere.json"], "nowhere.json cannot be read: No such file"),
+        (["nowhere.json", "dct/4"], "nowhere.json cannot be read: No such file"),
+        (["dct/4", "nowhere.json"], "vaebench: nowhere.json cannot be read: No such file"),
+        (
+            ["..", ".."],
+            ".. is a folder: give the JSON file of a record, or score folders of videos with `vaebench score`",
+        ),
         (["A", "dct/9"], "dct has no variant '9'"),
         (["A", "dct/4", "size=64"], "size is 256 in A and 64 in B"),
+        (["dct/4", "pool/4x8x8", "sizes=32,64"], "sizes=32,64: compare takes a single size, such as size=32"),
+        (
+            ["dct/4", "pool/4x8x8", "protocol=default,vidtok"],
+            "compare takes a single protocol, such as protocol=default",
+        ),
+        (["dct/4", "pool/4x8x8", "metrics=psnr", "--columns", "ssim"], "the run has no score ssim (it has: psnr)"),
+        (["dct/4", "pool/4x8x8", "metrics=psnr", "--fail-below", "ssim=-1"], "ssim has no value to compare"),
+        (["dct/4", "pool/4x8x8", "--fail-above", "psnr=1"], "use --fail-below psnr=NUMBER"),
+        (["dct/4", "wan/2.1"], "not ready: wan/2.1: "),
+        (["A", "dct/4", "--columns", "ssim"], "A (toy/a) has no score ssim (it has: fvd, lpips, psnr)"),
+        (["A", "B", "--suite", "relay"], "suite=relay would change nothing: A and B are records"),
         (["A", "dct/4", "vaes=dct/8"], "vaes=: name the VAEs to compare as A and B"),
         (["A", "B", "--columns", "pnsr"], "has no score pnsr; did you mean 'psnr'?"),
     ],
@@ -237,6 +278,7 @@ def test_a_mistake_is_one_line_and_exit_code_2_before_anything_is_measured(
     capsys: pytest.CaptureFixture[str],
 ):  # fmt: skip
     (tmp_path / "cwd").mkdir()
+    monkeypatch.setenv("VAEBENCH_WEIGHTS", str(tmp_path / "no weights"))
     monkeypatch.chdir(tmp_path / "cwd")
     assert compare(*({"A": pair[0], "B": pair[1]}.get(word, word) for word in words)) == 2
     captured = capsys.readouterr()
@@ -244,6 +286,45 @@ def test_a_mistake_is_one_line_and_exit_code_2_before_anything_is_measured(
     assert said in captured.err
     assert len(captured.err.splitlines()) == 1
     assert list(Path().iterdir()) == []
+
+
+def test_relays_are_compared_clip_by_clip_under_each_protocol():
+    a, b = (paired.read(file) for file in sorted((ROOT / "results" / "relay").glob("*/*.json"))[:2])
+    compared = {change.key: change for change in paired.changes(a, b)}
+    for protocol in a.record.extra["protocols"]:
+        for part in ("", "_floor", "_excess"):
+            change = compared[f"psnr_last{part}@{protocol}"]
+            assert change.clips.keys() == {clip for clip in a.clips if clip.endswith(f"@{protocol}")}
+            assert change.n == a.record.scores[change.key].n
+            of_both = [side.record.scores[change.key].value for side in (a, b)]
+            assert (change.a, change.b) == pytest.approx(of_both, rel=1e-12)
+    mean_curve = next(change for key, change in compared.items() if key.startswith("hops_to_3db"))
+    assert "score of the whole set" in mean_curve.reason
+
+
+def test_relays_of_a_run_have_paired_intervals(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+):
+    monkeypatch.chdir(tmp_path)
+    small = ["num_frames=17", "size=32", "clips=3", "hops=2", "protocols=loop,static"]
+    assert compare("dct/4", "dct/16", "--suite", "relay", *small, "--format", "json") == 0
+    shown = json.loads(capsys.readouterr().out)["metrics"]
+    for key in ("psnr_last@static", "psnr_last_excess@static"):
+        pairs = shown[key]["clips"]
+        assert len(pairs) == 3
+        test = stats.ttest_rel(*([pair[side] for pair in pairs.values()] for side in "ba")).confidence_interval(0.95)
+        assert (shown[key]["low"], shown[key]["high"]) == pytest.approx((test.low, test.high))
+
+
+def test_pictures_of_relays_are_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    a, b, *_ = sorted((ROOT / "results" / "relay").glob("*/*.json"))
+    assert compare(a, b, "--out", tmp_path / "pictures") == 2
+    assert "records of the suite relay do not have" in capsys.readouterr().err
+
+
+def test_counts_of_tokens_state_why_they_have_no_interval():
+    a, b, *_ = (paired.read(file) for file in sorted((ROOT / "results" / "tokens").glob("*/*.json")))
+    assert {change.reason for change in paired.changes(a, b)} == {"an exact count: it is measured on no clips"}
 
 
 def test_control_characters_in_a_name_leave_the_xml_readable():

@@ -82,7 +82,7 @@ def test_tier_0_and_the_latent_suite_have_the_same_statistics() -> None:
     latents = coloured(-1.0, count=6) + torch.tensor([1.0, -2.0]).view(2, 1, 1, 1)
     basis = passes.Basis.of(mean([passes.first(latent.numpy()) for latent in latents]))
     clips = [passes.first(latent.numpy()) | passes.second(latent.numpy(), basis) for latent in latents]
-    of_suite, of_tier = scores(LATENTS, clips), scores_of(latents)
+    of_suite, of_tier = scores(LATENTS, clips, ()), scores_of(latents)
     assert of_suite.keys() == of_tier.keys() - {"gaussian_loss"}
     for name, score in of_suite.items():
         if score.status == "ok":

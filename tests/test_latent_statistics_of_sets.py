@@ -15,7 +15,7 @@ from vaebench.latents import channels, correlation, gaussian, posterior, spectru
 from vaebench.latents.jackknife import jackknife, mean, without_each
 from vaebench.latents.passes import Basis, first, second
 from vaebench.latents.scores import LATENTS, scores
-from vaebench.records import interval
+from vaebench.records import Score, interval
 from wfvae.objective import LCRConfig
 
 OFFICIAL = goldens(lambda m: "lcr_config" in m and "dlcr" not in m.get("what", ""))
@@ -28,8 +28,12 @@ def described(*latents: NDArray) -> list[dict[str, NDArray]]:
     return [first(latent) | second(latent, basis) for latent in latents]
 
 
+def scores_of(clips: list[dict[str, NDArray]]) -> dict[str, Score]:
+    return scores(LATENTS, clips, ())
+
+
 def values(*latents: NDArray) -> dict[str, float | None]:
-    return {name: score.value for name, score in scores(LATENTS, described(*latents)).items()}
+    return {name: score.value for name, score in scores_of(described(*latents)).items()}
 
 
 def test_local_correlation_of_an_ar1_field_is_the_mean_product_of_its_coefficients() -> None:
@@ -58,7 +62,7 @@ def test_local_correlation_of_a_set_is_the_official_one_of_a_batch(golden: Golde
 @pytest.mark.parametrize(("axis", "a"), [(1, 0.9), (2, 0.8), (3, 0.7)])
 def test_autocorrelation_of_an_ar1_field_is_a_power_and_its_e_fold_length_a_logarithm(axis: int, a: float) -> None:
     z = ar1((64, 24, 32, 32), (0.9, 0.8, 0.7))
-    rho = correlation.autocorrelation(z / z.std(), axis)
+    rho = correlation.autocorrelation(correlation.products(z / z.std(), axis))
     np.testing.assert_allclose(rho[:4], a ** np.arange(1, 5), atol=0.03)
     assert correlation.efold(a ** np.arange(1.0, 30)) == pytest.approx(-1 / math.log(a))
     assert correlation.efold(rho) == pytest.approx(-1 / math.log(a), rel=0.1)
@@ -261,7 +265,7 @@ def test_the_jackknife_of_a_mean_is_students_interval_and_of_a_ratio_covers_it()
 def test_a_constant_channel_is_reported_and_does_not_disturb_the_others() -> None:
     field = ar1((5, 5, 16, 16), (0.5, 0.8, 0.7))
     field[4] = 3.0
-    found = scores(LATENTS, described(field))
+    found = scores_of(described(field))
     assert found["dead_channels"].value == 1
     assert found["std_spread"].status == "undefined"
     assert (
@@ -273,14 +277,14 @@ def test_a_constant_channel_is_reported_and_does_not_disturb_the_others() -> Non
 
 
 def test_latents_too_small_for_a_statistic_keep_its_row_with_the_reason() -> None:
-    found = scores(LATENTS, described(white(4, 4, 6, 6)))
+    found = scores_of(described(white(4, 4, 6, 6)))
     assert found["dct_lf"].status == "undefined"
     assert "at least 8 x 8 positions, got a latent of 4 x 6 x 6" in found["dct_lf"].note
     assert found["dct_lf"].note.endswith("raise size")
-    assert scores(LATENTS, described(white(4, 4, 1, 6)))["localcorr"].note.startswith("needs at least 2 x 2 positions")
+    assert scores_of(described(white(4, 4, 1, 6)))["localcorr"].note.startswith("needs at least 2 x 2 positions")
     assert found["kl_bits_per_element"].status == "not applicable"
     assert found["autocorr_t"].value is not None
-    one = scores(LATENTS, described(white(4, 1, 8, 8)))
+    one = scores_of(described(white(4, 1, 8, 8)))
     assert one["localcorr"].value == one["localcorr_image"].value
     assert one["localcorr_video"].note == "needs at least 2 latent frames"
     assert one["autocorr_t"].status == "undefined"

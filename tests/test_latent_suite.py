@@ -105,6 +105,23 @@ def test_shards_and_a_resumed_run_give_the_same_record() -> None:
         assert other.scores == first.scores
 
 
+@pytest.mark.parametrize(("before", "after"), [(4, 2), (2, 4)])
+def test_a_run_with_other_calibration_clips_measures_noise_again(before: int, after: int) -> None:
+    words = ["vaes=dct/4", "num_frames=5", "size=32", "noise=0.1", "masks=[]"]
+    assert run(*words, f"clips={before}", "runs=kept", "results=kept/r1") == 0
+    assert run(*words, f"clips={after}", "runs=kept", "results=kept/r2") == 0
+    assert run(*words, f"clips={after}", "runs=fresh", "results=fresh/r") == 0
+    assert record("dct-4", "kept/r2").scores == record("dct-4", "fresh/r").scores
+    assert record("dct-4", "kept/r1").scores["noise_gain"] != record("dct-4", "fresh/r").scores["noise_gain"]
+
+
+def test_without_noise_and_masks_stored_clips_serve_runs_of_any_length() -> None:
+    words = ["vaes=dct/4", "num_frames=5", "size=32", "noise=", "masks=[]"]
+    for clips in (2, 4):
+        assert run(*words, f"clips={clips}", f"results=r{clips}") == 0
+    assert record("dct-4", "r2").fingerprint == record("dct-4", "r4").fingerprint
+
+
 @pytest.mark.parametrize("name", ["wan/tiny", "ltx/tiny", "cogvideox/tiny", "taesd/tiny", "wfvae/tiny"])
 def test_every_kind_of_vae_runs(name: str) -> None:
     small = ("num_frames=9", "size=32", "clips=2", "noise=0.1", "masks=[]")  # a latent of ltx then has one position

@@ -7,6 +7,7 @@ from pathlib import Path
 import matplotlib.pyplot as plt
 import pytest
 from matplotlib.colors import to_hex
+from matplotlib.text import Text
 
 from tests.records import UNTRAINED, cost, quality, record, write_toy_records
 from vaebench import cli, plot_style, plots, records
@@ -74,6 +75,19 @@ def test_labels_of_points_do_not_overlap(root: Path, stem: str):
         overlaps = [(i, j) for i in range(len(boxes)) for j in range(i) if boxes[i].overlaps(boxes[j])]
         plt.close(figure)
     assert overlaps == []
+
+
+def test_labels_of_bubbles_do_not_cover_other_bubbles():
+    with plot_style.applied("screen"):
+        figure, axes = plt.subplots()
+        xs, ys, radii = [1.0, 2.0, 9.0], [1.0, 1.02, 3.0], [15.0, 12.0, 12.0]
+        axes.scatter(xs, ys, s=[3.14159 * radius**2 for radius in radii])
+        plot_style.label_points(axes, xs, ys, ["a long name (16 ch)", "b (4 ch)", "c"], radii)
+        boxes = {text.get_text(): Text.get_window_extent(text) for text in axes.texts}  # without its line
+        for i, name in enumerate(("a long name (16 ch)", "b (4 ch)", "c")):
+            for x, y in axes.transData.transform(list(zip(xs, ys, strict=True)))[[j for j in range(3) if j != i]]:
+                assert not boxes[name].padded(1).contains(x, y), name
+        plt.close(figure)
 
 
 def test_out_of_memory_is_written_in_the_figure(root: Path):

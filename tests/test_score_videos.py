@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import csv
 import io
+import re
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +15,7 @@ import torch
 
 import vaebench
 from tests.videos import pictures, write
-from vaebench import cli, kept_video, records
+from vaebench import cli, kept_video, protocol, records
 from vaebench.plots.reconstruction import read_last
 from vaebench.vae import reconstruct
 from vaebench.video import to_model, to_stored
@@ -97,6 +99,23 @@ def test_without_settings_all_frames_are_scored_at_their_own_size(folders: tuple
     assert picture.name == "wide.png"
 
 
+def test_two_versions_of_an_unavailable_metric_have_two_settings(folders: tuple[Path, Path]):
+    settings = []
+    for constant in (1, 2):
+        Path("sides.py").write_text(
+            SQUARE.replace("torch.ones(len(reference))", f"{constant} * torch.ones(len(reference))")
+        )
+        for folder in folders:
+            lossless(folder / "wide.mkv", pictures(FRAMES, 48, 64))
+        assert score(*folders, "metrics=psnr,./sides.py") == 0
+        (made,) = records.read_all(Path("runs/results"))
+        assert "sides" in made.absent
+        settings.append(made.setting)
+        shutil.rmtree("runs")
+    assert settings[0] != settings[1]
+    assert all(re.search(r"-psnr\+sides-[0-9a-f]{6}$", setting) for setting in settings)
+
+
 def test_each_unusable_video_fails_alone_and_is_named(folders: tuple[Path, Path], capsys: pytest.CaptureFixture[str]):
     originals, made = folders
     for name, frames in (("short", 5), ("long", 5), ("small", 5), ("gone", 5), ("broken", 5)):
@@ -132,6 +151,63 @@ def test_a_protocol_changes_the_scores_and_the_setting(folders: tuple[Path, Path
     assert coded.scores["psnr"].value != pytest.approx(
         plain.scores["psnr"].value, abs=0.01
     )  # both sides go through mp4v
+
+
+def test_wfvae_paper_rounds_the_reference_as_its_run_does(
+    folders: tuple[Path, Path], capsys: pytest.CaptureFixture[str]
+):
+    """Files that hold the pixels of a run before its codec have the scores of this run, whose reference is rounded to bfloat16."""
+    paper = protocol.load("wfvae-paper")
+    original = torch.from_numpy(pictures(FRAMES, SIZE, SIZE)).permute(3, 0, 1, 2)[None]
+    video = paper.to_model(original)
+    stored = to_stored(replace(paper, codec="none").to_score(video).mul(2).sub(1))
+    assert not torch.equal(stored, original)  # bfloat16 and truncation change pixels
+    lossless(Path("rounded/one.mkv"), stored[0].permute(1, 2, 3, 0).numpy())
+    assert score(folders[0], Path("rounded"), "protocol=wfvae-paper") == 1  # two videos are missing
+    assert only_record().scores["psnr"].value == pytest.approx(58.92, abs=0.01)  # equal pixels
+    assert (
+        "rounded: only its reference is rounded to bfloat16; the files are scored as they are"
+        in capsys.readouterr().err
+    )
+
+
+SQUARE = """
+import torch
+from vaebench.metric import Metric
+
+
+class Sides(Metric):
+    square = True
+
+    def measure(self, reference, reconstruction):
+        return torch.ones(len(reference))
+
+    def reduce(self, statistics):
+        return float(statistics.mean())
+
+
+def build(device):
+    return Sides()
+"""
+
+
+def test_a_metric_of_square_frames_is_absent_for_other_frames(
+    folders: tuple[Path, Path], capsys: pytest.CaptureFixture[str]
+):
+    Path("sides.py").write_text(SQUARE)
+    assert score(*folders, "metrics=psnr,./sides.py") == 0
+    assert only_record().scores["sides"].value == 1
+    shutil.rmtree("runs")
+    for folder in folders:
+        lossless(folder / "wide.mkv", pictures(FRAMES, 48, 64))
+    assert score(*folders, "metrics=psnr,./sides.py") == 0
+    made = only_record()
+    assert made.absent == {"sides": "needs square frames, these have 48x64; give one side, such as size=48"}
+    assert made.scores.keys() == {"psnr"}
+    assert made.scores["psnr"].n == 4
+    shutil.rmtree("runs")
+    assert score(*folders, "metrics=psnr,./sides.py", "size=16") == 0
+    assert only_record().scores["sides"].n == 4
 
 
 @pytest.mark.parametrize("name", ["default", "default-lanczos", "default-bilinear", "vidtok"])

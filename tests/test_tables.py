@@ -231,3 +231,12 @@ def test_a_table_that_cannot_be_printed_is_one_line_and_exit_code_2(
 def test_a_value_and_another_status_exclude_each_other(value: float | None, status: records.Status):
     with pytest.raises(ValueError, match="if and only if"):
         Score(value, "", "lower", 1, metric="psnr", status=status)
+
+
+def test_a_record_that_is_named_twice_is_in_the_table_once(root: Path, capsys: pytest.CaptureFixture[str]):
+    folder = root / "reconstruction" / "clips-33x256"
+    assert cli.main(["table", str(folder)]) == 0
+    once = capsys.readouterr().out
+    twice = [str(folder / "toy-a-one.json"), str(folder), str(folder / ".." / "clips-33x256")]
+    assert cli.main(["table", *twice]) == 0
+    assert sorted(capsys.readouterr().out.splitlines()) == sorted(once.splitlines())

@@ -222,6 +222,9 @@ def _parser() -> argparse.ArgumentParser:
         metavar="A B [key=value]",
         help="two VAEs or JSON files of records, and settings of `vaebench run` for VAEs that have to be measured",
     )
+    compare.group("selection").add_argument(
+        "--suite", default="", help="suite to run, if VAEs have to be measured (default: reconstruction)"
+    )
     output, gate = compare.group("output"), compare.group("regression gate")
     output.add_argument(
         "--columns", default="", metavar="NAMES", help="comma-separated metrics to compare (default: all)"
@@ -581,7 +584,7 @@ def _compare(arguments: argparse.Namespace) -> int:
     from vaebench.settings import split_list
 
     request = Request(
-        words=arguments.settings,
+        words=[*arguments.settings, *([f"suite={arguments.suite}"] if arguments.suite else [])],
         baseline=arguments.baseline,
         below=arguments.fail_below,
         above=arguments.fail_above,

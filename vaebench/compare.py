@@ -15,18 +15,20 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import adapters
-from vaebench import kept_video, paired, records, regression, runner, side_by_side, tables
+from vaebench import kept_video, paired, plugins, protocol, records, regression, runner, side_by_side, tables
 from vaebench.config import RunConfig, as_dict, parse_run
 from vaebench.files import file_name, write_atomically
 from vaebench.paired import Change, Measured
-from vaebench.records import Score
+from vaebench.records import BITS, Score
 from vaebench.regression import Limit, Verdict
+from vaebench.suites.reconstruction import Reconstruction
 from vaebench.titles import setting_title
 
 if TYPE_CHECKING:
     import numpy as np
 
 FURTHEST = 3  # clips listed for each metric
+WITHOUT_PICTURES = ("relay", "tokens", "latent", "efficiency", "diffusability")  # suites
 SETTING = re.compile(r"[A-Za-z_][A-Za-z0-9_.]*=")
 
 
@@ -67,7 +69,9 @@ def compare(request: Request) -> int:
         raise ValueError(f"expected two VAEs or records, A and B, or one and --baseline FILE; got {given}")
     if request.baseline and not request.baseline.endswith(".json"):
         raise ValueError(f"--baseline {request.baseline}: expected the JSON file of a record")
-    comparison = _Operands(names, settings, limits)
+    comparison = _Operands(names, settings, limits, request.columns)
+    if request.out:
+        comparison.check_pictures()
     a, b = comparison.measured()
     if reasons := paired.differences(a.record, b.record, request.columns):
         raise ValueError(f"{a.name} and {b.name} cannot be compared: {'; '.join(reasons)}")
@@ -94,8 +98,15 @@ def compare(request: Request) -> int:
 class _Operands:
     """A and B: files of records, and names of VAEs to measure."""
 
-    def __init__(self, names: list[str], settings: list[str], limits: Sequence[Limit]) -> None:
-        self.names, self.limits = names, limits
+    def __init__(
+        self, names: list[str], settings: list[str], limits: Sequence[Limit], columns: Sequence[str] = ()
+    ) -> None:
+        self.names, self.limits, self.columns = names, limits, columns
+        for name in names:
+            if Path(name).is_dir() and name.partition("/")[0] not in plugins.names("adapters"):
+                raise ValueError(
+                    f"{name} is a folder: give the JSON file of a record, or score folders of videos with `vaebench score`"
+                )
         self.files = [Path(name) if name.endswith(".json") else None for name in names]
         self.failed = False
         if any(word.startswith("vaes=") for word in settings):
@@ -125,13 +136,24 @@ class _Operands:
         self._check(known)
         if self.config:
             self._check_target(known)
+            self._check_run(self.config)
             known |= self._run(self.config)
         a, b = (known[name] for name in self.names)
         return a, b
 
+    def check_pictures(self) -> None:
+        """Raises ValueError if clips of the suite have no pictures beside their original."""
+        record = next((paired.read(file).record for file in self.files if file), None)
+        suite = record.suite if record else self.config.suite if self.config else ""
+        if suite in WITHOUT_PICTURES:
+            raise ValueError(
+                f"--out draws clips beside their reconstructions, which records of the suite {suite} do not have: leave it out"
+            )
+
     def _check(self, known: Mapping[str, Measured]) -> None:
         """Raises ValueError if the records alone show that the comparison or a limit is invalid, before a VAE is measured."""
         for name, measured in known.items():
+            paired.check_metrics("AB"[self.names.index(name)], measured.record, self.columns)
             for limit in self.limits:
                 regression.check(limit, list(measured.record.scores.values()))
             if self.config and (reasons := paired.settings_differ(measured.record, as_dict(self.config))):
@@ -151,6 +173,42 @@ class _Operands:
                 if Path(name).resolve() == target and self._label(vae) == measured.name:
                     raise ValueError(f"the run of {vae} would replace {name}: write it elsewhere with results=DIR")
 
+    def _check_run(self, config: RunConfig) -> None:
+        """Raises ValueError if the run would give no comparison, before a clip is measured."""
+        parts = runner.divided(config)
+        if len(parts) > 1:
+            sizes = ",".join(str(part.size) for part in parts)
+            raise ValueError(f"sizes={sizes}: compare takes a single size, such as size={parts[0].size}")
+        if len(protocols := protocol.load_all(config.protocol)) > 1:
+            raise ValueError(
+                f"protocol={config.protocol}: compare takes a single protocol, such as protocol={protocols[0].name}"
+            )
+        if config.fetch:  # weights are downloaded by the run
+            return
+        suite = plugins.find("suites", config.suite).build(parts[0])
+        outcome = runner.Outcome()
+        runner.choose(config, suite, outcome)
+        for name, reason in outcome.not_ready.items():
+            raise ValueError(f"not ready: {name}: {reason}")
+        for name, failure in outcome.failed:
+            raise ValueError(f"{name} could not be measured: {failure.reason}")
+        if isinstance(suite, Reconstruction):
+            self._check_metrics(suite)
+
+    def _check_metrics(self, suite: Reconstruction) -> None:
+        """Raises ValueError if a column or limit is of a metric that the run does not measure."""
+        scores = [Score(0, metric.unit, metric.better, 0, metric=name) for name, metric in suite.metrics.items()]
+        for name in self.columns:
+            if name not in suite.metrics and not _of_some_vaes(name):
+                why = suite.absent.get(name)
+                near = "" if why else plugins.did_you_mean(name, list(suite.metrics))
+                raise ValueError(
+                    f"the run has no score {name}{f': {why}' if why else near} (it has: {', '.join(suite.metrics)})"
+                )
+        for limit in self.limits:
+            if not _of_some_vaes(limit.key):
+                regression.check(limit, scores)
+
     def _run(self, config: RunConfig) -> dict[str, Measured]:
         """Operand -> its result, from a run of the VAEs in `config.vaes`."""
         outcome = runner.run(config)
@@ -164,8 +222,7 @@ class _Operands:
                 raise ValueError(f"not ready: {name}: {outcome.not_ready[name]}")
             mine = [record for record in outcome.records if record.name == self._label(name)]
             if len(mine) != 1:
-                reason = "it could not be measured" if not mine else "compare takes a single protocol and a single size"
-                raise ValueError(f"{name}: {reason}")
+                raise ValueError(f"{name}: it could not be measured")
             results[name] = paired.read(records.file_of(Path(config.results), mine[0]))
         return results
 
@@ -186,6 +243,11 @@ class _Operands:
             self.failed = self.failed or bool(again.failed)
             runner.report(replace(again, records=[]))  # the first run has reported which scores are absent
         return {clip: [*_picture(clip, a, b, out), *_video(clip, a, b, out)] for clip in clips}
+
+
+def _of_some_vaes(metric: str) -> bool:
+    """Whether a score is one that the suite adds for codecs or crosses."""
+    return metric == BITS or metric.endswith("_vs_own_decoder")
 
 
 def _stem(clip: str, a: Measured, b: Measured) -> str:

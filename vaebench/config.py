@@ -219,7 +219,9 @@ def _from_file(file: str | None) -> dict[str, Any]:
         return read_yaml(Path(file))
     try:
         config = json.loads(Path(file).read_text(encoding="utf-8"))["config"]
-    except (OSError, ValueError, KeyError, TypeError) as reason:
+    except OSError as reason:
+        raise ValueError(f"{file} cannot be read: {reason.strerror}") from None
+    except (ValueError, KeyError, TypeError) as reason:
         raise ValueError(f"{file} is not a record of vaebench: {reason}") from None
     if not isinstance(config, dict) or not config:
         raise ValueError(f"{file} is not a record of vaebench: config should be an object with settings")

@@ -27,6 +27,8 @@ WITHOUT_EFFECT = {
 }
 OF_MACHINE = ("efficiency",)  # suites whose scores are of one machine, which their setting names
 
+WITHOUT_CLIPS = {"tokens": "an exact count: it is measured on no clips"}  # suite -> why it has no interval
+
 
 @dataclass(frozen=True)
 class Measured:
@@ -53,7 +55,7 @@ def read(file: Path) -> Measured:
         raise ValueError(f"{file} cannot be read: {reason.strerror}") from None
     clips = records.clips_beside(file)
     for score in record.scores.values():
-        if record.suite == "reconstruction" and _values(clips, score.key) and not _is_mean(score, clips):
+        if record.suite == "reconstruction" and _of_clips(score, clips) and not _is_mean(score, clips):
             raise ValueError(
                 f"{file.with_suffix('.clips.csv')} is of another run: its mean of {score.key} differs from the record's; "
                 "copy both files of a record together"
@@ -61,13 +63,26 @@ def read(file: Path) -> Measured:
     return Measured(record, clips, file)
 
 
-def _values(clips: Mapping[str, Mapping[str, float]], key: str) -> list[float]:
-    return [scores[key] for scores in clips.values() if key in scores]
+def _of_clips(score: Score, clips: Mapping[str, Mapping[str, float]]) -> dict[str, float]:
+    """Clip -> its value of a score, from the column of the score's key, or of its metric in the rows of its condition.
+
+    The relay suite has a row per clip and protocol, "clip@loop"; its excess is the difference of two columns.
+    """
+    if any(score.key in values for values in clips.values()):
+        return {clip: values[score.key] for clip, values in clips.items() if score.key in values}
+    if not score.condition:
+        return {}
+    rows = {clip: values for clip, values in clips.items() if clip.endswith(f"@{score.label}")}
+    metric = score.metric.removesuffix("_excess")
+    if metric == score.metric:
+        return {clip: values[metric] for clip, values in rows.items() if metric in values}
+    floor = f"{metric}_floor"
+    return {clip: values[metric] - values[floor] for clip, values in rows.items() if {metric, floor} <= values.keys()}
 
 
 def _is_mean(score: Score, clips: Mapping[str, Mapping[str, float]]) -> bool:
-    """Whether the score is the mean of the column of its name."""
-    values = _values(clips, score.key)
+    """Whether the score is the mean of its values of single clips."""
+    values = list(_of_clips(score, clips).values())
     return bool(values) and score.value is not None and math.isclose(score.value, float(np.mean(values)), rel_tol=1e-9)
 
 
@@ -192,6 +207,18 @@ def _text(value: Any) -> str:
     return "unset" if value in ("", None) else str(value)
 
 
+def check_metrics(side: str, record: Record, metrics: Sequence[str]) -> None:
+    """Raises ValueError if a metric has no value in the record, which is `side`, "A" or "B"."""
+    known = sorted({score.metric for score in record.scores.values() if score.value is not None})
+    for name in metrics:
+        if name not in known:
+            why = record.absent.get(name)
+            near = "" if why else plugins.did_you_mean(name, known)
+            raise ValueError(
+                f"{side} ({record.name}) has no score {name}{f': {why}' if why else near} (it has: {', '.join(known)})"
+            )
+
+
 def changes(a: Measured, b: Measured, metrics: Sequence[str] = ()) -> list[Change]:
     """The change of each score that has a value in both records, in the order of A.
 
@@ -201,15 +228,8 @@ def changes(a: Measured, b: Measured, metrics: Sequence[str] = ()) -> list[Chang
     Raises:
         ValueError: a metric has no value in one of the records, or no metric has one in both
     """
-    for name in metrics:
-        for side, record in (("A", a.record), ("B", b.record)):
-            if not any(score.metric == name and score.value is not None for score in record.scores.values()):
-                known = sorted({score.metric for score in record.scores.values() if score.value is not None})
-                why = record.absent.get(name)
-                near = "" if why else plugins.did_you_mean(name, known)
-                raise ValueError(
-                    f"{side} ({record.name}) has no score {name}{f': {why}' if why else near} (it has: {', '.join(known)})"
-                )
+    for side, record in (("A", a.record), ("B", b.record)):
+        check_metrics(side, record, metrics)
     found = [
         _change(before, after, a, b)
         for key, before in a.record.scores.items()
@@ -227,13 +247,11 @@ def _change(before: Score, after: Score, a: Measured, b: Measured) -> Change:
     assert after.value is not None
     about: dict[str, Any] = {"key": before.key, "unit": before.unit, "better": before.better}
     if not (_is_mean(before, a.clips) and _is_mean(after, b.clips)):
-        return Change(a=before.value, b=after.value, n=min(before.n, after.n), reason=_why(before, a, b), **about)
-    key = before.key
-    pairs = {
-        clip: (scores[key], b.clips[clip][key])
-        for clip, scores in a.clips.items()
-        if key in scores and key in b.clips.get(clip, {})
-    }
+        return Change(
+            a=before.value, b=after.value, n=min(before.n, after.n), reason=_why(before, after, a, b), **about
+        )
+    ours, theirs = _of_clips(before, a.clips), _of_clips(after, b.clips)
+    pairs = {clip: (value, theirs[clip]) for clip, value in ours.items() if clip in theirs}
     if not pairs:
         raise ValueError(f"{a.name} and {b.name} have no clip in common")
     values = np.array(list(pairs.values()), dtype=np.float64)  # (N, 2)
@@ -243,11 +261,15 @@ def _change(before: Score, after: Score, a: Measured, b: Measured) -> Change:
     return Change(**about, **means, n=len(pairs), stderr=stderr, low=low, high=high, reason=reason, clips=pairs)
 
 
-def _why(score: Score, a: Measured, b: Measured) -> str:
+def _why(score: Score, other: Score, a: Measured, b: Measured) -> str:
     """Why a score has no paired interval."""
+    if a.record.suite in WITHOUT_CLIPS:
+        return WITHOUT_CLIPS[a.record.suite]
+    counts = score.n, other.n
     for side, measured in (("A", a), ("B", b)):
         if not measured.clips and score.low is not None:
-            return f"{side} has no .clips.csv beside its record"
+            sets = f"; A is of {counts[0]} clips and B of {counts[1]}" if counts[0] != counts[1] else ""
+            return f"{side} has no .clips.csv beside its record{sets}"
     if a.record.failed or b.record.failed:
         return "a score of the whole set of clips, and clips failed: the two sets may differ"
     return "a score of the whole set: single clips have none"

@@ -114,17 +114,20 @@ def plain_log(axis: Axis, few: bool = False) -> None:
 def label_points(
     axes: Axes, xs: list[float], ys: list[float], labels: list[str], radii: list[float] | None = None
 ) -> None:
-    """Put a label beside each point, inside the axes and without overlapping other labels where possible.
+    """Put a label beside each point, inside the axes and without overlapping other labels or other markers where possible.
 
     Args:
         xs: horizontal positions in data coordinates
         ys: vertical positions in data coordinates
         radii: radius of each marker in typographic points; None for small markers
     """
+    from matplotlib.text import Text
+
     figure = axes.get_figure()
     assert figure is not None
     figure.canvas.draw()  # the layout decides where the axes are
     placed: list[Any] = []
+    markers = _boxes(axes, xs, ys, radii) if radii else []
     order = sorted(range(len(xs)), key=lambda i: (ys[i], xs[i]))
     for i in order:
         for dx, dy in _offsets(8 + (radii[i] if radii else 0)):
@@ -133,14 +136,26 @@ def label_points(
                 ha="left" if dx >= 0 else "right", va="center",
                 arrowprops={"arrowstyle": "-", "lw": 0.4, "color": "grey"} if abs(dy) > 10 else None,
             )  # fmt: skip
-            box = text.get_window_extent(renderer=figure.canvas.get_renderer()).padded(1)  # type: ignore[attr-defined]
+            renderer = figure.canvas.get_renderer()  # type: ignore[attr-defined]
+            box = text.get_window_extent(renderer).padded(1)  # of the label and its line
+            label = Text.get_window_extent(text, renderer)
             inside = axes.bbox.x0 <= box.x0 and box.x1 <= axes.bbox.x1
-            if inside and not any(box.overlaps(other) for other in placed):
+            covered = any(label.overlaps(marker) for marker in [*markers[:i], *markers[i + 1 :]])
+            if inside and not covered and not any(box.overlaps(other) for other in placed):
                 placed.append(box)
                 break
             text.remove()
         else:
             axes.annotate(labels[i], (xs[i], ys[i]), xytext=(7, 0), textcoords="offset points", fontsize="x-small")
+
+
+def _boxes(axes: Axes, xs: list[float], ys: list[float], radii: list[float]) -> list[Any]:
+    """The boxes around markers, in pixels."""
+    from matplotlib.transforms import Bbox
+
+    points = axes.transData.transform(list(zip(xs, ys, strict=True)))
+    sizes = [radius * axes.figure.dpi / 72 for radius in radii]  # of a typographic point
+    return [Bbox([[x - r, y - r], [x + r, y + r]]) for (x, y), r in zip(points, sizes, strict=True)]
 
 
 def _offsets(aside: float) -> Iterator[tuple[float, float]]:

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from typing import Literal, TypeVar
 from xml.etree import ElementTree
 
-from vaebench.paired import Change, Measured, missing_clips
+from vaebench.paired import OF_MACHINE, Change, Measured, missing_clips
 from vaebench.records import Score
 
 Side = Literal["below", "above"]
@@ -89,6 +89,42 @@ def check(limit: Limit, compared: Sequence[Compared]) -> Compared:
     return change
 
 
+def _clips(changes: Sequence[Change], baseline: Measured, candidate: Measured) -> list[Verdict]:
+    """The verdict about clips; [] for records without scores of clips that are of equally many cases."""
+    if baseline.clips and candidate.clips:
+        missing, _ = missing_clips(baseline, candidate)
+        lost = f"{len(missing)} of {len(baseline.clips)} clips have no score in the candidate: {', '.join(missing)}"
+        all_there = f"all {len(baseline.clips)} clips of the baseline have scores in the candidate"
+        results = [Verdict("clips", not missing, lost if missing else all_there)]
+        if missing:
+            return results
+    else:
+        results = []
+    faults = _other_sets(changes, baseline, candidate)
+    return [Verdict("clips", False, "; ".join(faults))] if faults else results
+
+
+def _other_sets(changes: Sequence[Change], baseline: Measured, candidate: Measured) -> list[str]:
+    """The reasons why scores without pairs of clips are of different clips, as sentences."""
+    unpaired = [change.key for change in changes if not change.clips]
+    if not unpaired:
+        return []
+    faults = []
+    failed = [{failure.case for failure in side.record.failed} for side in (baseline, candidate)]
+    if failed[0] != failed[1]:
+        names = [", ".join(sorted(cases)) or "none" for cases in failed]
+        faults.append(f"different clips failed: {names[0]} in the baseline and {names[1]} in the candidate")
+    counts = {key: [side.record.scores[key].n for side in (baseline, candidate)] for key in unpaired}
+    if baseline.record.suite not in OF_MACHINE:  # their n is the number of timings
+        differing = [f"{key} {n[0]} and {n[1]}" for key, n in counts.items() if n[0] != n[1]]
+        if differing:
+            faults.append(f"the numbers of clips differ in baseline and candidate: {', '.join(differing)}")
+    files = [side.file.with_suffix(".clips.csv") for side in (baseline, candidate) if not side.clips]
+    if faults and files:
+        faults.append(f"clips cannot be paired without {' and '.join(map(str, files))}: copy both files of a record")
+    return faults
+
+
 def verdicts(
     given: Sequence[Limit], changes: Sequence[Change], baseline: Measured, candidate: Measured
 ) -> list[Verdict]:
@@ -97,10 +133,7 @@ def verdicts(
     Raises:
         ValueError: a limit cannot be checked
     """
-    missing, _ = missing_clips(baseline, candidate)
-    lost = f"{len(missing)} of {len(baseline.clips)} clips have no score in the candidate: {', '.join(missing)}"
-    all_there = f"all {len(baseline.clips)} clips of the baseline have scores in the candidate"
-    results = [Verdict("clips", not missing, lost if missing else all_there)] if baseline.clips else []
+    results = _clips(changes, baseline, candidate)
     for limit in given:
         change = check(limit, changes)
         failed = change.change < limit.bound if limit.side == "below" else change.change > limit.bound

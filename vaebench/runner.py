@@ -132,7 +132,7 @@ def prepare(config: RunConfig) -> Prepared:
     parts = _parts(config)
     _shard(config.shard)
     outcome = Outcome(notes=_separate(parts))
-    candidates = _choose(config, parts[0][0].suite, outcome)
+    candidates = choose(config, parts[0][0].suite, outcome)
     _check_distinct(candidates)
     _check_writable(Path(config.results))
     _check_writable(Path(config.runs))
@@ -200,7 +200,7 @@ def _separate(parts: list[list[Part]]) -> list[str]:
     return lines
 
 
-def _choose(config: RunConfig, suite: Suite[Any], outcome: Outcome) -> list[ResolvedVAE]:
+def choose(config: RunConfig, suite: Suite[Any], outcome: Outcome) -> list[ResolvedVAE]:
     """The VAEs to run; those without weights go to `outcome.not_ready`, those with unreadable weights to `outcome.failed`.
 
     Raises:

@@ -99,9 +99,8 @@ class FromFiles(Reconstruction):
     def __init__(self, config: RunConfig, asked: ScoreConfig, reconstructions: Folder) -> None:
         options = {name: getattr(asked, name) for name in ("metrics", "keep", "keep_video")}
         super().__init__(config, parser.build(ReconstructionOptions, options))
-        self.protocol = replace(
-            self.protocol, pixels="float32"
-        )  # that of the VAE's input and output; files have 8 bits
+        # reconstructions in files have 8 bits already: `pixels` applies only to the reference
+        self.of_files = replace(self.protocol, pixels="float32")
         self.asked, self.reconstructions = asked, reconstructions
 
     def setting(self, source: VideoSource) -> str:
@@ -113,6 +112,9 @@ class FromFiles(Reconstruction):
 
     def open(self, candidate: Candidate) -> VideoVAE:
         return candidate.load()
+
+    def _scored(self, reconstruction: Video) -> Video:
+        return self.of_files.to_score(reconstruction)
 
     def _reconstruct(self, vae: VideoVAE, reference: Video, case: Case) -> tuple[Video, Latent]:
         """The video of the clip's name, (1, 3, T, H, W) in -1..1 as `reference`, and an empty latent."""
@@ -185,7 +187,8 @@ def score(reference: str, reconstruction: str, asked: ScoreConfig) -> tuple[Eval
             f"no video of {reconstruction} has the name of a video of {reference}: these have {_some(mine)} and {_some(originals)}"
         )
     config = RunConfig(
-        data="folder", root=reference, num_frames=asked.num_frames or _longest(originals), size=asked.size or 0,
+        data="folder", root=reference, num_frames=asked.num_frames or _longest(originals),
+        size=asked.size or _not_square(originals) or 0,
         protocol=asked.protocol, device=asked.device, fail_fast=asked.fail_fast,
     )  # fmt: skip
     suite = FromFiles(config, asked, mine)
@@ -215,6 +218,18 @@ def _longest(folder: Folder) -> int:
         except (OSError, ValueError):  # noqa: PERF203 (each file by itself)
             continue
     return max(counts)
+
+
+def _not_square(folder: Folder) -> Size | None:
+    """The size of the first readable video whose sides differ, for metrics that need square frames; None if there is none."""
+    for row in folder.rows.values():
+        try:
+            frame = next(iter(file_source.read_row(folder.root / row.file, row, 1)))
+        except (OSError, ValueError):
+            continue
+        if frame.shape[0] != frame.shape[1]:
+            return frame_size.plain(f"{frame.shape[0]}x{frame.shape[1]}")
+    return None
 
 
 def _clips(folder: Folder, asked: ScoreConfig) -> Iterator[Clip]:

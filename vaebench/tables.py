@@ -51,7 +51,7 @@ def results(folder: str | Path = "results") -> pd.DataFrame:
 
 
 def select(paths: Sequence[str | Path], suite: str = "") -> list[Record]:
-    """The records in files and folders: a results folder, or one of its suites or settings.
+    """The records in files and folders, each file once: a results folder, or one of its suites or settings.
 
     Args:
         paths: JSON files of records, and folders
@@ -60,21 +60,23 @@ def select(paths: Sequence[str | Path], suite: str = "") -> list[Record]:
     Raises:
         ValueError: a file is not a record, a folder has none, or no record is of the suite
     """
-    records = [record for path in paths for record in _below(Path(path))]
+    files = {file.resolve(): file for path in paths for file in _below(Path(path))}
+    records = [read(file) for file in files.values()]
     suites = sorted({record.suite for record in records})
     if suite and suite not in suites:
         raise ValueError(f"no record of suite {suite!r}{did_you_mean(suite, suites)} (available: {', '.join(suites)})")
     return [record for record in records if suite in ("", record.suite)]
 
 
-def _below(path: Path) -> list[Record]:
+def _below(path: Path) -> list[Path]:
+    """The files of the records in a file or folder."""
     if path.is_file():
-        return [read(path)]
+        return [path]
     if not path.is_dir():
         raise ValueError(f"{path}: no such file or folder; expected a results folder or the JSON file of a record")
     for pattern in ("*/*/*.json", "*/*.json", "*.json"):  # results folder, suite, setting
         if files := sorted(path.glob(pattern)):
-            return [read(file) for file in files]
+            return files
     raise ValueError(f"no records in {path}: run `vaebench run` first, or give another folder")
 
 
@@ -410,6 +412,10 @@ def notes(records: Sequence[Record]) -> list[str]:
             codecs = ", ".join(f"{count} {codec}" for codec, count in files["codecs"].items())
             lossy = "" if files["lossless"] else "; a lossy codec is part of the score"
             lines[f"{record.name}: scored from files ({codecs}){lossy}"] = None
+            if (pixels := protocol.load(_protocol(record)).pixels) != "float32":
+                lines[f"{record.name}: only its reference is rounded to {pixels}; the files are scored as they are"] = (
+                    None
+                )
     if any(record.vae.get("weights") == "random" for record in records if record.suite != "efficiency"):
         lines["(untrained): random weights; these scores say nothing about the quality of the VAE"] = None
     lines |= dict.fromkeys(yardstick.statements(records))

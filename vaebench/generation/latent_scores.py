@@ -56,7 +56,7 @@ def latent_scores(statistics: Mapping[str, NDArray]) -> dict[str, Score]:
         )
     loss = float(statistics["linear_loss"].mean())
     first = Score(loss, "", "neither", n, note="; ".join(notes), metric="gaussian_loss")
-    return {first.key: first} | of_means(LATENTS, statistics, (), n)
+    return {first.key: first} | of_means(LATENTS, statistics, n)
 
 
 def extra(statistics: Mapping[str, NDArray]) -> dict[str, Any]:

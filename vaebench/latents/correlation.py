@@ -42,14 +42,30 @@ def average(local: NDArray) -> float:
     return float(np.nanmean(local))
 
 
-def autocorrelation(z: NDArray, axis: int) -> NDArray:
-    """Standardized latent (C, t, h, w) -> (lags,): mean product of values `lag` positions apart along `axis`, for lag 1, 2, ...
+def products(z: NDArray, axis: int) -> NDArray:
+    """Standardized latent (C, t, h, w) -> (3, lags): means over channels and over pairs of values `lag` = 1, 2, ... apart.
 
-    The mean is over channels and pairs, so that an AR(1) field of coefficient a has a ** lag.
+    The rows are the product of both values, the square of the first and the square of the second, so that means over clips
+    describe a set.
     """
-    size = z.shape[axis]
     z = np.moveaxis(z, axis, 0)
-    return np.array([(z[lag:] * z[:-lag]).mean() for lag in range(1, min(size, FURTHEST + 1))])
+    pairs = [(z[:-lag], z[lag:]) for lag in range(1, min(len(z), FURTHEST + 1))]
+    return np.array([[(a * b).mean(), (a * a).mean(), (b * b).mean()] for a, b in pairs]).reshape(-1, 3).T
+
+
+def autocorrelation(products: NDArray) -> NDArray:
+    """What `products` returns (3, lags) -> (lags,): correlation of values `lag` positions apart, from -1 to 1.
+
+    An AR(1) field of coefficient a has a ** lag.
+
+    Raises:
+        ValueError: there is no power
+    """
+    product, first, second = products
+    if not (first * second > 0).all():
+        raise ValueError("all latents are equal: there is no power")
+    correlation: NDArray = (product / np.sqrt(first * second)).clip(-1, 1)
+    return correlation
 
 
 def efold(autocorrelation: NDArray) -> float:

@@ -26,7 +26,7 @@ def of_clip(clip: Means) -> dict[str, float]:
     values = {"psnr": float(clip["psnr"])}
     values |= {name: float(clip[name]) for name in ("noise_gain",) if name in clip}
     values |= {"localcorr": correlation.average(clip["local"])} if "local" in clip else {}
-    values |= {f"autocorr_{axis}": float(clip[f"lag_{axis}"][0]) for axis in "tyx" if len(clip[f"lag_{axis}"])}
+    values |= {f"autocorr_{axis}": rho[0] for axis in "tyx" if (rho := _autocorrelation(clip, axis))}
     values |= {"dct_lf": spectrum.low_share(clip["blocks"])} if "blocks" in clip and clip["blocks"].any() else {}
     return values | ({"kl_bits_per_element": float(clip["kl"].mean())} if "kl" in clip else {})
 
@@ -49,7 +49,7 @@ def of_means(m: Means) -> dict[str, Any]:
         "shape": [int(side) for side in m["shape"]],
         "space": {"frequency": frequency.tolist(), "power": power.tolist()},
         "time": {"frequency": (np.arange(1, frames) / frames).tolist(), "power": m["time"][1:].tolist()},
-        "autocorrelation": {axis: m[f"lag_{axis}"].tolist() for axis in "tyx"},
+        "autocorrelation": {axis: _autocorrelation(m, axis) for axis in "tyx"},
         "eigenvalues": {"raw": scores.raw(m).tolist(), "standardized": scores.standardized(m).tolist()},
         "channels": _channels(m),
         "subbands": {
@@ -64,6 +64,12 @@ def of_means(m: Means) -> dict[str, Any]:
         found["zigzag"] = (m["zigzag"][:ZIGZAG] / m["zigzag"][0]).tolist()
     blocks = {kind: m[name].tolist() for kind, name in (("latents", "blocks"), ("rgb", "rgb_blocks")) if name in m}
     return found | ({"blocks": blocks} if blocks else {})
+
+
+def _autocorrelation(m: Means, axis: str) -> list[float]:
+    """By lag; [] for one position, or without power."""
+    products = m[f"lag_{axis}"]
+    return correlation.autocorrelation(products).tolist() if products[1:].all() else []
 
 
 def _channels(m: Means) -> dict[str, list[float]]:

@@ -1,4 +1,4 @@
-"""95 % intervals of statistics of a set of clips, by leaving out one clip at a time."""
+"""95 % intervals of statistics of a set of clips, by leaving out one clip or one group of clips at a time."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from vaebench.records import FEWEST, interval
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    Means = Mapping[str, NDArray]
+Means = Mapping[str, "NDArray"]
 
 
 def mean(clips: Sequence[Means]) -> dict[str, NDArray]:
@@ -34,10 +34,10 @@ def jackknife(
     For a mean over clips this is Student's interval (`vaebench.records.interval`).
 
     Args:
-        others: as `without_each` returns them
+        others: as `without_each` or `vaebench.latents.sets.without_groups` returns them
 
     Returns:
-        None, three times, for fewer than 3 clips, or if the statistic is undefined without one of the clips
+        None, three times, for fewer than 3 clips or groups, or if the statistic is undefined without one of them
     """
     n = len(others)
     if n < FEWEST:

@@ -24,7 +24,7 @@ MEANINGS = {
     "mean of localcorr_image and localcorr_video (its regularizer aims at 0.75)",
     "localcorr_image": "local correlation in the first latent frame, windows of 2x2",
     "localcorr_video": "local correlation in the other latent frames, windows of 2x2x2",
-    "autocorr_t": "correlation of neighbouring latent values in time (lag 1), mean over channels",
+    "autocorr_t": "correlation of neighbouring latent values in time (lag 1), over all standardized channels",
     "autocorr_y": "the same along columns",
     "autocorr_x": "the same along rows",
     "efold_t": "lag at which the autocorrelation in time falls to 1/e [latent frames]",

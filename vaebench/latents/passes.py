@@ -58,9 +58,9 @@ def second(latent: NDArray, basis: Basis) -> dict[str, NDArray]:
     """Latent (C, t, h, w) -> statistics of the standardized latent.
 
     Returns:
-        "third" and "fourth" (C,): mean powers; "local" (2,): local correlation; "lag_t", "lag_y", "lag_x" (lags,); "blocks"
-        (8, 8) and "zigzag" (n,): DCT power of blocks; "space" (h, w) and "time" (t,): DCT power of whole latents; "modes"
-        (C, ...): the same by eigenmode of the channels and in bands of frequencies; "subband_energy" (8,) and
+        "third" and "fourth" (C,): mean powers; "local" (2,): local correlation; "lag_t", "lag_y", "lag_x" (3, lags): products of
+        neighbours; "blocks" (8, 8) and "zigzag" (n,): DCT power of blocks; "space" (h, w) and "time" (t,): DCT power of whole
+        latents; "modes" (C, ...): the same by eigenmode of the channels and in bands of frequencies; "subband_energy" (8,) and
         "subband_histogram" (8, 256).  A statistic that latents of this shape do not have is missing.
     """
     z = basis.standardize(latent)
@@ -73,7 +73,7 @@ def second(latent: NDArray, basis: Basis) -> dict[str, NDArray]:
         "time": power.mean((0, 2, 3)),
         "modes": spectrum.bands(power),
     }
-    statistics |= {f"lag_{name}": correlation.autocorrelation(z, axis) for name, axis in AXES.items()}
+    statistics |= {f"lag_{name}": correlation.products(z, axis) for name, axis in AXES.items()}
     _, frames, height, width = z.shape
     if min(height, width) >= 2:
         statistics["local"] = correlation.local_correlation(z)

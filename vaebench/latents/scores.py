@@ -36,6 +36,7 @@ class Definition:
     unit: str
     value: Callable[[Means], float]
     smooth: bool = True  # False: a count, which has no interval
+    standardized: bool = True  # False: the basis that standardizes the latents does not affect it
     better: Better = "neither"
 
 
@@ -83,9 +84,9 @@ def _grid(m: Means, name: str) -> NDArray:
 
 
 def _lag(axis: str, m: Means) -> NDArray:
-    if not len(m[f"lag_{axis}"]):
+    if not m[f"lag_{axis}"].size:
         raise ValueError(f"needs at least 2 latent positions along {axis}")
-    return m[f"lag_{axis}"]
+    return correlation.autocorrelation(m[f"lag_{axis}"])
 
 
 def _per_pixel(m: Means) -> float:
@@ -101,12 +102,17 @@ def _video(m: Means) -> float:
     return float(m["local"][1])
 
 
+def _raw(unit: str, value: Callable[[Means], float], better: Better = "neither") -> Definition:
+    """A score of latents or videos as they are."""
+    return Definition(unit, value, better=better, standardized=False)
+
+
 def _of_eigenvalues(suffix: str, eigenvalues: Callable[[Means], NDArray]) -> dict[str, Definition]:
     return {
-        f"participation_ratio{suffix}": Definition("", lambda m: channels.participation_ratio(eigenvalues(m))),
-        f"effective_rank{suffix}": Definition("", lambda m: channels.effective_rank(eigenvalues(m))),
+        f"participation_ratio{suffix}": _raw("", lambda m: channels.participation_ratio(eigenvalues(m))),
+        f"effective_rank{suffix}": _raw("", lambda m: channels.effective_rank(eigenvalues(m))),
         f"k90{suffix}": Definition("", lambda m: channels.k90(eigenvalues(m)), smooth=False),
-        f"top1{suffix}": Definition("", lambda m: channels.top1(eigenvalues(m))),
+        f"top1{suffix}": _raw("", lambda m: channels.top1(eigenvalues(m))),
     }
 
 
@@ -127,24 +133,22 @@ LATENTS: dict[str, Definition] = {
     "slope_space": Definition("", lambda m: spectrum.slope(*spectrum.radial(m["space"]))),
     "slope_time": Definition("", time_slope),
     **_of_eigenvalues("", raw),
-    "participation_ratio_share": Definition("", lambda m: channels.participation_ratio(raw(m)) / len(m["mean"])),
-    "effective_rank_share": Definition("", lambda m: channels.effective_rank(raw(m)) / len(m["mean"])),
+    "participation_ratio_share": _raw("", lambda m: channels.participation_ratio(raw(m)) / len(m["mean"])),
+    "effective_rank_share": _raw("", lambda m: channels.effective_rank(raw(m)) / len(m["mean"])),
     **_of_eigenvalues("_standardized", standardized),
     "gaussian_mmse": Definition("", lambda m: float(gaussian.mmse(m["modes"], np.array([SIGMA]), weights(m))[0])),
     "code_length": Definition("bits", lambda m: gaussian.code_length(m["modes"], weights(m))),
     "subband_low_share": Definition("", lambda m: float(subbands.energy_share(_grid(m, "subband_energy"))[0])),
     "subband_entropy": Definition("bits", lambda m: float(subbands.entropy_bits(_grid(m, "subband_histogram")).mean())),
-    "std": Definition("", lambda m: float(np.sqrt(np.square(_std(m)).mean()))),
-    "std_spread": Definition("", lambda m: channels.spread(_std(m))),
+    "std": _raw("", lambda m: float(np.sqrt(np.square(_std(m)).mean()))),
+    "std_spread": _raw("", lambda m: channels.spread(_std(m))),
     "skewness": Definition("", lambda m: float(np.abs(m["third"]).mean())),
     "excess_kurtosis": Definition("", lambda m: float(m["fourth"].mean() - 3)),
     "dead_channels": Definition("", lambda m: channels.dead(_std(m)), smooth=False),
-    "kl_bits_per_element": Definition("bits", lambda m: float(_posterior(m, "kl").mean())),
-    "kl_bits_per_pixel": Definition("bits", lambda m: float(_posterior(m, "kl").mean()) * _per_pixel(m)),
+    "kl_bits_per_element": _raw("bits", lambda m: float(_posterior(m, "kl").mean())),
+    "kl_bits_per_pixel": _raw("bits", lambda m: float(_posterior(m, "kl").mean()) * _per_pixel(m)),
     "collapsed_channels": Definition("", lambda m: posterior.collapsed(_posterior(m, "kl")), smooth=False),
-    "noise_share": Definition(
-        "", lambda m: posterior.noise_share(_posterior(m, "posterior_variance"), _covariance(m))
-    ),
+    "noise_share": _raw("", lambda m: posterior.noise_share(_posterior(m, "posterior_variance"), _covariance(m))),
 }  # fmt: skip
 
 
@@ -159,17 +163,17 @@ def of_decoder(noise: Sequence[float], masks: Sequence[float]) -> dict[str, Defi
         return decoder.crossing(levels, m["added_self"], TOLERANCE)
 
     def mask_loss(i: int) -> Definition:
-        return Definition("dB", lambda m: float(m["masked"][i] - m["psnr"]))
+        return _raw("dB", lambda m: float(m["masked"][i] - m["psnr"]))
 
     found = {
-        "psnr": Definition("dB", lambda m: float(m["psnr"]), better="higher"),
+        "psnr": _raw("dB", lambda m: float(m["psnr"]), better="higher"),
         "dct_excess": Definition("nats", excess),
     }
     if noise:
         found |= {
-            "noise_gain": Definition("", lambda m: float(m["noise_gain"])),
-            "sigma_3db": Definition("std", lambda m: decoder.crossing(levels, m["added"] - m["psnr"], -DROP)),
-            "sigma_35db": Definition("std", tolerance),
+            "noise_gain": _raw("", lambda m: float(m["noise_gain"])),
+            "sigma_3db": _raw("std", lambda m: decoder.crossing(levels, m["added"] - m["psnr"], -DROP)),
+            "sigma_35db": _raw("std", tolerance),
             "rate_35db": Definition(
                 "bits", lambda m: gaussian.rate(m["modes"], tolerance(m), weights(m)) * _per_pixel(m)
             ),
@@ -178,27 +182,35 @@ def of_decoder(noise: Sequence[float], masks: Sequence[float]) -> dict[str, Defi
 
 
 def scores(
-    definitions: Mapping[str, Definition], clips: Sequence[Means], notes: Mapping[str, str] | None = None
+    definitions: Mapping[str, Definition],
+    clips: Sequence[Means],
+    others: Sequence[Means],
+    notes: Mapping[str, str] | None = None,
 ) -> dict[str, Score]:
     """The scores of a set of clips, with 95 % intervals over clips by the jackknife.
 
-    The basis that standardizes the latents is held fixed in the intervals.
-
     Args:
-        clips: the statistics of each clip
+        clips: the statistics of each clip, as `vaebench.latents.sets.described` returns them
+        others: the means without some clips, standardized anew (`vaebench.latents.sets.without_groups`)
         notes: score -> a warning for readers
     """
-    return of_means(definitions, mean(clips), without_each(clips), len(clips), notes)
+    return of_means(definitions, mean(clips), len(clips), without_each(clips), others, notes)
 
 
 def of_means(
     definitions: Mapping[str, Definition],
     means: Means,
-    others: Sequence[Means],
     n: int,
+    raw_others: Sequence[Means] = (),
+    others: Sequence[Means] = (),
     notes: Mapping[str, str] | None = None,
 ) -> dict[str, Score]:
-    """As `scores`, of the means over n clips; without `others` there are no intervals."""
+    """As `scores`, of the means over n clips, with intervals only where means without some clips are given.
+
+    Args:
+        raw_others: for scores that the basis does not affect
+        others: for all other scores, standardized anew
+    """
     found: list[Score] = []
     for name, definition in definitions.items():
         note = (notes or {}).get(name, "")
@@ -210,7 +222,8 @@ def of_means(
                 Score(None, definition.unit, definition.better, n, note=str(reason), metric=name, status=status)
             )
             continue
-        spread = jackknife(definition.value, value, others) if definition.smooth else (None, None, None)
+        left = others if definition.standardized else raw_others
+        spread = jackknife(definition.value, value, left) if definition.smooth else (None, None, None)
         found.append(Score(value, definition.unit, definition.better, n, *spread, note=note, metric=name,
                            signed=definition.unit == "dB" and name != "psnr"))  # fmt: skip
     return by_key(found)

@@ -1,4 +1,4 @@
-"""PSNR of the MSE over all frames of a clip, averaged over clips: the definition of TokenBench and of video codecs.
+"""PSNR of the MSE over all frames of a clip, averaged over clips, as for video codecs (TokenBench: `psnr_tokenbench`).
 
 By Jensen's inequality it is never higher than `psnr`, the mean over frames: for a clip whose frames have a standard deviation
 of 3 dB it is 1 dB lower.  The MSE has the same floor, the error of 8-bit rounding.

@@ -7,7 +7,7 @@ are measured clip by clip, the mean and standard deviation of channels are those
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -17,7 +17,7 @@ import torch
 import torch.nn.functional as F
 
 from vaebench.config import RunConfig
-from vaebench.latents import curves, decoder, passes, posterior, scores, subbands
+from vaebench.latents import curves, decoder, passes, posterior, scores, sets, subbands
 from vaebench.latents.jackknife import mean
 from vaebench.machine import pick_device
 from vaebench.options import LatentOptions as Options
@@ -73,6 +73,8 @@ class LatentSuite(Suite[Subject]):
         names = ("num_frames", "size", "mode", "seed")
         self.identity = {name: getattr(config, name) for name in names}
         self.identity |= {"dtype": config.dtype or "float32", "noise": self.noise, "masks": self.masks}
+        # the scale of the noise depends on these clips; without noise and masks, each clip is measured on its own
+        self.identity["calibration"] = min(config.clips or CALIBRATION, CALIBRATION) if self.noise or self.masks else 0
         self.columns = list(COLUMNS)
         self.first: list[Clip] = []
         self._described: tuple[Mapping[str, Statistics], list[dict[str, NDArray]]] | None = None
@@ -160,7 +162,7 @@ class LatentSuite(Suite[Subject]):
     def _clips(self, statistics: Mapping[str, Statistics]) -> list[dict[str, NDArray]]:
         """What both passes and the decoder say of each clip; computed once for the statistics of a VAE."""
         if self._described is None or self._described[0] is not statistics:
-            self._described = statistics, described(list(statistics.values()))
+            self._described = statistics, sets.described(_checked(statistics))
         return self._described[1]
 
     def summarize(self, statistics: Mapping[str, Statistics]) -> dict[str, Score]:
@@ -169,7 +171,8 @@ class LatentSuite(Suite[Subject]):
         notes = dict.fromkeys(BIASED, few) if n < RELIABLE else {}
         of_decoder = scores.of_decoder(self.noise, self.masks)
         definitions = {"psnr": of_decoder["psnr"], **scores.LATENTS, **of_decoder}
-        return scores.scores(definitions, self._clips(statistics), notes)
+        others = sets.without_groups(_checked(statistics))
+        return scores.scores(definitions, self._clips(statistics), others, notes)
 
     def per_case(self, statistics: Mapping[str, Statistics]) -> dict[str, dict[str, float]]:
         clips = dict(zip(statistics, self._clips(statistics), strict=True))
@@ -187,12 +190,13 @@ def _at_size_of(latent: Latent, video: Video) -> Tensor:
     return F.interpolate(frames, (h, w), mode="bilinear", antialias=True).transpose(0, 1)
 
 
-def described(stored: Sequence[Statistics]) -> list[dict[str, NDArray]]:
-    """Both passes over stored clips: for each clip, statistics whose means describe the set.
+def _checked(statistics: Mapping[str, Statistics]) -> list[Statistics]:
+    """The stored clips of one set.
 
     Raises:
         ValueError: the latents have different shapes, or the noise had different scales
     """
+    stored = list(statistics.values())
     shapes = {clip["latent"].shape for clip in stored}
     if len(shapes) > 1:
         raise ValueError(f"the latents of a set should have one shape, got {sorted(shapes)}")
@@ -201,17 +205,7 @@ def described(stored: Sequence[Statistics]) -> list[dict[str, NDArray]]:
             f"the noise of the decoder's curves has different scales, because the first {CALIBRATION} clips could not always be "
             "read: measure all clips again with another folder runs=DIR"
         )
-    channels = [passes.first(clip["latent"]) for clip in stored]
-    basis = passes.Basis.of(mean(channels))
-    of_rgb = passes.Basis.of(mean([passes.first(clip["rgb"]) for clip in stored]))
-    arrays = ("latent", "rgb")
-    return [
-        {name: value for name, value in clip.items() if name not in arrays}
-        | of_channels
-        | passes.second(clip["latent"], basis)
-        | passes.rgb(clip["rgb"], of_rgb)
-        for clip, of_channels in zip(stored, channels, strict=True)
-    ]
+    return stored
 
 
 def build(config: RunConfig) -> LatentSuite:

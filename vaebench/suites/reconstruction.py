@@ -11,6 +11,7 @@ import torch
 
 from vaebench import keep, plugins, protocol, weights
 from vaebench.config import RunConfig
+from vaebench.fingerprint import code, fingerprint
 from vaebench.kept_video import Pair
 from vaebench.machine import pick_device
 from vaebench.options import ReconstructionOptions as Options
@@ -78,7 +79,11 @@ class Reconstruction(Suite[VideoVAE]):
     def _label(self, metric: str) -> str:
         """The name of a metric in a setting; that of a file ends in digits of its code, for another version is another metric."""
         name = plugins.label(metric)
-        return name if name == metric else f"{name}-{self.keys.get(name, name).rpartition('.')[2][:6]}"
+        if name == metric:
+            return name
+        key = self.keys.get(name)  # an unavailable metric has none
+        digits = key.rpartition(".")[2] if key else fingerprint(code([plugins.find("metrics", metric)]))
+        return f"{name}-{digits[:6]}"
 
     def open(self, candidate: Candidate) -> VideoVAE:
         return candidate.load(self.config.mode, device=self.device, dtype=getattr(torch, self.dtype))
@@ -109,7 +114,7 @@ class Reconstruction(Suite[VideoVAE]):
             case.shared.update(reference=reference, reconstruction=reconstruction, latent=latent)
         reference, reconstruction, latent = (case.shared[name] for name in ("reference", "reconstruction", "latent"))
         real = self.protocol.to_score(reference, reference=True)
-        reconstructed = self.protocol.to_score(reconstruction)
+        reconstructed = self._scored(reconstruction)
         statistics = {
             self.keys[name]: metric.measure(real, reconstructed)[0].cpu().numpy()
             for name, metric in self.metrics.items()
@@ -118,7 +123,7 @@ class Reconstruction(Suite[VideoVAE]):
         if own := getattr(vae, "own", None):  # a cross of two VAEs is compared with the decoder of the one that encodes
             if "by_own" not in case.shared:
                 case.shared["by_own"] = decode_as(own, reference, latent)
-            got_by_own = self.protocol.to_score(case.shared["by_own"])
+            got_by_own = self._scored(case.shared["by_own"])
             statistics |= {
                 f"own {self.keys[name]}": metric.measure(real, got_by_own)[0].cpu().numpy()
                 for name, metric in self.metrics.items()
@@ -136,6 +141,10 @@ class Reconstruction(Suite[VideoVAE]):
         if self.keep_latents:
             statistics["latent"] = latent.cpu().numpy()
         return statistics
+
+    def _scored(self, reconstruction: Video) -> Video:
+        """float (1, 3, T, H, W) in -1..1 -> float32 in 0..1, the input of the metrics."""
+        return self.protocol.to_score(reconstruction)
 
     def _reconstruct(self, vae: VideoVAE, reference: Video, case: Case) -> tuple[Video, Latent]:
         """The reconstruction and its latent.  If the latent is stored, only the decoder runs."""
