@@ -9,6 +9,7 @@ import torch
 
 from tests.sources import build, ids
 from tests.videos import pictures, write
+from vaebench import cli
 from vaebench.video_io import manifest
 
 
@@ -99,3 +100,13 @@ def test_no_manifest_is_written_where_no_video_is_left(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=r"no video below it has 33 frames; .*a\.mp4: cannot be decoded"):
         manifest.write(tmp_path, tmp_path / "pin.csv")
     assert not (tmp_path / "pin.csv").exists()
+
+
+def test_a_short_video_is_left_out_with_a_remedy_that_the_command_has(
+    tree: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert cli.main(["manifest", str(tree), str(tmp_path / "pin.csv")]) == 2
+    message = capsys.readouterr().err
+    assert "too short" in message
+    assert "use a longer video or leave it out" in message
+    assert "num_frames" not in message

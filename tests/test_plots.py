@@ -218,6 +218,27 @@ def test_bubbles_that_cannot_be_drawn_name_the_missing_records(
     assert all(text in captured.err for text in missing), captured.err
 
 
+def test_folders_without_quality_and_cost_lack_no_bubbles(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    folder = str(tmp_path / "r")
+    records.write(record("diffusability", "clips", "toy/a", quality("toy/a").scores), tmp_path / "r", {})
+    for words in (["plot", "--format", "png"], ["report"]):
+        assert cli.main([*words, "--results", folder]) == 0
+        assert "bubbles" not in capsys.readouterr().err
+    assert cli.main(["plot", "--results", folder, "--only", "bubbles"]) == 2
+
+
+@pytest.mark.parametrize("name", ["protocols", "drift"])
+def test_a_figure_without_data_is_described_in_one_sentence(
+    name: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+):
+    records.write(cost("toy/a", ("float32", 33, 256)), tmp_path, {})
+    assert cli.main(["plot", "--results", str(tmp_path), "--only", name]) == 2
+    message = capsys.readouterr().err
+    sentence = plots.first_sentence(plots.figures()[name].__doc__).rstrip(".")
+    assert message == f"vaebench: no record in {tmp_path} has the data for {name} ({sentence})\n"
+    assert "Raises" not in message
+
+
 def test_bubbles_pair_equal_frames_and_sizes_and_say_who_is_left_out(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ):

@@ -190,9 +190,9 @@ def test_presets_are_listed_and_a_wrong_name_is_corrected(tmp_path: Path, capsys
     for words, complaint in (
         (["check", "mcl-jvc", str(tmp_path)], "no data preset 'mcl-jvc'; did you mean 'mcl-jcv'"),
         (["check", "mcl-jcv", str(tmp_path / "no")], "no such folder"),
-        (["check", str(tmp_path / "no.csv"), str(tmp_path)], "no.csv: No such file"),
+        (["check", str(tmp_path / "no.csv"), str(tmp_path)], "no.csv: No such file or directory; expected a CSV"),
         (["check", "mcl-jcv", str(tmp_path), "--list", "x"], "names its clips itself; remove --list"),
-        (["pin", "mcl-jcv", str(tmp_path), str(tmp_path / "out.csv")], "has no clip of mcl-jcv"),
+        (["pin", "mcl-jcv", str(tmp_path), str(tmp_path / "out.csv")], "videoSRC01.mp4 or videoSRC01_*.mp4"),
     ):
         code, _, errors = run(capsys, "data", *words)
         assert code == 2

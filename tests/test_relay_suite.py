@@ -150,7 +150,15 @@ def test_lpips_is_scored_where_its_weights_are(monkeypatch: pytest.MonkeyPatch) 
     [
         (["protocols=skyreels"], "no protocol 'skyreels'; did you mean 'skyreels-v2'?"),
         (["protocols=[]"], "protocols=[] is an empty list"),
-        (["protocols=skyreels-v2", "window=17"], "overlap=17 should be less than window=17"),
+        (["protocols=skyreels-v2", "window=17"], "the smallest valid window above the overlap is 21"),
+        (
+            ["protocols=skyreels-v2", "window=3"],
+            "window=3 is invalid for skyreels-v2, which takes 4k+1 frames: use 21\n",  # its overlap is 17
+        ),
+        (
+            ["protocols=skyreels-v2", "window=19"],
+            "window=19 is invalid for skyreels-v2, which takes 4k+1 frames: use 21\n",
+        ),
         (
             ["protocols=svi-film", "window=34"],
             "window=34 is invalid for svi-film, which takes 4k+1 frames: use 33 or 37",

@@ -199,3 +199,12 @@ def test_a_damaged_picture_is_named(tmp_path: Path, capsys: pytest.CaptureFixtur
     (folder / "x.png").write_bytes(b"no picture")
     assert cli.main(["report", "--results", str(tmp_path)]) == 2
     assert f"{folder / 'x.png'} cannot be read as a picture" in capsys.readouterr().err
+
+
+def test_a_folder_as_out_is_refused_by_name(root: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    assert cli.main(["report", "--results", str(root), "--out", str(tmp_path)]) == 2
+    expected = (
+        f"vaebench: --out {tmp_path} is a folder: give the HTML file to write, such as {tmp_path / 'report.html'}\n"
+    )
+    assert capsys.readouterr().err == expected
+    assert list(tmp_path.iterdir()) == []

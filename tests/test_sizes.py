@@ -108,7 +108,8 @@ def test_several_sizes_of_one_run_have_a_record_each(capsys: pytest.CaptureFixtu
         (["size=0"], "size='0' should be"),
         (["size=24x0"], "size='24x0' should be"),
         (["sizes=24,tall"], "sizes='tall' should be"),
-        (["sizes=24,24x24"], "24 is given twice"),
+        (["sizes=24,24x24"], "sizes: 24 is given twice (24x24 is the same size); name each size once"),
+        (["sizes=24x40,24x40"], "sizes: 24x40 is given twice; name each size once"),
         (["sizes=24,32", "size=40"], "size=40 and sizes=24,32: set one of them"),
         (
             ["--suite", "diffusability", "tier=0", "size=24x40"],

@@ -625,6 +625,8 @@ def _report(arguments: argparse.Namespace) -> int:
 
     results = Path(arguments.results)
     out = Path(arguments.out) if arguments.out else results / "report.html"
+    if out.is_dir():
+        raise ValueError(f"--out {out} is a folder: give the HTML file to write, such as {out / 'report.html'}")
     file = report.write(results, out, partial(print, file=sys.stderr))
     print(f"{file} ({file.stat().st_size / 2**20:.1f} MiB)")
     return 0

@@ -240,11 +240,11 @@ def _fit(protocol: WindowProtocol, frames: int) -> int:
     return _total_rule(protocol).fit(frames)
 
 
-def _nearest(rule: FrameRule, length: int) -> str:
-    """The valid lengths on both sides of an invalid one, as "249 or 253"."""
-    above = rule.fit(length)
+def _nearest(rule: FrameRule, length: int, least: int = 1) -> str:
+    """The valid lengths on both sides of an invalid one, as "249 or 253"; none of them is below `least`."""
+    above = rule.fit(max(length, least))
     below = above - rule.stride
-    return f"{below} or {above}" if rule.allows(below) else str(above)
+    return f"{below} or {above}" if rule.allows(below) and below >= least else str(above)
 
 
 def _check_frames(protocol: WindowProtocol, frames: int) -> None:
@@ -280,18 +280,20 @@ def _check(protocol: WindowProtocol) -> None:
     for key, length in (("window", protocol.window), ("overlap", protocol.overlap)):
         if length < 1:
             raise ValueError(f"{key}={length} should be at least 1 in {name}")
+        least = protocol.overlap + 1 if key == "window" and protocol.extends else 1
         if pixels and not protocol.rule.allows(length):
-            near = _nearest(protocol.rule, length)
+            near = _nearest(protocol.rule, length, least)
             raise ValueError(f"{key}={length} is invalid for {name}, which takes {protocol.rule} frames: use {near}")
         if not blocks.allows(length):
             raise ValueError(
                 f"{key}={length} of {name} has {_latents(length, protocol) if pixels else length} latent frames, which is "
-                f"not a multiple of block={block}: use {_nearest(blocks, length)}"
+                f"not a multiple of block={block}: use {_nearest(blocks, length, least)}"
             )
     if protocol.extends and protocol.overlap >= protocol.window:
         raise ValueError(
             f"overlap={protocol.overlap} should be less than window={protocol.window}: "
-            f"{name} would not advance; the largest valid overlap is {protocol.window - blocks.stride}"
+            f"{name} would not advance; the largest valid overlap is {protocol.window - blocks.stride}, and the smallest valid "
+            f"window above the overlap is {blocks.fit(protocol.overlap + 1)}"
         )
     if not protocol.extends and protocol.overlap != protocol.window:
         raise ValueError(f"overlap={protocol.overlap}: {name} always carries its whole window: remove overlap=")

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import importlib
 import pkgutil
+import re
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -82,12 +83,17 @@ def draw(
     if not only:
         yield from _tables(results, out)
     elif not drawn:
-        content = " ".join((known[only].__doc__ or "").split())
+        content = first_sentence(known[only].__doc__ or only).rstrip(".")
         raise ValueError(
             f"{only} cannot be drawn from {results}: {incomplete}"
             if incomplete
             else f"no record in {results} has the data for {only} ({content})"
         )
+
+
+def first_sentence(doc: str) -> str:
+    """The first sentence of a docstring."""
+    return re.split(r"(?<=[a-z0-9)])\.(?:\s|$)", " ".join(doc.split()), maxsplit=1)[0].rstrip(".") + "."
 
 
 def _tables(results: Path, out: Path) -> Iterator[Path]:

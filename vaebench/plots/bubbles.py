@@ -34,7 +34,9 @@ def bubbles(root: Path, style: str) -> Iterator[tuple[str, Figure]]:
     Raises:
         Incomplete: a VAE has only quality or only cost; raised after all figures are yielded
     """
-    yield from _figures(root)
+    # a folder with neither suite, such as one of relays, lacks nothing
+    if any(any(records.read_all(root, suite)) for suite in ("reconstruction", "efficiency")):
+        yield from _figures(root)
 
 
 def _figures(root: Path, with_published: bool = False) -> Iterator[tuple[str, Figure]]:

@@ -40,7 +40,7 @@ def draw(root: Path, say: Callable[[str], object]) -> Iterator[Drawing]:
     count = 0
     with plot_style.applied("screen"):
         for kind, function in plots.figures().items():
-            caption = _first_sentence(function.__doc__ or kind)
+            caption = plots.first_sentence(function.__doc__ or kind)
             try:
                 for stem, figure in function(root, "screen"):
                     yield Drawing(kind, caption, stem, _svg(figure, f"f{count}-", f"{caption} ({stem})"))
@@ -48,10 +48,6 @@ def draw(root: Path, say: Callable[[str], object]) -> Iterator[Drawing]:
                     count += 1
             except plots.Incomplete as missing:
                 say(f"{kind}: {missing}")
-
-
-def _first_sentence(doc: str) -> str:
-    return re.split(r"(?<=[a-z0-9)])\.(?:\s|$)", " ".join(doc.split()), maxsplit=1)[0].rstrip(".") + "."
 
 
 def _svg(figure: Figure, prefix: str, title: str) -> str:

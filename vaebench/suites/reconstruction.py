@@ -230,7 +230,8 @@ def runs(config: RunConfig) -> list[RunConfig]:
     if config.size != RunConfig().size:
         raise ValueError(f"size={config.size} and sizes={listed}: set one of them")
     if twice := [size for size in chosen.sizes if chosen.sizes.count(size) > 1]:
-        raise ValueError(f"sizes={listed}: {twice[0]} is given twice")
+        square = "" if "x" in str(twice[0]) else f" ({twice[0]}x{twice[0]} is the same size)"
+        raise ValueError(f"sizes: {twice[0]} is given twice{square}; name each size once")
     options = {name: value for name, value in config.options.items() if name != "sizes"}
     return [replace(config, size=size, options=options) for size in chosen.sizes]
 

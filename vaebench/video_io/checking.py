@@ -90,10 +90,11 @@ def pin(name: str, root: str, out: str, listed: str = "") -> tuple[int, list[str
     preset = presets.find(name)
     if preset.images:
         raise ValueError(f"{name} has folders of images, which no manifest pins; data=davis reads them")
-    found = presets.rows(preset, presets.names_of(preset, listed), root)
+    names = presets.names_of(preset, listed)
+    found = presets.rows(preset, names, root)
     left_out = [f"{clip}: no file below {root}" for clip in found.missing]
     left_out += [f"{clip}: several files: {', '.join(files)}; keep one" for clip, files in found.ambiguous.items()]
     if not found.rows:
-        raise ValueError(f"{root}: has no clip of {name}; expected {preset.about}")
+        raise ValueError(f"{root}: has no clip of {name}; the first one should be {presets.pattern(preset, names[0])}")
     count, damaged = manifest.write(root, out, presets.FRAMES, found.rows)
     return count, left_out + damaged

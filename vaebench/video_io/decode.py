@@ -42,10 +42,17 @@ HDR = {16: "PQ", 18: "HLG"}  # transfer characteristics of ITU-T H.273, table 3
 STRICT = {"err_detect": "explode"}  # stop at the first fault instead of concealing it
 
 
-def read(file: str | Path, start: int, count: int, data: bytes | None = None) -> Iterator[NDArray[np.uint8]]:
+def read(
+    file: str | Path,
+    start: int,
+    count: int,
+    data: bytes | None = None,
+    remedy: str = "lower num_frames or leave it out",
+) -> Iterator[NDArray[np.uint8]]:
     """Yield frames `start` to `start + count - 1` of a video, each uint8 (H, W, 3) RGB in 0..255.
 
     `data` is the content of the file if it is not a file on disk (a member of a tar); `file` then only names it.
+    `remedy` says how to fix a video that is too short.
     OSError if the file is missing or unreadable; ValueError, naming file and reason, if it holds no video, is damaged
     within these frames, or is shorter.
     """
@@ -72,10 +79,7 @@ def read(file: str | Path, start: int, count: int, data: bytes | None = None) ->
         ) from None
     if given < count:
         end = f"holds {start + given} frames" if given else f"ends before frame {start}"
-        raise ValueError(
-            f"{file}: too short: it {end}, frames {start} to {start + count - 1} are needed; "
-            "lower num_frames or leave it out"
-        )
+        raise ValueError(f"{file}: too short: it {end}, frames {start} to {start + count - 1} are needed; {remedy}")
 
 
 def fps(file: str | Path) -> float:

@@ -51,20 +51,20 @@ COLUMNS = [f.name for f in fields(Row)]
 
 @contextmanager
 def opened(file: str | Path, expected: str) -> Iterator[TextIO]:
-    """A list that `manifest=FILE` names, UTF-8 with or without a byte order mark.
+    """A list such as `manifest=FILE`, `--list FILE` or MANIFEST, UTF-8 with or without a byte order mark.
 
-    OSError if it cannot be read, ValueError if it is not UTF-8 or not a CSV; `expected` describes what FILE should be.
+    OSError if it cannot be read, ValueError if it is not UTF-8 or not a CSV; `expected` describes the file.
     """
     try:
         with open(file, encoding="utf-8-sig", newline="") as text:
             yield text
     except OSError as reason:
-        raise OSError(f"{file}: {reason.strerror}; manifest=FILE should name {expected}") from None
+        raise OSError(f"{file}: {reason.strerror}; expected {expected}") from None
     except UnicodeDecodeError as reason:
         wrong = reason.object[reason.start]
         raise ValueError(f"{file}: is not UTF-8 text (byte 0x{wrong:02x}: {reason.reason}); save it as UTF-8") from None
     except csv.Error as reason:
-        raise ValueError(f"{file}: cannot be read as CSV ({reason}); manifest=FILE should name {expected}") from None
+        raise ValueError(f"{file}: cannot be read as CSV ({reason}); expected {expected}") from None
 
 
 def table(file: str | Path, need: Sequence[str]) -> list[dict[str, str]]:
@@ -206,7 +206,7 @@ def write(
     for row in scan(root) if rows is None else rows:
         path = Path(root) / row.file
         try:
-            for _ in decode.read(path, row.start, num_frames):
+            for _ in decode.read(path, row.start, num_frames, remedy="use a longer video or leave it out"):
                 pass
             kept.append(Row(row.id, row.file, row.start, decode.fps(path), sha256(path), row.label))
         except (OSError, ValueError) as reason:

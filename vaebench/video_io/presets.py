@@ -170,6 +170,12 @@ def rows(preset: Preset, names: Sequence[str], root: str | Path) -> Found:
     return Found(chosen, missing, {name: files[name] for name in names if len(files.get(name, [])) > 1})
 
 
+def pattern(preset: Preset, name: str) -> str:
+    """The files that are the clip `name`, for messages; other extensions of videos are valid too."""
+    own = f"{name}.mp4"
+    return f"{own}, in any folder" if preset.cuts else f"{own} or {name}_*.mp4, in any folder"
+
+
 def _folders(root: str | Path) -> list[str]:
     """The folders with images below `root`."""
     return sorted({PurePosixPath(file).parent.as_posix() for file in manifest.walk(root, IMAGES)})
