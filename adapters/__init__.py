@@ -275,5 +275,6 @@ def _spec(name: str, module: ModuleType, variant: str, checkpoint: str) -> tuple
     if variant not in variants:
         family = next(iter(variants.values())).family
         close = plugins.did_you_mean(variant, list(variants))
-        raise ValueError(f"{family} has no variant {variant!r}{close} (there are: {', '.join([*variants, 'tiny'])})")
+        untrained = "tiny-random" if "tiny" in variants else "tiny"
+        raise ValueError(f"{family} has no variant {variant!r}{close} (there are: {', '.join([*variants, untrained])})")
     return variants[variant], False

@@ -61,6 +61,7 @@ def test_options_are_checked_against_the_suites_own_dataclass():
         (["suite=blockwise", "lengths=5,long"], "lengths='long' should be a whole number"),
         (["clips.size=3"], "clips={'size': '3'} should be a whole number"),
         (["metrix=psnr"], "no setting 'metrix'; did you mean 'metrics'"),
+        (["require=lossless"], "no setting 'require'; it is an option of --suite blockwise"),
         (["posterior=median"], "posterior='median' is not one of mode, sample"),
         (["suite=blockwise", "require=lossles"], "require='lossles' is not one of lossless"),
         (["suite=efficiency", "dtypes=float32,int8"], "dtypes='int8' is not one of float32, bfloat16, float16"),

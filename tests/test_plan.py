@@ -108,6 +108,8 @@ def test_each_protocol_and_each_run_of_a_preset_has_its_part(capsys: pytest.Capt
 
 
 def test_a_training_preset_prints_its_commands(capsys: pytest.CaptureFixture[str]):
+    assert dry_run("preset=wfvae-figure7") == 2  # without data
+    assert "cannot run: training needs data.root=DIR" in capsys.readouterr().out
     assert dry_run("preset=wfvae-figure7", "data.root=my videos") == 0
     lines = [line for line in capsys.readouterr().out.splitlines() if line.startswith("vaebench train ")]
     assert lines[0].startswith("vaebench train s-4 run=runs/train/figure7/s-4 ")

@@ -167,7 +167,8 @@ def _parser() -> argparse.ArgumentParser:
     run.group("execution").add_argument(
         "--dry-run",
         action="store_true",
-        help="print the plan for this machine and run nothing: VAEs and weights, clips, finished cases, time left",
+        help="print the plan for this machine and run nothing: VAEs and weights, clips, finished cases, time left; the exit "
+        "code is that which the run would give",
     )
     run.add_argument("settings", nargs="*", metavar="key=value", help="the settings and options below")
     run.set_defaults(command=_run)

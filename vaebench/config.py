@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from vaebench import frame_size
-from vaebench.options import options_of
+from vaebench.options import OURS, options_of
 from vaebench.plugins import did_you_mean
 from vaebench.settings import build, from_words, merge, read_yaml, setting
 
@@ -199,10 +199,17 @@ def check_options(config: RunConfig, kind: type) -> None:
     for key in config.options:
         if key not in options:
             near = did_you_mean(key, [*options, *settings])
+            near += _of_other_suites(key)
             raise ValueError(
                 f"no setting {key!r}{near} (options of suite {config.suite}: {', '.join(options)}; "
                 f"settings of every run: {', '.join(settings)})"
             )
+
+
+def _of_other_suites(key: str) -> str:
+    """A hint if `key` is an option of other suites."""
+    suites = [f"--suite {name}" for name, kind in OURS.items() if key in {option.name for option in fields(kind)}]
+    return f"; it is an option of {' and '.join(suites)}" if suites else ""
 
 
 def as_dict(config: Any) -> dict[str, Any]:

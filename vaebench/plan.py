@@ -19,6 +19,7 @@ from vaebench.preset import Chosen
 from vaebench.progress import duration
 from vaebench.suite import Case
 
+DATA = ("data.root=", "data.manifest=", "data.synthetic=")  # a training needs one of them
 SAVED = ("keep", "keep_video")  # parameters that only save pictures
 
 
@@ -35,9 +36,13 @@ def described(chosen: Chosen) -> tuple[str, int]:
     """The plan of a command line as text, and the exit code that tells whether it can run as `vaebench run` does."""
     plans = [run_plan(one) for config in chosen.runs for one in runner.divided(config)]
     text = _introduction(chosen) + "\n".join(text for text, _ in plans)
+    codes = [code for _, code in plans]
     if chosen.trainings:
         text += "".join(f"vaebench train {shlex.join(words)}\n" for words in chosen.trainings)
-    return text, combined([code for _, code in plans])
+        if missing := not all(any(word.startswith(DATA) for word in words) for words in chosen.trainings):
+            text += "cannot run: training needs data.root=DIR, a folder of videos or of WebDataset shards (.tar)\n"
+        codes.append(2 if missing else 0)
+    return text, combined(codes)
 
 
 def combined(codes: Sequence[int]) -> int:

@@ -169,7 +169,7 @@ def walk(root: str | Path, extensions: tuple[str, ...]) -> Iterator[str]:
     """
 
     def refuse(reason: OSError) -> None:
-        raise OSError(f"{reason.filename}: {reason.strerror}; root=DIR should name a folder that can be read")
+        raise OSError(f"{reason.filename}: {reason.strerror}; name a folder that can be read")
 
     ignored = notes.Ignored()
     seen: set[tuple[int, int]] = set()
