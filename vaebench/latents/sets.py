@@ -40,7 +40,7 @@ def without_groups(clips: Sequence[Means], groups: int = GROUPS) -> list[dict[st
 
     Args:
         clips: as `described`
-        groups: at most so many; each clip is a group of its own if there are no more clips
+        groups: largest number of groups; each clip is a group of its own if there are no more clips
     """
     n = min(len(clips), groups)
     return [mean(described([clip for i, clip in enumerate(clips) if i % n != k])) for k in range(n)] if n > 1 else []
