@@ -142,6 +142,14 @@ def test_an_encoder_that_pyav_lacks_is_unavailable(monkeypatch: pytest.MonkeyPat
     assert adapters.resolve("codec/x265-27").unavailable == ""
 
 
+@pytest.mark.parametrize("size", [32, 96])
+def test_x264_gives_the_same_bits_in_every_call(size: int) -> None:
+    """Its default gave 8 different sizes in 30 calls at 96x96."""
+    clip = to_model(next(iter(bundle.build(RunConfig(num_frames=9, size=size)))).load())[None]
+    vae = adapters.load("codec/x264-20")
+    assert len({int(vae.bits(vae.encode(clip).mode())) for _ in range(20)}) == 1
+
+
 def test_a_run_has_codecs_and_vaes_in_one_table(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
