@@ -42,6 +42,25 @@ def freed_memory_returned() -> Iterator[bool]:
             libc.free(address)
 
 
+@contextmanager
+def freed_memory_kept() -> Iterator[None]:
+    """Keep all freed memory for the next allocation, so that the steps of a loop cause no page faults after the first one.
+
+    By default glibc returns the end of its heap to the system when more than 64 MiB of it are free, and a training step allocates
+    and frees all its gradients.  Kept memory is returned when the block ends.  Other C libraries are left as they are.
+    """
+    libc = _glibc()
+    if libc is None:
+        yield
+        return
+    _set_thresholds(libc, KEEP, -1)  # -1: never
+    try:
+        yield
+    finally:
+        _set_thresholds(libc, KEEP, 2 * KEEP)
+        libc.malloc_trim(0)
+
+
 def is_glibc() -> bool:
     """Whether the C library is glibc, whose allocator can return freed memory."""
     return _glibc() is not None
@@ -84,6 +103,7 @@ def _glibc() -> ctypes.CDLL | None:
         libc.malloc.restype, libc.malloc.argtypes = ctypes.c_void_p, [ctypes.c_size_t]
         libc.free.restype, libc.free.argtypes = None, [ctypes.c_void_p]
         libc.mallopt.argtypes = [ctypes.c_int, ctypes.c_int]
+        libc.malloc_trim.argtypes = [ctypes.c_size_t]
         libc.madvise.argtypes = [ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int]
     except (OSError, AttributeError):
         return None

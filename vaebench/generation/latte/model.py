@@ -151,7 +151,13 @@ class Mlp(nn.Module):
 
 def modulated(x: Tensor, shift: Tensor, scale: Tensor) -> Tensor:
     """Layer norm without weights, then one shift and scale per sample: (B, ., ., D) with (B, 1, 1, D)."""
-    return torch.addcmul(shift, F.layer_norm(x, x.shape[-1:], eps=1e-6), 1 + scale)
+    width, scale = x.shape[-1:], 1 + scale
+    if x.device.type != "cpu" or torch.compiler.is_compiling():
+        return torch.addcmul(shift, F.layer_norm(x, width, eps=1e-6), scale)
+    # in eager mode a CPU saves passes over memory if scale and shift are the weight and bias of the norm, sample by sample
+    weights, biases = scale.to(x.dtype).flatten(1), shift.to(x.dtype).flatten(1)
+    normed = [F.layer_norm(*row, eps=1e-6) for row in zip(x, [width] * len(x), weights, biases, strict=True)]
+    return torch.stack(normed) if len(normed) > 1 else normed[0][None]
 
 
 class Block(nn.Module):

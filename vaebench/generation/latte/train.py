@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 import torch
 from torch import Tensor, nn
 
+from vaebench.allocator import freed_memory_kept
 from vaebench.files import draft, sweep
 from vaebench.generation.latte.batch import Batch
 from vaebench.generation.latte.diffusion import Schedule, linear, noised, split, training_loss
@@ -157,7 +158,7 @@ def train(
         sweep(folder)
         _resume(state, folder, config, accelerator)
     own = slice(rank * config.batch // world, (rank + 1) * config.batch // world)
-    with ThreadPoolExecutor(1) as reader:
+    with freed_memory_kept(), ThreadPoolExecutor(1) as reader:
         coming = reader.submit(latents.take, rows_of(state.step, config, len(latents))[own])
         while state.step < config.steps:
             batch = coming.result()
