@@ -18,7 +18,7 @@ import pytest
 import torch
 
 import adapters
-from vaebench import __version__, cli, records, runner
+from vaebench import __version__, cli, evaluation, jobs, records
 from vaebench.config import RunConfig, parse_run
 from vaebench.data import bundle
 from vaebench.prefetch import Prefetch
@@ -107,18 +107,18 @@ def test_what_can_change_a_number_changes_the_store(change: str):
 
 
 def test_another_device_starts_a_new_store_and_the_same_one_does_not(monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(runner, "device_name", lambda device: "Processor A")
+    monkeypatch.setattr(jobs, "device_name", lambda device: "Processor A")
     assert run("vaes=[pool/4x8x8]", "clips=1") == 0
     assert run("vaes=[pool/4x8x8]", "clips=1") == 0
     assert len(stores()) == 1
-    monkeypatch.setattr(runner, "device_name", lambda device: "Processor B")
+    monkeypatch.setattr(jobs, "device_name", lambda device: "Processor B")
     assert run("vaes=[pool/4x8x8]", "clips=1") == 0
     assert len(stores()) == 2
 
 
 def test_an_edit_of_the_code_that_makes_a_number_starts_a_new_store(monkeypatch: pytest.MonkeyPatch):
     assert run("vaes=[pool/4x8x8]", "clips=1") == 0
-    monkeypatch.setattr(runner, "code", lambda modules: "another")
+    monkeypatch.setattr(jobs, "code", lambda modules: "another")
     assert run("vaes=[pool/4x8x8]", "clips=1") == 0
     assert len(stores()) == 2
 
@@ -603,7 +603,7 @@ def test_a_record_without_clips_tells_of_no_padding(monkeypatch: pytest.MonkeyPa
     ],
 )
 def test_out_of_memory_is_a_failure_with_a_remedy(error: Exception):
-    said = runner.explain(error)
+    said = evaluation.explain(error)
     assert "bfloat16" in said
     assert "\n" not in said
 
