@@ -12,7 +12,7 @@ import torch
 
 import adapters
 from tests.runs import BUNDLE, kept, record, run
-from vaebench import runner
+from vaebench import evaluation
 from vaebench.config import RunConfig
 from vaebench.data import bundle
 from vaebench.video import Clip
@@ -163,7 +163,7 @@ def test_clips_that_would_share_their_results_are_refused(
     ],
 )
 def test_out_of_memory_is_a_failure_with_a_remedy(error: Exception):
-    said = runner.explain(error)
+    said = evaluation.explain(error)
     assert "bfloat16" in said
     assert "\n" not in said
 

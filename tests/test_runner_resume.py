@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from tests.runs import ROOT, kept, record, run, stores
-from vaebench import cli, records, runner
+from vaebench import cli, jobs, records
 
 pytestmark = pytest.mark.usefixtures("elsewhere")
 
@@ -34,18 +34,18 @@ def test_what_can_change_a_number_changes_the_store(change: str):
 
 
 def test_another_device_starts_a_new_store_and_the_same_one_does_not(monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(runner, "device_name", lambda device: "Processor A")
+    monkeypatch.setattr(jobs, "device_name", lambda device: "Processor A")
     assert run("vaes=[pool/4x8x8]", "clips=1") == 0
     assert run("vaes=[pool/4x8x8]", "clips=1") == 0
     assert len(stores()) == 1
-    monkeypatch.setattr(runner, "device_name", lambda device: "Processor B")
+    monkeypatch.setattr(jobs, "device_name", lambda device: "Processor B")
     assert run("vaes=[pool/4x8x8]", "clips=1") == 0
     assert len(stores()) == 2
 
 
 def test_an_edit_of_the_code_that_makes_a_number_starts_a_new_store(monkeypatch: pytest.MonkeyPatch):
     assert run("vaes=[pool/4x8x8]", "clips=1") == 0
-    monkeypatch.setattr(runner, "code", lambda modules: "another")
+    monkeypatch.setattr(jobs, "code", lambda modules: "another")
     assert run("vaes=[pool/4x8x8]", "clips=1") == 0
     assert len(stores()) == 2
 

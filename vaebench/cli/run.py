@@ -73,6 +73,7 @@ def _run(arguments: argparse.Namespace) -> int:
 def _run_suite(config: RunConfig, arguments: argparse.Namespace, alone: bool) -> int:
     """Run one suite, print its table, and return the exit code; if it is not alone, an invalid run does not stop the others."""
     from vaebench import runner, tables
+    from vaebench.outcome import report
 
     try:
         outcome = runner.run(config)
@@ -87,7 +88,7 @@ def _run_suite(config: RunConfig, arguments: argparse.Namespace, alone: bool) ->
             print_published(outcome.records, arguments.format)
         for line in tables.notes(outcome.records):
             print(line, file=sys.stderr)
-    runner.report(outcome)
+    report(outcome)
     if config.vaes is not None:
         for name, how in outcome.not_ready.items():
             print(f"not ready: {name}: {how}", file=sys.stderr)
