@@ -75,7 +75,7 @@ class Encoder(nn.Module):
         w3 = self.wavelet_transform_l2(w2[..., :3], stream)
         h = self.down1[0](w1, stream)
         del w1
-        for layer in self.down1[1:]:  # loops instead of `run`, so that each activation is freed when the next one is computed
+        for layer in self.down1[1:]:  # loops instead of `run`, which free each activation when the next one is computed
             h = layer(h, stream)
         h = torch.cat([h, self.connect_l1(w2, stream)], dim=-1)
         for layer in self.down2:

@@ -1,9 +1,9 @@
 """The checkpoints of a run.  They are written atomically, and the released code of WF-VAE can load them.
 
-    RUN/checkpoints/step-00001200/config.json                          the official layout, with the EMA weights if there is an
-                                  diffusion_pytorch_model.safetensors  EMA
-                                  training.pt                          for resuming: raw weights, EMA, optimizer states
-    RUN/checkpoints/best                                               a text file with the name of the best checkpoint
+RUN/checkpoints/step-00001200/config.json                          the official layout, with the EMA weights if there is an
+                              diffusion_pytorch_model.safetensors  EMA
+                              training.pt                          for resuming: raw weights, EMA, optimizer states
+RUN/checkpoints/best                                               a text file with the name of the best checkpoint
 """
 
 from __future__ import annotations

@@ -1,9 +1,9 @@
 """SkyTimelapse (Xiong et al., CVPR 2018, arXiv 1709.07592): clouds at 640x360, as folders of numbered images.
 
-    vaebench run data=skytimelapse root=sky_timelapse/sky_train     the split of the real clips of FVD
-    vaebench run data=skytimelapse root=sky_timelapse/sky_test
+vaebench run data=skytimelapse root=sky_timelapse/sky_train     the split of the real clips of FVD
+vaebench run data=skytimelapse root=sky_timelapse/sky_test
 
-    sky_train/<youtube id>/<youtube id>_<scene>/<anything>_<number>.jpg     a folder is a clip; frames are sorted by number
+sky_train/<youtube id>/<youtube id>_<scene>/<anything>_<number>.jpg     a folder is a clip; frames are sorted by number
 """
 
 from __future__ import annotations

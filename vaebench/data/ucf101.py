@@ -1,10 +1,10 @@
 """UCF-101 (Soomro et al., 2012, arXiv 1212.0402): 13,320 videos of 101 actions, 320x240.
 
-    vaebench run data=ucf101 root=UCF-101                                            all videos, as Latte and StyleGAN-V do
-    vaebench run data=ucf101 root=UCF-101 manifest=ucfTrainTestlist/testlist01.txt   one of the published splits
+vaebench run data=ucf101 root=UCF-101                                            all videos, as Latte and StyleGAN-V do
+vaebench run data=ucf101 root=UCF-101 manifest=ucfTrainTestlist/testlist01.txt   one of the published splits
 
-    UCF-101/<Class>/v_<Class>_g01_c01.avi     the label is the name of the folder, because the files of HandstandPushups are
-                                              called v_HandStandPushups_...
+UCF-101/<Class>/v_<Class>_g01_c01.avi     the label is the name of the folder, because the files of HandstandPushups are
+                                          called v_HandStandPushups_...
 """
 
 from __future__ import annotations

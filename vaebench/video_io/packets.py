@@ -24,9 +24,7 @@ from typing import Any
 CONTAINERS = ("mov,mp4,m4a,3gp,3g2,mj2", "matroska,webm")  # FFmpeg's names
 # codecs with one frame per packet: an access unit of H.264 or HEVC, a temporal unit of AV1, a picture of an intra-only codec
 ONE_FRAME = ("h264", "hevc", "av1", "dnxhd", "ffv1", "ffvhuff", "huffyuv", "mjpeg", "png", "prores", "rawvideo")
-NOT_CODED = (
-    19  # bytes; FFmpeg too takes an MPEG-4 picture up to this size for the placeholder of a packed B-frame
-)
+NOT_CODED = 19  # bytes; FFmpeg too takes an MPEG-4 picture up to this size for the placeholder of a packed B-frame
 
 
 @dataclass(frozen=True)
@@ -34,7 +32,7 @@ class Packets:
     """Presentation times in units of the stream's time base."""
 
     times: list[int]  # of each frame, in the order of the decoder, which is ascending
-    entries: list[int]  # of the key frames at which decoding can start: no earlier packet is shown after them; ascending
+    entries: list[int]  # of the key frames at which decoding can start (no earlier packet is shown later); ascending
 
 
 def packets(container: Any, stream: Any, most: int | None = None) -> Packets | None:

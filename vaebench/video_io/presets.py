@@ -34,7 +34,7 @@ class Preset:
     names: tuple[str, ...] = ()
     count: int = 0  # 0: the whole list
     seed: int = 0
-    column: str = ""  # column of the published CSV with the name of the video; "": the list is a text with one path per line
+    column: str = ""  # column of the published CSV with the names of videos; "": the list is a text, one path per line
     cuts: str = ""  # column of the published CSV with the cuts of each video; "": each video is one clip
     images: bool = False  # each clip is a folder of images, which a manifest cannot pin
 
