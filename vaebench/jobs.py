@@ -159,5 +159,3 @@ def writing(folder: Path) -> Iterator[None]:
         yield
     except OSError as error:
         raise DiskError(f"{folder} cannot be written: {error.strerror or error}; finished cases stay stored") from error
-
-
