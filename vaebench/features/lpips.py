@@ -14,7 +14,7 @@ import torch
 
 from vaebench import weights
 from vaebench.features.validation import check, full_precision, mean_over_clips
-from vaebench.metric import Metric
+from vaebench.metric import FrameMetric
 from vaebench.pickled import load_tensors
 from vaebench.records import Better
 
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 SMALLEST = {"alex": 31, "vgg": 16}  # pixels that the poolings of the backbone leave something of
 
 
-class LPIPS(Metric):
+class LPIPS(FrameMetric):
     """Args: the network of the lpips package, and the shortest side in pixels that it takes."""
 
     unit = ""
@@ -38,13 +38,9 @@ class LPIPS(Metric):
     def __init__(self, network: nn.Module, smallest: int) -> None:
         self.network, self.smallest = network, smallest
 
-    def measure(self, reference: Video, reconstruction: Video) -> Tensor:
-        """float32 (B, 3, T, H, W) in 0..1, twice -> float64 (B,), 0 for equal videos."""
-        return self.by_frame(reference, reconstruction).mean(dim=1)
-
     @torch.inference_mode()
-    def by_frame(self, reference: Video, reconstruction: Video) -> Tensor:
-        """The same -> float64 (B, T), a distance a frame."""
+    def frame_values(self, reference: Video, reconstruction: Video) -> Tensor:
+        """float32 (B, 3, n, H, W) in 0..1, twice -> float64 (B, n), a distance a frame, 0 for equal frames."""
         check(reference, reconstruction, side=self.smallest)
         batch, _, frames, height, width = reference.shape
         a, b = (video.transpose(1, 2).flatten(0, 1) for video in (reference, reconstruction))  # (B*T, 3, H, W)

@@ -14,7 +14,7 @@ pixel is rounded.  Sizes follow torchvision's `Resize` and
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from typing import TYPE_CHECKING
 
 import torch
@@ -34,7 +34,13 @@ def clip(frames: Iterable[NDArray[np.uint8]], size: Size, how: str = "antialiase
     Args:
         how: one of FILTERS
     """
-    return torch.stack([fit(torch.from_numpy(frame), size, how) for frame in frames], dim=1)
+    return torch.cat(list(pieces(frames, size, how)), dim=1)
+
+
+def pieces(frames: Iterable[NDArray[np.uint8]], size: Size, how: str = "antialiased") -> Iterator[Tensor]:
+    """The frames of `clip`, (3, 1, height, width) each."""
+    for frame in frames:
+        yield fit(torch.from_numpy(frame), size, how).unsqueeze(1)
 
 
 def fit(frame: Tensor, size: Size, how: str = "antialiased") -> Tensor:
