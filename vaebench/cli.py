@@ -253,7 +253,9 @@ def _parser() -> argparse.ArgumentParser:
         "--fail-above", action="append", default=[], metavar="METRIC=NUMBER",
         help="fail if B - A is above NUMBER (metrics where lower is better); repeatable",
     )  # fmt: skip
-    gate.add_argument("--junit", default="", metavar="FILE", help="write the verdicts as JUnit XML")
+    gate.add_argument(
+        "--junit", default="", metavar="FILE", help="write the verdicts, or the reason of a refusal, as JUnit XML"
+    )
     compare.set_defaults(command=_compare)
 
     score = verbs.add_parser(
@@ -456,6 +458,8 @@ def _run_suite(config: RunConfig, arguments: argparse.Namespace, alone: bool) ->
             _print_published(outcome.records, arguments.format)
         for line in tables.notes(outcome.records):
             print(line, file=sys.stderr)
+    if config.published and config.vaes is not None:
+        _print_published_alone(list(outcome.not_ready), arguments.format)
     runner.report(outcome)
     if config.vaes is not None:
         for name, how in outcome.not_ready.items():
@@ -525,6 +529,18 @@ def _print_published(records: Sequence[Record], form: str) -> None:
         print(published.beside_table(pairs, form), end="")
     else:
         print(f"published: no numbers of {', '.join(dict.fromkeys(r.name for r in records))}", file=sys.stderr)
+
+
+def _print_published_alone(names: Sequence[str], form: str) -> None:
+    """Print the published numbers of VAEs that could not be run."""
+    from vaebench import published
+
+    if known := [name for name in names if published.reconstruction_of([name])]:
+        title = f"published numbers of VAEs that were not run: {', '.join(known)}"
+        print(f"\n**{title}**\n" if form == "markdown" else f"\n{title}")
+        print(published.listed(published.reconstruction_of(known), form), end="")
+    if unknown := [name for name in names if name not in known]:
+        print(f"published: no numbers of {', '.join(unknown)}", file=sys.stderr)
 
 
 def _published(arguments: argparse.Namespace) -> int:
@@ -698,7 +714,8 @@ def _manifest(arguments: argparse.Namespace) -> int:
     from vaebench.video_io import manifest
 
     count, skipped = manifest.write(Path(arguments.root), Path(arguments.out))
-    print(f"{arguments.out}: {count} clips")
+    shortest = min(manifest.read(arguments.out), key=lambda row: row.frames - row.start)
+    print(f"{arguments.out}: {count} clips; the shortest, {shortest.id}, has {shortest.frames - shortest.start} frames")
     for reason in skipped:
         print(f"skipped: {reason}", file=sys.stderr)
     return 1 if skipped else 0
