@@ -13,13 +13,7 @@ from vaebench.store import SECONDS, Store
 from vaebench.suite import Case
 
 SMALL = ["data=synthetic", "num_frames=4", "size=16", "metrics=psnr"]
-
-
-@pytest.fixture(autouse=True)
-def _elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("VAEBENCH_WEIGHTS", str(tmp_path / "no weights"))
-    monkeypatch.setenv("HOME", str(tmp_path))
+pytestmark = pytest.mark.usefixtures("no_weights")
 
 
 def dry_run(*words: str) -> int:

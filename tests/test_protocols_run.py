@@ -15,11 +15,7 @@ from vaebench.video_io import file_source
 
 SMALL = ["num_frames=5", "size=32", "clips=2", "metrics=[psnr,ssim]", "vaes=pool/4x8x8"]
 SHARED = ("default", "default-mp4v", "default-float")  # one reconstruction serves all
-
-
-@pytest.fixture(autouse=True)
-def _elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(tmp_path)
+pytestmark = pytest.mark.usefixtures("elsewhere")
 
 
 def run(*words: str) -> int:

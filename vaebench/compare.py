@@ -16,8 +16,10 @@ from typing import TYPE_CHECKING, Any
 
 import adapters
 from vaebench import kept_video, paired, plugins, protocol, records, regression, runner, side_by_side, tables
+from vaebench.choosing import choose
 from vaebench.config import RunConfig, as_dict, parse_run
 from vaebench.files import file_name, write_atomically
+from vaebench.outcome import Outcome, report
 from vaebench.paired import Change, Measured
 from vaebench.records import BITS, Score
 from vaebench.regression import Limit, Verdict
@@ -204,8 +206,8 @@ class _Operands:
         if config.fetch:  # weights are downloaded by the run
             return
         suite = plugins.find("suites", config.suite).build(parts[0])
-        outcome = runner.Outcome()
-        runner.choose(config, suite, outcome)
+        outcome = Outcome()
+        choose(config, suite, outcome)
         for name, reason in outcome.not_ready.items():
             raise ValueError(f"not ready: {name}: {reason}")
         for name, failure in outcome.failed:
@@ -230,7 +232,7 @@ class _Operands:
     def _run(self, config: RunConfig) -> dict[str, Measured]:
         """Operand -> its result, from a run of the VAEs in `config.vaes`."""
         outcome = runner.run(config)
-        runner.report(outcome)
+        report(outcome)
         if outcome.waiting:
             raise ValueError("some shards have not finished: run the same command again when they have")
         self.failed = self.failed or bool(outcome.failed)
@@ -259,7 +261,7 @@ class _Operands:
             options = {**self.config.options, "keep": clips, **({"keep_video": clips} if video else {})}
             again = runner.run(replace(self.config, options=options))
             self.failed = self.failed or bool(again.failed)
-            runner.report(replace(again, records=[]))  # the first run has reported which scores are absent
+            report(replace(again, records=[]))  # the first run has reported which scores are absent
         return {clip: [*_picture(clip, a, b, out), *_video(clip, a, b, out)] for clip in clips}
 
 

@@ -1,10 +1,11 @@
-"""WebDataset shards: videos inside tar files, read where they lie, never unpacked.
+"""WebDataset shards: videos in tar files, read in place without unpacking.
 
     vaebench run data=shards root=DIR        DIR/00000.tar, DIR/00001.tar, ..., each with <key>.mp4 (or webm, avi, ...)
 
-Listing walks the headers of one shard after the other and holds one at a time, so it starts at once on any number of them.
-A clip is called <shard>/<key>.  A shard that is damaged or cut off is itself a clip that fails, after its readable videos.
-The identity hashes each shard's name, length and both ends: a tar that was written anew differs there in its times and sizes.
+Listing reads the headers of one shard at a time, so the first clip is available at once for any number of shards.
+The id of a clip is <shard>/<key>.  A damaged or incomplete shard is listed as a failed clip after its readable videos.
+The identity hashes the name, length, start and end of each shard; a shard that was written again differs there in its times and
+sizes.
 """
 
 from __future__ import annotations
@@ -51,7 +52,7 @@ class Shards:
                         ignored.add(f"{shard}:{member.name}")
                         continue
                     key = PurePosixPath(shard).with_suffix("") / PurePosixPath(member.name).with_suffix("")
-                    if key in keys:  # results are kept by key
+                    if key in keys:  # results are stored by key
                         faults.append(
                             f"{path}:{member.name}: an earlier video of this shard has its key; rename one of them"
                         )
@@ -71,7 +72,12 @@ class Shards:
 
 
 def build(config: RunConfig) -> Shards:
-    """OSError for a folder that cannot be read, ValueError for one without shards."""
+    """Build the source.
+
+    Raises:
+        OSError: the folder cannot be read
+        ValueError: it has no shards, or a manifest or reader=decord is set
+    """
     root = file_source.need_root(config, LAYOUT)
     file_source.refuse_decord(config, "nothing pins the bytes of a shard")
     if config.manifest:
@@ -95,5 +101,5 @@ def _fail(reason: str) -> NoReturn:
 
 
 def _load(shard: Path, member: tar.Member, num_frames: int, size: Size, how: str) -> Tensor:
-    """uint8 (3, num_frames, height, width), or as the resize `how` returns it."""
+    """uint8 (3, num_frames, height, width), or float32 in 0..1 if `how` is "float"."""
     return resize.clip(decode.read(f"{shard}:{member.name}", 0, num_frames, tar.content(shard, member)), size, how)
