@@ -148,7 +148,10 @@ def label_points(
                 break
             text.remove()
         else:
-            axes.annotate(labels[i], (xs[i], ys[i]), xytext=(7, 0), textcoords="offset points", fontsize="x-small")
+            aside = (8 + (radii[i] if radii else 0), 0)
+            axes.annotate(
+                labels[i], (xs[i], ys[i]), xytext=aside, textcoords="offset points", fontsize="x-small", va="center"
+            )
 
 
 def _boxes(axes: Axes, xs: list[float], ys: list[float], radii: list[float]) -> list[Any]:
