@@ -63,7 +63,12 @@ def code(modules: Iterable[ModuleType | str]) -> dict[str, str]:
 def _files(module: ModuleType | str) -> Iterator[str]:
     """Yield the name and the sha256 of each file in FILES of a plug-in."""
     loaded = sys.modules.get(_name(module))
-    if _name(module).partition(".")[0] in OURS or not hasattr(loaded, "FILES") or not (file := _file(module)):
+    if (
+        loaded is None
+        or not hasattr(loaded, "FILES")
+        or _name(module).partition(".")[0] in OURS
+        or not (file := _file(module))
+    ):
         return
     names = loaded.FILES
     if not isinstance(names, list | tuple) or not all(isinstance(name, str) for name in names):
