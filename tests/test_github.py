@@ -101,7 +101,7 @@ def test_verify_checks_both_files(shelf: Path, monkeypatch: pytest.MonkeyPatch, 
 def test_a_variant_on_github_is_fetched_by_its_name():
     source = taesd.VARIANTS["flux2"].source
     assert weight_files.named("taesd/flux2").source == weight_files.named(source).source == source
-    assert f"run `vaebench weights fetch {source}`" in adapters.resolve("taesd/flux2").unavailable
+    assert "run `vaebench weights fetch taesd/flux2`" in adapters.resolve("taesd/flux2").unavailable
 
 
 def test_taesd_reads_its_two_files_or_one_with_both_networks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):

@@ -72,7 +72,7 @@ def test_missing_weights_have_their_remedy_and_size(capsys: pytest.CaptureFixtur
         next(line for line in lines.values() if f"not ready: {name}:" in line)
         for name in ("wfvae/l-16", "wfvae/s-4", "wfvae:runs/train/s-4")
     )
-    assert "vaebench weights fetch hf:chestnutlzj" in released
+    assert "vaebench weights fetch wfvae/l-16`" in released
     assert released.endswith("(317.1 M parameters: 1,268 MB if stored as float32)")  # the published file has 1.27 GB
     assert recipe.endswith("train them with `vaebench train s-4`, or pass weights=PATH")
     assert "runs/train/s-4 does not exist" in checkpoint

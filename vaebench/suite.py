@@ -199,7 +199,7 @@ class Suite(ABC, Generic[Subject]):
         return []
 
     def pictures(self, statistics: Mapping[str, Statistics]) -> dict[str, NDArray]:
-        """Case id -> uint8 (2, n, H, W, 3): n frames of the reference and of the reconstruction, if frames are saved."""
+        """Case id -> its saved frames, uint8 (rows, n, H, W, 3); usually n frames of the reference and of the reconstruction."""
         return {}
 
     def videos(self, statistics: Mapping[str, Statistics]) -> dict[str, Pair]:

@@ -65,7 +65,9 @@ def add_compare(verbs: Verbs) -> None:
         "--fail-above", action="append", default=[], metavar="METRIC=NUMBER",
         help="fail if B - A is above NUMBER (metrics where lower is better); repeatable",
     )  # fmt: skip
-    gate.add_argument("--junit", default="", metavar="FILE", help="write the verdicts as JUnit XML")
+    gate.add_argument(
+        "--junit", default="", metavar="FILE", help="write the verdicts, or the reason of a refusal, as JUnit XML"
+    )
     compare.set_defaults(command=_compare)
 
 

@@ -43,7 +43,8 @@ def _manifest(arguments: argparse.Namespace) -> int:
     from vaebench.video_io import manifest
 
     count, skipped = manifest.write(Path(arguments.root), Path(arguments.out))
-    print(f"{arguments.out}: {count} clips")
+    shortest = min(manifest.read(arguments.out), key=lambda row: row.frames - row.start)
+    print(f"{arguments.out}: {count} clips; the shortest, {shortest.id}, has {shortest.frames - shortest.start} frames")
     for reason in skipped:
         print(f"skipped: {reason}", file=sys.stderr)
     return 1 if skipped else 0

@@ -113,6 +113,18 @@ def print_published(records: Sequence[Record], form: str) -> None:
         print(f"published: no numbers of {', '.join(dict.fromkeys(r.name for r in records))}", file=sys.stderr)
 
 
+def print_published_alone(names: Sequence[str], form: str) -> None:
+    """Print the published numbers of VAEs that could not be run."""
+    from vaebench import published
+
+    if known := [name for name in names if published.reconstruction_of([name])]:
+        title = f"published numbers of VAEs that were not run: {', '.join(known)}"
+        print(f"\n**{title}**\n" if form == "markdown" else f"\n{title}")
+        print(published.listed(published.reconstruction_of(known), form), end="")
+    if unknown := [name for name in names if name not in known]:
+        print(f"published: no numbers of {', '.join(unknown)}", file=sys.stderr)
+
+
 def _codecs(arguments: argparse.Namespace) -> int:
     from vaebench import records, yardstick
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from vaebench import preset
 from vaebench.cli.figures import draw_figure
-from vaebench.cli.results import check_second_table, print_published
+from vaebench.cli.results import check_second_table, print_published, print_published_alone
 from vaebench.cli.train import train_all
 from vaebench.cli.verb import FORMATS, HOW, Verbs
 from vaebench.config import RunConfig
@@ -88,6 +88,8 @@ def _run_suite(config: RunConfig, arguments: argparse.Namespace, alone: bool) ->
             print_published(outcome.records, arguments.format)
         for line in tables.notes(outcome.records):
             print(line, file=sys.stderr)
+    if config.published and config.vaes is not None:
+        print_published_alone(list(outcome.not_ready), arguments.format)
     report(outcome)
     if config.vaes is not None:
         for name, how in outcome.not_ready.items():

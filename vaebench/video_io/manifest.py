@@ -1,9 +1,10 @@
 """Manifests: a CSV file that pins clips in a folder: their files, first frames and checksums.
 
-    id,file,start,fps,sha256,label
+    id,file,start,fps,sha256,label,frames
 
 `file` is relative to the folder and the only required column.  `id` defaults to the path without its extension, `start` to 0 and
 `fps` to 0 (unknown).  Without `sha256` the bytes are not checked.  `label` is the class, for sources with classes.
+`frames` is the number of frames of the file, 0 if unknown.
 Some damaged files decode to wrong pixels without an error (results/benchmarks/decode_fuzz.json); only a checksum detects them.
 """
 
@@ -15,7 +16,7 @@ import os
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path, PurePosixPath
 from typing import TextIO
 
@@ -44,6 +45,7 @@ class Row:
     fps: float = 0.0
     sha256: str = ""  # of the file
     label: str = ""
+    frames: int = 0  # of the file; 0 if unknown
 
 
 COLUMNS = [f.name for f in fields(Row)]
@@ -118,9 +120,11 @@ def _row(given: dict[str, str], where: str) -> Row:
     path = PurePosixPath(given["file"].strip())
     if not path.name or path.is_absolute() or ".." in path.parts:
         raise ValueError(f"{where}: file {given['file']!r} should be a path below the root")
-    start, rate, sha256 = (given.get(name, "").strip() for name in ("start", "fps", "sha256"))
+    start, rate, sha256, frames = (given.get(name, "").strip() for name in ("start", "fps", "sha256", "frames"))
     if start and not start.isdecimal():
         raise ValueError(f"{where}: start {start!r} should be a frame number, 0 or more")
+    if frames and not frames.isdecimal():
+        raise ValueError(f"{where}: frames {frames!r} should be a number of frames, 0 or more")
     if sha256 and (len(sha256) != 64 or set(sha256.lower()) - set("0123456789abcdef")):
         raise ValueError(f"{where}: sha256 {sha256!r} should be 64 hexadecimal digits")
     try:
@@ -128,7 +132,8 @@ def _row(given: dict[str, str], where: str) -> Row:
     except ValueError:
         raise ValueError(f"{where}: fps {rate!r} should be a number") from None
     name = given.get("id", "").strip() or path.with_suffix("").as_posix()
-    return Row(name, path.as_posix(), int(start or 0), seconds, sha256.lower(), given.get("label", "").strip())
+    label = given.get("label", "").strip()
+    return Row(name, path.as_posix(), int(start or 0), seconds, sha256.lower(), label, int(frames or 0))
 
 
 def distinct(rows: Iterable[Row], where: str | Path) -> list[Row]:
@@ -239,7 +244,7 @@ def write(
         try:
             for _ in decode.read(path, row.start, num_frames, remedy="use a longer video or leave it out"):
                 pass
-            kept.append(Row(row.id, row.file, row.start, decode.fps(path), sha256(path), row.label))
+            kept.append(replace(row, fps=decode.fps(path), sha256=sha256(path), frames=decode.frame_count(path)))
         except (OSError, ValueError) as reason:
             left_out.append(str(reason))
     if not kept:
