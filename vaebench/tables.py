@@ -166,10 +166,11 @@ def grouped(records: Iterable[Record]) -> dict[tuple[str, str], list[Record]]:
     groups: dict[tuple[str, str], list[Record]] = {}
     for record in records:
         groups.setdefault((record.suite, record.setting), []).append(record)
-    return dict(sorted(groups.items(), key=lambda item: _place(*item[0], item[1])))
+    return dict(sorted(groups.items(), key=lambda item: _place(item[0], item[1])))
 
 
-def _place(suite: str, setting: str, group: Sequence[Record]) -> tuple[int, str, bool, int, int, str]:
+def _place(key: tuple[str, str], group: Sequence[Record]) -> tuple[int, str, bool, int, int, str]:
+    suite, setting = key
     position = SUITES.index(suite) if suite in SUITES else len(SUITES)
     clips = max((score.n for record in group for score in record.scores.values()), default=0)
     return position, suite, _protocol(group[0]) != "default", -len(group), -clips, setting
