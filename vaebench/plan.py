@@ -14,7 +14,9 @@ from typing import NamedTuple
 import adapters
 from vaebench import plugins, runner, weights
 from vaebench.config import RunConfig
+from vaebench.jobs import Job, Part
 from vaebench.listing import columns
+from vaebench.outcome import Outcome
 from vaebench.preset import Chosen
 from vaebench.progress import duration
 from vaebench.suite import Case
@@ -100,7 +102,7 @@ def _without_data(config: RunConfig) -> list[str]:
     return [*lines, *_problems(config, outcome), *_weight_files(config)]
 
 
-def _clips(part: runner.Part) -> list[str]:
+def _clips(part: Part) -> list[str]:
     """The clips that the suite reads, if it reads any."""
     if "data" in part.suite.unused:
         return []
@@ -108,7 +110,7 @@ def _clips(part: runner.Part) -> list[str]:
     return [f"  clips: {min(part.config.clips or found, found)} of {found} in data={part.config.data}"]
 
 
-def _row(job: runner.Job) -> Row:
+def _row(job: Job) -> Row:
     missing = job.missing(job.cases)
     return Row(
         job.name, len(job.cases) - len(missing), len(job.cases), time_left(job.cases, missing, job.store.seconds())
@@ -155,7 +157,7 @@ def _total(rows: Sequence[Row]) -> list[str]:
     ]
 
 
-def _problems(config: RunConfig, outcome: runner.Outcome) -> list[str]:
+def _problems(config: RunConfig, outcome: Outcome) -> list[str]:
     """The VAEs that cannot be run, each with the reason and the size of its weights."""
     if config.vaes is None and outcome.not_ready:
         lines = [f"  not ready: {len(outcome.not_ready)} other VAEs; see `vaebench list adapters`"]
