@@ -11,7 +11,7 @@ from __future__ import annotations
 import os
 import sys
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -116,19 +116,19 @@ class FromFiles(Reconstruction):
     def open(self, candidate: Candidate) -> VideoVAE:
         return candidate.load()
 
-    def _scored(self, reconstruction: Video) -> Video:
-        return self.of_files.to_score(reconstruction)
+    def _scored(self, pieces: Iterable[Video]) -> Iterator[Video]:
+        return self.of_files.windows(pieces)
 
-    def _reconstruct(self, vae: VideoVAE, reference: Video, case: Case) -> tuple[Video, Latent]:
-        """The video of the clip's name, (1, 3, T, H, W) in -1..1 as `reference`, and an empty latent."""
+    def _reconstruct(self, vae: VideoVAE, frames: Tensor, case: Case) -> tuple[Video, Latent]:
+        """The video of the clip's name, (1, 3, T, H, W) in -1..1 of the shape of `frames`, and an empty latent."""
         row = self.reconstructions.rows.get(case.id)
         if row is None:
             raise ValueError(
                 f"no reconstruction: expected a video called {case.id} in {self.reconstructions.root.name}"
             )
-        load = partial(self._load, row, tuple(reference.shape[2:]))
-        frames: Tensor = file_source.below(self.reconstructions.root, load)()
-        return to_model(frames.to(self.device)).unsqueeze(0), torch.empty(0)
+        load = partial(self._load, row, tuple(frames.shape[2:]))
+        reconstruction: Tensor = file_source.below(self.reconstructions.root, load)()
+        return to_model(reconstruction.to(self.device)).unsqueeze(0), torch.empty(0)
 
     def _load(self, row: Row, shape: tuple[int, ...]) -> Tensor:
         """uint8 (3, *shape).  Raises ValueError if the file has other frames than the reference."""

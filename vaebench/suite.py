@@ -36,7 +36,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Case:
-    """One unit of work.  `clip` is None in suites without video; the runner decodes it before `measure`."""
+    """One unit of work.  `clip` is None in suites without video; the runner decodes it before `measure` calls `clip.load()`."""
 
     id: str  # unique in the run
     clip: Clip | None = None
@@ -44,6 +44,9 @@ class Case:
     stored: Mapping[str, Any] = field(default_factory=dict)  # statistics of an earlier run with fewer metrics
     # results of other protocols for the same clip and VAE, by names of the suite; see `Suite.shares`
     shared: dict[str, Any] = field(default_factory=dict)
+    streamed: bool = (
+        False  # `measure` reads `clip.stream`, if there is one: frames are decoded during it, a few ahead of it
+    )
 
 
 class Demand(NamedTuple):

@@ -21,6 +21,8 @@ from vaebench.video import Clip
 from vaebench.video_io import decode, file_source, manifest, notes, resize, tar
 
 if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
     from torch import Tensor
 
     from vaebench.config import RunConfig
@@ -58,10 +60,15 @@ class Shards:
                         )
                         continue
                     keys.add(key)
-                    load = file_source.below(
-                        self.root, partial(_load, path, member, self.num_frames, self.size, self.resize)
+                    asked = (path, member, self.num_frames, self.size, self.resize)
+                    yield Clip(
+                        id=key.as_posix(),
+                        fps=0.0,
+                        load=file_source.below(self.root, partial(_load, *asked)),
+                        stream=file_source.stream_below(self.root, partial(_stream, *asked)),
+                        file=f"{shard}:{member.name}",
+                        stamp=stamp,
                     )
-                    yield Clip(id=key.as_posix(), fps=0.0, load=load, file=f"{shard}:{member.name}", stamp=stamp)
             except (OSError, ValueError) as reason:
                 faults.append(str(reason))
             if faults:
@@ -102,4 +109,13 @@ def _fail(reason: str) -> NoReturn:
 
 def _load(shard: Path, member: tar.Member, num_frames: int, size: Size, how: str) -> Tensor:
     """uint8 (3, num_frames, height, width), or float32 in 0..1 if `how` is "float"."""
-    return resize.clip(decode.read(f"{shard}:{member.name}", 0, num_frames, tar.content(shard, member)), size, how)
+    return resize.clip(_frames(shard, member, num_frames), size, how)
+
+
+def _stream(shard: Path, member: tar.Member, num_frames: int, size: Size, how: str) -> Iterator[Tensor]:
+    """The same frames, (3, 1, height, width) each."""
+    return resize.pieces(_frames(shard, member, num_frames), size, how)
+
+
+def _frames(shard: Path, member: tar.Member, num_frames: int) -> Iterator[NDArray[np.uint8]]:
+    return decode.read(f"{shard}:{member.name}", 0, num_frames, tar.content(shard, member))

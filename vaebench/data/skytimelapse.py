@@ -50,9 +50,14 @@ class Folders:
 
     def __iter__(self) -> Iterator[Clip]:
         for folder, names in self.folders.items():
-            load = partial(_load, self.root / folder, names, self.num_frames, self.size, self.resize)
+            asked = (self.root / folder, names, self.num_frames, self.size, self.resize)
             yield Clip(
-                id=folder, fps=0.0, load=file_source.below(self.root, load), file=folder, stamp=self.stamps[folder]
+                id=folder,
+                fps=0.0,
+                load=file_source.below(self.root, partial(_load, *asked)),
+                stream=file_source.stream_below(self.root, partial(_stream, *asked)),
+                file=folder,
+                stamp=self.stamps[folder],
             )
 
 
@@ -122,9 +127,18 @@ def _number(folder: Path, name: str) -> int:
 
 def _load(folder: Path, names: list[str], num_frames: int, size: Size, how: str) -> Tensor:
     """uint8 (3, num_frames, height, width), or float32 in 0..1 if `how` is "float"."""
+    return resize.clip(_frames(folder, names, num_frames), size, how)
+
+
+def _stream(folder: Path, names: list[str], num_frames: int, size: Size, how: str) -> Iterator[Tensor]:
+    """The same frames, (3, 1, height, width) each."""
+    return resize.pieces(_frames(folder, names, num_frames), size, how)
+
+
+def _frames(folder: Path, names: list[str], num_frames: int) -> Iterator[NDArray[np.uint8]]:
     if len(names) < num_frames:
         raise ValueError(f"{folder}: too short: it has {len(names)} frames, num_frames={num_frames}; lower num_frames")
-    return resize.clip(frames_of(folder, names, slice(num_frames)), size, how)
+    return frames_of(folder, names, slice(num_frames))
 
 
 def frames_of(folder: Path, names: Sequence[str], chosen: slice) -> Iterator[NDArray[np.uint8]]:

@@ -13,7 +13,7 @@ import torch
 
 from vaebench import weights
 from vaebench.features.validation import check, full_precision, mean_over_clips
-from vaebench.metric import Metric
+from vaebench.metric import FrameMetric
 from vaebench.pickled import load_tensors
 from vaebench.records import Better
 
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 SMALLEST = {"alex": 31, "vgg": 16}  # smallest side in pixels that the poolings of the backbone allow
 
 
-class LPIPS(Metric):
+class LPIPS(FrameMetric):
     """LPIPS of each frame, averaged over frames, then over clips.
 
     Args:
@@ -42,21 +42,17 @@ class LPIPS(Metric):
     def __init__(self, network: nn.Module, smallest: int) -> None:
         self.network, self.smallest = network, smallest
 
-    def measure(self, reference: Video, reconstruction: Video) -> Tensor:
-        """Mean LPIPS of each clip.
+    @torch.inference_mode()
+    def frame_values(self, reference: Video, reconstruction: Video) -> Tensor:
+        """LPIPS of each frame.
 
         Args:
-            reference: float32 (B, 3, T, H, W) in 0..1
+            reference: float32 (B, 3, n, H, W) in 0..1
             reconstruction: same shape and range
 
         Returns:
-            float64 (B,), 0 for equal videos
+            float64 (B, n), 0 for equal frames
         """
-        return self.by_frame(reference, reconstruction).mean(dim=1)
-
-    @torch.inference_mode()
-    def by_frame(self, reference: Video, reconstruction: Video) -> Tensor:
-        """LPIPS of each frame, float64 (B, T); see `measure`."""
         check(reference, reconstruction, side=self.smallest)
         batch, _, frames, height, width = reference.shape
         a, b = (video.transpose(1, 2).flatten(0, 1) for video in (reference, reconstruction))  # (B*T, 3, H, W)

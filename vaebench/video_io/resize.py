@@ -13,7 +13,7 @@ a pixel.  Sizes are those of torchvision's `Resize` and `CenterCrop`, which the 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from typing import TYPE_CHECKING
 
 import torch
@@ -38,7 +38,13 @@ def clip(frames: Iterable[NDArray[np.uint8]], size: Size, how: str = "antialiase
     Returns:
         uint8 (3, T, height, width), or float32 in 0..1 if `how` is "float"
     """
-    return torch.stack([fit(torch.from_numpy(frame), size, how) for frame in frames], dim=1)
+    return torch.cat(list(pieces(frames, size, how)), dim=1)
+
+
+def pieces(frames: Iterable[NDArray[np.uint8]], size: Size, how: str = "antialiased") -> Iterator[Tensor]:
+    """The frames of `clip`, (3, 1, height, width) each."""
+    for frame in frames:
+        yield fit(torch.from_numpy(frame), size, how).unsqueeze(1)
 
 
 def fit(frame: Tensor, size: Size, how: str = "antialiased") -> Tensor:
