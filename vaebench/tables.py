@@ -166,7 +166,7 @@ def grouped(records: Iterable[Record]) -> dict[tuple[str, str], list[Record]]:
     groups: dict[tuple[str, str], list[Record]] = {}
     for record in records:
         groups.setdefault((record.suite, record.setting), []).append(record)
-    return dict(sorted(groups.items(), key=lambda item: _place(*item[0], item[1])))
+    return dict(sorted(groups.items(), key=lambda item: _place(item[0][0], item[0][1], item[1])))
 
 
 def _place(suite: str, setting: str, group: Sequence[Record]) -> tuple[int, str, bool, int, int, str]:
