@@ -31,6 +31,7 @@ if TYPE_CHECKING:
 
 class Reconstruction(Suite[VideoVAE]):
     name = "reconstruction"
+    measures_idle = True
     codecs = True
 
     def __init__(self, config: RunConfig, chosen: Options) -> None:
