@@ -68,11 +68,10 @@ class ResolvedVAE:
         """
         if self.untrained or not (self.checkpoint or self.spec.source):
             return []
-        return (
-            [weight_files.find("", self.checkpoint)]
-            if self.checkpoint
-            else weight_files.find_all(self.spec.source, self.override)
-        )
+        if self.checkpoint:
+            return [weight_files.find("", self.checkpoint)]
+        installed = self.spec.family in plugins.names("adapters")  # `vaebench weights fetch` finds it by name
+        return weight_files.find_all(self.spec.source, self.override, self.spec.name if installed else "")
 
     @cached_property
     def weights(self) -> str:

@@ -103,7 +103,7 @@ class Family:
             return DiffusersVAE(
                 self, spec, spec.variant, self._build(self.configs.get(spec.variant, {})), device, dtype, mode
             )
-        file = weight_files.find(spec.source, weights)
+        file = weight_files.find(spec.source, weights, spec.name)
         read = read_vae(file)
         state, layout = self._converted(read, file)
         variant = spec.variant if spec.source else self._nearest(_shapes(state))

@@ -87,7 +87,7 @@ class OwnFamily(Generic[Config]):
         if weights == weight_files.RANDOM:
             model = self.network(self.config(spec.variant))
             return self.vae(spec, model, mode, device=device, dtype=dtype)
-        file = weight_files.released(spec.source, weights)[0]
+        file = weight_files.released(spec.source, weights, spec.name)[0]
         described = self._described(spec, file)
         state = self.tensors(self.read(file))
         config = described or self.config(spec.variant if spec.source else self.nearest(state))

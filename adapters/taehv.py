@@ -198,6 +198,7 @@ class TinyVideoVAE(OwnVAE):
             has_variance=False,
         )
         self.network = model
+        self.chunk = chunk
 
     def encode_stream(self, chunks: Iterable[Video]) -> Iterator[Posterior]:
         """Chunks (B, 3, n, H, W) of one video, cut anywhere -> chunks of its latent."""

@@ -181,7 +181,7 @@ def load(
     if weights == weight_files.RANDOM:
         model, _ = untrained(lambda: wfvae.WFVAE(config), spec)
     else:
-        file = weight_files.find(spec.source, weights)
+        file = weight_files.find(spec.source, weights, spec.name)
         if spec.sha256 and not weights and weight_files.digest(file) != spec.sha256:
             raise ValueError(f"{spec.name}: {file.name} is not the file that its spec names: reinstall the package")
         described = file.with_name("config.json")

@@ -1,9 +1,10 @@
-"""Options and fixtures of the whole suite: golden folders, quiet threads, no network, miniature data sets."""
+"""Options and fixtures of the whole suite: golden folders, quiet threads, no network, empty folders, miniature data sets."""
 
 from __future__ import annotations
 
 import os
 import shutil
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -15,6 +16,8 @@ import torch
 
 from tests import goldens_io
 from tests.videos import pictures, write, write_images
+
+pytest_plugins = ["tests.weight_server"]  # fixtures for tests of weight files
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -48,6 +51,30 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 
 def _has_no_parameters(item: pytest.Item) -> bool:
     return any("got empty parameter set" in mark.kwargs.get("reason", "") for mark in item.iter_markers("skip"))
+
+
+@pytest.fixture
+def elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """An empty current folder."""
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+@pytest.fixture
+def no_weights(elsewhere: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An empty current folder, on a machine without weight files."""
+    monkeypatch.setenv("VAEBENCH_WEIGHTS", str(elsewhere / "no weights"))
+    monkeypatch.setenv("HOME", str(elsewhere))
+
+
+@pytest.fixture
+def reset_accelerate() -> Iterator[None]:
+    """Accelerate keeps the settings of its first Accelerator; this makes it forget them after the test."""
+    yield
+    from accelerate.state import AcceleratorState, GradientState, PartialState
+
+    for state in (AcceleratorState, GradientState, PartialState):
+        state._reset_state()
 
 
 @pytest.fixture(scope="session")

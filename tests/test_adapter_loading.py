@@ -169,9 +169,9 @@ def test_a_family_without_its_weights_says_how_to_get_them(tmp_path, monkeypatch
     monkeypatch.setenv("HOME", str(tmp_path))
     monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_CACHE", str(tmp_path))
     spec = next(iter(plugins.find("adapters", name).VARIANTS.values()))
-    assert f"vaebench weights fetch {spec.source}" in adapters.resolve(spec.name).unavailable
+    assert f"run `vaebench weights fetch {spec.name}`" in adapters.resolve(spec.name).unavailable
     assert adapters.resolve(f"{name}/tiny").unavailable == ""
-    with pytest.raises(FileNotFoundError, match="vaebench weights fetch"):
+    with pytest.raises(FileNotFoundError, match=f"run `vaebench weights fetch {spec.name}`"):
         adapters.load(spec.name)
 
 

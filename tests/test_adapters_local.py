@@ -289,5 +289,5 @@ def test_a_broken_file_is_one_clear_error(tmp_path, name):
 def test_weights_that_are_not_here_say_how_to_get_them(tmp_path, monkeypatch):
     monkeypatch.setenv("VAEBENCH_WEIGHTS", str(tmp_path))
     for load, spec in ((cvvae.load, cvvae.SD21), (opensora.load, opensora.V12)):
-        with pytest.raises(FileNotFoundError, match="vaebench weights fetch hf:"):
+        with pytest.raises(FileNotFoundError, match=f"run `vaebench weights fetch {spec.name}`"):
             load(spec)

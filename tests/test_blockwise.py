@@ -21,11 +21,7 @@ from vaebench.suites import blockwise
 from vaebench.vae import FrameRule, Posterior, VAESpec, networks
 
 SMALL = ["num_frames=13", "size=32", "metrics=[psnr]", "data=synthetic", "clips=2"]
-
-
-@pytest.fixture(autouse=True)
-def _elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(tmp_path)
+pytestmark = pytest.mark.usefixtures("elsewhere")
 
 
 def run(*words: str) -> int:

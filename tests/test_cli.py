@@ -19,7 +19,7 @@ ROOT = Path(__file__).parent.parent
 
 def vaebench(*words: str, cwd: Path | None = None, **env: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
-        [sys.executable, "-m", "vaebench.cli", *words],
+        [sys.executable, "-m", "vaebench", *words],
         capture_output=True,
         text=True,
         timeout=120,

@@ -225,6 +225,49 @@ def test_a_lost_clip_fails_the_gate_also_without_clip_lists(
     assert f"{'AB'[without[0]]} has no .clips.csv beside its record; A is of 4 clips and B of 2" in captured.out
 
 
+def test_a_clip_whose_row_lacks_a_metric_is_named_and_fails_the_gate(
+    pair: tuple[Path, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+):
+    lpips = [0.09, 0.19, 0.29]
+    clips = {f"c{i}": {"psnr": psnr, **({"lpips": lpips[i]} if i < 3 else {})} for i, psnr in enumerate(PSNR_B)}
+    scores = [
+        Score(float(np.mean(PSNR_B)), "dB", "higher", 4, metric="psnr"),
+        Score(float(np.mean(lpips)), "", "lower", 3, metric="lpips"),
+    ]
+    made = replace(paired.read(pair[1]).record, scores=by_key(scores))
+    lacking = records.write(made, tmp_path / "lacking", clips)
+    assert compare(lacking, "--baseline", pair[0], "--fail-below", "psnr=-5") == 1
+    captured = capsys.readouterr()
+    assert "FAIL: 1 of 4 clips have no lpips in the candidate: c3" in captured.out
+    assert "note: lpips: c3 has no score in B; means are over the other clips" in captured.err
+    of_pairs = {change.key: change for change in paired.changes(paired.read(pair[0]), paired.read(lacking))}["lpips"]
+    assert (of_pairs.a, of_pairs.b, of_pairs.n) == (pytest.approx(0.2), pytest.approx(0.19), 3)
+    # what only the baseline lacks is no regression
+    assert compare(pair[1], "--baseline", lacking, "--fail-below", "psnr=-5") == 0
+    assert "note: lpips: c3 has no score in A" in capsys.readouterr().err
+    list_of_clips = pair[1].with_suffix(".clips.csv")
+    list_of_clips.write_text(list_of_clips.read_text().replace("c3,27.5,", "c3,,"))
+    assert compare(*pair) == 2
+    assert "its mean of psnr differs from the record's (no value for c3)" in capsys.readouterr().err
+
+
+def test_a_refused_comparison_is_an_error_in_the_reports_of_the_gate(
+    pair: tuple[Path, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+):
+    other, xml = write(tmp_path / "other", PSNR_B, config={"num_frames": 17, "size": 256}), tmp_path / "gate.xml"
+    words = [other, "--baseline", pair[0], "--fail-below", "psnr=-1", "--junit", xml, "--format", "json"]
+    assert compare(*words) == 2
+    captured = capsys.readouterr()
+    shown = json.loads(captured.out)
+    assert shown["gate"] == {"passed": False, "checks": []}
+    assert "num_frames is 33 in A and 17 in B" in shown["error"]
+    assert captured.err == f"vaebench: {shown['error']}\n"
+    suite = ElementTree.parse(xml).getroot()[0]
+    assert (suite.attrib["tests"], suite.attrib["failures"], suite.attrib["errors"]) == ("1", "0", "1")
+    (error,) = suite.findall("testcase/error")
+    assert error.attrib["message"] == shown["error"]
+
+
 def test_without_clip_lists_the_gate_passes_on_equal_sets_of_clips(pair: tuple[Path, Path]):
     for file in pair:
         file.with_suffix(".clips.csv").unlink()

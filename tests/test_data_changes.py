@@ -21,11 +21,7 @@ from vaebench.generation.diffusion_run import DiffusionRun
 from vaebench.video_io import manifest
 
 PADDED = 1 << 14  # bytes of every image, so that one can be replaced by another of its length
-
-
-@pytest.fixture(autouse=True)
-def _elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(tmp_path)
+pytestmark = pytest.mark.usefixtures("elsewhere")
 
 
 def psnr(data: str, store: str = "runs", **settings: str) -> float:

@@ -11,7 +11,6 @@ from typing import Any
 import av
 import pytest
 import torch
-from accelerate.state import AcceleratorState, GradientState, PartialState
 from PIL import Image
 
 import adapters
@@ -23,15 +22,7 @@ from vaebench.generation.sampling import Sampling
 from vaebench.suites import diffusability
 from vaebench.weights import Unavailable
 
-
-@pytest.fixture(autouse=True)
-def _elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("VAEBENCH_WEIGHTS", str(tmp_path / "no weights"))
-    monkeypatch.setenv("HOME", str(tmp_path))
-    yield
-    for state in (AcceleratorState, GradientState, PartialState):
-        state._reset_state()
+pytestmark = pytest.mark.usefixtures("no_weights", "reset_accelerate")
 
 
 @pytest.fixture

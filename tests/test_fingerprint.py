@@ -106,3 +106,23 @@ def test_a_file_beside_a_plugin_and_a_relative_import_count(
     (tmp_path / "net.py").write_text("scale = 2\n")
     os.utime(tmp_path / "net.py", ns=(0, 1))
     assert fp.code([plugins.find("adapters", str(tmp_path / "halves.py"))]) != before
+
+
+def test_files_that_a_plugin_lists_count(tmp_path: Path) -> None:
+    plugin, table = tmp_path / "scaled.py", tmp_path / "table.csv"
+    plugin.write_text('FILES = ["table.csv"]\n')
+    table.write_text("1\n")
+    before = fp.code([plugins.find("metrics", str(plugin))])
+    assert fp.code([plugins.find("metrics", str(plugin))]) == before
+    table.write_text("2\n")
+    os.utime(table, ns=(0, 1))
+    assert fp.code([plugins.find("metrics", str(plugin))]) != before
+    table.unlink()
+    with pytest.raises(ValueError, match=r"scaled\.py: table\.csv of its FILES cannot be read: No such file"):
+        fp.code([plugins.find("metrics", str(plugin))])
+    other = tmp_path / "wrong.py"
+    other.write_text('FILES = "table.csv"\n')
+    with pytest.raises(
+        ValueError, match=r"wrong\.py: FILES should be a list of names of files beside it, got 'table.csv'"
+    ):
+        fp.code([plugins.find("metrics", str(other))])

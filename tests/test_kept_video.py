@@ -13,11 +13,7 @@ from vaebench.metrics.psnr import PSNR
 
 SMALL = ["num_frames=5", "size=32", "metrics=[psnr]", "clips=3"]
 SETTING = "bundle-5x32-first3-psnr"
-
-
-@pytest.fixture(autouse=True)
-def _elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(tmp_path)
+pytestmark = pytest.mark.usefixtures("elsewhere")
 
 
 def stored(name: str = "pool-4x8x8") -> tuple[records.Record, dict[str, kept_video.Pair]]:

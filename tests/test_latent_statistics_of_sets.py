@@ -7,6 +7,7 @@ import math
 import numpy as np
 import pytest
 from numpy.typing import NDArray
+from scipy import stats
 
 from tests.fields import ar1, white
 from tests.goldens_io import Golden, goldens
@@ -288,3 +289,22 @@ def test_latents_too_small_for_a_statistic_keep_its_row_with_the_reason() -> Non
     assert one["localcorr"].value == one["localcorr_image"].value
     assert one["localcorr_video"].note == "needs at least 2 latent frames"
     assert one["autocorr_t"].status == "undefined"
+
+
+def test_the_interval_of_a_correlation_is_that_of_fishers_z() -> None:
+    clips = [{"r": np.array(r)} for r in (0.999, 0.998, 0.999, 0.997, 0.999, 0.85, 0.9, 0.99)]
+    value = float(mean(clips)["r"])
+    statistic = lambda m: float(m["r"])  # noqa: E731
+    symmetric = jackknife(statistic, value, without_each(clips))
+    stderr, low, high = jackknife(statistic, value, without_each(clips), correlation=True)
+    assert symmetric[2] > 1  # Student's interval passes the largest correlation
+    assert low < value < high < 1
+    assert stderr == symmetric[0]
+    left = np.arctanh([m["r"] for m in without_each(clips)])
+    z_error = math.sqrt(7 / 8 * np.square(left - left.mean()).sum())
+    half = stats.t.ppf(0.975, 7) * z_error
+    assert (low, high) == pytest.approx((math.tanh(math.atanh(value) - half), math.tanh(math.atanh(value) + half)))
+    # z is infinite for a still clip: the ends are those of Student's interval, at most 1
+    still = [{"r": np.array(r)} for r in (1.0, 1.0, 1.0, 0.6)]
+    _, low, high = jackknife(statistic, 0.9, without_each(still), correlation=True)
+    assert (low, high) == (pytest.approx(jackknife(statistic, 0.9, without_each(still))[1]), 1.0)

@@ -21,11 +21,7 @@ from vaebench.vae import Posterior, VideoVAE
 
 SMALL = ["num_frames=17", "size=64", "clips=3"]
 QUICK = {"num_frames": 9, "size": 64, "clips": 3, "noise": [0.01, 0.4], "masks": [0.5]}
-
-
-@pytest.fixture(autouse=True)
-def _elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(tmp_path)
+pytestmark = pytest.mark.usefixtures("elsewhere")
 
 
 def run(*words: str) -> int:

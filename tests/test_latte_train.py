@@ -36,10 +36,8 @@ FAST = TrainConfig(steps=6, batch=4, learning_rate=1e-3, warmup=3, ema_decay=0.9
 
 
 @pytest.fixture
-def accelerator():
-    yield Accelerator(cpu=True)
-    for state in (AcceleratorState, GradientState, PartialState):
-        state._reset_state()
+def accelerator(reset_accelerate: None) -> Accelerator:
+    return Accelerator(cpu=True)
 
 
 def clips(count: int = 7, seed: int = 0) -> InMemory:

@@ -160,3 +160,16 @@ def test_no_figure_of_an_untrained_network_alone_is_committed():
     assert untrained
     files = [file.name for file in (ROOT / "results" / "plots").iterdir()]
     assert [name for name in files if any(f"-{vae}-" in name for vae in untrained)] == []
+
+
+def test_no_vae_has_the_colour_of_codecs(tmp_path: Path):
+    score = {"psnr": Score(30.0, "dB", "higher", 2, metric="psnr")}
+    names = [f"toy-{letter}/one" for letter in "abcdefgh"] + ["codec/x265-17", "codec/x265-25"]
+    for name in names:
+        records.write(record("reconstruction", "clips-33x256", name, score), tmp_path, {})
+    looks = {name: look["color"] for name, look in _looks.of_vaes(tmp_path).items()}
+    of_codecs = {looks.pop("codec/x265-17"), looks.pop("codec/x265-25")}
+    assert len(of_codecs) == 1
+    assert not of_codecs & set(looks.values())
+    hues = _looks.hues(tmp_path)
+    assert hues.pop("codec") not in hues.values()

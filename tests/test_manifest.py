@@ -61,6 +61,7 @@ def test_a_manifest_needs_no_column_but_the_file(tree: Path, tmp_path: Path) -> 
         ("file,start\nb.mp4,-1\n", "line 2: start '-1' should be a frame number"),
         ("file,fps\nb.mp4,fast\n", "line 2: fps 'fast' should be a number"),
         ("file,sha256\nb.mp4,abc\n", "line 2: sha256 'abc' should be 64"),
+        ("file,frames\nb.mp4,many\n", "line 2: frames 'many' should be a number of frames"),
         ("file\nb.mp4\n/etc/a.mp4\n", "line 3: file '/etc/a.mp4' should be a path below the root"),
         ("file\n../a.mp4\n", "line 2: file '../a.mp4' should be"),
         (
@@ -110,3 +111,19 @@ def test_a_short_video_is_left_out_with_a_remedy_that_the_command_has(
     assert "too short" in message
     assert "use a longer video or leave it out" in message
     assert "num_frames" not in message
+
+
+def test_a_manifest_has_the_number_of_frames_and_the_command_names_the_shortest_clip(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "clips").mkdir()
+    for name, count in (("long", 40), ("short", 35)):
+        write(tmp_path / "clips" / f"{name}.mp4", pictures(count, 32, 32))
+    pin = tmp_path / "pin.csv"
+    assert cli.main(["manifest", str(tmp_path / "clips"), str(pin)]) == 0
+    assert capsys.readouterr().out == f"{pin}: 2 clips; the shortest, short, has 35 frames\n"
+    assert {row.id: row.frames for row in manifest.read(pin)} == {"long": 40, "short": 35}
+    before = build("folder", tmp_path / "clips", manifest=str(pin)).identity
+    pin.write_text("\n".join(line.rpartition(",")[0] for line in pin.read_text().splitlines()))  # of an earlier version
+    assert {row.frames for row in manifest.read(pin)} == {0}
+    assert build("folder", tmp_path / "clips", manifest=str(pin)).identity == before

@@ -13,13 +13,7 @@ from vaebench.store import SECONDS, Store
 from vaebench.suite import Case
 
 SMALL = ["data=synthetic", "num_frames=4", "size=16", "metrics=psnr"]
-
-
-@pytest.fixture(autouse=True)
-def _elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("VAEBENCH_WEIGHTS", str(tmp_path / "no weights"))
-    monkeypatch.setenv("HOME", str(tmp_path))
+pytestmark = pytest.mark.usefixtures("no_weights")
 
 
 def dry_run(*words: str) -> int:
@@ -78,7 +72,7 @@ def test_missing_weights_have_their_remedy_and_size(capsys: pytest.CaptureFixtur
         next(line for line in lines.values() if f"not ready: {name}:" in line)
         for name in ("wfvae/l-16", "wfvae/s-4", "wfvae:runs/train/s-4")
     )
-    assert "vaebench weights fetch hf:chestnutlzj" in released
+    assert "vaebench weights fetch wfvae/l-16`" in released
     assert released.endswith("(317.1 M parameters: 1,268 MB if stored as float32)")  # the published file has 1.27 GB
     assert recipe.endswith("train them with `vaebench train s-4`, or pass weights=PATH")
     assert "runs/train/s-4 does not exist" in checkpoint

@@ -2,6 +2,7 @@
 
 import hashlib
 import re
+from dataclasses import replace
 from pathlib import Path
 
 import matplotlib.pyplot as plt
@@ -292,3 +293,33 @@ def test_flicker_and_metrics_of_plug_ins_have_figures(tmp_path: Path):
         for words in texts(tmp_path / "r", kind).values():
             assert "FLICKER" in words
             assert "SHARPNESS" in words
+
+
+def test_labels_of_small_markers_do_not_cover_other_markers():
+    with plot_style.applied("screen"):
+        figure, axes = plt.subplots()
+        axes.plot([1.0, 1.05, 3.0], [1.0, 1.0, 2.0], "o")
+        plot_style.label_points(axes, [1.0, 1.05, 3.0], [1.0, 1.0, 2.0], ["a long name", "b", "c"])
+        boxes = {text.get_text(): Text.get_window_extent(text) for text in axes.texts}
+        neighbour = axes.transData.transform((1.05, 1.0))
+        assert not boxes["a long name"].contains(*neighbour)
+        plt.close(figure)
+
+
+def test_bubbles_of_frames_that_are_not_square_have_their_shape_in_the_title_and_labels_beside_them(tmp_path: Path):
+    for i, name in enumerate(("toy-a/one", "toy-a/two", "toy-b/one")):
+        made = quality(name, size="64x96")
+        score = Score(30.0 + 0.05 * i, "dB", "higher", 8, metric="psnr")
+        records.write(replace(made, scores={"psnr": score}), tmp_path, {})
+        records.write(cost(name, ("float32", 33, "64x96")), tmp_path, {})
+    with plot_style.applied("screen"):
+        ((_, figure),) = plots.figures()["bubbles"](tmp_path, "screen")
+        figure.canvas.draw()
+        (axes,) = figure.axes
+        assert "cost: 33 frames of 64x96, float32" in axes.get_title("left")
+        points = {text.get_text().partition(" ")[0]: text.xy for text in axes.texts}
+        for text in axes.texts:
+            box = Text.get_window_extent(text)
+            for name, at in points.items():
+                assert not box.contains(*axes.transData.transform(at)), f"{text.get_text()} covers {name}"
+        plt.close(figure)

@@ -4,13 +4,11 @@ from __future__ import annotations
 
 import csv
 import shutil
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
-from accelerate.state import AcceleratorState, GradientState, PartialState
 
 import adapters
 from tests.videos import pictures, write
@@ -21,17 +19,7 @@ from vaebench.suites import efficiency
 
 CLIP = ["num_frames=5", "size=32", "clips=1"]
 COST = ["frames=5", "sizes=32", "dtypes=float32", "max_seconds=0.05"]
-
-
-@pytest.fixture(autouse=True)
-def _elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """An empty folder, without weights of metrics; the state of accelerate ends with the test."""
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("VAEBENCH_WEIGHTS", str(tmp_path / "no weights"))
-    monkeypatch.setenv("HOME", str(tmp_path))
-    yield
-    for state in (AcceleratorState, GradientState, PartialState):
-        state._reset_state()
+pytestmark = pytest.mark.usefixtures("no_weights", "reset_accelerate")
 
 
 def run(name: str, *words: str) -> list[records.Record]:

@@ -15,11 +15,7 @@ from vaebench.video_io import file_source
 
 SMALL = ["num_frames=5", "size=32", "clips=2", "metrics=[psnr,ssim]", "vaes=pool/4x8x8"]
 SHARED = ("default", "default-mp4v", "default-float")  # one reconstruction serves all
-
-
-@pytest.fixture(autouse=True)
-def _elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(tmp_path)
+pytestmark = pytest.mark.usefixtures("elsewhere")
 
 
 def run(*words: str) -> int:
@@ -87,15 +83,15 @@ def test_a_run_with_one_more_protocol_resumes_those_that_are_done(calls: dict[st
 
 
 def test_a_stopped_run_resumes_at_the_clip_where_it_stopped(monkeypatch: pytest.MonkeyPatch, calls: dict[str, int]):
-    to_score = protocol.Protocol.to_score
+    windows = protocol.Protocol.windows
 
-    def stopping(self, video, *, reference=False):
+    def stopping(self, pieces, *, reference=False):
         if calls["encode"] == 2 and self.name == "default-mp4v":
             raise KeyboardInterrupt
-        return to_score(self, video, reference=reference)
+        return windows(self, pieces, reference=reference)
 
     with monkeypatch.context() as patched:
-        patched.setattr(protocol.Protocol, "to_score", stopping)
+        patched.setattr(protocol.Protocol, "windows", stopping)
         assert run("protocol=default,default-mp4v") == 130
     assert run("protocol=default,default-mp4v") == 0
     assert calls["encode"] == 3  # of the second clip, for the protocol that was stopped

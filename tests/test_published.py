@@ -159,6 +159,24 @@ def test_a_run_prints_them_in_a_table_of_their_own_on_request(
     assert "use text or markdown" in capsys.readouterr().err
 
 
+def test_a_run_prints_the_published_numbers_of_a_vae_that_is_not_ready(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("VAEBENCH_WEIGHTS", str(tmp_path / "none"))
+    monkeypatch.setenv("HOME", str(tmp_path))
+    words = ["run", "num_frames=2", "size=16", "clips=1", "metrics=psnr", "published=true"]
+    for vaes, code in (("wfvae/l-16,ltx/0.9.5", 2), ("pool/4x8x8,wfvae/l-16", 1)):
+        assert cli.main([*words, f"vaes={vaes}"]) == code
+        said = capsys.readouterr()
+        table = said.out.partition("published numbers of VAEs that were not run: wfvae/l-16")[2]
+        assert "35.87" in table
+        assert "gpu" not in table.lower()  # costs are not numbers of reconstruction
+        assert ("published: no numbers of ltx/0.9.5" in said.err) == ("ltx" in vaes)
+    assert cli.main([*words[:-1], "vaes=wfvae/l-16"]) == 2
+    assert capsys.readouterr().out == ""
+
+
 def test_the_figure_has_filled_markers_for_ours_and_hollow_ones_for_published_numbers(tmp_path: Path):
     made = measured()
     records.write(made, tmp_path, {})

@@ -116,10 +116,10 @@ def test_the_list_of_adapters_shows_the_reference_mode():
     assert row[header.index("reference mode") :].split()[0] == "native"
 
 
-def test_committed_records_name_the_mode_they_were_measured_in():
+def test_committed_costs_are_those_of_the_reference_mode_and_tables_name_it():
     committed = list(records.read_all(ROOT / "results", "efficiency"))
-    others = {record.name: record.mode for record in committed if record.mode != "whole"}
-    assert others == {"mochi/1": "diffusers"}  # measured when that function was its only one
-    (row,) = [record for record in committed if record.name == "minimaxh3/h3"]
-    assert "whole" not in tables.render([row])  # a row without a mode ran whole
-    assert "native" not in tables.render([row])
+    assert committed
+    for record in committed:
+        assert record.mode == adapters.resolve(record.name).spec.reference_mode, (record.setting, record.name)
+        named = f"{record.name} · {record.mode}" in tables.render([record])
+        assert named == (record.mode != "whole"), (record.setting, record.name)

@@ -23,13 +23,7 @@ from vaebench.suites.relay import COLUMNS, SUMMARIES
 
 SMALL = ["num_frames=17", "size=32", "clips=1", "hops=3"]
 SETTING = "bundle-17x32-first1"
-
-
-@pytest.fixture(autouse=True)
-def _elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("VAEBENCH_WEIGHTS", str(tmp_path / "no weights"))
-    monkeypatch.setenv("HOME", str(tmp_path))
+pytestmark = pytest.mark.usefixtures("no_weights")
 
 
 def run(*words: str) -> int:

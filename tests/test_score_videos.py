@@ -143,6 +143,31 @@ def test_each_unusable_video_fails_alone_and_is_named(folders: tuple[Path, Path]
         assert f"failed: {case} (" in captured.err
 
 
+def test_a_video_that_is_too_short_has_the_remedy_that_fits(folders: tuple[Path, Path]):
+    originals, made = folders
+    lossless(originals / "short.mkv", pictures(5, SIZE, SIZE))
+    lossless(made / "short.mkv", pictures(3, SIZE, SIZE))
+    lossless(originals / "brief.mkv", pictures(2, SIZE, SIZE))
+    lossless(made / "brief.mkv", pictures(5, SIZE, SIZE))
+    assert score(*folders, "num_frames=5") == 1
+    reasons = {failure.case: failure.reason for failure in only_record().failed}
+    for case, count in (("short", 3), ("brief", 2)):
+        assert reasons[case] == (
+            f"{case}.mkv: too short: it holds {count} frames, frames 0 to 4 are needed; num_frames=5 scores as many frames of both "
+            "videos: lower it, or write this one again"
+        )
+
+
+def test_a_video_with_fewer_frames_than_it_announces_is_called_damaged(
+    folders: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+):
+    monkeypatch.setattr("vaebench.video_io.decode.frame_count", lambda _: FRAMES + 1)
+    assert score(*folders) == 2
+    message = capsys.readouterr().err
+    assert f"it holds {FRAMES} frames" in message
+    assert "it is damaged: write it again, or score the first N frames of both videos with num_frames=N" in message
+
+
 def test_a_protocol_changes_the_scores_and_the_setting(folders: tuple[Path, Path]):
     assert score(*folders) == 0
     plain = only_record()

@@ -21,11 +21,7 @@ from vaebench.records import Score
 from vaebench.scoring import build_metrics
 
 SMALL = ("vaes=pool/4x8x8", "num_frames=4", "clips=2", "metrics=psnr")
-
-
-@pytest.fixture(autouse=True)
-def _elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(tmp_path)
+pytestmark = pytest.mark.usefixtures("elsewhere")
 
 
 def found() -> dict[str, records.Record]:

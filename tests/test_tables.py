@@ -240,3 +240,30 @@ def test_a_record_that_is_named_twice_is_in_the_table_once(root: Path, capsys: p
     twice = [str(folder / "toy-a-one.json"), str(folder), str(folder / ".." / "clips-33x256")]
     assert cli.main(["table", *twice]) == 0
     assert sorted(capsys.readouterr().out.splitlines()) == sorted(once.splitlines())
+
+
+def test_the_default_protocol_and_the_setting_with_most_vaes_come_first(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+):
+    psnr = Score(30.0, "dB", "higher", 8, metric="psnr")
+
+    def made(setting: str, name: str, n: int = 8, protocol: str = "default", suite: str = "reconstruction"):
+        return record(suite, setting, name, {"psnr": replace(psnr, n=n)}, config={"protocol": protocol})
+
+    given = [
+        made("a-17x128-vidtok", "toy/a", protocol="vidtok"), made("a-17x128-vidtok", "toy/b", protocol="vidtok"),
+        made("b-17x64", "toy/a"), made("c-33x64", "toy/a", n=25), made("d-33x256", "toy/a"), made("d-33x256", "toy/b"),
+        made("e", "toy/a", suite="mine"),
+    ]  # fmt: skip
+    for one in given:
+        records.write(one, tmp_path, {})
+    assert cli.main(["table", str(tmp_path)]) == 0
+    titles = [line for line in capsys.readouterr().out.splitlines() if " · " in line]
+    assert titles == [
+        *("reconstruction · d-33x256", "reconstruction · c-33x64", "reconstruction · b-17x64"),
+        *("reconstruction · a-17x128-vidtok", "mine · e"),
+    ]
+    assert cli.main(["report", "--results", str(tmp_path)]) == 0
+    page = (tmp_path / "report.html").read_text()
+    places = [page.index(f"Table of reconstruction, {name}") for name in ("d-33x256", "c-33x64", "b-17x64", "a-17x128")]
+    assert places == sorted(places)

@@ -24,11 +24,7 @@ CLIPS = {
 }
 RESULTS = Path(__file__).parents[1] / "results"
 VAES = (["ltx/0.9.5"], ["wan/2.1", "cogvideox/2b", "hunyuanvideo/1.0", "wfvae/l-16"], ["wan/2.2", "ssvae/ch48"])
-
-
-@pytest.fixture(autouse=True)
-def _elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(tmp_path)
+pytestmark = pytest.mark.usefixtures("elsewhere")
 
 
 def numbers(name: str, frames: int, height: int, width: int, fps: float = 24) -> dict[str, float]:

@@ -71,6 +71,24 @@ def compare(request: Request) -> int:
         raise ValueError(f"expected two VAEs or records, A and B, or one and --baseline FILE; got {given}")
     if request.baseline and not request.baseline.endswith(".json"):
         raise ValueError(f"--baseline {request.baseline}: expected the JSON file of a record")
+    try:
+        return _compared(request, names, settings, limits)
+    except (ValueError, OSError) as reason:
+        if limits:  # a CI job shows these reports, so the reason has to be in them
+            _report_error(request, str(reason))
+        raise
+
+
+def _report_error(request: Request, reason: str) -> None:
+    """Write the reports of a gate whose limits could not be checked."""
+    if request.junit:
+        title = f"{' '.join(request.words)} against {request.baseline}" if request.baseline else " ".join(request.words)
+        write_atomically(Path(request.junit), regression.junit_error(reason, title))
+    if request.form == "json":
+        print(json.dumps({"error": reason, "gate": {"passed": False, "checks": []}}, indent=1))
+
+
+def _compared(request: Request, names: list[str], settings: list[str], limits: Sequence[Limit]) -> int:
     comparison = _Operands(names, settings, limits, request.columns)
     if request.out:
         comparison.check_pictures()
@@ -80,7 +98,7 @@ def compare(request: Request) -> int:
     changes = paired.changes(a, b, request.columns)
     verdicts = regression.verdicts(limits, changes, a, b) if limits else []
     pictures = comparison.pictures(changes, a, b, Path(request.out), request.video) if request.out else {}
-    notes = paired.notes(a.record, b.record) + _missing(a, b)
+    notes = paired.notes(a.record, b.record) + _missing(a, b, changes)
     if request.form == "json":
         print(json.dumps(_plain(a, b, changes, verdicts, notes, pictures), indent=1, allow_nan=False))
     else:
@@ -286,9 +304,15 @@ def _video(clip: str, a: Measured, b: Measured, out: Path) -> Iterator[Path]:
     yield file
 
 
-def _missing(a: Measured, b: Measured) -> list[str]:
+def _missing(a: Measured, b: Measured, changes: Sequence[Change]) -> list[str]:
     only = zip("AB", paired.missing_clips(a, b), strict=True)
-    return [
+    lacking = [
+        f"{change.key}: {', '.join(f'{clip} has no score in {side}' for clip, side in change.lacking.items())}; means are over the "
+        "other clips"
+        for change in changes
+        if change.lacking
+    ]
+    return lacking + [
         f"only {side} has scores of {', '.join(clips)}; means are over the clips of both"
         for side, clips in only
         if clips

@@ -112,7 +112,7 @@ class Evaluation:
 
     record: Record
     clips: Mapping[str, Mapping[str, float]] = field(default_factory=dict)  # clip id -> its scores
-    pictures: Mapping[str, NDArray] = field(default_factory=dict)  # clip id -> uint8 (2, n, H, W, 3)
+    pictures: Mapping[str, NDArray] = field(default_factory=dict)  # clip id -> uint8 (rows, n, H, W, 3)
     videos: Mapping[str, Pair] = field(default_factory=dict)  # clip id -> all frames, as `keep_video` asks
 
 

@@ -3,6 +3,8 @@
 The code of a case consists of some modules (adapter, suite, data source, ...) and of all modules of the same packages that they
 import.  It is hashed as a syntax tree without docstrings: comments, docstrings and formatting do not invalidate the cache, and
 an edit to one adapter invalidates the results of that adapter only.
+
+A plug-in that reads files of its own lists them relative to its folder, and their content is hashed too: FILES = ["table.csv"].
 """
 
 from __future__ import annotations
@@ -42,14 +44,54 @@ def code(modules: Iterable[ModuleType | str]) -> dict[str, str]:
         modules: module objects or names; imports are followed within our packages and the package of each module
 
     Returns:
-        "sha256" of the syntax trees, and the version of each third-party library that they import
+        "sha256" of the syntax trees and of the FILES of plug-ins, and the version of each third-party library that they import
+
+    Raises:
+        ValueError: FILES of a plug-in is not a list of names, or a file cannot be read
     """
+    modules = list(modules)
     digest, libraries = hashlib.sha256(), set[str]()
     for name, file in sorted(_reachable(modules).items()):
         tree, _, imported = _parsed(file, file.stat().st_mtime_ns)
         digest.update(f"{name}\0{tree}\0".encode())
         libraries |= imported
+    for module in modules:
+        digest.update("".join(_files(module)).encode())
     return {"sha256": digest.hexdigest(), **versions(libraries)}
+
+
+def _files(module: ModuleType | str) -> Iterator[str]:
+    """Yield the name and the sha256 of each file in FILES of a plug-in."""
+    loaded = sys.modules.get(_name(module))
+    if (
+        loaded is None
+        or not hasattr(loaded, "FILES")
+        or _name(module).partition(".")[0] in OURS
+        or not (file := _file(module))
+    ):
+        return
+    names = loaded.FILES
+    if not isinstance(names, list | tuple) or not all(isinstance(name, str) for name in names):
+        raise ValueError(f"{file}: FILES should be a list of names of files beside it, got {names!r}")
+    yield from (f"{name}\0{_content(file, name)}\0" for name in names)
+
+
+def _content(plugin: Path, name: str) -> str:
+    """sha256 of a file in FILES of a plug-in."""
+    try:
+        status = (plugin.parent / name).stat()
+        return _digest(plugin.parent / name, status.st_size, status.st_mtime_ns)
+    except OSError as reason:
+        raise ValueError(f"{plugin}: {name} of its FILES cannot be read: {reason.strerror}") from None
+
+
+@cache
+def _digest(file: Path, size: int, changed: int) -> str:
+    digest = hashlib.sha256()
+    with file.open("rb") as content:
+        while block := content.read(1 << 20):
+            digest.update(block)
+    return digest.hexdigest()
 
 
 def versions(libraries: Iterable[str]) -> dict[str, str]:

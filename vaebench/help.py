@@ -41,7 +41,7 @@ EXAMPLES = {
         "vaebench table a.json b.json --format csv": "the scores of two records for a spreadsheet",
     },
     "train": {
-        "vaebench train smoke": "test the installation: one minute on a CPU, no files needed",
+        "vaebench train smoke": "test the installation: half a minute on a CPU, no files needed",
         "vaebench train s-16 data.root=DIR trainer.batch_size=2": "a recipe with another batch size",
         "vaebench train s-16 data.root=DIR trainer.steps=100000 trainer.decay=cosine run=runs/train/short": "a shorter run",
         "accelerate launch --num_processes 8 -m vaebench train stage1 data.root=DIR": "eight GPUs",

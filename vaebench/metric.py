@@ -2,13 +2,16 @@
 
 PSNR has one number per clip and reduces them by the mean; FVD has features per clip and reduces them by the Fréchet distance.
 Both functions are pure, so that statistics can be stored, resumed, sharded, reduced again and resampled.
+A metric of single frames derives from `FrameMetric`: suites score it window by window, however long the clip is.
 A metric is a module `vaebench/metrics/<name>.py` with `build(device) -> Metric`.  Each definition has a module of its own.
 """
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, final
+
+from vaebench.video import WINDOW
 
 if TYPE_CHECKING:
     import torch
@@ -73,6 +76,68 @@ class Metric(ABC):
     def caution(self, n: int) -> str:
         """A warning about the score of `n` clips, printed with the table; "" (the default) for no warning."""
         return ""
+
+
+class FrameMetric(Metric):
+    """A metric of single frames, or of a few consecutive ones: `frame_values` and `combine` replace `measure`.
+
+    A clip is always scored in windows of `vaebench.video.WINDOW` frames from frame 0 on, so that a clip that is decoded, encoded
+    and scored piece by piece has the same score, bit for bit, as a clip in memory.
+    """
+
+    overlap: int = (
+        0  # frames before a frame that its value depends on; each window starts with the last ones of the previous
+    )
+
+    def __init_subclass__(cls, **given: Any) -> None:
+        super().__init_subclass__(**given)
+        for name in ("measure", "by_frame"):
+            if name in vars(cls):
+                raise TypeError(
+                    f"{cls.__name__} defines {name}, which window by window is never called: define frame_values and combine, "
+                    "or derive from Metric to score whole clips"
+                )
+
+    @abstractmethod
+    def frame_values(self, reference: Video, reconstruction: Video) -> Tensor:
+        """The values of consecutive frames.
+
+        Args:
+            reference: float32 (B, 3, n, H, W) in 0..1, n > `overlap`
+            reconstruction: the same shape and range
+
+        Returns:
+            float64 (B, n - overlap): without values of the first `overlap` frames
+
+        Raises:
+            ValueError: the shapes differ, or there are too few frames or too small frames
+        """
+
+    def combine(self, values: Tensor) -> Tensor:
+        """The values (B, T - overlap) of all frames of clips -> (B,), one statistic per clip: by default their mean."""
+        return values.mean(dim=1)
+
+    @final
+    def measure(self, reference: Video, reconstruction: Video) -> Tensor:
+        """float32 (B, 3, T, H, W) in 0..1, for both arguments -> (B, ...), one statistic per clip."""
+        return self.combine(self._values(reference, reconstruction))
+
+    @final
+    def by_frame(self, reference: Video, reconstruction: Video) -> Tensor | None:
+        """The arguments of `measure` -> float64 (B, T - overlap); None if the score of a clip is not the mean of these values."""
+        is_mean = type(self).combine is FrameMetric.combine
+        return self._values(reference, reconstruction) if is_mean else None
+
+    def _values(self, reference: Video, reconstruction: Video) -> Tensor:
+        import torch
+
+        longest = max(reference.shape[2], reconstruction.shape[2], 1)  # `frame_values` refuses unequal shapes
+        windows = [slice(max(0, start - self.overlap), start + WINDOW) for start in range(0, longest, WINDOW)]
+        values = [
+            self.frame_values(reference[:, :, window].contiguous(), reconstruction[:, :, window].contiguous())
+            for window in windows
+        ]
+        return torch.cat(values, dim=1)
 
 
 def torchmetric(name: str, device: torch.device | str = "cpu") -> torchmetrics.Metric:

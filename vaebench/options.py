@@ -109,6 +109,11 @@ class LatentOptions:
     masks: list[float] = setting(
         [0.25, 0.5, 0.75], "shares of latent positions to replace by the channel means, ascending, up to 1; []: none"
     )
+    keep: list[str] = setting(
+        [],
+        "save two frames of some clips as PNG: of the first N (keep=3), or of clips by id (keep=bundle/hangar_low_light); "
+        "`vaebench plot --only subbands` shows their eight Haar sub-bands",
+    )
 
 
 @dataclass(frozen=True)

@@ -56,23 +56,30 @@ def read(file: Path) -> Measured:
     clips = records.clips_beside(file)
     for score in record.scores.values():
         if record.suite == "reconstruction" and _of_clips(score, clips) and not _is_mean(score, clips):
+            empty = [clip for clip in _rows(score, clips) if clip not in _of_clips(score, clips)]
+            without = f" (no value for {', '.join(empty)})" if empty else ""
             raise ValueError(
-                f"{file.with_suffix('.clips.csv')} is of another run: its mean of {score.key} differs from the record's; "
+                f"{file.with_suffix('.clips.csv')} is of another run: its mean of {score.key} differs from the record's{without}; "
                 "copy both files of a record together"
             )
     return Measured(record, clips, file)
 
 
+def _rows(score: Score, clips: Mapping[str, Mapping[str, float]]) -> Mapping[str, Mapping[str, float]]:
+    """The rows of clips that should have a value of the score; the relay suite has one per clip and protocol, "clip@loop"."""
+    if any(score.key in values for values in clips.values()):
+        return clips
+    return {clip: values for clip, values in clips.items() if score.condition and clip.endswith(f"@{score.label}")}
+
+
 def _of_clips(score: Score, clips: Mapping[str, Mapping[str, float]]) -> dict[str, float]:
     """Clip -> its value of a score, from the column of the score's key, or of its metric in the rows of its condition.
 
-    The relay suite has a row per clip and protocol, "clip@loop"; its excess is the difference of two columns.
+    The excess of the relay suite is the difference of two columns.
     """
-    if any(score.key in values for values in clips.values()):
-        return {clip: values[score.key] for clip, values in clips.items() if score.key in values}
-    if not score.condition:
-        return {}
-    rows = {clip: values for clip, values in clips.items() if clip.endswith(f"@{score.label}")}
+    rows = _rows(score, clips)
+    if any(score.key in values for values in rows.values()):
+        return {clip: values[score.key] for clip, values in rows.items() if score.key in values}
     metric = score.metric.removesuffix("_excess")
     if metric == score.metric:
         return {clip: values[metric] for clip, values in rows.items() if metric in values}
@@ -104,6 +111,8 @@ class Change:
     high: float | None = None
     reason: str = ""  # why there is no interval
     clips: Mapping[str, tuple[float, float]] = field(default_factory=dict)  # clip id -> its scores in A and B
+    # clip id -> "A", "B" or "A and B": clips of both records whose score is missing there
+    lacking: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def change(self) -> float:
@@ -255,11 +264,18 @@ def _change(before: Score, after: Score, a: Measured, b: Measured) -> Change:
     pairs = {clip: (value, theirs[clip]) for clip, value in ours.items() if clip in theirs}
     if not pairs:
         raise ValueError(f"{a.name} and {b.name} have no clip in common")
+    lacking = {
+        clip: " and ".join(side for side, values in (("A", ours), ("B", theirs)) if clip not in values)
+        for clip in _rows(before, a.clips)
+        if clip in b.clips and clip not in pairs
+    }
     values = np.array(list(pairs.values()), dtype=np.float64)  # (N, 2)
     stderr, low, high = records.interval(values[:, 1] - values[:, 0])
     reason = "" if low is not None else f"an interval needs {records.FEWEST} clips, these are {len(pairs)}"
     means: dict[str, Any] = {"a": float(values[:, 0].mean()), "b": float(values[:, 1].mean())}
-    return Change(**about, **means, n=len(pairs), stderr=stderr, low=low, high=high, reason=reason, clips=pairs)
+    return Change(
+        **about, **means, n=len(pairs), stderr=stderr, low=low, high=high, reason=reason, clips=pairs, lacking=lacking
+    )
 
 
 def _why(score: Score, other: Score, a: Measured, b: Measured) -> str:

@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000", "#999933")
 MARKERS = ("o", "s", "^", "D", "v", "P", "X", "*")
 
+SMALL = 3.0  # radius of a marker in typographic points
+
 COMMON = {
     "figure.constrained_layout.use": True,
     "axes.spines.top": False,
@@ -119,7 +121,7 @@ def label_points(
     Args:
         xs: horizontal positions in data coordinates
         ys: vertical positions in data coordinates
-        radii: radius of each marker in typographic points; None for small markers
+        radii: radius of each marker in typographic points; None: SMALL
     """
     from matplotlib.text import Text
 
@@ -127,7 +129,7 @@ def label_points(
     assert figure is not None
     figure.canvas.draw()  # the layout decides where the axes are
     placed: list[Any] = []
-    markers = _boxes(axes, xs, ys, radii) if radii else []
+    markers = _boxes(axes, xs, ys, radii or [SMALL] * len(xs))
     order = sorted(range(len(xs)), key=lambda i: (ys[i], xs[i]))
     for i in order:
         for dx, dy in _offsets(8 + (radii[i] if radii else 0)):
@@ -146,7 +148,10 @@ def label_points(
                 break
             text.remove()
         else:
-            axes.annotate(labels[i], (xs[i], ys[i]), xytext=(7, 0), textcoords="offset points", fontsize="x-small")
+            aside = (8 + (radii[i] if radii else 0), 0)
+            axes.annotate(
+                labels[i], (xs[i], ys[i]), xytext=aside, textcoords="offset points", fontsize="x-small", va="center"
+            )
 
 
 def _boxes(axes: Axes, xs: list[float], ys: list[float], radii: list[float]) -> list[Any]:

@@ -1,5 +1,7 @@
 """Decodes the next clips in threads while the device computes, and caches decoded clips for the next VAE.
 
+Clips that a suite streams (`Case.streamed`) are not decoded as a whole: their next frames are decoded in a thread.
+
 Threads suffice: decoders and resizing release the interpreter lock, and threads need no copies and no fork.
 """
 
@@ -9,6 +11,7 @@ from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import replace
+from functools import partial
 from threading import Lock
 from typing import TYPE_CHECKING, Any
 
@@ -26,6 +29,7 @@ if TYPE_CHECKING:
 
 AHEAD = 4  # fewest cases decoded ahead of the device, if memory allows
 MOST_THREADS = 16
+PIECES_AHEAD = 32  # pieces of a streamed clip decoded ahead of the device; files have one frame in a piece
 AHEAD_BYTES = 1 << 30  # largest size of the decoded clips that wait for the device
 DECODED_BYTES = 1 << 29  # size of the cache of decoded clips: 80 clips of 33x256x256
 
@@ -40,13 +44,8 @@ class Prefetch:
     def __init__(self, device: torch.device | None = None) -> None:
         self.pins = device is not None and device.type == "cuda"
         self.workers = min(MOST_THREADS, cores())
-        self.pool = ThreadPoolExecutor(
-            max_workers=self.workers,
-            thread_name_prefix="decode",
-            # OpenMP starts a team per thread: with more than one thread each, they slow the model down by 20 %
-            initializer=torch.set_num_threads,
-            initargs=(1,),
-        )
+        self.pool = _pool(self.workers)
+        self.reader = _pool(1)  # of the clip that is streamed: its pieces come in order
         self.threads = torch.get_num_threads()
         self.clips: dict[Clip, Tensor] = {}  # not by id: another resize of the same clip has other pixels
         self.bytes = 0
@@ -57,7 +56,8 @@ class Prefetch:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self.pool.shutdown(wait=False, cancel_futures=True)
+        for pool in (self.pool, self.reader):
+            pool.shutdown(wait=False, cancel_futures=True)
         torch.set_num_threads(self.threads)  # restores the default for threads that start later
 
     def decoded(self, cases: Sequence[Case], prepare: Prepare | None = None) -> Iterator[Case]:
@@ -73,10 +73,11 @@ class Prefetch:
                 case = next(upcoming, None)
                 if case is None:
                     break
-                waiting.append((case, self.pool.submit(self._decode, case, prepare) if case.clip else None))
+                whole = case.clip and not (case.streamed and case.clip.stream)
+                waiting.append((case, self.pool.submit(self._decode, case, prepare) if whole else None))
             if not waiting:
                 return
-            yield _with_result(*waiting.popleft())
+            yield self._with_result(*waiting.popleft())
 
     def ahead(self) -> int:
         """The number of cases to decode ahead: one per thread and at least AHEAD, fewer if their clips are large."""
@@ -84,9 +85,31 @@ class Prefetch:
             return AHEAD
         return max(1, min(max(AHEAD, self.workers), AHEAD_BYTES // self.largest))
 
+    def _with_result(self, case: Case, result: Future[tuple[Tensor, Any]] | None) -> Case:
+        """`case` with the frames of the thread, and without results of another VAE; both live as long as it is measured."""
+        clip = case.clip
+        if clip and result:
+            clip = replace(clip, load=lambda: result.result()[0])
+            return replace(case, clip=clip, prepared=lambda: result.result()[1], shared={})
+        if clip and clip.stream:
+            clip = replace(clip, stream=partial(self._ahead, clip.stream))
+        return replace(case, clip=clip, shared={})
+
     def _decode(self, case: Case, prepare: Prepare | None) -> tuple[Tensor, Any]:
         frames = self._load(case)
         return frames, prepare(case, frames) if prepare else None
+
+    def _ahead(self, stream: Callable[[], Iterator[Tensor]]) -> Iterator[Tensor]:
+        """The pieces of `stream()`, decoded in a thread, at most `PIECES_AHEAD` early; its errors are raised here."""
+        pieces = stream()
+        waiting = deque(self.reader.submit(next, pieces, None) for _ in range(PIECES_AHEAD))
+        try:
+            while (piece := waiting.popleft().result()) is not None:
+                waiting.append(self.reader.submit(next, pieces, None))
+                yield piece
+        finally:
+            for future in waiting:
+                future.cancel()
 
     def _load(self, case: Case) -> Tensor:
         assert case.clip is not None
@@ -103,11 +126,6 @@ class Prefetch:
         return frames
 
 
-def _with_result(case: Case, result: Future[tuple[Tensor, Any]] | None) -> Case:
-    """`case` with the frames of the thread, and without results of another VAE."""
-    if result is None or case.clip is None:
-        return replace(case, shared={})
-    clip = replace(case.clip, load=lambda: result.result()[0])
-    return replace(
-        case, clip=clip, prepared=lambda: result.result()[1], shared={}
-    )  # lives as long as the case is measured
+def _pool(threads: int) -> ThreadPoolExecutor:
+    # OpenMP starts a team per thread: with more than one thread each, they slow the model down by 20 %
+    return ThreadPoolExecutor(threads, "decode", initializer=torch.set_num_threads, initargs=(1,))

@@ -8,7 +8,7 @@ differ from it in one choice.  Scores of different protocols are never in the sa
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -54,12 +54,24 @@ class Protocol:
         Raises:
             ValueError: the codec does not support the size of the video
         """
-        if self.input_codec != "none":
-            import torch
+        return self.to_range(self.through_input_codec(frames))
 
-            if frames.dtype != torch.uint8:
-                frames = frames.mul(255).round_().clamp_(0, 255).to(torch.uint8)
-            frames = each_clip(CODECS[self.input_codec], frames)
+    def through_input_codec(self, frames: Tensor) -> Tensor:
+        """Whole clips (B, 3, T, H, W), uint8 or float32 in 0..1 -> uint8, after `input_codec`; unchanged without one.
+
+        Raises:
+            ValueError: the codec does not support the size of the video
+        """
+        if self.input_codec == "none":
+            return frames
+        import torch
+
+        if frames.dtype != torch.uint8:
+            frames = frames.mul(255).round_().clamp_(0, 255).to(torch.uint8)
+        return each_clip(CODECS[self.input_codec], frames)
+
+    def to_range(self, frames: Tensor) -> Video:
+        """uint8, or float32 in 0..1 -> a new tensor, float32 in -1..1: `to_model` of frames that went through `input_codec`."""
         if self.pixels == "float32":
             return ranges.to_model(frames)
         return ranges.to_unit(frames).bfloat16().mul_(2).sub_(1).float()
@@ -75,15 +87,45 @@ class Protocol:
         Raises:
             ValueError: the codec does not support the size of the video
         """
-        codec = "none" if reference and self.compressed == "reconstruction" else self.codec
+        codec = self._codec(reference)
         if self.rounding == "nearest" and codec == "none":
             return ranges.to_score(video)
         if self.rounding == "none":
             return video.float().add(1).div_(2).clamp_(0, 1)
-        stored = ranges.to_stored(video) if self.rounding == "nearest" else _truncated(video, self.pixels)
+        stored = self._stored(video)
         if codec != "none":
             stored = each_clip(CODECS[codec], stored)
         return stored.float().div_(255)
+
+    def windows(self, pieces: Iterable[Video], *, reference: bool = False) -> Iterator[Video]:
+        """Pieces (B, 3, n, H, W) of a video in -1..1 -> `to_score` of it, in windows of `video.WINDOW` frames.
+
+        Without a codec one window is in memory at a time.  A codec compresses the whole clip, which is held in uint8.
+
+        Args:
+            reference: as in `to_score`
+
+        Raises:
+            ValueError: the codec does not support the size of the video
+        """
+        codec = self._codec(reference)
+        if codec == "none":
+            scored = (self.to_score(piece, reference=reference) for piece in pieces)
+            yield from ranges.rechunked(scored, ranges.WINDOW)
+            return
+        import torch
+
+        stored = each_clip(CODECS[codec], torch.cat([self._stored(piece) for piece in pieces], dim=2))
+        for window in stored.split(ranges.WINDOW, dim=2):
+            yield window.float().div_(255)
+
+    def _codec(self, reference: bool) -> str:
+        """The codec of the scored videos: "none" for a reference that `compressed: reconstruction` leaves as it is."""
+        return "none" if reference and self.compressed == "reconstruction" else self.codec
+
+    def _stored(self, video: Video) -> Tensor:
+        """float in -1..1 -> uint8, rounded as `rounding` says, which is not "none"."""
+        return ranges.to_stored(video) if self.rounding == "nearest" else _truncated(video, self.pixels)
 
     @property
     def identity(self) -> list[str]:

@@ -108,6 +108,13 @@ def of_vae(name: str) -> list[Published]:
     return found
 
 
+def reconstruction_of(names: Iterable[str]) -> list[Published]:
+    """The published numbers of reconstruction of some VAEs; a VAE without any has no row."""
+    rows, named = read(), _names()
+    wanted = {key for name in names for key in named.get(name, ())}
+    return [row for row in rows if (row.model, row.variant) in wanted and family(row.metric) is not None]
+
+
 def vae_of(model: str, variant: str) -> str:
     """The VAE of `vaebench list adapters` that was published under this name."""
     return next(vae for vae, keys in _names().items() if (model, variant) in keys)

@@ -42,7 +42,8 @@ class Score:
     """The value of a metric under a condition, such as {"mode": "streamed"} or {"dtype": "float32", "frames": 5, "size": 64}.
 
     `low` and `high` are the ends of the 95 % interval, or None if there is no interval.  For a mean over clips, the interval is
-    Student's (`interval`); for a Fréchet distance, it comes from resampled sets; for a time, it is that of the median.
+    Student's (`interval`); for a Fréchet distance, it comes from resampled sets; for a correlation, it is Student's of Fisher's z;
+    for a time, it is that of the median.
 
     Raises:
         ValueError: the score has a value and a status other than "ok", or no value and the status "ok"
@@ -229,12 +230,12 @@ def pictures_folder(root: Path, record: Record) -> Path:
 
 
 def write_pictures(root: Path, record: Record, pictures: Mapping[str, NDArray]) -> None:
-    """Write saved frames as lossless `.frames/<case>.png`, the reference above the reconstruction.
+    """Write saved frames as lossless `.frames/<case>.png`, usually the reference above the reconstruction.
 
     Pictures of other cases are not deleted: another process may be writing them.
 
     Args:
-        pictures: case id -> uint8 (2, n, H, W, 3), n frames of reference and reconstruction
+        pictures: case id -> uint8 (rows, n, H, W, 3)
     """
     from PIL import Image, PngImagePlugin
 

@@ -100,8 +100,18 @@ def _clips(changes: Sequence[Change], baseline: Measured, candidate: Measured) -
             return results
     else:
         results = []
-    faults = _other_sets(changes, baseline, candidate)
+    faults = _without_scores(changes, len(baseline.clips)) + _other_sets(changes, baseline, candidate)
     return [Verdict("clips", False, "; ".join(faults))] if faults else results
+
+
+def _without_scores(changes: Sequence[Change], count: int) -> list[str]:
+    """The clips, of `count`, that have a score in the baseline and none in the candidate, as sentences."""
+    lost = {change.key: [clip for clip, side in change.lacking.items() if side == "B"] for change in changes}
+    return [
+        f"{len(clips)} of {count} clips have no {key} in the candidate: {', '.join(clips)}"
+        for key, clips in lost.items()
+        if clips
+    ]
 
 
 def _other_sets(changes: Sequence[Change], baseline: Measured, candidate: Measured) -> list[str]:
@@ -153,16 +163,30 @@ def junit(results: Sequence[Verdict], title: str) -> str:
     Args:
         title: name of the test suite
     """
-    failed = str(sum(not verdict.passed for verdict in results))
-    counts = {"tests": str(len(results)), "failures": failed, "errors": "0"}
+    failed = sum(not verdict.passed for verdict in results)
+    kinds = {True: "system-out", False: "failure"}
+    return _xml(
+        [(verdict.name, kinds[verdict.passed], verdict.sentence) for verdict in results], title, failures=failed
+    )
+
+
+def junit_error(reason: str, title: str) -> str:
+    """JUnit XML of a comparison that was refused: one test case with an error.
+
+    Args:
+        title: name of the test suite
+    """
+    return _xml([("comparison", "error", reason)], title, errors=1)
+
+
+def _xml(cases: Sequence[tuple[str, str, str]], title: str, failures: int = 0, errors: int = 0) -> str:
+    """JUnit XML of test cases: name, element that holds the result, sentence."""
+    counts = {"tests": str(len(cases)), "failures": str(failures), "errors": str(errors)}
     root = ElementTree.Element("testsuites", counts)
     suite = ElementTree.SubElement(root, "testsuite", {"name": title, **counts})
-    for verdict in results:
-        case = ElementTree.SubElement(suite, "testcase", {"classname": "vaebench.compare", "name": verdict.name})
-        if verdict.passed:
-            ElementTree.SubElement(case, "system-out").text = verdict.sentence
-        else:
-            ElementTree.SubElement(case, "failure", {"message": verdict.sentence}).text = verdict.sentence
+    for name, kind, sentence in cases:
+        case = ElementTree.SubElement(suite, "testcase", {"classname": "vaebench.compare", "name": name})
+        ElementTree.SubElement(case, kind, {} if kind == "system-out" else {"message": sentence}).text = sentence
     ElementTree.indent(root)
     text = ElementTree.tostring(root, encoding="unicode")
     # names of clips may hold control characters, which XML 1.0 cannot represent

@@ -11,7 +11,7 @@ from __future__ import annotations
 import os
 import sys
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -54,10 +54,11 @@ class Folder:
 
     root: Path
     rows: Mapping[str, Row]
+    remedy: str  # for a video that is too short
 
     @classmethod
-    def of(cls, root: str, option: str) -> Folder:
-        """List the videos of a folder.
+    def of(cls, root: str, option: str, num_frames: int | None) -> Folder:
+        """List the videos of a folder, whose first `num_frames` frames, or all, are scored.
 
         Raises:
             ValueError: the folder is missing or has no videos
@@ -68,7 +69,9 @@ class Folder:
         rows = {row.id: row for row in manifest.scan(path)}
         if not rows:
             raise ValueError(f"{option} {root}: no videos (files ending in {', '.join(manifest.EXTENSIONS)})")
-        return cls(path, rows)
+        damaged = "it is damaged: write it again, or score the first N frames of both videos with num_frames=N"
+        short = f"num_frames={num_frames} scores as many frames of both videos: lower it, or write this one again"
+        return cls(path, rows, short if num_frames else damaged)
 
     @property
     def sha256(self) -> str:
@@ -88,8 +91,8 @@ class Folder:
         path = self.root / row.file
         count = num_frames or decode.frame_count(path)
         if size:
-            return file_source.load_row(path, row, count, size, how=how)
-        frames = file_source.read_row(path, row, count)
+            return file_source.load_row(path, row, count, size, how=how, remedy=self.remedy)
+        frames = file_source.read_row(path, row, count, remedy=self.remedy)
         return torch.stack([torch.from_numpy(frame) for frame in frames]).permute(3, 0, 1, 2).contiguous()
 
 
@@ -113,19 +116,19 @@ class FromFiles(Reconstruction):
     def open(self, candidate: Candidate) -> VideoVAE:
         return candidate.load()
 
-    def _scored(self, reconstruction: Video) -> Video:
-        return self.of_files.to_score(reconstruction)
+    def _scored(self, pieces: Iterable[Video]) -> Iterator[Video]:
+        return self.of_files.windows(pieces)
 
-    def _reconstruct(self, vae: VideoVAE, reference: Video, case: Case) -> tuple[Video, Latent]:
-        """The video of the clip's name, (1, 3, T, H, W) in -1..1 as `reference`, and an empty latent."""
+    def _reconstruct(self, vae: VideoVAE, frames: Tensor, case: Case) -> tuple[Video, Latent]:
+        """The video of the clip's name, (1, 3, T, H, W) in -1..1 of the shape of `frames`, and an empty latent."""
         row = self.reconstructions.rows.get(case.id)
         if row is None:
             raise ValueError(
                 f"no reconstruction: expected a video called {case.id} in {self.reconstructions.root.name}"
             )
-        load = partial(self._load, row, tuple(reference.shape[2:]))
-        frames: Tensor = file_source.below(self.reconstructions.root, load)()
-        return to_model(frames.to(self.device)).unsqueeze(0), torch.empty(0)
+        load = partial(self._load, row, tuple(frames.shape[2:]))
+        reconstruction: Tensor = file_source.below(self.reconstructions.root, load)()
+        return to_model(reconstruction.to(self.device)).unsqueeze(0), torch.empty(0)
 
     def _load(self, row: Row, shape: tuple[int, ...]) -> Tensor:
         """uint8 (3, *shape).  Raises ValueError if the file has other frames than the reference."""
@@ -181,7 +184,8 @@ def score(reference: str, reconstruction: str, asked: ScoreConfig) -> tuple[Eval
         OSError: a folder cannot be read or written
     """
     without_tf32()
-    originals, mine = Folder.of(reference, "--reference"), Folder.of(reconstruction, "--reconstruction")
+    originals = Folder.of(reference, "--reference", asked.num_frames)
+    mine = Folder.of(reconstruction, "--reconstruction", asked.num_frames)
     if not originals.rows.keys() & mine.rows.keys():
         raise ValueError(
             f"no video of {reconstruction} has the name of a video of {reference}: these have {_some(mine)} and {_some(originals)}"

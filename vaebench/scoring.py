@@ -6,19 +6,22 @@ from collections.abc import Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING, TypedDict
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
 from vaebench import frame_size, plugins
 from vaebench.fingerprint import code, fingerprint
 from vaebench.frame_size import Size
-from vaebench.metric import Metric
+from vaebench.metric import FrameMetric, Metric
 from vaebench.records import Score, interval
+from vaebench.video import to_unit
 from vaebench.weights import Unavailable
 
 if TYPE_CHECKING:
-    import torch
+    from torch import Tensor
 
     from vaebench.suite import Statistics
+    from vaebench.video import Video
 
 
 class _About(TypedDict):
@@ -66,6 +69,66 @@ def build_metrics(
         else:
             metrics[name] = metric
     return metrics, absent
+
+
+def measure(metrics: Mapping[str, Metric], windows: Iterable[tuple[Video, Video]]) -> dict[str, NDArray]:
+    """The statistics of one clip, from its windows.
+
+    A `FrameMetric` scores each window and forgets it.  For other metrics the whole clip is held: in uint8 until its last window,
+    in float32 while they measure it.
+
+    Args:
+        metrics: label -> metric
+        windows: reference and reconstruction, float32 (1, 3, n, H, W) in 0..1 each: consecutive windows of `video.WINDOW` frames,
+            of which the last may be shorter.  All of them are read, even without metrics.
+
+    Returns:
+        label -> statistic
+
+    Raises:
+        ValueError: the two differ in shape, or the clip has too few or too small frames for a metric
+    """
+    by_frame = {name: metric for name, metric in metrics.items() if isinstance(metric, FrameMetric)}
+    others = {name: metric for name, metric in metrics.items() if name not in by_frame}
+    overlap = max((metric.overlap for metric in by_frame.values()), default=0)
+    values: dict[str, list[Tensor]] = {name: [] for name in by_frame}
+    held: tuple[list[Tensor], list[Tensor]] = ([], [])
+    before: tuple[Tensor, Tensor] | None = None  # the last `overlap` frames of the previous windows
+    for pair in windows:
+        for name, metric in by_frame.items():
+            values[name].append(metric.frame_values(*_extended(before, pair, metric.overlap)))
+        if overlap:
+            a, b = _extended(before, pair, overlap)
+            before = a[:, :, -overlap:].clone(), b[:, :, -overlap:].clone()
+        if others:
+            for pieces, window in zip(held, pair, strict=True):
+                pieces.append(_compact(window))
+    statistics = {name: metric.combine(torch.cat(values[name], dim=1)) for name, metric in by_frame.items()}
+    if others:
+        reference, reconstruction = map(_joined, held)
+        statistics |= {name: metric.measure(reference, reconstruction) for name, metric in others.items()}
+    return {name: statistics[name][0].cpu().numpy() for name in metrics}
+
+
+def _extended(before: tuple[Tensor, Tensor] | None, pair: tuple[Tensor, Tensor], overlap: int) -> tuple[Tensor, Tensor]:
+    """Both windows, with the last `overlap` frames of the windows before them."""
+    if before is None or not overlap:
+        return pair
+    a, b = (torch.cat([past[:, :, -overlap:], now], dim=2) for past, now in zip(before, pair, strict=True))
+    return a, b
+
+
+def _compact(window: Video) -> Tensor:
+    """float32 in 0..1 -> uint8 if it is on the 8-bit grid, so that `to_unit` gives it back; else the window itself."""
+    stored = window.mul(255).round_().to(torch.uint8)
+    return stored if torch.equal(to_unit(stored), window) else window
+
+
+def _joined(windows: list[Tensor]) -> Video:
+    """Windows from `_compact` -> float32 (1, 3, T, H, W) in 0..1."""
+    if len({window.dtype for window in windows}) == 1:
+        return to_unit(torch.cat(windows, dim=2))
+    return torch.cat([to_unit(window) for window in windows], dim=2)
 
 
 def metric_digests(names: Iterable[str], metrics: Mapping[str, Metric]) -> dict[str, str]:

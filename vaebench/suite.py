@@ -38,7 +38,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Case:
-    """One unit of work.  `clip` is None in suites without video; the runner decodes it before `measure`."""
+    """One unit of work.  `clip` is None in suites without video; the runner decodes it before `measure` calls `clip.load()`."""
 
     id: str  # unique in the run
     clip: Clip | None = None
@@ -46,6 +46,9 @@ class Case:
     stored: Mapping[str, Any] = field(default_factory=dict)  # statistics of an earlier run with fewer metrics
     # results of other protocols for the same clip and VAE, by names of the suite; see `Suite.shares`
     shared: dict[str, Any] = field(default_factory=dict)
+    streamed: bool = (
+        False  # `measure` reads `clip.stream`, if there is one: frames are decoded during it, a few ahead of it
+    )
     prepared: Callable[[], Any] = lambda: None  # the result of `Suite.prepare`, or raises its error
 
 
@@ -231,7 +234,7 @@ class Suite(ABC, Generic[Subject]):
         return []
 
     def pictures(self, statistics: Mapping[str, Statistics]) -> dict[str, NDArray]:
-        """Case id -> uint8 (2, n, H, W, 3): n frames of the reference and of the reconstruction, if frames are saved."""
+        """Case id -> its saved frames, uint8 (rows, n, H, W, 3); usually n frames of the reference and of the reconstruction."""
         return {}
 
     def videos(self, statistics: Mapping[str, Statistics]) -> dict[str, Pair]:

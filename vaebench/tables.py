@@ -23,6 +23,9 @@ METRICS = {"psnr": "PSNR", "psnr_pooled": "pooled PSNR", "ssim": "SSIM", "lpips"
            "kvd": "KVD", "i3d_l2": "I3D L2"}  # fmt: skip
 BOLD = "\x02"  # before a value that is printed in bold
 COMPRESSION = "r_t x r_s"
+SKEWED = 0.25  # distance of the centre of an interval from the value, in half widths
+# suites in the order of their tables; others follow by name
+SUITES = ("reconstruction", "blockwise", "efficiency", "latent", "diffusability")
 NO_VAES = ("identity", "codec")  # families that are never the best of a column
 # stored unit -> (displayed unit, divisor)
 SHOWN = {"bytes": ("MiB", 2**20), "FLOP": ("GFLOP", 1e9), "FLOP/s": ("GFLOP/s", 1e9), "pairs": ("10^9 pairs", 1e9)}
@@ -130,19 +133,17 @@ def render(records: Sequence[Record], form: str = "text", *, columns: Sequence[s
 
     Args:
         form: one of FORMATS; "csv" is `frame`, "json" has the scores of the records, and the others have one table per suite
-            and setting, with the best VAE first
+            and setting, in the order of `grouped`, with the best VAE first
         columns: metrics to show, in this order; empty: those that the records choose
         best: print the best value of each metric in bold, in markdown and LaTeX
 
     Raises:
         ValueError: a column is unknown; the message suggests the closest one
     """
-    groups: dict[tuple[str, str], list[Record]] = {}
-    for record in records:
-        groups.setdefault((record.suite, record.setting), []).append(record)
+    groups = grouped(records)
     if columns:
         groups = _with_columns(groups, columns)
-    shown = [record for group in groups.values() for record in group]
+    shown = [record for record in records if (record.suite, record.setting) in groups]
     if form == "json":
         return json.dumps([_plain(record, columns) for record in shown], indent=1) + "\n"
     if form == "csv":
@@ -155,6 +156,24 @@ def render(records: Sequence[Record], form: str = "text", *, columns: Sequence[s
         table = tabulate(group, columns, best=best and form != "text")
         parts.append(headings[form].format(f"{suite} · {setting}") + drawn(table, form))
     return "\n".join(parts)
+
+
+def grouped(records: Iterable[Record]) -> dict[tuple[str, str], list[Record]]:
+    """(suite, setting) -> its records, in the order of the tables.
+
+    In a suite, the default protocol is first, then settings with more VAEs, then those with more clips.
+    """
+    groups: dict[tuple[str, str], list[Record]] = {}
+    for record in records:
+        groups.setdefault((record.suite, record.setting), []).append(record)
+    return dict(sorted(groups.items(), key=lambda item: _place(item[0], item[1])))
+
+
+def _place(key: tuple[str, str], group: Sequence[Record]) -> tuple[int, str, bool, int, int, str]:
+    suite, setting = key
+    position = SUITES.index(suite) if suite in SUITES else len(SUITES)
+    clips = max((score.n for record in group for score in record.scores.values()), default=0)
+    return position, suite, _protocol(group[0]) != "default", -len(group), -clips, setting
 
 
 def _with_columns(
@@ -343,7 +362,8 @@ def show(score: Score | None) -> str:
     """A score as text.
 
     "31.42 ±0.85": the value and half the width of its 95 % interval; the value alone if there is no interval.
-    "1.20 (0 to 3.5)": the ends of an interval that was clipped at 0 and is not centred on the value.  "OOM": out of memory.
+    "0.95 (0.88 to 0.98)": the ends of an interval that is not centred on the value, as near the bound of a correlation or distance.
+    "OOM": out of memory.
     "—": no value.
     """
     if score is not None and score.status == "out of memory":
@@ -359,8 +379,15 @@ def show(score: Score | None) -> str:
         spread = f" ±{(score.high - score.low) / 2 / divisor:{form}}"
         if score.low == 0 != value:
             spread = f" (0 to {score.high / divisor:{form}})"
+        elif not score.unit and _skewed(score.value, score.low, score.high):  # those of median times are noise
+            spread = f" ({score.low:{form}} to {score.high:{form}})"
     sign = "+" if score.signed and value > 0 else ""
     return f"{sign}{value:{form}}{spread}"
+
+
+def _skewed(value: float, low: float, high: float) -> bool:
+    """Whether an interval is far from centred on the value."""
+    return abs((low + high) / 2 - value) > SKEWED * (high - low) / 2
 
 
 def _digits(value: float) -> int:

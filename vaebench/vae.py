@@ -19,8 +19,11 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
+from vaebench.video import WINDOW
+
 if TYPE_CHECKING:
     import torch
+    from torch import Tensor
 
     from vaebench.video import Latent, Video
 
@@ -146,13 +149,19 @@ class Posterior:
 
     def sample(self, generator: torch.Generator | None = None) -> Latent:
         """A random sample, or the mean if there is no variance.  The noise is drawn on the device of the generator."""
-        if self.logvar is None:
-            return self.mean
+        return self.mean if self.logvar is None else self.at(self.noise(tuple(self.mean.shape), generator))
+
+    def noise(self, shape: tuple[int, ...], generator: torch.Generator | None = None) -> Tensor:
+        """Standard normal noise for a latent of `shape`, of which this posterior may be a part."""
         import torch
 
         device = generator.device if generator is not None else self.mean.device
-        noise = torch.randn(self.mean.shape, generator=generator, device=device, dtype=self.mean.dtype)
-        return self.mean + (0.5 * self.logvar.clamp(-30, 20)).exp() * noise.to(self.mean.device)
+        drawn = torch.randn(shape, generator=generator, device=device, dtype=self.mean.dtype)
+        return drawn.to(self.mean.device)
+
+    def at(self, noise: Tensor) -> Latent:
+        """The sample with this noise (B, c, t, h, w); the mean if there is no variance."""
+        return self.mean if self.logvar is None else self.mean + (0.5 * self.logvar.clamp(-30, 20)).exp() * noise
 
 
 class VideoVAE(Protocol):
@@ -172,7 +181,10 @@ class VideoVAE(Protocol):
 
 @runtime_checkable
 class StreamingVAE(VideoVAE, Protocol):
-    """A VAE that processes a video in chunks.  Each call has its own state: several streams can run at the same time."""
+    """A VAE that processes a video in chunks.  Each call has its own state: several streams can run at the same time.
+
+    In mode "streamed", an attribute `chunk` may state how many latent frames the VAE takes at a time (`stream_chunk`).
+    """
 
     def encode_stream(self, chunks: Iterable[Video]) -> Iterator[Posterior]:
         """Encode consecutive chunks of one video, (B, 3, T_i, H, W) each; yields the posterior of each chunk."""
@@ -209,16 +221,26 @@ def networks(vae: object) -> list[torch.nn.Module]:
     return list(unique.values())
 
 
+def stream_chunk(vae: StreamingVAE) -> int:
+    """The number of latent frames that a streaming VAE takes at a time: its attribute `chunk`, else those of one window."""
+    return getattr(vae, "chunk", 0) or max(1, WINDOW // vae.spec.temporal_compression)
+
+
+def padded_shape(shape: tuple[int, ...], spec: VAESpec) -> tuple[int, ...]:
+    """(B, C, T, H, W) of a video -> that of `pad`: the smallest valid length, height and width."""
+    batch, channels, frames, height, width = shape
+    multiple = spec.size_multiple
+    return batch, channels, spec.fit(frames), height + -height % multiple, width + -width % multiple
+
+
 def pad(video: Video, spec: VAESpec) -> Video:
     """(B, C, T, H, W) -> a new tensor with the smallest valid size; the last frame, row and column are repeated."""
     import torch.nn.functional as F
 
-    _, _, frames, height, width = video.shape
-    multiple = spec.size_multiple
-    more = (spec.fit(frames) - frames, -height % multiple, -width % multiple)
-    if not any(more):
+    frames, height, width = (b - a for a, b in zip(video.shape[2:], padded_shape(video.shape, spec)[2:], strict=True))
+    if not (frames or height or width):
         return video.clone()
-    return F.pad(video, (0, more[2], 0, more[1], 0, more[0]), mode="replicate")
+    return F.pad(video, (0, width, 0, height, 0, frames), mode="replicate")
 
 
 def check_latent(vae: VideoVAE, video: Video, latent: Latent) -> Latent:
@@ -227,13 +249,18 @@ def check_latent(vae: VideoVAE, video: Video, latent: Latent) -> Latent:
     Raises:
         ValueError: the shape is wrong; the message has both shapes
     """
-    expected = vae.spec.latent_shape(video.shape)
-    if tuple(latent.shape) != expected:
-        raise ValueError(
-            f"{vae.spec.name}: the latent of a video {tuple(video.shape)} should have the shape {expected}, "
-            f"got {tuple(latent.shape)}; correct the spec or encode of the adapter"
-        )
+    check_latent_shape(vae, tuple(video.shape), tuple(latent.shape))
     return latent
+
+
+def check_latent_shape(vae: VideoVAE, video: tuple[int, ...], latent: tuple[int, ...]) -> None:
+    """As `check_latent`, for the shapes of both."""
+    expected = vae.spec.latent_shape(video)
+    if latent != expected:
+        raise ValueError(
+            f"{vae.spec.name}: the latent of a video {video} should have the shape {expected}, "
+            f"got {latent}; correct the spec or encode of the adapter"
+        )
 
 
 def check_reconstruction(vae: VideoVAE, video: Video, reconstruction: Video) -> Video:
@@ -242,12 +269,29 @@ def check_reconstruction(vae: VideoVAE, video: Video, reconstruction: Video) -> 
     Raises:
         ValueError: the shape is wrong, or pixels are NaN or infinite
     """
-    if reconstruction.shape != video.shape:
+    check_shape(vae, tuple(video.shape), tuple(reconstruction.shape))
+    return check_finite(vae, reconstruction)
+
+
+def check_shape(vae: VideoVAE, video: tuple[int, ...], reconstruction: tuple[int, ...]) -> None:
+    """Raises ValueError if the reconstruction of a video does not have its shape."""
+    if reconstruction != video:
         raise ValueError(
-            f"{vae.spec.name}: the reconstruction of a video {tuple(video.shape)} has the shape "
-            f"{tuple(reconstruction.shape)}; correct decode of the adapter or the frame rule of the spec"
+            f"{vae.spec.name}: the reconstruction of a video {video} has the shape "
+            f"{reconstruction}; correct decode of the adapter or the frame rule of the spec"
         )
-    if not reconstruction.isfinite().all():
+
+
+def check_finite(vae: VideoVAE, reconstruction: Video) -> Video:
+    """Return `reconstruction` if all pixels are finite.
+
+    Raises:
+        ValueError: pixels are NaN or infinite
+    """
+    import torch
+
+    # NaN carries over to both; `isfinite` of all pixels would take the memory of another video
+    if not torch.stack(torch.aminmax(reconstruction)).isfinite().all():
         raise ValueError(f"{vae.spec.name}: the reconstruction has NaN or infinite pixels; {_remedy(vae)}")
     return reconstruction
 
@@ -287,20 +331,31 @@ def reconstruct(
     Raises:
         ValueError: the latent or the reconstruction has a wrong shape, or pixels are NaN or infinite
     """
-    padded = pad(video, vae.spec)
+    latent = encode_padded(vae, pad(video, vae.spec), posterior=posterior, generator=generator)
+    return decode_as(vae, video, latent), latent
+
+
+def encode_padded(
+    vae: VideoVAE, padded: Video, *, posterior: str = "mode", generator: torch.Generator | None = None
+) -> Latent:
+    """The latent that `reconstruct` decodes, of a video from `pad`, into which the adapter may write."""
+    shape = tuple(padded.shape)
     q = vae.encode(padded)
-    given = check_latent(vae, padded, q.mode() if posterior == "mode" else q.sample(generator))
-    latent = given.clone()
-    return _decoded(vae, video, padded, given), latent
+    latent = q.mode() if posterior == "mode" else q.sample(generator)
+    check_latent_shape(vae, shape, tuple(latent.shape))
+    return latent.clone()
 
 
-def decode_as(vae: VideoVAE, video: Video, latent: Latent) -> Video:
-    """Decode a stored latent of `video` (B, 3, T, H, W) with the validation and cropping of `reconstruct`."""
-    padded = pad(video, vae.spec)
-    return _decoded(vae, video, padded, check_latent(vae, padded, latent.clone()))
+def decode_as(vae: VideoVAE, video: Tensor, latent: Latent) -> Video:
+    """Decode a stored latent of `video` with the validation and cropping of `reconstruct`.
 
-
-def _decoded(vae: VideoVAE, video: Video, padded: Video, latent: Latent) -> Video:
+    Args:
+        video: (B, 3, T, H, W) in any range; only its shape is used
+        latent: (B, c, t, h, w) of the padded video
+    """
     _, _, frames, height, width = video.shape
-    reconstruction = check_reconstruction(vae, padded, vae.decode(latent))
-    return reconstruction[:, :, :frames, :height, :width]
+    shape = padded_shape(video.shape, vae.spec)
+    check_latent_shape(vae, shape, tuple(latent.shape))
+    reconstruction = vae.decode(latent.clone())
+    check_shape(vae, shape, tuple(reconstruction.shape))
+    return check_finite(vae, reconstruction)[:, :, :frames, :height, :width]

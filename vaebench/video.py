@@ -5,11 +5,13 @@ Pixels are `(B, C, T, H, W)`, latents `(B, c, t, h, w)`.  Pixel values have one 
     stored  uint8    0..255   decoded and displayed frames; float32 in 0..1 if a protocol resizes without rounding
     model   float32  -1..1    input and output of a VAE
     score   float32   0..1    input of a metric, always on the 8-bit grid
+
+Long videos are processed in pieces: an iterator of consecutive tensors `(B, C, n, H, W)`, whose lengths n add up to T.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -21,10 +23,12 @@ if TYPE_CHECKING:  # importing this module does not import torch
     Video: TypeAlias = Tensor
     Latent: TypeAlias = Tensor
 
+WINDOW = 16  # frames that are scored at a time, from frame 0 on
+
 
 @dataclass(frozen=True)
 class Clip:
-    """A reference to frames of a video, decoded only by `load()`.
+    """A reference to frames of a video, decoded only by `load()` or `stream()`.
 
     `id` is the same on every machine ("bundle/hangar_low_light"); `file` is the path in error messages.
     """
@@ -35,6 +39,8 @@ class Clip:
     file: str = ""
     label: str = ""  # class label, if the data source has classes
     stamp: str = ""  # size and modification time of its files; part of cache keys, never of a record
+    # the same frames in pieces (C, n, H, W), each decoded when it is asked for; None if the source only has `load`
+    stream: Callable[[], Iterator[Tensor]] | None = None
 
 
 def to_model(frames: Tensor) -> Video:
@@ -59,3 +65,33 @@ def to_stored(video: Video) -> Tensor:
     import torch
 
     return video.float().add(1).mul_(127.5).clamp_(0, 255).round_().to(torch.uint8)
+
+
+def rechunked(pieces: Iterable[Tensor], frames: int) -> Iterator[Tensor]:
+    """Pieces (B, C, n, H, W) of a video or latent -> contiguous pieces of `frames` frames; the last one may be shorter.
+
+    A contiguous piece that already has this length is passed on without a copy.
+    """
+    held: list[Tensor] = []
+    count = 0  # frames in `held`
+    for piece in pieces:
+        held.append(piece)
+        count += piece.shape[2]
+        while count >= frames:
+            parts, missing = [], frames
+            while missing:
+                head = held.pop(0)
+                parts.append(head[:, :, :missing])
+                if head.shape[2] > missing:
+                    held.insert(0, head[:, :, missing:])
+                missing -= parts[-1].shape[2]
+            count -= frames
+            yield _joined(parts)
+    if count:
+        yield _joined(held)
+
+
+def _joined(parts: list[Tensor]) -> Tensor:
+    import torch
+
+    return (parts[0] if len(parts) == 1 else torch.cat(parts, dim=2)).contiguous()

@@ -1,11 +1,11 @@
-"""The order of training data: a function of the step alone, so a resumed run sees the same clips as an uninterrupted one.
+"""The order of training data.  It depends on the step only, so a resumed run sees the same clips as an uninterrupted one.
 
 A data set is an object with `data[index] -> Sample` for any index >= 0.  The sample depends on the index and the seed of the data
-set only.  Step `n` of a run on `world` processes takes the indices
+set only.  Step `n` of a run with `world` processes uses the indices
 
     n * world * batch  ...  (n + 1) * world * batch - 1
 
-and each process takes `batch` of them, so two processes with 4 clips each see the clips that one process with 8 sees.
+and each process uses `batch` of them: two processes with 4 clips each train on the same clips as one process with 8.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from torch.utils.data import DataLoader, Dataset, Sampler
 
 @dataclass(frozen=True)
 class Sample:
-    """One clip, float32 (3, T, H, W) in -1..1, and the files that could not be read before it, with reasons."""
+    """A clip, float32 (3, T, H, W) in -1..1, and the errors of the files that were tried before it and could not be read."""
 
     video: Tensor
     failed: tuple[str, ...] = ()
@@ -29,7 +29,7 @@ class Sample:
 
 @dataclass(frozen=True)
 class Batch:
-    """Clips (B, 3, T, H, W) in -1..1, their indices, and the files that could not be read, with reasons."""
+    """Clips, float32 (B, 3, T, H, W) in -1..1, their indices, and the errors of the files that could not be read."""
 
     video: Tensor
     indices: tuple[int, ...]
@@ -97,7 +97,7 @@ def batches(
     workers: int = 0,
     pin: bool = False,
 ) -> Iterator[Batch]:
-    """Yields the batches of one process without end.
+    """Yields an endless sequence of the batches of one process.
 
     Args:
         clips: the data set

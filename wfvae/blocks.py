@@ -37,9 +37,16 @@ def by_windows(
     shape: tuple[int, int, int],
     out: Tensor | None = None,
 ) -> Tensor:
-    """`step` of x (B, T, ...) -> (B, T, *shape), in windows of a few frames if memory may be reused; `out` may be x.
+    """Applies `step`, x (B, T, ...) -> (B, T, *shape), to windows of a few frames if activations may be overwritten.
 
     A window has an even number of frames, because convolutions on a CPU process pairs.
+
+    Args:
+        step: function of a window
+        x: input
+        stream: state of the video
+        shape: shape of a frame of the result
+        out: buffer for the result, which may be x; None: a new tensor
     """
     if not lean():
         return step(x)
@@ -78,7 +85,7 @@ def make_norm(name: NormName, channels: int, per_frame: bool = False) -> nn.Modu
 
 
 class Conv2d(nn.Conv2d):
-    """3x3 per frame, of silu(norm(x)) with `norm`; stride 2 pads zeros right and below only."""
+    """3x3 convolution of each frame, with `norm` of silu(norm(x)).  With stride 2, zeros pad the right and lower border only."""
 
     def __init__(self, in_channels: int, out_channels: int, stride: int = 1) -> None:
         super().__init__(in_channels, out_channels, 3, stride, 1 if stride == 1 else 0)
@@ -93,7 +100,7 @@ class Conv2d(nn.Conv2d):
 
 
 class Pointwise(nn.Module):
-    """1x1x1 convolution: one matrix on every position."""
+    """1x1x1 convolution: the same matrix at every position."""
 
     def __init__(self, in_channels: int, out_channels: int) -> None:
         super().__init__()
@@ -104,7 +111,7 @@ class Pointwise(nn.Module):
 
 
 class Pointwise2d(nn.Conv2d):
-    """1x1 convolution: one matrix on every position."""
+    """1x1 convolution: the same matrix at every position."""
 
     def __init__(self, in_channels: int, out_channels: int) -> None:
         super().__init__(in_channels, out_channels, 1)
@@ -114,7 +121,7 @@ class Pointwise2d(nn.Conv2d):
 
 
 class ResnetBlock(nn.Module):
-    """x + conv2(silu(norm2(conv1(silu(norm1(x)))))), convolutions per frame (2D) or causal (3D)."""
+    """x + conv2(silu(norm2(conv1(silu(norm1(x)))))), with convolutions of single frames (2D) or causal ones (3D)."""
 
     def __init__(self, in_channels: int, out_channels: int, norm: NormName, dims: Literal[2, 3] = 3) -> None:
         super().__init__()
@@ -141,9 +148,9 @@ class ResnetBlock(nn.Module):
 
 
 class Attention(nn.Module):
-    """x + attention over the positions of each frame: one head as wide as the channels, no position term.
+    """x + attention over the positions of each frame, with a single head and without position embeddings.
 
-    `legacy` is the attention of old checkpoints.  It reshapes (T, C) without a permutation, which mixes time and channels: for
+    `legacy` is the attention of old checkpoints.  It reshapes (T, C) without a permutation and so mixes time and channels: for
     T > 1 it is a different function, which cannot be streamed.
     """
 
@@ -230,7 +237,7 @@ class Upsample(nn.Module):
 
 
 class TimeUpsample(nn.Module):
-    """(B, T, H, W, C) -> (B, 2T - 1, 2H, 2W, C); bilinear in space for any `interpolation` in time, then a causal convolution."""
+    """(B, T, H, W, C) -> (B, 2T - 1, 2H, 2W, C): `interpolation` in time, bilinear in space, then a causal convolution."""
 
     def __init__(self, channels: int, interpolation: Interpolation) -> None:
         super().__init__()

@@ -1,8 +1,8 @@
 """Layers that process a video in chunks: the Causal Cache (paper section 3.3), with its state in an argument (`Stream`).
 
-A causal convolution stores the frames from the start of its next window on; a temporal upsampler that needs the next frame emits
-one frame late; a join emits the frames that both of its branches have.  A full video is a stream of one chunk, so there is one code
-path.
+A causal convolution stores the frames that its next window needs.  A temporal upsampler that needs the next frame emits its output
+one frame late.  A join emits the frames that both of its branches have.  A full video is a stream of one chunk, so there is a
+single code path.
 
 Inside the network every activation is (B, T, H, W, C), channels last: LayerNorm and 1x1 convolutions are row operations, and the
 fast 2-D kernels take single frames.
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 Forms = TypeVar("Forms", bound=tuple[Tensor, ...])
 
-# channels from which `conv_pairs` is faster than `conv_taps`: measured 0.85x at 32, 1.2x at 64, 1.7x at 256
+# number of channels from which `conv_pairs` is faster than `conv_taps`: measured 0.85x at 32, 1.2x at 64, 1.7x at 256
 PAIRS_PAY = 64
 
 
@@ -55,10 +55,12 @@ class Stream:
     def extend(
         self, layer: nn.Module, x: Tensor, kernel: int, stride: int, norm: nn.Module | None = None
     ) -> tuple[Tensor, bool]:
-        """(B, T, ...) -> the input frames of `layer`, and whether they start the video.
+        """Prepends the stored frames of `layer` to x (B, T, ...), or kernel - 1 copies of the first frame if x starts the video.
 
-        In front of x are kernel - 1 copies of the first frame (never zeros), in later chunks the stored frames.
-        With `norm`, the input is silu(norm(x)), written directly behind the stored frames.  Needs stride <= kernel.
+        With `norm`, the result is of silu(norm(x)).  Needs stride <= kernel.
+
+        Returns:
+            the input frames of `layer`, and whether they start the video
         """
         kept = self.kept.get(layer)
         if x.shape[1] == 0 and kept is None:
@@ -79,9 +81,9 @@ class Stream:
     def in_windows(
         self, step: Callable[[Tensor], Tensor], x: Tensor, num_frames: int, out: Tensor | None = None
     ) -> Tensor:
-        """`step` of x in windows of at most `num_frames` (even), so that its intermediate results stay small.
+        """Applies `step` to windows of at most `num_frames` (even) frames of x, so that its intermediate results stay small.
 
-        The results are written to the same frames of `out`, or concatenated.
+        The results are written to the same frames of `out`, or concatenated if `out` is None.
         """
         last, time = self.last, x.shape[1]
         parts: list[Tensor] = []
@@ -113,13 +115,13 @@ def conv_frames(x: Tensor, weight: Tensor, bias: Tensor | None, stride: int = 1,
 
 
 def opening_kernels(weight: Tensor) -> tuple[Tensor]:
-    """(O, C, 3, 3, 3) -> (O, C, 3, 3), for three equal frames: the taps collapse into one."""
+    """(O, C, 3, 3, 3) -> (O, C, 3, 3), for three equal frames: the sum of the taps."""
     first, second, third = weight.unbind(2)
     return (first + second + third,)
 
 
 def pair_kernels(weight: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """(O, C, 3, 3, 3) -> four times (O, C, 3, 3), for `conv_pairs`; contiguous, or oneDNN would copy them in every call."""
+    """(O, C, 3, 3, 3) -> four kernels (O, C, 3, 3) for `conv_pairs`; contiguous, because oneDNN would copy them in every call."""
     g0, g1, g2 = weight.unbind(2)
     outer = g0 + g2
     form = torch.channels_last
@@ -135,9 +137,9 @@ Identity = tuple[int, int, int, torch.dtype]
 
 
 class Kernels:
-    """The 2-D kernels that a causal convolution runs with on a CPU, each computed from its weight at first use.
+    """The 2-D kernels of a causal convolution on a CPU, computed from its weight at first use.
 
-    Memory, in sizes of the weight: opening 1/3, pairs 4/3, taps 1.
+    Memory relative to the weight: opening 1/3, pairs 4/3, taps 1.
     """
 
     def __init__(self, weight: Tensor, identity: Identity | None = None, content: Tensor | None = None) -> None:
@@ -159,9 +161,9 @@ def identity_of(weight: Tensor) -> Identity:
 
 
 def checksum(weight: Tensor) -> Tensor:
-    """(O, ...) -> (O,): sums of mixed bit patterns, each times an odd number of its position.
+    """(O, ...) -> (O,): sums of mixed bit patterns, each multiplied by an odd number that depends on its position.
 
-    They detect changes that the version counter does not: writes through `.data`, NumPy or DLPack, and fused optimizers.
+    A checksum detects changes that the version counter misses: writes through `.data`, NumPy or DLPack, and fused optimizers.
     """
     bits = {2: torch.int16, 4: torch.int32, 8: torch.int64}[weight.element_size()]
     pattern = weight.detach().view(bits).flatten(1)
@@ -199,18 +201,18 @@ def conv_pairs(frames: Tensor, kernels: tuple[Tensor, Tensor, Tensor, Tensor], b
 
 
 def conv_taps(frames: Tensor, kernel: Tensor, bias: Tensor, stride: int, padding: int) -> Tensor:
-    """(B, T, H, W, C) -> (B, (T - 3) // stride + 1, H', W', O): the three frames of a window side by side as channels."""
+    """(B, T, H, W, C) -> (B, (T - 3) // stride + 1, H', W', O), with the three frames of a window concatenated as channels."""
     num = (frames.shape[1] - 3) // stride + 1
     window = torch.cat([frames[:, k : k + (num - 1) * stride + 1 : stride] for k in range(3)], dim=-1)
     return conv_frames(window, kernel, bias, stride, padding)
 
 
 class CausalConv3d(nn.Module):
-    """3x3x3 convolution that never looks ahead: (B, T, H, W, C) -> (B, T, H, W, O), or halved in T, H, W by stride 2.
+    """Causal 3x3x3 convolution: (B, T, H, W, C) -> (B, T, H, W, O); stride 2 halves T, H and W.
 
-    Zeros surround the frame (stride 2: only right and below); in time the first frame is repeated.  On a CPU it runs
-    as 2-D convolutions, which are faster there and need a third of the work for the first frame, since its copies are equal.
-    With `norm` it convolves silu(norm(x)).
+    Frames are padded with zeros (with stride 2 at the right and lower border only), time by copies of the first frame.  With `norm`
+    the input is silu(norm(x)).  On a CPU it runs as 2-D convolutions, which are faster there; since the copies of the first frame
+    are equal, that frame needs a third of the work.
 
     In evaluation mode without gradients a CPU call stores the 2-D kernels in the layer for the next call: at most 2.7
     times the memory of the weight, 1.7 times for full videos.  `train()`, `eval()` and `to()` release it.
@@ -285,10 +287,10 @@ class CausalConv3d(nn.Module):
 
 
 class TemporalUpsample(nn.Module):
-    """(B, T, H, W, C) -> (B, 2T - 1, H, W, C): frame 0 stays one frame, the others are doubled, by repetition or linearly.
+    """(B, T, H, W, C) -> (B, 2T - 1, H, W, C): doubles all frames except the first, by repetition or linear interpolation.
 
-    Linear interpolation (align_corners=False, edges clamped) needs the next frame, so in a stream each pair is emitted
-    when its successor arrives.
+    Linear interpolation (align_corners=False, clamped edges) needs the next frame, so in a stream a pair is emitted when the next
+    frame arrives.
     """
 
     def __init__(self, interpolation: Interpolation) -> None:

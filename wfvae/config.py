@@ -10,7 +10,7 @@ NormName = Literal["layernorm", "groupnorm"]
 AttentionName = Literal["per-frame", "legacy", "none"]
 Interpolation = Literal["trilinear", "nearest"]
 
-# the official spellings, typing error included, of the two layouts of the first spatial level
+# official names of the blocks of level 1, by temporal compression; "dowmsample" is the official spelling
 _LEVEL_1 = {
     4: ("Downsample", "HaarWaveletTransform2D", "Upsample", "InverseHaarWaveletTransform2D"),
     8: (
@@ -45,7 +45,7 @@ _OFFICIAL_DEFAULTS: dict[str, Any] = {
 
 @dataclass(frozen=True)
 class WFVAEConfig:
-    """The defaults are the paper's WF-VAE-L with 16 channels, which is also what the authors released."""
+    """The architecture of a WF-VAE; the defaults are the released WF-VAE-L with 16 latent channels."""
 
     base_channels: int = field(
         default=192,
@@ -102,14 +102,15 @@ class WFVAEConfig:
 
     @property
     def streams(self) -> bool:
-        """Whether a video may be taken in pieces: nothing in the network looks at all frames at once."""
+        """Whether the model can process a video in chunks: no layer needs all frames at once."""
         return self.norm == "layernorm" and self.attention != "legacy"
 
     @classmethod
     def from_official(cls, official: Mapping[str, Any]) -> WFVAEConfig:
-        """The released config.json as it is; keys it lacks take the official constructor's defaults.
+        """The configuration in a released config.json; missing keys have the defaults of the official constructor.
 
-        Raises ValueError for another model class, an unknown key, or a layout that was never published.
+        Raises:
+            ValueError: another model class, an unknown key, an invalid value, or an architecture that was never published
         """
         name = official.get("_class_name", "WFVAEModel")
         if name not in ("WFVAEModel", "WFVAE"):
@@ -153,7 +154,7 @@ class WFVAEConfig:
         )
 
     def to_official(self) -> dict[str, Any]:
-        """The config.json that the official code reads; `from_official` of it is this config again."""
+        """The content of a config.json for the official code; the inverse of `from_official`."""
         return {
             "_class_name": "WFVAEModel",
             "latent_dim": self.latent_channels,

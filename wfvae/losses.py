@@ -1,9 +1,9 @@
 """The training objective of WF-VAE: reconstruction, LPIPS, KL, wavelet and adversarial terms (arXiv 2411.17459, section 3.4).
 
-Two reductions.  `official` is the arithmetic of the released code, which made the released weights: pixel errors are
-summed over a frame and averaged over frames; KL and the wavelet term are summed over a *video*, so their
-weight relative to the pixels grows with the length of the clip.  `mean` averages every term over its elements, so a weight means
-the same for any number of frames and any size.
+There are two reductions.  `official` is that of the released code, with which the released weights were trained: pixel errors are
+summed over a frame and averaged over frames, but the KL and wavelet terms are summed over the full video, so their relative weight
+grows with the length of the clip.  `mean` averages every term over its elements, so the weights do not depend on the number of
+frames or the frame size.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from torch.nn import functional as F
 
 from wfvae.objective import LossConfig
 
-Perceptual = Callable[[Tensor, Tensor], Tensor]  # (N, 3, H, W) in -1..1, twice -> (N,)
+Perceptual = Callable[[Tensor, Tensor], Tensor]  # two batches of images (N, 3, H, W) in -1..1 -> distances (N,)
 
 
 class Gaussian(Protocol):
@@ -69,12 +69,22 @@ def kl_divergence(mean: Tensor, logvar: Tensor) -> Tensor:
 def reconstruction_loss(
     video: Tensor, reconstruction: Tensor, config: LossConfig, perceptual: Perceptual | None
 ) -> dict[str, Tensor]:
-    """(B, 3, T, H, W) in -1..1, twice -> the scalars `pixel`, `perceptual` (0 if its weight is 0) and `nll`, their weighted sum.
+    """The pixel and LPIPS terms.
 
-    `official`: as in the released code, LPIPS of a frame is added to each of its pixels before the sum, so its weight is C*H*W.
+    With the reduction `official`, the LPIPS of a frame is added to each of its pixels before the sum, as in the released code, so
+    its weight is multiplied by C*H*W.
+
+    Args:
+        video: (B, 3, T, H, W) in -1..1
+        reconstruction: same shape and range
+        config: weights of the terms
+        perceptual: LPIPS, or None if its weight is 0
+
+    Returns:
+        the scalars `pixel`, `perceptual` (0 if its weight is 0) and `nll`, their weighted sum
 
     Raises:
-        ValueError: LPIPS has a weight and `perceptual` is None
+        ValueError: the weight of LPIPS is not 0 and `perceptual` is None
     """
     error = (video - reconstruction).abs() if config.reconstruction == "l1" else (video - reconstruction).square()
     scale = video[0, :, 0].numel() if config.reduction == "official" else 1
@@ -119,14 +129,15 @@ class _KnownGradient(torch.autograd.Function):
 
 
 def differentiate_once(value: Tensor, pixels: Tensor, scale: float = 1.0) -> Tensor:
-    """The same scalar, with its gradient with respect to `pixels` computed once, here, for several later backward passes.
+    """Computes the gradient of a scalar with respect to `pixels` once, for several later backward passes.
 
-    The network between them (LPIPS, the discriminator) is differentiated once and its activations are freed.
+    The network between them (LPIPS, the discriminator) is differentiated only once, and its activations are freed.  The result is
+    the same scalar with the stored gradient.
 
     Args:
         value: scalar loss
         pixels: the tensor at which its gradient is stored
-        scale: multiplies the scalar in this pass and divides the gradient: small gradients would become 0 in float16
+        scale: multiplies the scalar in this pass and divides the gradient, because small gradients would become 0 in float16
     """
     if not value.requires_grad:
         return value

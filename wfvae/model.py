@@ -75,7 +75,7 @@ class Encoder(nn.Module):
         w3 = self.wavelet_transform_l2(w2[..., :3], stream)
         h = self.down1[0](w1, stream)
         del w1
-        for layer in self.down1[1:]:  # loops, not `run`: each activation is freed as soon as the next one is computed
+        for layer in self.down1[1:]:  # loops instead of `run`, which free each activation when the next one is computed
             h = layer(h, stream)
         h = torch.cat([h, self.connect_l1(w2, stream)], dim=-1)
         for layer in self.down2:
@@ -142,7 +142,7 @@ class Decoder(nn.Module):
 
 
 def middle(c_in: int, c_mid: int, c_out: int, config: WFVAEConfig, attended: int) -> nn.ModuleList:
-    """Two residual blocks around the attention, if there is one."""
+    """A residual block, the attention if there is one, and another residual block."""
     attention = [Attention(attended, config.norm, config.attention == "legacy")] if config.attention != "none" else []
     return nn.ModuleList([ResnetBlock(c_in, c_mid, config.norm), *attention, ResnetBlock(c_mid, c_out, config.norm)])
 

@@ -43,7 +43,7 @@ def named(parts: tuple[Tensor, ...]) -> Reconstruction:
 
 
 def checkpoint_blocks(model: WFVAE) -> None:
-    """Makes residual blocks store their input only and run again in the backward pass."""
+    """Activation checkpointing: residual blocks store only their input, and run again in the backward pass."""
     for block in model.modules():
         if isinstance(block, ResnetBlock):
             block.forward = partial(checkpoint, block.forward, use_reentrant=False)  # type: ignore[method-assign]

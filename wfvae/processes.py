@@ -1,4 +1,4 @@
-"""The processes of a run: all that were started must train together, and no other training may use its folder."""
+"""The processes of a training: all launched processes train together, and no other training may use the folder of the run."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
-"""The checkpoints of a run, which are written atomically and load in any WF-VAE code.
+"""The checkpoints of a run.  They are written atomically, and the released code of WF-VAE can load them.
 
-RUN/checkpoints/step-00001200/config.json                          the official layout: the released code loads these two
-                              diffusion_pytorch_model.safetensors  files (the EMA weights, if there is an EMA)
+RUN/checkpoints/step-00001200/config.json                          the official layout, with the EMA weights if there is an
+                              diffusion_pytorch_model.safetensors  EMA
                               training.pt                          for resuming: raw weights, EMA, optimizer states
 RUN/checkpoints/best                                               a text file with the name of the best checkpoint
 """
@@ -136,7 +136,11 @@ def sweep(run: Path) -> None:
 
 
 def newest(run: Path, *, warn: bool = True) -> dict[str, Any] | None:
-    """The `training` of the newest readable checkpoint; None if the run has no checkpoint.  `warn`: of newer, damaged ones.
+    """Reads `training.pt` of the newest readable checkpoint; None if the run has no checkpoint.
+
+    Args:
+        run: folder of the run
+        warn: warn of newer checkpoints that are damaged
 
     Raises:
         ValueError: the run has checkpoints, and all of them are damaged
@@ -171,7 +175,7 @@ def _finite(file: Path) -> bool:
 
 
 def read(folder: Path) -> dict[str, Any]:
-    """The `training` of a checkpoint, on the CPU.
+    """Reads `training.pt` of a checkpoint to the CPU.
 
     Raises:
         ValueError: the folder is not a checkpoint of a training, or its file is damaged

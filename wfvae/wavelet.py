@@ -1,10 +1,10 @@
 """Haar analysis and synthesis in 2D and 3D, with the causal first frame (paper section 3.1).
 
-A 2x2x2 cell of pixels becomes eight sub-bands, so each direction is one convolution for all channels and
-kernels.  Channels are band-major (band * C + c; the first C are the low-pass band), high-pass is first minus
-second.  The order of the bands is that of the official weights, and differs between 2D and 3D:
+A 2x2x2 cell of pixels becomes eight sub-bands, so analysis and synthesis are one convolution each for all channels and kernels.
+Channels are ordered by band (band * C + c; the first C are the low-pass band).  High-pass is the first value minus the second.  The
+order of the bands is that of the official weights, and differs between 2D and 3D:
 
-    3D   h LLL, g W, hh H, gh HW, h_v T, g_v TW, hh_v TH, gh_v THW      (high-pass along; W before H)
+    3D   h LLL, g W, hh H, gh HW, h_v T, g_v TW, hh_v TH, gh_v THW      (axes that are high-pass; W before H)
     2D   aa LL, ad H, da W, dd HW                                       (H before W)
 
 The kernels are in the state dict under the official names and are used as loaded.  The 3D ones are 0.3536, not
@@ -28,15 +28,15 @@ WINDOW_FRAMES = 8  # frames transformed at a time if memory may be reused
 
 
 def haar_kernels_3d() -> Tensor:
-    """float32 (8, 2, 2, 2): band, then the cell's (T, H, W)."""
-    # on the CPU in any context: the first arithmetic on meta tensors makes torch import 900 modules, for 0.6 s
+    """float32 (8, 2, 2, 2): band, then T, H, W of the cell."""
+    # always on the CPU: the first arithmetic on meta tensors makes torch import 900 modules, which takes 0.6 s
     signs = torch.tensor([[1.0, 1.0], [1.0, -1.0]], device="cpu")  # low-pass, high-pass
     bands = [torch.einsum("t,h,w->thw", *signs[list(band)]) for band in itertools.product((0, 1), repeat=3)]
     return SCALE_3D * torch.stack(bands)
 
 
 def haar_kernels_2d() -> Tensor:
-    """float32 (4, 1, 2, 2): band, then the cell's (T, H, W)."""
+    """float32 (4, 1, 2, 2): band, then T, H, W of the cell."""
     signs = torch.tensor([[1.0, 1.0], [1.0, -1.0]], device="cpu")
     bands = [torch.einsum("w,h->hw", *signs[list(band)])[None] for band in itertools.product((0, 1), repeat=2)]
     return 0.5 * torch.stack(bands)

@@ -30,7 +30,7 @@ ROOT = Path(__file__).resolve().parents[2]
 
 
 def start(run: Path) -> subprocess.Popen[bytes]:
-    command = [sys.executable, "-m", "vaebench.cli", "train", "smoke", f"run={run}"]
+    command = [sys.executable, "-m", "vaebench", "train", "smoke", "trainer.steps=200", f"run={run}"]
     return subprocess.Popen(command, cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
 
 

@@ -12,13 +12,15 @@ if TYPE_CHECKING:
 
 
 class VideoSource(Protocol):
-    """Iterating lists clips in a stable order and decodes nothing.
+    """Iteration lists the clips in a fixed order, without decoding them.
 
-    `identity` has the name of the source and a hash of what determines its pixels ("name", "sha256", "clips"), for the record
-    and the fingerprint; copies of the same files have the same.  `Clip.stamp` detects a file that was changed in place and is
-    only part of the fingerprint.  Clips are `num_frames` frames at native rate from their start frame, resized as the protocol
-    says to cover `size`, centre-cropped: uint8 (3, num_frames, height, width), or float32 in 0..1.  `load()` raises ValueError or
-    OSError naming the file and the reason.
+    `identity` is the name of the source and a hash of everything that determines its pixels ("name", "sha256", "clips"), for the
+    record and the fingerprint; copies of the same files have the same identity.  `Clip.stamp` detects files that were changed in
+    place; it is part of the fingerprint only.
+
+    A clip has `num_frames` consecutive frames from its start frame, resized by the filter of the protocol to cover `size` and
+    centre-cropped: uint8 (3, num_frames, height, width), or float32 in 0..1.  `Clip.load` raises ValueError or OSError with the
+    name of the file and the reason.
     """
 
     @property
@@ -29,7 +31,7 @@ class VideoSource(Protocol):
 
 @dataclass(frozen=True)
 class ListedSource:
-    """A source whose clips were listed once, for all VAEs."""
+    """A source with a fixed list of clips."""
 
     identity: dict[str, str]
     clips: list[Clip]
@@ -39,10 +41,10 @@ class ListedSource:
 
 
 def list_clips(source: VideoSource, name: str) -> ListedSource:
-    """The source called `name`, its clips listed.
+    """List the clips of the source called `name` once, for all VAEs.
 
     Raises:
-        ValueError: there is no clip, or clips share an id, by which their results are stored
+        ValueError: the source has no clips, or two clips with the same id (results are stored by id)
     """
     clips = list(source)
     if not clips:

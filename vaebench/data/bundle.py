@@ -1,6 +1,6 @@
-"""The clips shipped with the package: eight short scenes, free to pass on, each pinned by its sha256.
+"""The clips shipped with the package: eight short scenes under free licences, each pinned by its sha256.
 
-Licences and attributions stand beside them in bundle/LICENSES.md.
+Licences and attributions are in bundle/LICENSES.md.
 """
 
 from __future__ import annotations
@@ -18,7 +18,11 @@ ROOT = Path(__file__).with_name("bundle")
 
 
 def build(config: RunConfig) -> Files:
-    """Needs no root and no download."""
+    """Build the source; it needs no root and no download.
+
+    Raises:
+        ValueError: root or manifest is set
+    """
     if config.root or config.manifest:
         raise ValueError(
             "data=bundle reads the clips of the package and takes no root or manifest; use data=folder root=DIR for your videos"

@@ -1,4 +1,4 @@
-"""DAVIS 2017 (Pont-Tuset et al., arXiv 1704.00675): the 30 sequences of its validation set, kept as folders of JPEG images.
+"""DAVIS 2017 (Pont-Tuset et al., arXiv 1704.00675): the 30 sequences of its validation set, as folders of JPEG images.
 
     vaebench run data=davis root=DAVIS/JPEGImages/480p
     vaebench run data=davis root=DAVIS/JPEGImages/Full-Resolution
@@ -21,7 +21,12 @@ LAYOUT = "the images of DAVIS 2017 in one resolution, DIR/<sequence>/00000.jpg (
 
 
 def build(config: RunConfig) -> Folders:
-    """OSError for a folder that cannot be read; ValueError, with the layout, if it has none of the sequences."""
+    """Build the source.
+
+    Raises:
+        OSError: the folder cannot be read
+        ValueError: it has none of the sequences; the message shows the expected layout
+    """
     file_source.refuse_decord(config, "it reads images")
     root = file_source.need_root(config, LAYOUT)
     if config.manifest:

@@ -4,7 +4,7 @@
     vaebench run data=folder root=DIR manifest=FILE.csv   the clips that the manifest pins, in its order
     vaebench manifest DIR FILE.csv                        writes such a manifest
 
-With a manifest two people measure the same frames of the same bytes, or read which file differs (`manifest.py`).
+A manifest ensures that two people measure the same frames of the same bytes; a file that differs is reported (`manifest.py`).
 """
 
 from __future__ import annotations
@@ -20,7 +20,12 @@ if TYPE_CHECKING:
 
 
 def build(config: RunConfig) -> Files:
-    """OSError for a folder or manifest that cannot be read, ValueError for one without a video."""
+    """Build the source.
+
+    Raises:
+        OSError: the folder or the manifest cannot be read
+        ValueError: the folder has no video, or the manifest is invalid or has no rows
+    """
     root = file_source.need_root(config, f"a folder of videos ({', '.join(manifest.EXTENSIONS)})")
     rows = manifest.read(config.manifest) if config.manifest else manifest.scan(root)
     if not rows:
@@ -28,6 +33,6 @@ def build(config: RunConfig) -> Files:
             f"{config.manifest or root}: no clips; expected "
             + ("one row for each" if config.manifest else f"files ending in {', '.join(manifest.EXTENSIONS)} below it")
         )
-    # the folder's own name, which `source` completes, so that the records of two folders do not share a setting
+    # name of the folder, to which `source` adds a hash: the records of two folders do not share a setting
     name = file_source.named(Path(config.manifest).stem or root.resolve().name)
     return file_source.source(name or "folder", root, rows, config)

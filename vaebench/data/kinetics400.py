@@ -5,8 +5,9 @@
     DIR/val/<class>/<youtube_id>_<start>_<end>.mp4     start and end in seconds, six digits each; class folders may be absent
     val.csv                                            columns label, youtube_id, time_start, time_end, split
 
-The clips are those of the CSV that are on disk, in its order; the record states how many the CSV lists, since clips vanish from
-the web.  Without the CSV every clip below root is read and its folder is its label.  `vaebench manifest` pins a subset.
+The source reads the clips of the CSV that are on disk, in the order of the CSV; the record states how many the CSV lists, since
+clips vanish from the web.  Without the CSV it reads all clips below root, with their folders as labels.  `vaebench manifest` pins
+a subset.
 """
 
 from __future__ import annotations
@@ -28,7 +29,12 @@ LAYOUT = (
 
 
 def build(config: RunConfig) -> Files:
-    """OSError for a folder or CSV that cannot be read; ValueError, with the layout, if no clip of it is there."""
+    """Build the source.
+
+    Raises:
+        OSError: the folder or the CSV cannot be read
+        ValueError: none of the clips is below the folder; the message shows the expected layout
+    """
     columns = ["label", "youtube_id", "time_start", "time_end"]
     return file_source.published(config, LAYOUT, columns, _clips, label_of=lambda file: PurePosixPath(file).parent.name)
 

@@ -2,13 +2,13 @@
 
     vaebench run data=panda70m root=DIR manifest=panda70m_testing.csv
 
-    DIR/<shard>/<number>_<clip>.mp4 with <number>_<clip>.json   as the video2dataset of its repository lays it: the json's
-                                                               "url" identifies the video of the number
-    DIR/.../<videoID>_<clip>.mp4                               or cut by hand, the clips of a video counted from 0
-    panda70m_testing.csv                                       columns url, videoID, timestamp, ...; a list of cuts per video
+    DIR/<shard>/<number>_<clip>.mp4 with <number>_<clip>.json   as written by the video2dataset of its repository; the "url" in
+                                                               the .json identifies the video
+    DIR/.../<videoID>_<clip>.mp4                               cut by other tools; the clips of a video are counted from 0
+    panda70m_testing.csv                                       columns url, videoID, timestamp (the list of cuts), ...
 
-A clip is called <videoID>_<clip>, five digits, whichever way it was fetched: numbers depend on the CSV that was used, names
-do not.  The clips are those of the CSV that are on disk, in its order; the record states how many the CSV lists.
+The id of a clip is <videoID>_<clip> with five digits in both layouts; <number> depends on the CSV that was downloaded with.  The
+source reads the clips of the CSV that are on disk, in the order of the CSV; the record states how many the CSV lists.
 """
 
 from __future__ import annotations
@@ -30,7 +30,12 @@ LAYOUT = (
 
 
 def build(config: RunConfig) -> Files:
-    """OSError for a folder or CSV that cannot be read; ValueError, with the layout, if no clip of it is there."""
+    """Build the source.
+
+    Raises:
+        OSError: the folder or the CSV cannot be read
+        ValueError: none of the clips is below the folder; the message shows the expected layout
+    """
     return file_source.published(config, LAYOUT, ["videoID", "timestamp"], _clips, name_of=video2dataset.clip_name)
 
 

@@ -1,10 +1,11 @@
-"""WebDataset shards: videos inside tar files, read where they lie, never unpacked.
+"""WebDataset shards: videos in tar files, read in place without unpacking.
 
     vaebench run data=shards root=DIR        DIR/00000.tar, DIR/00001.tar, ..., each with <key>.mp4 (or webm, avi, ...)
 
-Listing walks the headers of one shard after the other and holds one at a time, so it starts at once on any number of them.
-A clip is called <shard>/<key>.  A shard that is damaged or cut off is itself a clip that fails, after its readable videos.
-The identity hashes each shard's name, length and both ends: a tar that was written anew differs there in its times and sizes.
+Listing reads the headers of one shard at a time, so the first clip is available at once for any number of shards.
+The id of a clip is <shard>/<key>.  A damaged or incomplete shard is listed as a failed clip after its readable videos.
+The identity hashes the name, length, start and end of each shard; a shard that was written again differs there in its times and
+sizes.
 """
 
 from __future__ import annotations
@@ -20,6 +21,8 @@ from vaebench.video import Clip
 from vaebench.video_io import decode, file_source, manifest, notes, resize, tar
 
 if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
     from torch import Tensor
 
     from vaebench.config import RunConfig
@@ -51,16 +54,21 @@ class Shards:
                         ignored.add(f"{shard}:{member.name}")
                         continue
                     key = PurePosixPath(shard).with_suffix("") / PurePosixPath(member.name).with_suffix("")
-                    if key in keys:  # results are kept by key
+                    if key in keys:  # results are stored by key
                         faults.append(
                             f"{path}:{member.name}: an earlier video of this shard has its key; rename one of them"
                         )
                         continue
                     keys.add(key)
-                    load = file_source.below(
-                        self.root, partial(_load, path, member, self.num_frames, self.size, self.resize)
+                    asked = (path, member, self.num_frames, self.size, self.resize)
+                    yield Clip(
+                        id=key.as_posix(),
+                        fps=0.0,
+                        load=file_source.below(self.root, partial(_load, *asked)),
+                        stream=file_source.stream_below(self.root, partial(_stream, *asked)),
+                        file=f"{shard}:{member.name}",
+                        stamp=stamp,
                     )
-                    yield Clip(id=key.as_posix(), fps=0.0, load=load, file=f"{shard}:{member.name}", stamp=stamp)
             except (OSError, ValueError) as reason:
                 faults.append(str(reason))
             if faults:
@@ -71,7 +79,12 @@ class Shards:
 
 
 def build(config: RunConfig) -> Shards:
-    """OSError for a folder that cannot be read, ValueError for one without shards."""
+    """Build the source.
+
+    Raises:
+        OSError: the folder cannot be read
+        ValueError: it has no shards, or a manifest or reader=decord is set
+    """
     root = file_source.need_root(config, LAYOUT)
     file_source.refuse_decord(config, "nothing pins the bytes of a shard")
     if config.manifest:
@@ -95,5 +108,14 @@ def _fail(reason: str) -> NoReturn:
 
 
 def _load(shard: Path, member: tar.Member, num_frames: int, size: Size, how: str) -> Tensor:
-    """uint8 (3, num_frames, height, width), or as the resize `how` returns it."""
-    return resize.clip(decode.read(f"{shard}:{member.name}", 0, num_frames, tar.content(shard, member)), size, how)
+    """uint8 (3, num_frames, height, width), or float32 in 0..1 if `how` is "float"."""
+    return resize.clip(_frames(shard, member, num_frames), size, how)
+
+
+def _stream(shard: Path, member: tar.Member, num_frames: int, size: Size, how: str) -> Iterator[Tensor]:
+    """The same frames, (3, 1, height, width) each."""
+    return resize.pieces(_frames(shard, member, num_frames), size, how)
+
+
+def _frames(shard: Path, member: tar.Member, num_frames: int) -> Iterator[NDArray[np.uint8]]:
+    return decode.read(f"{shard}:{member.name}", 0, num_frames, tar.content(shard, member))

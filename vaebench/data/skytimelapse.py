@@ -1,9 +1,9 @@
-"""SkyTimelapse (Xiong et al., CVPR 2018, arXiv 1709.07592): clouds at 640x360, kept as folders of numbered images.
+"""SkyTimelapse (Xiong et al., CVPR 2018, arXiv 1709.07592): clouds at 640x360, as folders of numbered images.
 
-vaebench run data=skytimelapse root=sky_timelapse/sky_train     the split that FVD is taken against
+vaebench run data=skytimelapse root=sky_timelapse/sky_train     the split of the real clips of FVD
 vaebench run data=skytimelapse root=sky_timelapse/sky_test
 
-sky_train/<youtube id>/<youtube id>_<scene>/<anything>_<number>.jpg     a folder is a clip; its frames go by number
+sky_train/<youtube id>/<youtube id>_<scene>/<anything>_<number>.jpg     a folder is a clip; frames are sorted by number
 """
 
 from __future__ import annotations
@@ -43,21 +43,31 @@ class Folders:
     identity: dict[str, str]
     root: Path
     folders: dict[str, list[str]]  # path of a folder -> names of its frames, in order
-    stamps: dict[str, str]  # path of a folder -> a hash of its frames' sizes and times of change
+    stamps: dict[str, str]  # path of a folder -> a hash of the sizes and modification times of its frames
     num_frames: int
     size: Size
     resize: str
 
     def __iter__(self) -> Iterator[Clip]:
         for folder, names in self.folders.items():
-            load = partial(_load, self.root / folder, names, self.num_frames, self.size, self.resize)
+            asked = (self.root / folder, names, self.num_frames, self.size, self.resize)
             yield Clip(
-                id=folder, fps=0.0, load=file_source.below(self.root, load), file=folder, stamp=self.stamps[folder]
+                id=folder,
+                fps=0.0,
+                load=file_source.below(self.root, partial(_load, *asked)),
+                stream=file_source.stream_below(self.root, partial(_stream, *asked)),
+                file=folder,
+                stamp=self.stamps[folder],
             )
 
 
 def build(config: RunConfig) -> Folders:
-    """OSError for a folder that cannot be read; ValueError, with the layout, if it has no images or they have no numbers."""
+    """Build the source.
+
+    Raises:
+        OSError: the folder cannot be read
+        ValueError: it has no images, or their names have no frame numbers; the message shows the expected layout
+    """
     file_source.refuse_decord(config, "it reads images")
     root = file_source.need_root(config, LAYOUT)
     if config.manifest:
@@ -66,15 +76,18 @@ def build(config: RunConfig) -> Folders:
 
 
 def folders_of(root: Path, config: RunConfig, data: str, layout: str, only: Sequence[str] = ()) -> Folders:
-    """The source of the folders of images below `root`, called `data` in records.
+    """The source of the folders of images below `root`.
 
     Args:
-        layout: what `root` should be, for error messages
-        only: paths of the folders to read, in their order; empty: all, sorted
+        root: folder of the folders
+        config: settings of the run
+        data: name of the source in records
+        layout: the expected layout of `root`, for messages
+        only: paths of the folders to read, in this order; empty: all, sorted
 
     Raises:
         OSError: a folder cannot be read
-        ValueError: there are no images, or they have no numbers
+        ValueError: there are no images, or their names have no frame numbers
     """
     folders: dict[str, list[str]] = {}
     for file in map(PurePosixPath, sorted(manifest.walk(root, presets.IMAGES))):
@@ -89,7 +102,7 @@ def folders_of(root: Path, config: RunConfig, data: str, layout: str, only: Sequ
     for folder, names in folders.items():
         each = [file_source.stamp(root / folder / name) for name in names]
         stamps[folder] = hashlib.sha256("\n".join(each).encode()).hexdigest()
-        # hashing every frame would read the whole data set; a frame that is replaced is seldom as long as before
+        # hashing all frames would read the whole data set; a replaced frame seldom has the same size
         sizes = " ".join(stamp.partition(" ")[0] for stamp in each)
         first, last = (file_source.ends(root / folder / name) for name in (names[0], names[-1]))
         contents.append((folder, 0, f"{sizes} {first} {last}"))
@@ -113,17 +126,31 @@ def _number(folder: Path, name: str) -> int:
 
 
 def _load(folder: Path, names: list[str], num_frames: int, size: Size, how: str) -> Tensor:
-    """uint8 (3, num_frames, height, width), or as the resize `how` returns it."""
+    """uint8 (3, num_frames, height, width), or float32 in 0..1 if `how` is "float"."""
+    return resize.clip(_frames(folder, names, num_frames), size, how)
+
+
+def _stream(folder: Path, names: list[str], num_frames: int, size: Size, how: str) -> Iterator[Tensor]:
+    """The same frames, (3, 1, height, width) each."""
+    return resize.pieces(_frames(folder, names, num_frames), size, how)
+
+
+def _frames(folder: Path, names: list[str], num_frames: int) -> Iterator[NDArray[np.uint8]]:
     if len(names) < num_frames:
         raise ValueError(f"{folder}: too short: it has {len(names)} frames, num_frames={num_frames}; lower num_frames")
-    return resize.clip(frames_of(folder, names, slice(num_frames)), size, how)
+    return frames_of(folder, names, slice(num_frames))
 
 
 def frames_of(folder: Path, names: Sequence[str], chosen: slice) -> Iterator[NDArray[np.uint8]]:
-    """The chosen frames of a folder, uint8 (H, W, 3), `names` being all of them in order.
+    """Yield frames of a folder, each uint8 (H, W, 3).
 
-    ValueError for a frame that cannot be read or has another size than the first, and where two images of the folder have
-    one number: every later index would be wrong.
+    Args:
+        folder: the folder
+        names: names of all images of the folder, sorted by frame number
+        chosen: the frames to read
+
+    Raises:
+        ValueError: a frame cannot be read, its size differs from that of the first, or two images have the same frame number
     """
     for name, following in pairwise(names):
         if _number(folder, name) == _number(folder, following):
@@ -141,7 +168,11 @@ def frames_of(folder: Path, names: Sequence[str], chosen: slice) -> Iterator[NDA
 
 
 def _image(file: Path) -> NDArray[np.uint8]:
-    """uint8 (H, W, 3).  By Pillow: the PNG reader of torchvision ends the process where a checksum is wrong."""
+    """uint8 (H, W, 3).  Read with Pillow, because torchvision's PNG reader aborts the process on a wrong checksum.
+
+    Raises:
+        ValueError: it is not a JPEG or PNG image with 8 bits per channel, or is damaged
+    """
     import numpy as np
     from PIL import Image
 

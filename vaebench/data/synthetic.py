@@ -1,7 +1,7 @@
-"""Moving patterns whose motion is known: a source that needs no files.
+"""Synthetic patterns with known motion; needs no files.
 
-A pattern of coloured blocks in four sizes wraps around the frame and moves by whole quarters of a pixel; quarters come from
-averaging 4x4 finer samples, as a camera's pixel does.  All arithmetic is on integers, so the pixels are the same everywhere.
+A pattern of coloured blocks of four sizes wraps around the frame and moves by multiples of a quarter pixel.  Each pixel is the mean
+of 4x4 finer samples, as in a camera.  All arithmetic is on integers, so the pixels are identical on all machines.
 """
 
 from __future__ import annotations
@@ -23,12 +23,12 @@ if TYPE_CHECKING:
     from vaebench.config import RunConfig
 
 FINE = 4  # samples per pixel, each way
-BLOCKS = (32, 8, 2, 1)  # pixels; from broad shapes down to the finest detail a frame can hold
+BLOCKS = (32, 8, 2, 1)  # side in pixels, from large shapes to the finest detail
 
 
 @dataclass(frozen=True)
 class Motion:
-    """Pixels per frame, to the right and down; of the whole picture, or of a square in its middle over a still ground."""
+    """Motion in pixels per frame to the right and down, of the full frame or of a square in its centre over a still background."""
 
     dx: float
     dy: float
@@ -49,7 +49,7 @@ MOTIONS = {
 
 @dataclass
 class Synthetic:
-    """One clip per motion, of any length and size."""
+    """A `VideoSource` with one clip per motion."""
 
     identity: dict[str, str]
     num_frames: int
@@ -63,7 +63,11 @@ class Synthetic:
 
 
 def build(config: RunConfig) -> Synthetic:
-    """Needs no root; the hash is of small renderings of every clip."""
+    """Build the source; its sha256 is that of small renderings of all clips.
+
+    Raises:
+        ValueError: root, manifest or reader=decord is set
+    """
     if config.root or config.manifest:
         raise ValueError(
             "data=synthetic reads no files and takes no root or manifest; use data=folder root=DIR for your videos"
@@ -78,20 +82,20 @@ def build(config: RunConfig) -> Synthetic:
 
 
 def _cropped(motion: Motion, num_frames: int, size: FrameSize, seed: int) -> Tensor:
-    """uint8 (3, num_frames, height, width): the middle of a square clip."""
+    """uint8 (3, num_frames, height, width): the centre of a square clip."""
     frames = render(motion, num_frames, max(size), seed)
     top, left = ((max(size) - side) // 2 for side in size)
     return frames[..., top : top + size.height, left : left + size.width].contiguous()
 
 
 def render(motion: Motion, num_frames: int, size: int, seed: int) -> Tensor:
-    """uint8 (3, num_frames, size, size)."""
+    """A clip, uint8 (3, num_frames, size, size); `seed` determines the pattern."""
     frames = _move(_pattern(size, seed), motion, num_frames)
     if not motion.square:
         return frames.to(torch.uint8)
     ground = _move(_pattern(size, seed + 1000), Motion(0, 0), 1)
     mask = torch.zeros(1, size * FINE, size * FINE, dtype=torch.int32)
-    mask[:, size : 3 * size, size : 3 * size] = 255  # half the frame each way
+    mask[:, size : 3 * size, size : 3 * size] = 255  # half of the height and width
     cover = _move(mask, motion, num_frames)
     return frames.mul_(cover).add_(ground * (255 - cover)).add_(127).div_(255, rounding_mode="floor").to(torch.uint8)
 
@@ -110,9 +114,9 @@ def _pattern(size: int, seed: int) -> Tensor:
 
 
 def _move(pattern: Tensor, motion: Motion, num_frames: int) -> Tensor:
-    """int32 (C, FINE * size, FINE * size) -> its pixels as it moves: int32 (C, num_frames, size, size) in 0..255."""
+    """Pattern, int32 (C, FINE * size, FINE * size) -> moving clip, int32 (C, num_frames, size, size) in 0..255."""
     frames = []
-    pixels: dict[tuple[int, int], Tensor] = {}  # a moving frame is one of few, rolled by whole pixels
+    pixels: dict[tuple[int, int], Tensor] = {}  # by sub-pixel offset; frames are these, rolled by whole pixels
     for time in range(num_frames):
         down, down_fine = divmod(round(motion.dy * FINE) * time, FINE)
         right, right_fine = divmod(round(motion.dx * FINE) * time, FINE)
@@ -123,7 +127,7 @@ def _move(pattern: Tensor, motion: Motion, num_frames: int) -> Tensor:
 
 
 def _average(pattern: Tensor) -> Tensor:
-    """int32 (C, FINE * size, FINE * size) -> int32 (C, size, size), the rounded mean of each square."""
+    """int32 (C, FINE * size, FINE * size) -> int32 (C, size, size), the rounded mean of each FINE x FINE cell."""
     total = sum(pattern[:, y::FINE, x::FINE] for y in range(FINE) for x in range(FINE))
     assert not isinstance(total, int)
     return (total + FINE * FINE // 2) // (FINE * FINE)

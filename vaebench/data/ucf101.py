@@ -1,10 +1,10 @@
 """UCF-101 (Soomro et al., 2012, arXiv 1212.0402): 13,320 videos of 101 actions, 320x240.
 
-vaebench run data=ucf101 root=UCF-101                                            all of them, as Latte and StyleGAN-V do
+vaebench run data=ucf101 root=UCF-101                                            all videos, as Latte and StyleGAN-V do
 vaebench run data=ucf101 root=UCF-101 manifest=ucfTrainTestlist/testlist01.txt   one of the published splits
 
-UCF-101/<Class>/v_<Class>_g01_c01.avi     the label is the folder's name: the files of HandstandPushups are called
-                                          v_HandStandPushups_...
+UCF-101/<Class>/v_<Class>_g01_c01.avi     the label is the name of the folder, because the files of HandstandPushups are
+                                          called v_HandStandPushups_...
 """
 
 from __future__ import annotations
@@ -27,7 +27,12 @@ LAYOUT = (
 
 
 def build(config: RunConfig) -> Files:
-    """OSError for a folder or list that cannot be read; ValueError, with the layout, if there is no video."""
+    """Build the source.
+
+    Raises:
+        OSError: the folder or the list cannot be read
+        ValueError: there are no videos in class folders; the message shows the expected layout
+    """
     root = file_source.need_root(config, LAYOUT)
     if config.manifest.endswith(".txt"):
         rows = _split(config.manifest)
@@ -41,7 +46,7 @@ def build(config: RunConfig) -> Files:
 
 
 def _split(file: str) -> list[Row]:
-    """`trainlist01.txt` ("Class/video.avi 1") or `testlist01.txt` ("Class/video.avi")."""
+    """Read `trainlist01.txt` (lines "Class/video.avi 1") or `testlist01.txt` (lines "Class/video.avi")."""
     with manifest.opened(file, "a split or a manifest") as lines:
         names = [PurePosixPath(line.split()[0]) for line in lines if line.strip()]
     return [Row(name.with_suffix("").as_posix(), name.as_posix()) for name in names]

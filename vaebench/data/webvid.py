@@ -1,13 +1,13 @@
-"""WebVid-10M (Bain et al., ICCV 2021, arXiv 2104.00650): stock footage with captions, fetched from its CSV.
+"""WebVid-10M (Bain et al., ICCV 2021, arXiv 2104.00650): stock footage with captions.
 
     vaebench run data=webvid root=DIR manifest=results_10M_val.csv
 
-    DIR/videos/<page_dir>/<videoid>.mp4      in the layout of its download script; any other tree with <videoid>.mp4 works too
+    DIR/videos/<page_dir>/<videoid>.mp4      as written by its download script; other folders with <videoid>.mp4 work too
     results_10M_val.csv                      columns videoid, page_dir, contentUrl, duration, name
 
-The clips are those of the CSV that are on disk, in its order; the record states how many the CSV lists.  The CSVs were withdrawn
-from their first place, and the videos may not be passed on: two people compare the same clips by a manifest
-(`vaebench manifest DIR FILE.csv`), which names and hashes them and holds no pixel.
+The source reads the clips of the CSV that are on disk, in the order of the CSV; the record states how many the CSV lists.  The
+CSVs are no longer at their original address, and the videos may not be redistributed.  To measure the same clips, share a manifest
+(`vaebench manifest DIR FILE.csv`): it has names and checksums, but no pixels.
 """
 
 from __future__ import annotations
@@ -28,7 +28,12 @@ LAYOUT = (
 
 
 def build(config: RunConfig) -> Files:
-    """OSError for a folder or CSV that cannot be read; ValueError, with the layout, if no clip of it is there."""
+    """Build the source.
+
+    Raises:
+        OSError: the folder or the CSV cannot be read
+        ValueError: none of the clips is below the folder; the message shows the expected layout
+    """
     return file_source.published(config, LAYOUT, ["videoid"], _clips)
 
 

@@ -1,8 +1,8 @@
-"""C3D on Sports-1M, fine-tuned on UCF-101 (Tran et al. 2015): the classifier behind the inception score of video.
+"""C3D trained on Sports-1M and fine-tuned on UCF-101 (Tran et al. 2015): the classifier of the inception score of videos.
 
-With the weights of TGAN-v2 (`conv3d_deepnetA_ucf.npz` and `mean2.npz` of github.com/rezoo/tgan2, release v1.0). Common
-ports of C3D differ from it in these points, which this one keeps: BGR times 128, resizing with aligned corners, a separate
-mean for every pixel of every frame, and pooling windows that cover an incomplete border.
+The weights are those of TGAN-v2 (`conv3d_deepnetA_ucf.npz` and `mean2.npz` of github.com/rezoo/tgan2, release v1.0).  As there,
+and unlike in common ports of C3D, the input is BGR times 128, resizing aligns the corners, each pixel of each frame has its own
+mean, and pooling includes incomplete windows at the border.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ POOLED = (
 
 
 class C3D(nn.Module):
-    """Made in evaluation mode; it is not meant for gradients."""
+    """Created in evaluation mode, without gradients."""
 
     mean: Tensor  # (3, 16, 112, 112), BGR in 0..255
 
@@ -52,7 +52,11 @@ class C3D(nn.Module):
         self.eval().requires_grad_(False)
 
     def prepared(self, video: Tensor) -> Tensor:
-        """float (B, 3, 16, H, W), RGB in -1..1 -> float (B, 3, 16, 112, 112), BGR about the mean frame."""
+        """float (B, 3, 16, H, W), RGB in -1..1 -> float (B, 3, 16, 112, 112), BGR minus the mean.
+
+        Raises:
+            ValueError: another shape
+        """
         if video.ndim != 5 or tuple(video.shape[1:3]) != (3, FRAMES):
             raise ValueError(f"C3D takes videos (B, 3, {FRAMES}, H, W), got {tuple(video.shape)}")
         frames = (128 * video.flip(1)).transpose(1, 2).flatten(0, 1)
@@ -60,7 +64,7 @@ class C3D(nn.Module):
         return frames.unflatten(0, (-1, FRAMES)).transpose(1, 2) + 128 - self.mean
 
     def logits(self, video: Tensor) -> Tensor:
-        """float (B, 3, 16, H, W), RGB in -1..1 -> (B, 101)"""
+        """float (B, 3, 16, H, W), RGB in -1..1 -> class logits (B, 101)."""
         x = self.prepared(video)
         for name in WIDTHS:
             x = F.relu(self.get_submodule(name)(x), inplace=True)
@@ -70,18 +74,23 @@ class C3D(nn.Module):
         return self.fc8(F.relu(self.fc7(x)))
 
     def forward(self, video: Tensor) -> Tensor:
-        """float (B, 3, 16, H, W), RGB in -1..1 -> class probabilities (B, 101). ValueError for another shape."""
+        """float (B, 3, 16, H, W), RGB in -1..1 -> class probabilities (B, 101)."""
         return self.logits(video).softmax(dim=1)
 
 
 def state_of(weights: Mapping[str, NDArray[Any]], mean: NDArray[Any]) -> dict[str, Tensor]:
-    """Chainer's "conv1a/W", "conv1a/b" and the mean frames (3, 16, 128, at least 120) -> a state dict of `C3D`."""
+    """Convert the weights of Chainer ("conv1a/W", "conv1a/b", ...) and the mean (3, 16, 128, >= 120) to a state dict of `C3D`."""
     state = {key.replace("/W", ".weight").replace("/b", ".bias"): torch.tensor(weights[key]) for key in weights}
     return {**state, "mean": torch.tensor(mean[:, :, 8 : 8 + SIDE, 8 : 8 + SIDE], dtype=torch.float32)}
 
 
 def load(weights: Path, mean: Path) -> C3D:
-    """The two files of TGAN-v2, strictly. OSError: no such file. ValueError: a file holds something else."""
+    """Load the two files of TGAN-v2.
+
+    Raises:
+        OSError: a file is missing or unreadable
+        ValueError: a file does not have the expected arrays
+    """
     with torch.device("meta"):
         network = C3D()
     try:

@@ -1,4 +1,4 @@
-"""The network of DISTS (Ding et al. 2020): statistics of VGG-16 features, with learned weights of each channel.
+"""The network of DISTS (Ding et al. 2020): statistics of VGG-16 features, with a learned weight for each channel.
 
 Six stages are compared: the image itself and the activations before each pooling of VGG-16 (and after the last convolution).
 Poolings are replaced by a blurred norm (`_pooled`).  For every channel of every stage, the similarity of the means is weighted by
@@ -28,7 +28,7 @@ SMALL = 1e-6  # of both similarities, as published
 
 
 class DISTS(nn.Module):
-    """In evaluation mode, without gradients."""
+    """Created in evaluation mode, without gradients."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -39,7 +39,15 @@ class DISTS(nn.Module):
         self.eval().requires_grad_(False)
 
     def forward(self, reference: Tensor, reconstruction: Tensor) -> Tensor:
-        """float32 (N, 3, H, W) in 0..1, H and W >= 16, twice -> (N,), 0 for equal images."""
+        """The distance of pairs of images.
+
+        Args:
+            reference: float32 (N, 3, H, W) in 0..1, H and W at least 16
+            reconstruction: same shape and range
+
+        Returns:
+            float32 (N,), 0 for equal images
+        """
         total = self.alpha.sum() + self.beta.sum()
         alphas, betas = (weight.div(total).split(CHANNELS) for weight in (self.alpha, self.beta))
         similar = reference.new_zeros(len(reference))
@@ -53,7 +61,7 @@ class DISTS(nn.Module):
         return 1 - similar
 
     def stages(self, images: Tensor) -> list[Tensor]:
-        """(N, 3, H, W) in 0..1 -> the image and the five activations, (N, C, H / 2^k, W / 2^k) each."""
+        """(N, 3, H, W) in 0..1 -> the images and the five activations, the k-th (N, C, H / 2^k, W / 2^k) from k = 0."""
         mean, deviation = (images.new_tensor(values).view(1, 3, 1, 1) for values in (MEAN, DEVIATION))
         x, results, layers = (images - mean) / deviation, [images], iter(self.convolutions)
         for number, stage in enumerate(STAGES):
@@ -65,7 +73,7 @@ class DISTS(nn.Module):
 
 
 def _pooled(x: Tensor) -> Tensor:
-    """(N, C, H, W) -> half the size: the root of squares that are blurred with a 3x3 Hann window."""
+    """L2 pooling, (N, C, H, W) -> (N, C, H / 2, W / 2): square, blur with a 3x3 Hann window, square root."""
     window = torch.hann_window(5, periodic=False, dtype=torch.float64)[1:-1]
     kernel = torch.outer(window, window)
     kernel = (kernel / kernel.sum()).to(x).expand(x.shape[1], 1, 3, 3)
@@ -73,10 +81,11 @@ def _pooled(x: Tensor) -> Tensor:
 
 
 def load(weights: Path, vgg: Path) -> DISTS:
-    """The network from `weights.pt` of DISTS-pytorch and torchvision's VGG-16.
+    """Load `weights.pt` of DISTS-pytorch and torchvision's VGG-16.
 
     Raises:
-        ValueError: a file holds something else
+        OSError: a file is missing or unreadable
+        ValueError: a file does not have the expected weights
     """
     network, learned, state = DISTS(), load_tensors(weights), load_tensors(vgg)
     features = [key.removesuffix(".weight") for key in state if key.startswith("features.") and key.endswith(".weight")]

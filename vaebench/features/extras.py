@@ -6,5 +6,5 @@ from vaebench.weights import Unavailable
 
 
 def missing(error: ModuleNotFoundError) -> Unavailable:
-    """The reason why a metric is unavailable whose library could not be imported."""
+    """The error for a metric whose library is not installed."""
     return Unavailable(f"the package {error.name} is not installed: run `pip install '.[metrics]'`")

@@ -1,10 +1,10 @@
 """Fréchet distance between two sets of features, its noise floor and its standard error.
 
-Between Gaussians fitted to two feature matrices it is |mu_a - mu_b|^2 + Tr(S_a + S_b - 2 (S_a S_b)^(1/2)).
-With A the centred rows of one set over sqrt(n - ddof), Tr (S_a S_b)^(1/2) is the nuclear norm of A B^T, so no
-covariance is formed and no matrix square root is taken: exact to rounding, never complex, and right for fewer
-samples than features.  That is why it is not scipy's `sqrtm` or the eigenvalues of torchmetrics: on 256 clips of 400 features
-and their reconstructions these are off by 5e-6 of the distance and take 11 and 4 times as long.
+The distance of two Gaussians with means mu and covariances S is |mu_a - mu_b|^2 + Tr(S_a + S_b - 2 (S_a S_b)^(1/2)).
+Let A be the centred features of a set divided by sqrt(n - ddof), so that S_a = A^T A.  Then Tr (S_a S_b)^(1/2) is the nuclear norm
+of A B^T.  This needs neither a covariance nor a matrix square root: it is exact to rounding, never complex, and valid for fewer
+samples than features.  scipy's `sqrtm` and the eigenvalues of torchmetrics have a relative error of 5e-6 on 256 clips with 400
+features and their reconstructions, and take 11 and 4 times as long.
 
 Sources: Heusel et al. 2017 (FID), Unterthiner et al. 2019 (FVD).
 The noise floor is the second-order expansion of the Bures distance around one shared Gaussian.
@@ -27,7 +27,11 @@ class _Gaussian(NamedTuple):
 
 
 def _checked(features: Features, least: int) -> NDArray[np.float64]:
-    """Any real (n, d) -> float64 (n, d); ValueError for another shape, too few rows, or values not finite."""
+    """Check features, real (n, d) with n >= `least`, and convert them to float64.
+
+    Raises:
+        ValueError: another shape, too few rows, or a value that is not finite
+    """
     if features.ndim != 2:
         raise ValueError(f"features are a matrix (samples, features), got the shape {features.shape}")
     if len(features) < least:
@@ -57,7 +61,7 @@ def _gaussian(features: NDArray[np.float64], ddof: int) -> _Gaussian:
 
 
 def _reduced(gaussian: _Gaussian) -> _Gaussian:
-    """With a root of at most d rows: an orthogonal factor on the left changes no singular value."""
+    """The same Gaussian with at most d rows in `root`: an orthogonal factor on the left does not change the singular values."""
     mean, root = gaussian
     if len(root) > root.shape[1]:
         root = np.asarray(np.linalg.qr(root, mode="r"))
@@ -72,31 +76,45 @@ def _distance(a: _Gaussian, b: _Gaussian) -> float:
 
 
 def frechet(a: Features, b: Features, *, ddof: int = 1) -> float:
-    """Fréchet distance of real (n, d) and (m, d), at least 2 rows each, in squared feature units, in float64.
+    """Fréchet distance of two sets of features, computed in float64, in squared feature units.
 
-    `ddof` 1 divides covariances by n - 1 (WF-VAE, VideoGPT, DIGAN, TF-GAN), 0 by n (StyleGAN-V, cd-fvd).
-    ValueError: fewer than two rows, different numbers of features, or a value that is not finite.
+    Args:
+        a: real (n, d), n at least 2
+        b: real (m, d), m at least 2
+        ddof: 1 divides covariances by n - 1 (WF-VAE, VideoGPT, DIGAN, TF-GAN), 0 by n (StyleGAN-V, cd-fvd)
+
+    Raises:
+        ValueError: fewer than two rows, different numbers of features, or a value that is not finite
     """
     first, second = _pair(a, b, least=2)
     return _distance(_gaussian(first, ddof), _gaussian(second, ddof))
 
 
 def mean_distance(a: Features, b: Features) -> float:
-    """|mean a - mean b|^2 of real (n, d) and (m, d).
+    """Squared distance of the means of two sets of features, real (n, d) and (m, d).
 
-    All that is left of a Fréchet distance when each set is one clip, where both covariances vanish. It is
-    reported under its own name: the reconstruction script of WF-VAE, run with batches of one, calls the mean
-    of these "FVD".
+    The Fréchet distance of sets with one clip each, whose covariances are zero.  It is reported under its own name: the
+    reconstruction script of WF-VAE with batches of one clip calls the mean of these distances "FVD".
+
+    Raises:
+        ValueError: a set is empty, different numbers of features, or a value that is not finite
     """
     first, second = _pair(a, b, least=1)
     return float(np.square(first.mean(axis=0) - second.mean(axis=0)).sum())
 
 
 def noise_floor(a: Features, b: Features) -> float:
-    """The Fréchet distance to expect of n and m samples when both sets come from one Gaussian, the pooled.
+    """Expected Fréchet distance of two sets of n and m samples of the same Gaussian, the one fitted to both sets together.
 
-    (1/n + 1/m) (sum_i l_i + 1/2 sum_ij (1 + [i = j]) l_i l_j / (l_i + l_j)), with l the eigenvalues of the
-    pooled covariance.
+    It is (1/n + 1/m) (sum_i l_i + 1/2 sum_ij (1 + [i = j]) l_i l_j / (l_i + l_j)), where l are the eigenvalues of the pooled
+    covariance.
+
+    Args:
+        a: real (n, d), n at least 2
+        b: real (m, d), m at least 2
+
+    Raises:
+        ValueError: fewer than two rows, different numbers of features, or a value that is not finite
     """
     first, second = _pair(a, b, least=2)
     n, m = len(first), len(second)
@@ -110,13 +128,25 @@ def noise_floor(a: Features, b: Features) -> float:
 def bootstrap(
     a: Features, b: Features, *, paired: bool = False, resamples: int = 200, seed: int = 0, ddof: int = 1
 ) -> NDArray[np.float64]:
-    """(resamples,) Fréchet distances of both sets drawn again with replacement.
+    """Bootstrap of the Fréchet distance: both sets are resampled with replacement.
 
-    `paired`: row i of both sets is one clip, so one draw of rows serves both; two draws would take the correlation away and
-    give a standard error up to a hundred times too large.  ValueError for paired sets of different sizes.
+    The standard deviation of the result is the standard error of `frechet`.  Its mean is about one noise floor too large, because
+    resampling adds noise: centre an interval on `frechet`, not on this mean.
 
-    Their standard deviation is the standard error of `frechet`.  Their mean lies about one noise floor above it, since a
-    resample is one more draw: centre an interval on the value itself, not on these.
+    Args:
+        a: real (n, d), n at least 2
+        b: real (m, d), m at least 2
+        paired: row i of both sets is the same clip, so both sets are resampled together; without it, the standard error of
+            correlated sets is up to a hundred times too large
+        resamples: number of resamples
+        seed: random seed
+        ddof: see `frechet`
+
+    Returns:
+        float64 (resamples,)
+
+    Raises:
+        ValueError: see `frechet`; or paired sets of different sizes
     """
     first, second = _pair(a, b, least=2)
     if paired and len(first) != len(second):
@@ -131,7 +161,7 @@ def bootstrap(
 
 
 def _resampled(features: NDArray[np.float64], counts: NDArray[np.int64], ddof: int) -> _Gaussian:
-    """The Gaussian of row i taken counts[i] times, from the rows that were drawn: about 63 % of them."""
+    """The Gaussian of a resample in which row i occurs counts[i] times.  Rows that do not occur (about 37 %) are skipped."""
     drawn = counts > 0
     weights = counts[drawn].astype(np.float64)
     rows, total = features[drawn], weights.sum()
@@ -140,9 +170,10 @@ def _resampled(features: NDArray[np.float64], counts: NDArray[np.int64], ddof: i
 
 
 def _distance_by_eigenvalues(a: _Gaussian, b: _Gaussian) -> float:
-    """`_distance` from the squares of the singular values, where these keep their digits; from `svdvals` where they do not.
+    """`_distance` from the squared singular values, which is faster; falls back to `_distance` if it would lose precision.
 
-    Squares below rounding (a feature that is constant or a sum of others) would each be wrong by up to 1e-8 of the largest.
+    This happens if a feature is constant or linearly dependent: the root of a square below rounding has an error of up to 1e-8 of
+    the largest singular value.
     """
     small, large = (a.root, b.root) if len(a.root) <= len(b.root) else (b.root, a.root)
     features = small.shape[1]

@@ -1,8 +1,8 @@
-"""I3D on Kinetics-400 (Carreira and Zisserman 2017), RGB, with the keys of `i3d_pretrained_400.pt`, and its input preparation.
+"""I3D trained on RGB videos of Kinetics-400 (Carreira and Zisserman 2017), for the weights `i3d_pretrained_400.pt`.
 
-That file is what VideoGPT, TATS, DIGAN, cd-fvd and WF-VAE's "videogpt" distance read; it holds the weights of the
-TensorFlow hub module `deepmind/i3d-kinetics-400/1`, whose asymmetric SAME padding the network therefore keeps. Its
-features are the 400 logits before the softmax, averaged over time.
+VideoGPT, TATS, DIGAN, cd-fvd and the "videogpt" distance of WF-VAE use this file.  It has the weights of the TensorFlow Hub module
+`deepmind/i3d-kinetics-400/1`, so the network has TensorFlow's asymmetric SAME padding.  The features are the 400 logits, averaged
+over time.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from vaebench.pickled import load_tensors
 from vaebench.state_dicts import load_strict, state_dict_of
 
 SIDE = 224
-MIXED = {  # out of: 1x1 | 1x1, 3x3x3 | 1x1, 3x3x3 | pooled 1x1
+MIXED = {  # input channels, and output channels of each branch: 1x1 | 1x1, 3x3x3 | 1x1, 3x3x3 | pooling, 1x1
     "Mixed_3b": (192, (64, 96, 128, 16, 32, 32)),
     "Mixed_3c": (256, (128, 128, 192, 32, 96, 64)),
     "Mixed_4b": (480, (192, 96, 208, 16, 48, 64)),
@@ -34,10 +34,15 @@ Triple = tuple[int, int, int]
 
 
 def prepared(video: Tensor, shape: Literal["stretched", "cropped"]) -> Tensor:
-    """float (B, 3, T, H, W) in 0..1 -> (B, 3, T, 224, 224) in -1..1, bilinear without antialiasing.
+    """Resize videos bilinearly without antialiasing; both shapes give the same result for square videos.
 
-    "stretched" (StyleGAN-V, cd-fvd) does not keep the aspect ratio; "cropped" (VideoGPT, WF-VAE) brings the short side to
-    224 and cuts out the centre. On square videos both are the same.
+    Args:
+        video: float (B, 3, T, H, W) in 0..1
+        shape: "stretched" ignores the aspect ratio (StyleGAN-V, cd-fvd); "cropped" resizes the short side to 224 and crops the
+            centre (VideoGPT, WF-VAE)
+
+    Returns:
+        (B, 3, T, 224, 224) in -1..1
     """
     batch, _, frames, height, width = video.shape
     scale = SIDE / min(height, width)
@@ -49,7 +54,7 @@ def prepared(video: Tensor, shape: Literal["stretched", "cropped"]) -> Tensor:
 
 
 def same(x: Tensor, kernel: Triple, stride: Triple) -> Tensor:
-    """Zeros around (B, C, T, H, W) so that ceil(size / stride) windows fit; the odd one goes to the end."""
+    """Pad (B, C, T, H, W) with zeros to ceil(size / stride) windows per axis; an odd number is padded at the end (SAME)."""
     pads: list[int] = []
     for size, k, s in zip(reversed(x.shape[2:]), reversed(kernel), reversed(stride), strict=True):
         total = max((math.ceil(size / s) - 1) * s + k - size, 0)
@@ -70,7 +75,7 @@ class Unit(nn.Module):
 
 
 class Pool(nn.Module):
-    """Maximum over SAME windows; the zeros of the padding never win, since what comes in is a ReLU's."""
+    """Max pooling with SAME padding; zeros do not change the maximum, because the inputs are outputs of a ReLU."""
 
     def __init__(self, kernel: Triple, stride: Triple) -> None:
         super().__init__()
@@ -103,7 +108,7 @@ class Logits(nn.Module):
 
 
 class InceptionI3d(nn.Module):
-    """Made in evaluation mode; gradients are not meant to pass."""
+    """Created in evaluation mode, without gradients."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -123,7 +128,11 @@ class InceptionI3d(nn.Module):
         self.eval().requires_grad_(False)
 
     def forward(self, video: Tensor) -> Tensor:
-        """float (B, 3, T, 224, 224) in -1..1, T at least 9 -> logits (B, 400). ValueError for another shape."""
+        """float (B, 3, T, 224, 224) in -1..1, T at least 9 -> logits (B, 400).
+
+        Raises:
+            ValueError: another shape
+        """
         if video.ndim != 5 or video.shape[1] != 3 or tuple(video.shape[3:]) != (SIDE, SIDE) or video.shape[2] < 9:
             raise ValueError(
                 f"I3D takes (B, 3, T, {SIDE}, {SIDE}) with at least 9 frames, got {tuple(video.shape)}; see `prepared`"
@@ -137,7 +146,12 @@ class InceptionI3d(nn.Module):
 
 
 def load(path: Path) -> InceptionI3d:
-    """`i3d_pretrained_400.pt`, strictly. OSError: no such file. ValueError: the file holds something else."""
+    """Load `i3d_pretrained_400.pt`.
+
+    Raises:
+        OSError: the file is missing or unreadable
+        ValueError: it does not have the weights of this network
+    """
     network = InceptionI3d()
     load_strict(network, state_dict_of(load_tensors(path), path), str(path))
-    return network.float()  # a file in half precision gives the features of float32
+    return network.float()  # weights stored in half precision are used in float32

@@ -1,8 +1,8 @@
-"""I3D of Kinetics-400 as StyleGAN-V's TorchScript file: the features behind `fvd` and `i3d_l2`.
+"""I3D trained on Kinetics-400, as the TorchScript file of StyleGAN-V: the features of `fvd` and `i3d_l2`.
 
-400 logits before the softmax, averaged over time (Carreira and Zisserman 2017).  Videos are brought to 224x224
-bilinearly without antialiasing.  On square videos the tools of the field agree on that to rounding; on others some
-stretch and some crop, so others are refused.
+The features are the 400 logits, averaged over time (Carreira and Zisserman 2017).  Videos are resized to 224x224 bilinearly
+without antialiasing.  For square videos the tools of the field agree on this up to rounding.  Other videos are refused, because
+some tools stretch them and some crop them.
 """
 
 from __future__ import annotations
@@ -24,25 +24,30 @@ if TYPE_CHECKING:
 
     from vaebench.video import Video
 
-MIN_FRAMES = 9  # the last pooling needs two steps of eight frames
+MIN_FRAMES = 9  # the last pooling needs two time steps of eight frames each
 FEATURES = 400
 
 
 class Extractor:
-    """Features of clips; those of references are remembered, since every VAE of a run is compared with the same."""
+    """I3D features of clips.  Those of references are cached, because all VAEs of a run have the same references."""
 
     def __init__(self, network: torch.jit.ScriptModule) -> None:
         self.network = network
-        self.known: dict[bytes, Tensor] = {}  # digest of a clip -> float64 (400,); 3 kB a clip
+        self.known: dict[bytes, Tensor] = {}  # digest of a clip -> float64 (400,); 3 kB per clip
 
     def pair(self, reference: Video, reconstruction: Video, digest: bytes = b"") -> Tensor:
-        """float32 (B, 3, T, H, H) in 0..1, T >= 9, twice -> float64 (B, 2, 400): reference, reconstruction.
+        """Features of pairs of clips.
 
         Args:
+            reference: float32 (B, 3, T, H, H) in 0..1, T at least 9
+            reconstruction: same shape and range
             digest: of the reference, a single clip; b"" computes one from its pixels
 
+        Returns:
+            float64 (B, 2, 400): features of the reference and of the reconstruction
+
         Raises:
-            ValueError: there are fewer frames, or frames are not square
+            ValueError: other shapes, fewer frames, or frames that are not square
         """
         check(reference, reconstruction, frames=MIN_FRAMES)
         height, width = reference.shape[-2:]
@@ -82,12 +87,17 @@ def _digest(clip: Tensor) -> bytes:
 
 
 def extractor(device: torch.device | str) -> Extractor:
-    """I3D on `device`, one for all metrics; Unavailable without its file, ValueError if that is another."""
+    """The extractor on `device`, which all metrics share.
+
+    Raises:
+        Unavailable: its file is not on this machine
+        ValueError: the file has another checksum than the published one
+    """
     return _load(weights.verified("i3d"), torch.device(device))
 
 
 @cache
 def _load(file: Path, device: torch.device) -> Extractor:
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # torch deprecates TorchScript; the file is what it is
+        warnings.simplefilter("ignore")  # TorchScript is deprecated, but the published file has this format
         return Extractor(torch.jit.load(str(file), map_location=device).eval())

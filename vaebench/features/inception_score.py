@@ -1,8 +1,8 @@
-"""Inception score of class probabilities, in the three forms that are in use; they differ by ten and more on one set.
+"""Inception score of class probabilities, in the three variants in use; on the same videos they differ by ten and more.
 
-exp(mean_i KL(p_i | mean p)), in float64, with 0 log 0 = 0: the official StyleGAN-V gives NaN as soon as one probability
-rounds to zero. Sources: Saito et al. 2020 (TGAN-v2), StyleGAN-V `compute_isv` (github.com/universome/stylegan-v at
-3fecd69c).
+The score is exp(mean_i KL(p_i | mean p)), in float64, with 0 log 0 = 0; the official code of StyleGAN-V returns NaN if a
+probability is rounded to zero.  Sources: Saito et al. 2020 (TGAN-v2), StyleGAN-V `compute_isv`
+(github.com/universome/stylegan-v at 3fecd69c).
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ Probabilities = NDArray[np.floating[Any]]
 
 class SplitScore(NamedTuple):
     mean: float
-    std: float  # over the splits, with the population's denominator as upstream
+    std: float  # over the splits, divided by their number as in the official code
 
 
 def _checked(probabilities: Probabilities, least: int) -> NDArray[np.float64]:
@@ -39,26 +39,26 @@ def _score(p: NDArray[np.float64]) -> float:
 
 
 def is_tgan_1split(probabilities: Probabilities) -> float:
-    """Of all videos (N, K) at once. TGAN-v2 reports mean and deviation of this over ten sets of 2,048 videos."""
+    """The score of all videos together, (N, K) -> float.  TGAN-v2 reports mean and deviation over ten sets of 2,048 videos."""
     return _score(_checked(probabilities, 1))
 
 
 def is_styleganv_10split(probabilities: Probabilities) -> SplitScore:
-    """Over ten parts of one shuffled set (N, K), N at least 10; 2,048 in StyleGAN-V.
+    """Mean and deviation over ten splits of a shuffled set, (N, K) with N at least 10; StyleGAN-V uses N = 2,048.
 
-    Parts of 205 videos bias it downward: by a fifth near a score of 60.
+    Splits of 205 videos bias the score downwards, by a fifth for a score of 60.
     """
     p = _checked(probabilities, 10)
-    np.random.RandomState(42).shuffle(p)  # the protocol's own order
+    np.random.RandomState(42).shuffle(p)  # the order of the official code
     bounds = np.arange(11) * len(p) // 10
     scores = [_score(p[start:stop]) for start, stop in pairwise(bounds)]
     return SplitScore(float(np.mean(scores)), float(np.std(scores)))
 
 
 def is_debiased(probabilities: Probabilities) -> float:
-    """Of all videos (N, K), N at least 2, with the first-order bias of a finite N removed.
+    """The score of all videos together, (N, K) with N at least 2, with its first-order bias removed.
 
-    ln IS_N is too low by 1/(2N) sum_k Var(p_k) / mean(p_k); the sample's own variances and means stand in.
+    ln IS_N is too low by 1/(2N) sum_k Var(p_k) / mean(p_k), estimated with the variances and means of the sample.
     """
     p = _checked(probabilities, 2)
     mean = p.mean(axis=0)

@@ -1,7 +1,6 @@
-"""LPIPS through the lpips package: its network, its learned weights, and a backbone that was fetched on purpose.
+"""LPIPS with the network and the learned weights of the package lpips, and a backbone from `vaebench.weights`.
 
-The package would download the backbone by itself, so it is asked for one with random weights, and these are replaced,
-every one, from the file of `vaebench.weights`.
+The package would download the backbone.  We create it with random weights instead, and replace all of them by those in the file.
 """
 
 from __future__ import annotations
@@ -14,7 +13,7 @@ import torch
 
 from vaebench import weights
 from vaebench.features.validation import check, full_precision, mean_over_clips
-from vaebench.metric import Metric
+from vaebench.metric import FrameMetric
 from vaebench.pickled import load_tensors
 from vaebench.records import Better
 
@@ -24,11 +23,16 @@ if TYPE_CHECKING:
 
     from vaebench.video import Video
 
-SMALLEST = {"alex": 31, "vgg": 16}  # pixels that the poolings of the backbone leave something of
+SMALLEST = {"alex": 31, "vgg": 16}  # smallest side in pixels that the poolings of the backbone allow
 
 
-class LPIPS(Metric):
-    """Args: the network of the lpips package, and the shortest side in pixels that it takes."""
+class LPIPS(FrameMetric):
+    """LPIPS of each frame, averaged over frames, then over clips.
+
+    Args:
+        network: the network of the package lpips
+        smallest: smallest height and width in pixels
+    """
 
     unit = ""
     better: Better = "lower"
@@ -38,13 +42,17 @@ class LPIPS(Metric):
     def __init__(self, network: nn.Module, smallest: int) -> None:
         self.network, self.smallest = network, smallest
 
-    def measure(self, reference: Video, reconstruction: Video) -> Tensor:
-        """float32 (B, 3, T, H, W) in 0..1, twice -> float64 (B,), 0 for equal videos."""
-        return self.by_frame(reference, reconstruction).mean(dim=1)
-
     @torch.inference_mode()
-    def by_frame(self, reference: Video, reconstruction: Video) -> Tensor:
-        """The same -> float64 (B, T), a distance a frame."""
+    def frame_values(self, reference: Video, reconstruction: Video) -> Tensor:
+        """LPIPS of each frame.
+
+        Args:
+            reference: float32 (B, 3, n, H, W) in 0..1
+            reconstruction: same shape and range
+
+        Returns:
+            float64 (B, n), 0 for equal frames
+        """
         check(reference, reconstruction, side=self.smallest)
         batch, _, frames, height, width = reference.shape
         a, b = (video.transpose(1, 2).flatten(0, 1) for video in (reference, reconstruction))  # (B*T, 3, H, W)
@@ -62,9 +70,16 @@ class LPIPS(Metric):
 
 
 def build(net: str, backbone: str, device: torch.device | str) -> LPIPS:
-    """LPIPS v0.1 with the backbone `net` of the package, whose weights are the file `backbone`.
+    """Build LPIPS v0.1.
 
-    Unavailable without that file, ValueError if it holds something else.
+    Args:
+        net: backbone of the package, "alex" or "vgg"
+        backbone: name of its weights in `vaebench.weights`
+        device: device of the network
+
+    Raises:
+        Unavailable: the weights are not on this machine
+        ValueError: the file has other content
     """
     file = weights.verified(backbone)
     network = package(net)
@@ -73,22 +88,26 @@ def build(net: str, backbone: str, device: torch.device | str) -> LPIPS:
 
 
 def package(net: str) -> nn.Module:
-    """The package's network with its learned weights and a backbone of random ones; nothing is downloaded."""
+    """The network of the package, with learned weights but a random backbone; downloads nothing."""
     import lpips
 
     with (
         warnings.catch_warnings(),
         torch.random.fork_rng(devices=[]),
-    ):  # random weights, but not the run's numbers
+    ):  # do not advance the random state of the run
         warnings.simplefilter("ignore")  # it calls torchvision in a deprecated way
         network: nn.Module = lpips.LPIPS(net=net, version="0.1", pnet_rand=True, verbose=False)
     return network.eval().requires_grad_(False)
 
 
 def fill(network: nn.Module, file: Path) -> None:
-    """Put torchvision's weights into the backbone; ValueError for a file that does not fill all of it.
+    """Load the weights of torchvision into the backbone, in place.
 
-    The package numbers layers as torchvision does, in slices: `slice2.3.weight` is `features.3.weight`.
+    The package splits the layers into slices and keeps the numbers of torchvision: `slice2.3.weight` is `features.3.weight`.
+
+    Raises:
+        OSError: the file is missing or unreadable
+        ValueError: the file lacks weights of the backbone, or they have other shapes
     """
     state = load_tensors(file)
     backbone = network.get_submodule("net")

@@ -1,6 +1,6 @@
-"""Kernel video distance: the maximum mean discrepancy of two sets of features under a cubic kernel.
+"""Kernel video distance (KVD): the maximum mean discrepancy (MMD) of two sets of features with a cubic kernel.
 
-Needs no covariance, and is 0 on average for two samples of one distribution, however few: the set distance of small runs.
+It needs no covariance, and its expectation is 0 for samples of the same distribution of any size, so it suits small sets.
 Sources: Binkowski et al. 2018 (KID), DIGAN (KVD).
 """
 
@@ -15,10 +15,16 @@ Features = NDArray[np.floating[Any]]
 
 
 def kvd(a: Features, b: Features) -> float:
-    """Squared MMD of real (n, d) and (m, d) under (x.y / d + 1) ** 3, in float64, as DIGAN defines it.
+    """Squared MMD with the kernel (x.y / d + 1) ** 3, in float64, as in DIGAN.
 
-    Unbiased, as the kernel of a sample with itself is left out: near 0, of either sign, for equal sets.
-    ValueError: not matrices of one width, or fewer than two rows on a side.
+    The estimate is unbiased, because it leaves out the kernel of a sample with itself; it can be negative.
+
+    Args:
+        a: real (n, d), n at least 2
+        b: real (m, d), m at least 2
+
+    Raises:
+        ValueError: other shapes, or different numbers of features
     """
     if a.ndim != 2 or b.ndim != 2 or a.shape[1] != b.shape[1]:
         raise ValueError(f"features are matrices (samples, features) of one width, got {a.shape} and {b.shape}")

@@ -1,4 +1,4 @@
-"""What the metrics share: the check of the two videos that come in, and the mean over clips that goes out."""
+"""Helpers that metrics share: the check of their inputs, the mean over clips, and computation without TF32."""
 
 from __future__ import annotations
 
@@ -16,9 +16,12 @@ if TYPE_CHECKING:
 
 
 def check(reference: Video, reconstruction: Video, *, frames: int = 1, side: int = 1) -> None:
-    """Two videos (B, 3, T, H, W) of one shape, T >= `frames`, H and W >= `side`; ValueError saying what came instead.
+    """Check that two videos have the same shape (B, 3, T, H, W), with T >= `frames`, H and W >= `side`.
 
-    Torch would broadcast one frame against many and give a plausible number.
+    Without it, PyTorch would broadcast a single frame and the result would look plausible.
+
+    Raises:
+        ValueError: other shapes
     """
     a, b = tuple(reference.shape), tuple(reconstruction.shape)
     if a != b or len(a) != 5 or a[1] != 3:
@@ -30,7 +33,11 @@ def check(reference: Video, reconstruction: Video, *, frames: int = 1, side: int
 
 
 def mean_over_clips(statistics: NDArray) -> float:
-    """(N,) one score per clip -> their mean; ValueError for no clip at all."""
+    """Mean of the scores of clips, (N,) -> float.
+
+    Raises:
+        ValueError: N is 0
+    """
     if not len(statistics):
         raise ValueError("there is no clip to take the mean of")
     return float(np.asarray(statistics, dtype=np.float64).mean())
@@ -38,7 +45,7 @@ def mean_over_clips(statistics: NDArray) -> float:
 
 @contextmanager
 def full_precision() -> Iterator[None]:
-    """float32 convolutions and products in float32: cuDNN would round their factors to the 10 bits of TF32."""
+    """Disable TF32, in which convolutions and matrix products round their float32 factors to 10 bits of mantissa."""
     before = torch.backends.cudnn.allow_tf32, torch.backends.cuda.matmul.allow_tf32
     torch.backends.cudnn.allow_tf32 = torch.backends.cuda.matmul.allow_tf32 = False
     try:

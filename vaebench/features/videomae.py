@@ -1,7 +1,7 @@
 """VideoMAE-v2 ViT-g/14 fine-tuned on Something-Something v2 (Wang et al. 2023): the features of cd-fvd (Ge et al. 2024).
 
-Trained without labels and then on motion, so that its distance reacts to motion where I3D's hardly does. State-dict keys
-of `vit_g_hybrid_pt_1200e_ssv2_ft.pth` (OpenGVLab). The feature is the normalised mean over all tokens, 1408 numbers.
+It was pretrained without labels and fine-tuned on classes of motion, so its distance is more sensitive to motion than that of I3D.
+Keys are those of `vit_g_hybrid_pt_1200e_ssv2_ft.pth` (OpenGVLab).  The 1408 features are the normalised mean over all tokens.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ class ViTConfig:
     heads: int = 16
     classes: int = 174
     patch: int = 14
-    tubelet: int = 2  # frames to a token
+    tubelet: int = 2  # frames per token
     frames: int = 16
 
     @property
@@ -36,13 +36,13 @@ class ViTConfig:
 
 
 def prepared(video: Tensor, side: int = 224) -> Tensor:
-    """float (B, 3, T, H, W) in 0..1 -> (B, 3, T, side, side) in 0..1: bilinear, aspect given up, not normalised."""
+    """float (B, 3, T, H, W) in 0..1 -> (B, 3, T, side, side) in 0..1: bilinear, ignores the aspect ratio, not normalised."""
     images = F.interpolate(video.transpose(1, 2).flatten(0, 1), size=(side, side), mode="bilinear", align_corners=False)
     return images.unflatten(0, (len(video), -1)).transpose(1, 2)
 
 
 def positions(count: int, dim: int) -> Tensor:
-    """float32 (1, count, dim): sines on even features, cosines on odd ones, of one frequency for each two."""
+    """Position embeddings, float32 (1, count, dim): features 2i and 2i + 1 are sine and cosine of the same frequency."""
     frequencies = 10000.0 ** (-torch.arange(0, dim, 2, dtype=torch.float64) / dim)
     angles = torch.outer(torch.arange(count, dtype=torch.float64), frequencies)
     return torch.stack([angles.sin(), angles.cos()], dim=2).flatten(1)[None].float()
@@ -55,12 +55,12 @@ class PatchEmbed(nn.Module):
         self.proj = nn.Conv3d(3, config.hidden, size, size)
 
     def forward(self, video: Tensor) -> Tensor:
-        """(B, 3, T, H, W) -> (B, tokens, D), frame by frame, row by row"""
+        """(B, 3, T, H, W) -> (B, tokens, D), ordered by frame, row and column."""
         return self.proj(video).flatten(2).transpose(1, 2)
 
 
 class Attention(nn.Module):
-    """Self-attention whose keys have no bias."""
+    """Self-attention with a bias for queries and values, but not for keys."""
 
     def __init__(self, config: ViTConfig) -> None:
         super().__init__()
@@ -101,7 +101,7 @@ class Block(nn.Module):
 
 
 class VideoMAE(nn.Module):
-    """Made in evaluation mode; gradients are not meant to pass."""
+    """Created in evaluation mode, without gradients."""
 
     table: Tensor
 
@@ -117,7 +117,11 @@ class VideoMAE(nn.Module):
         self.eval().requires_grad_(False)
 
     def forward(self, video: Tensor) -> Tensor:
-        """float (B, 3, 16, 224, 224) in 0..1 -> features (B, 1408). ValueError for another shape."""
+        """float (B, 3, 16, 224, 224) in 0..1 -> features (B, 1408).
+
+        Raises:
+            ValueError: another shape
+        """
         expected = (3, self.config.frames, self.config.side, self.config.side)
         if video.ndim != 5 or tuple(video.shape[1:]) != expected:
             raise ValueError(f"this VideoMAE takes (B, {', '.join(map(str, expected))}), got {tuple(video.shape)}")
@@ -127,12 +131,17 @@ class VideoMAE(nn.Module):
         return self.fc_norm(x.mean(dim=1))
 
     def logits(self, video: Tensor) -> Tensor:
-        """float (B, 3, 16, 224, 224) in 0..1 -> (B, 174), the actions of Something-Something v2."""
+        """float (B, 3, 16, 224, 224) in 0..1 -> logits (B, 174) of the classes of Something-Something v2."""
         return self.head(self(video))
 
 
 def load(path: Path) -> VideoMAE:
-    """`vit_g_hybrid_pt_1200e_ssv2_ft.pth`, strictly. OSError: no such file. ValueError: it holds something else."""
+    """Load `vit_g_hybrid_pt_1200e_ssv2_ft.pth`.
+
+    Raises:
+        OSError: the file is missing or unreadable
+        ValueError: it does not have the weights of this network
+    """
     with torch.device("meta"):
         network = VideoMAE()
     network.table = positions(network.table.shape[1], network.table.shape[2])

@@ -27,7 +27,7 @@ def without_each(clips: Sequence[Means]) -> list[dict[str, NDArray]]:
 
 
 def jackknife(
-    statistic: Callable[[Means], float], value: float, others: Sequence[Means]
+    statistic: Callable[[Means], float], value: float, others: Sequence[Means], correlation: bool = False
 ) -> tuple[float | None, float | None, float | None]:
     """(standard error, low, high) of `value`, the statistic of the means over all clips.
 
@@ -35,6 +35,7 @@ def jackknife(
 
     Args:
         others: as `without_each` or `vaebench.latents.sets.without_groups` returns them
+        correlation: the statistic is between -1 and 1; its interval is that of Fisher's z = artanh(r), which stays between them
 
     Returns:
         None, three times, for fewer than 3 clips or groups, or if the statistic is undefined without one of them
@@ -46,9 +47,20 @@ def jackknife(
         left = np.array([statistic(means) for means in others])
     except ValueError:
         return None, None, None
-    pseudovalues = n * value - (n - 1) * left
+    stderr, low, high = _around(value, left)
+    if correlation and max(abs(value), np.abs(left).max()) < 1:  # z is infinite at 1
+        _, low, high = np.tanh(_around(np.arctanh(value), np.arctanh(left)))
+    elif correlation:
+        low, high = max(low, -1.0), min(high, 1.0)
+    return stderr, low, high
+
+
+def _around(value: float, left: NDArray) -> tuple[float, float, float]:
+    """(standard error, low, high) of `value` from its values without each clip (n,), n >= 3."""
+    pseudovalues = len(left) * value - (len(left) - 1) * left
     stderr, low, high = interval(pseudovalues)
-    if low is None or high is None:
-        return None, None, None
+    assert stderr is not None
+    assert low is not None
+    assert high is not None
     shift = value - float(pseudovalues.mean())  # the interval is around the value itself
     return stderr, low + shift, high + shift

@@ -38,6 +38,7 @@ class Definition:
     smooth: bool = True  # False: a count, which has no interval
     standardized: bool = True  # False: the basis that standardizes the latents does not affect it
     better: Better = "neither"
+    correlation: bool = False  # from -1 to 1, which its interval does not leave
 
 
 def _covariance(m: Means) -> NDArray:
@@ -118,15 +119,15 @@ def _of_eigenvalues(suffix: str, eigenvalues: Callable[[Means], NDArray]) -> dic
 
 def _along(axis: str) -> dict[str, Definition]:
     return {
-        f"autocorr_{axis}": Definition("", lambda m: float(_lag(axis, m)[0])),
+        f"autocorr_{axis}": Definition("", lambda m: float(_lag(axis, m)[0]), correlation=True),
         f"efold_{axis}": Definition("positions", lambda m: correlation.efold(_lag(axis, m))),
     }
 
 
 LATENTS: dict[str, Definition] = {
-    "localcorr": Definition("", lambda m: correlation.average(_grid(m, "local"))),
-    "localcorr_image": Definition("", lambda m: float(_grid(m, "local")[0])),
-    "localcorr_video": Definition("", _video),
+    "localcorr": Definition("", lambda m: correlation.average(_grid(m, "local")), correlation=True),
+    "localcorr_image": Definition("", lambda m: float(_grid(m, "local")[0]), correlation=True),
+    "localcorr_video": Definition("", _video, correlation=True),
     **_along("t"), **_along("y"), **_along("x"),
     "dct_lf": Definition("", lambda m: spectrum.low_share(_grid(m, "blocks"))),
     "dct_hf": Definition("", lambda m: spectrum.high_share(_grid(m, "blocks"))),
@@ -223,7 +224,11 @@ def of_means(
             )
             continue
         left = others if definition.standardized else raw_others
-        spread = jackknife(definition.value, value, left) if definition.smooth else (None, None, None)
+        spread = (
+            jackknife(definition.value, value, left, definition.correlation)
+            if definition.smooth
+            else (None, None, None)
+        )
         found.append(Score(value, definition.unit, definition.better, n, *spread, note=note, metric=name,
                            signed=definition.unit == "dB" and name != "psnr"))  # fmt: skip
     return by_key(found)

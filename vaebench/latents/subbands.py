@@ -28,6 +28,26 @@ def causal(video: Tensor) -> Tensor:
     return torch.cat([video[:, :1], video], dim=1)
 
 
+def middle_pair(frames: int) -> tuple[int, int]:
+    """The two frames of the middle time step of a clip after `causal`, whose pairs are (0, 0), (1, 2), (3, 4), ..."""
+    second = 2 * max(1, frames // 4) if frames > 2 else 0
+    return max(0, second - 1), second
+
+
+def coefficients(video: Tensor) -> Tensor:
+    """float (C, T, H, W) -> float64 (8, T // 2, H // 2, W // 2, C) on the CPU: the sub-bands, in the order of `NAMES`.
+
+    An odd last frame, row or column is left out.
+
+    Raises:
+        ValueError: the video is smaller than 2x2x2
+    """
+    if video.dim() != 4 or min(video.shape[1:]) < 2 or not video.numel():
+        raise ValueError(f"sub-bands need a video (C, T, H, W) of at least 2x2x2 values, got {tuple(video.shape)}")
+    frames = video.permute(1, 2, 3, 0).double().cpu()
+    return analyse(frames[None], haar_kernels_3d().double())[0].unflatten(-1, (8, -1)).movedim(-2, 0)
+
+
 def subbands(video: Tensor, reach: float) -> tuple[NDArray, NDArray]:
     """float (C, T, H, W) -> mean squared coefficient (8,) and histogram (8, 256) of each sub-band, in the order of `NAMES`.
 
@@ -40,11 +60,7 @@ def subbands(video: Tensor, reach: float) -> tuple[NDArray, NDArray]:
     Raises:
         ValueError: the video is smaller than 2x2x2
     """
-    if video.dim() != 4 or min(video.shape[1:]) < 2 or not video.numel():
-        raise ValueError(f"sub-bands need a video (C, T, H, W) of at least 2x2x2 values, got {tuple(video.shape)}")
-    kernels = haar_kernels_3d().double()
-    frames = video.permute(1, 2, 3, 0).double().cpu()
-    bands = analyse(frames[None], kernels).unflatten(-1, (8, -1)).movedim(-2, 0).flatten(1)  # (8, coefficients)
+    bands = coefficients(video).flatten(1)
     index = ((bands + reach) * (BINS / (2 * reach))).long().clamp_(0, BINS - 1)
     counts = torch.stack([torch.bincount(band, minlength=BINS) for band in index])
     return bands.square().mean(dim=1).numpy(), (counts / bands.shape[1]).double().numpy()

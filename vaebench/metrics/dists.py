@@ -24,7 +24,7 @@ from vaebench import weights
 from vaebench.features import dists
 from vaebench.features.extras import missing
 from vaebench.features.validation import check, full_precision, mean_over_clips
-from vaebench.metric import Metric
+from vaebench.metric import FrameMetric
 from vaebench.records import Better
 
 if TYPE_CHECKING:
@@ -36,7 +36,7 @@ if TYPE_CHECKING:
 PACKAGE = "DISTS_pytorch"  # whose file weights.pt is read; its code is not run
 
 
-class DISTS(Metric):
+class DISTS(FrameMetric):
     """
     Args:
         network: float32 (N, 3, H, W) in 0..1, twice -> (N,) distances
@@ -50,13 +50,9 @@ class DISTS(Metric):
     def __init__(self, network: Callable[[Tensor, Tensor], Tensor]) -> None:
         self.network = network
 
-    def measure(self, reference: Video, reconstruction: Video) -> Tensor:
-        """float32 (B, 3, T, H, W) in 0..1, H and W >= 16, for both arguments -> float64 (B,), 0 for equal videos."""
-        return self.by_frame(reference, reconstruction).mean(dim=1)
-
     @torch.inference_mode()
-    def by_frame(self, reference: Video, reconstruction: Video) -> Tensor:
-        """The arguments of `measure` -> float64 (B, T)."""
+    def frame_values(self, reference: Video, reconstruction: Video) -> Tensor:
+        """float32 (B, 3, n, H, W) in 0..1, H and W >= 16, for both arguments -> float64 (B, n), 0 for equal frames."""
         check(reference, reconstruction, side=16)
         batch, _, frames, height, width = reference.shape
         a, b = (video.transpose(1, 2).flatten(0, 1) for video in (reference, reconstruction))  # (B*T, 3, H, W)

@@ -10,7 +10,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from vaebench.features.validation import check, mean_over_clips
-from vaebench.metric import Metric
+from vaebench.metric import FrameMetric
 from vaebench.records import Better
 
 if TYPE_CHECKING:
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from vaebench.video import Video
 
 
-class Flicker(Metric):
+class Flicker(FrameMetric):
     """
     >>> import torch
     >>> reference = torch.full((1, 3, 4, 8, 8), 100 / 255)
@@ -38,13 +38,10 @@ class Flicker(Metric):
     version = 1
     per_clip = True
     min_frames = 2
+    overlap = 1
 
-    def measure(self, reference: Video, reconstruction: Video) -> Tensor:
-        """float32 (B, 3, T, H, W) in 0..1, T >= 2, for both arguments -> float64 (B,) in 8-bit levels."""
-        return self.by_frame(reference, reconstruction).mean(dim=1)
-
-    def by_frame(self, reference: Video, reconstruction: Video) -> Tensor:
-        """The arguments of `measure` -> float64 (B, T - 1), one value per pair of consecutive frames."""
+    def frame_values(self, reference: Video, reconstruction: Video) -> Tensor:
+        """float32 (B, 3, n, H, W) in 0..1, n >= 2, for both arguments -> float64 (B, n - 1) in 8-bit levels, one per frame pair."""
         check(reference, reconstruction, frames=self.min_frames)
         error = reconstruction - reference  # the difference of differences is the difference of errors
         change = (error[:, :, 1:] - error[:, :, :-1]).abs_()  # (B, 3, T-1, H, W)

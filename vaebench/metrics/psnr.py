@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import torch
 
 from vaebench.features.validation import check, mean_over_clips
-from vaebench.metric import Metric
+from vaebench.metric import FrameMetric
 from vaebench.records import Better
 
 if TYPE_CHECKING:
@@ -29,7 +29,13 @@ def decibels(mse: Tensor) -> Tensor:
     return -10 * torch.log10(mse.double().clamp_min(MSE_FLOOR))
 
 
-class PSNR(Metric):
+def frame_mse(reference: Video, reconstruction: Video) -> Tensor:
+    """Two videos (B, 3, n, H, W) -> float32 (B, n), the mean squared error of each frame."""
+    check(reference, reconstruction)
+    return (reference - reconstruction).square_().mean(dim=(1, 3, 4))
+
+
+class PSNR(FrameMetric):
     """
     >>> reference = torch.full((1, 3, 5, 8, 8), 100 / 255)
     >>> metric = PSNR()
@@ -45,14 +51,9 @@ class PSNR(Metric):
     version = 1
     per_clip = True
 
-    def measure(self, reference: Video, reconstruction: Video) -> Tensor:
-        """float32 (B, 3, T, H, W) in 0..1, for both arguments -> float64 (B,) in dB."""
-        return self.by_frame(reference, reconstruction).mean(dim=1)
-
-    def by_frame(self, reference: Video, reconstruction: Video) -> Tensor:
-        """The arguments of `measure` -> float64 (B, T), the PSNR of each frame in dB."""
-        check(reference, reconstruction)
-        return decibels((reference - reconstruction).square_().mean(dim=(1, 3, 4)))
+    def frame_values(self, reference: Video, reconstruction: Video) -> Tensor:
+        """float32 (B, 3, n, H, W) in 0..1, for both arguments -> float64 (B, n), the PSNR of each frame in dB."""
+        return decibels(frame_mse(reference, reconstruction))
 
     def reduce(self, statistics: NDArray) -> float:
         """(N,) -> dB."""

@@ -9,8 +9,7 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from vaebench.features.validation import check
-from vaebench.metrics.psnr import PSNR
+from vaebench.metrics.psnr import PSNR, frame_mse
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -29,11 +28,9 @@ class PSNREps8(PSNR):
     36.09
     """
 
-    def by_frame(self, reference: Video, reconstruction: Video) -> Tensor:
-        """float32 (B, 3, T, H, W) in 0..1, for both arguments -> float64 (B, T), the PSNR of each frame in dB."""
-        check(reference, reconstruction)
-        mse = (reference - reconstruction).square_().mean(dim=(1, 3, 4))
-        return -10 * torch.log10(mse.double() + EPSILON)
+    def frame_values(self, reference: Video, reconstruction: Video) -> Tensor:
+        """float32 (B, 3, n, H, W) in 0..1, for both arguments -> float64 (B, n), the PSNR of each frame in dB."""
+        return -10 * torch.log10(frame_mse(reference, reconstruction).double() + EPSILON)
 
 
 def build(device: torch.device | str) -> PSNREps8:

@@ -8,9 +8,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from vaebench.features.validation import check, mean_over_clips
-from vaebench.metric import Metric
-from vaebench.metrics.psnr import decibels
+from vaebench.features.validation import mean_over_clips
+from vaebench.metric import FrameMetric
+from vaebench.metrics.psnr import decibels, frame_mse
 from vaebench.records import Better
 
 if TYPE_CHECKING:
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from vaebench.video import Video
 
 
-class PooledPSNR(Metric):
+class PooledPSNR(FrameMetric):
     """
     >>> import torch
     >>> from vaebench.metrics.psnr import PSNR
@@ -38,11 +38,13 @@ class PooledPSNR(Metric):
     version = 1
     per_clip = True
 
-    def measure(self, reference: Video, reconstruction: Video) -> Tensor:
-        """float32 (B, 3, T, H, W) in 0..1, for both arguments -> float64 (B,) in dB."""
-        check(reference, reconstruction)
-        mse = (reference - reconstruction).square_().mean(dim=(1, 3, 4))  # (B, T)
-        return decibels(mse.double().mean(dim=1))
+    def frame_values(self, reference: Video, reconstruction: Video) -> Tensor:
+        """float32 (B, 3, n, H, W) in 0..1, for both arguments -> float64 (B, n), the mean squared error of each frame."""
+        return frame_mse(reference, reconstruction).double()
+
+    def combine(self, values: Tensor) -> Tensor:
+        """Mean squared errors (B, T) -> (B,) in dB."""
+        return decibels(values.mean(dim=1))
 
     def reduce(self, statistics: NDArray) -> float:
         """(N,) -> dB."""

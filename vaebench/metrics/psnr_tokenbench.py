@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from vaebench.features.validation import check, mean_over_clips
-from vaebench.metric import Metric
+from vaebench.features.validation import mean_over_clips
+from vaebench.metric import FrameMetric
+from vaebench.metrics.psnr import frame_mse
 from vaebench.records import Better
 
 if TYPE_CHECKING:
@@ -23,7 +24,7 @@ if TYPE_CHECKING:
 EPSILON = torch.finfo(torch.float32).eps
 
 
-class TokenBenchPSNR(Metric):
+class TokenBenchPSNR(FrameMetric):
     """
     >>> reference = torch.full((1, 3, 2, 8, 8), 100 / 255)
     >>> reconstruction = reference + torch.tensor([2, 8]).view(1, 1, 2, 1, 1) / 255  # off by 2 of 255, then by 8
@@ -38,11 +39,13 @@ class TokenBenchPSNR(Metric):
     version = 1
     per_clip = True
 
-    def measure(self, reference: Video, reconstruction: Video) -> Tensor:
-        """float32 (B, 3, T, H, W) in 0..1, for both arguments -> float64 (B,) in dB."""
-        check(reference, reconstruction)
-        mse = (reference - reconstruction).square_().mean(dim=(1, 3, 4))  # (B, T)
-        rmse = 255 * mse.double().mean(dim=1).sqrt()
+    def frame_values(self, reference: Video, reconstruction: Video) -> Tensor:
+        """float32 (B, 3, n, H, W) in 0..1, for both arguments -> float64 (B, n), the mean squared error of each frame."""
+        return frame_mse(reference, reconstruction).double()
+
+    def combine(self, values: Tensor) -> Tensor:
+        """Mean squared errors (B, T) -> (B,) in dB."""
+        rmse = 255 * values.mean(dim=1).sqrt()
         return 20 * torch.log10(255 / (rmse + EPSILON))
 
     def reduce(self, statistics: NDArray) -> float:

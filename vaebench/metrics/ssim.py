@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 import torch
 
 from vaebench.features.validation import check, mean_over_clips
-from vaebench.metric import Metric
+from vaebench.metric import FrameMetric
 from vaebench.records import Better
 
 if TYPE_CHECKING:
@@ -31,7 +31,7 @@ C1, C2 = 0.01**2, 0.03**2
 BLOCK = 16  # outputs per band: larger blocks multiply more zeros, smaller blocks need more calls
 
 
-class SSIM(Metric):
+class SSIM(FrameMetric):
     """
     >>> x = torch.arange(32) / 255
     >>> reference = (x + x[:, None]).expand(1, 3, 2, 32, 32)  # a ramp of 0 to 62 levels
@@ -46,12 +46,8 @@ class SSIM(Metric):
     version = 1
     per_clip = True
 
-    def measure(self, reference: Video, reconstruction: Video) -> Tensor:
-        """float32 (B, 3, T, H, W) in 0..1, H and W >= 11, for both arguments -> float64 (B,), 1 for equal videos."""
-        return self.by_frame(reference, reconstruction).mean(dim=1)
-
-    def by_frame(self, reference: Video, reconstruction: Video) -> Tensor:
-        """The arguments of `measure` -> float64 (B, T), the SSIM of each frame."""
+    def frame_values(self, reference: Video, reconstruction: Video) -> Tensor:
+        """float32 (B, 3, n, H, W) in 0..1, H and W >= 11, for both arguments -> float64 (B, n), 1 for equal frames."""
         check(reference, reconstruction, side=TAPS)
         height, width = reference.shape[-2:]
         a, b = reference.reshape(-1, height, width), reconstruction.reshape(-1, height, width)

@@ -31,11 +31,11 @@ class PooledSSIM(SSIM):
     True
     """
 
-    def by_frame(self, reference: Video, reconstruction: Video) -> Tensor:
-        """float32 (B, 3, T, H, W) in 0..1, for both arguments -> float64 (B, T), the SSIM of each frame."""
+    def frame_values(self, reference: Video, reconstruction: Video) -> Tensor:
+        """float32 (B, 3, n, H, W) in 0..1, for both arguments -> float64 (B, n), the SSIM of each frame."""
         check(reference, reconstruction)
         block = max(1, round(min(reference.shape[-2:]) / 256))
-        return super().by_frame(_averaged(reference, block), _averaged(reconstruction, block))
+        return super().frame_values(_averaged(reference, block), _averaged(reconstruction, block))
 
 
 def _averaged(video: Video, block: int) -> Video:

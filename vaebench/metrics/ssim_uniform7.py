@@ -12,7 +12,7 @@ import torch
 import torch.nn.functional as F
 
 from vaebench.features.validation import check, mean_over_clips
-from vaebench.metric import Metric
+from vaebench.metric import FrameMetric
 from vaebench.records import Better
 
 if TYPE_CHECKING:
@@ -26,7 +26,7 @@ SAMPLE = WINDOW**2 / (WINDOW**2 - 1)  # from the population covariance to that o
 C1, C2 = 0.01**2, 0.03**2  # for values in 0..1
 
 
-class UniformSSIM(Metric):
+class UniformSSIM(FrameMetric):
     """
     >>> x = torch.arange(32) / 255
     >>> reference = (x + x[:, None]).expand(1, 3, 2, 32, 32)  # a ramp of 0 to 62 levels
@@ -41,12 +41,8 @@ class UniformSSIM(Metric):
     version = 1
     per_clip = True
 
-    def measure(self, reference: Video, reconstruction: Video) -> Tensor:
-        """float32 (B, 3, T, H, W) in 0..1, H and W >= 7, for both arguments -> float64 (B,), 1 for equal videos."""
-        return self.by_frame(reference, reconstruction).mean(dim=1)
-
-    def by_frame(self, reference: Video, reconstruction: Video) -> Tensor:
-        """The arguments of `measure` -> float64 (B, T), the SSIM of each frame."""
+    def frame_values(self, reference: Video, reconstruction: Video) -> Tensor:
+        """float32 (B, 3, n, H, W) in 0..1, H and W >= 7, for both arguments -> float64 (B, n), 1 for equal frames."""
         check(reference, reconstruction, side=WINDOW)
         frames = zip(
             reference.unbind(2), reconstruction.unbind(2), strict=True

@@ -18,6 +18,7 @@ SUITES = (
     "relay",
 )  # families of the first suites get distinct colours
 REFERENCE = {"color": "#000000", "marker": "o"}  # of `identity` and of whole inference
+CODEC = {"color": "#7F7F7F", "marker": "o"}  # of all codecs: no VAE has it, and the rows name them
 # kind of mode -> position of its colour; chunks-4 and independent-17 are of the kinds chunks and independent
 MODES = {"streamed": 0, "tiled": 1, "native": 2, "independent": 3, "chunks": 4, "diffusers": 5}
 OTHERS = 7  # position of the colour of other modes
@@ -30,7 +31,7 @@ def of_vaes(root: Path) -> dict[str, dict[str, str]]:
     A family has one hue and one marker, and its variants are shades of the hue: those whose quality was measured are darker.
     """
     families = _families(root)
-    looks = dict.fromkeys(families.pop("identity", {}), REFERENCE)
+    looks = dict.fromkeys(families.pop("identity", {}), REFERENCE) | dict.fromkeys(families.pop("codec", {}), CODEC)
     for i, names in enumerate(families.values()):
         family = {"color": COLOURS[_hue(i)], "marker": MARKERS[(i // len(COLOURS) + i) % len(MARKERS)]}
         for name, colour in _shades(family["color"], names).items():
@@ -39,11 +40,12 @@ def of_vaes(root: Path) -> dict[str, dict[str, str]]:
 
 
 def hues(root: Path) -> dict[str, int]:
-    """Family of each VAE with a record below `root` -> the position of its hue in COLOURS."""
+    """Family of each VAE with a record below `root` -> the position of its hue in COLOURS; that of codecs is behind them."""
     families = _families(root)
-    references = families.pop("identity", None)
-    positions = {family: _hue(i) for i, family in enumerate(families)}
-    return positions if references is None else {**positions, "identity": COLOURS.index(REFERENCE["color"])}
+    fixed = {"identity": COLOURS.index(REFERENCE["color"]), "codec": len(COLOURS)}
+    return {family: _hue(i) for i, family in enumerate(f for f in families if f not in fixed)} | {
+        family: hue for family, hue in fixed.items() if family in families
+    }
 
 
 def _families(root: Path) -> dict[str, dict[str, None]]:
@@ -53,7 +55,6 @@ def _families(root: Path) -> dict[str, dict[str, None]]:
         named = {str(record.vae["name"]): str(record.vae["family"]) for record in records.read_all(root, suite)}
         for name in sorted(named, key=_by_number):
             families.setdefault(named[name], {})[name] = None
-    families["codec"] = families.pop("codec", {})  # last: codecs leave the colours of VAEs as they are
     return families
 
 

@@ -12,7 +12,7 @@ import matplotlib.pyplot as plt
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from vaebench import plot_style, plugins, published, records
+from vaebench import frame_size, plot_style, plugins, published, records
 from vaebench.plots import Incomplete, _looks
 from vaebench.plots.efficiency import UNITS, Case, by_setting, cases_of, unit_of, value_at
 from vaebench.records import Record
@@ -150,19 +150,24 @@ def _bubbles(
         label = f"{cost.vae['name']} ({cost.vae['latent_channels']} ch)"
         shown.append(Bubble(frames / seconds, _psnr(quality) or 0, memory, label, looks[cost.vae["name"]]["color"]))
     figure, axes = plt.subplots(figsize=(7.2, 4.6))
-    _scatter(axes, shown + (_of_paper(looks) if with_published else []))
     axes.set_xlabel(f"frames per second, {' and '.join(halves)}{' together' * (len(halves) > 1)} (log scale)")
     axes.set_ylabel("PSNR [dB] (higher is better)")
     quality, cost = drawn[0]
-    title = f"{setting_title(quality)}\ncost: {case.frames} frames of {case.size}x{case.size}, {case.dtype}, {setting_title(cost)}"
+    size = "x".join(map(str, frame_size.parse(case.size)))
+    shape = f"{case.frames} frames of {size}, {case.dtype}"
+    title = f"{setting_title(quality)}\ncost: {shape}, {setting_title(cost)}; memory above the weights"
     if with_published:
         title += f"\ndashed: {PUBLISHED};\n{PUBLISHED_COST}; PSNR on WebVid-10M, the paper's protocol"
     axes.set_title(title, loc="left", fontsize="small")
+    _scatter(axes, shown + (_of_paper(looks) if with_published else []))
     return figure
 
 
 def _scatter(axes: Axes, bubbles: list[Bubble]) -> None:
-    """Draw bubbles with area proportional to memory, a label for each, and a legend of areas."""
+    """Draw bubbles with area proportional to memory, a label for each, and a legend of areas.
+
+    The axes have their titles already: these decide where the axes are, and so where a label has room.
+    """
     most = max(bubble.memory for bubble in bubbles)
     unit = unit_of(most)
     areas = [max(AREA * bubble.memory / most, 8.0) for bubble in bubbles]
@@ -172,7 +177,7 @@ def _scatter(axes: Axes, bubbles: list[Bubble]) -> None:
         axes.scatter(*at, s=area, color=bubble.colour, facecolor=face, alpha=0.55, lw=1.2, ls=line)
         axes.plot(*at, ".", color="black", ms=3)
     axes.set_xscale("log")
-    axes.margins(0.2)
+    axes.margins(x=0.5, y=0.2)  # room for labels on both sides
     plot_style.plain_log(axes.xaxis)
     for share in (1.0, 0.3):
         area = max(AREA * share, 8.0)
@@ -230,10 +235,10 @@ def draw_published(
 
 def _published() -> Figure:
     figure, axes = plt.subplots(figsize=(7.2, 4.6))
-    _scatter(axes, _of_paper())
     axes.set_xlabel(f"frames per second, {PUBLISHED_COST} (log scale)")
     axes.set_ylabel("PSNR [dB] on WebVid-10M, the paper's protocol")
     axes.set_title(PUBLISHED, loc="left", fontsize="small")
+    _scatter(axes, _of_paper())
     return figure
 
 

@@ -1,4 +1,4 @@
-"""Figures of the latent suite: spectra, eigenvalues, noise curves and sub-bands of several VAEs in one plot each."""
+"""Figures of the latent suite: spectra, eigenvalues, autocorrelation and noise curves of several VAEs in one plot each."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from vaebench import plot_style, records
 from vaebench.plots import _looks
 from vaebench.records import Record
 from vaebench.titles import setting_title
-from vaebench.typed import members
+from vaebench.typed import members, typed
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -28,7 +28,12 @@ CURVE = {"mean": list[float], "low": list[float | None], "high": list[float | No
 SUBBANDS = {"share": list[float], "entropy_bits": list[float]}
 
 
-def _settings(root: Path) -> dict[str, list[Record]]:
+def settings(root: Path) -> dict[str, list[Record]]:
+    """Setting -> records of the latent suite.
+
+    Raises:
+        ValueError: a curve is invalid; the message names the file and the field
+    """
     groups: dict[str, list[Record]] = {}
     for record in records.read_all(root, "latent"):
         groups.setdefault(record.setting, []).append(_checked(root, record))
@@ -55,6 +60,7 @@ def _checked(root: Path, record: Record) -> Record:
             members({"zigzag": list[float]}, extra, "extra")
         _check_decoder(extra["decoder"])
         _check_subbands(extra["subbands"])
+        _check_saved(extra.get("saved", {}))
     except ValueError as reason:
         raise records.invalid(root, record, str(reason)) from None
     return record
@@ -89,6 +95,12 @@ def _check_subbands(bands: dict[str, Any]) -> None:
                 raise ValueError(f"{field}.{kind} should have lists of {len(bands['names'])} values, as names has")
 
 
+def _check_saved(frames: Any) -> None:
+    for case, index in typed(dict[str, list[int]], frames, "extra.saved").items():
+        if len(index) != 2:
+            raise ValueError(f"extra.saved.{case} should have two numbers of frames, got {index}")
+
+
 def _lines(
     axes: Axes, group: list[Record], looks: Looks, curves: Mapping[str, tuple[Sequence[float], Sequence[float]]]
 ) -> None:
@@ -101,7 +113,8 @@ def _lines(
             axes.plot(x, y, label=plot_style.vae_name(record), lw=1.2, ms=3.5, **style)  # type: ignore[arg-type]
 
 
-def _legend(figure: Figure, axes: Axes) -> None:
+def legend(figure: Figure, axes: Axes) -> None:
+    """Put the legend of `axes` below the figure."""
     handles, labels = axes.get_legend_handles_labels()
     figure.legend(handles, labels, loc="outside lower center", ncols=4, fontsize="small")
 
@@ -109,7 +122,7 @@ def _legend(figure: Figure, axes: Axes) -> None:
 def spectra(root: Path, style: str) -> Iterator[tuple[str, Figure]]:
     """Power of standardized latents against spatial and temporal frequency, and along the 3D zigzag."""
     looks = _looks.of_vaes(root)
-    for setting, group in _settings(root).items():
+    for setting, group in settings(root).items():
         figure, grid = plt.subplots(1, 3, figsize=(10.5, 3.6))
         for axes, part in ((grid[0], "space"), (grid[1], "time")):
             _lines(axes, group, looks, {r.name: (r.extra[part]["frequency"], r.extra[part]["power"]) for r in group})
@@ -126,16 +139,17 @@ def spectra(root: Path, style: str) -> Iterator[tuple[str, Figure]]:
         grid[2].set_xlabel("3D zigzag index")
         grid[0].set_ylabel("power; white noise has 1 (log scale)")
         grid[2].set_ylabel("power relative to index 0 (log scale)")
-        _log(grid[0].xaxis)
+        log(grid[0].xaxis)
         for axes in grid:
             axes.set_yscale("log")
-        _log(*(axes.yaxis for axes in grid if axes.lines))
+        log(*(axes.yaxis for axes in grid if axes.lines))
         figure.suptitle(f"{setting_title(group[0])}: DCT spectra of standardized latents", fontsize="medium")
-        _legend(figure, grid[0])
+        legend(figure, grid[0])
         yield f"spectra-{setting}", figure
 
 
-def _log(*axes: Any) -> None:
+def log(*axes: Any) -> None:
+    """Label logarithmic axes with few plain numbers."""
     for axis in axes:
         plot_style.plain_log(axis, few=True)
 
@@ -143,7 +157,7 @@ def _log(*axes: Any) -> None:
 def eigenspectra(root: Path, style: str) -> Iterator[tuple[str, Figure]]:
     """Cumulative variance of the principal components of channels, and the error of a Gaussian denoiser against noise."""
     looks = _looks.of_vaes(root)
-    for setting, group in _settings(root).items():
+    for setting, group in settings(root).items():
         figure, (left, right) = plt.subplots(1, 2, figsize=(8.4, 3.6))
         shares = {r.name: np.array(r.extra["eigenvalues"]["raw"]) for r in group}
         curves = {name: np.cumsum(values) / values.sum() for name, values in shares.items() if values.sum() > 0}
@@ -157,16 +171,16 @@ def eigenspectra(root: Path, style: str) -> Iterator[tuple[str, Figure]]:
         right.set_ylabel("error relative to white latents")
         right.set_xscale("log")
         right.set_ylim(0, 1.03)
-        _log(right.xaxis)
+        log(right.xaxis)
         figure.suptitle(f"{setting_title(group[0])}: channels, and the best linear denoiser", fontsize="medium")
-        _legend(figure, left)
+        legend(figure, left)
         yield f"eigenspectra-{setting}", figure
 
 
 def autocorrelation(root: Path, style: str) -> Iterator[tuple[str, Figure]]:
     """Autocorrelation of standardized latents against the lag in time, along columns and along rows."""
     looks = _looks.of_vaes(root)
-    for setting, group in _settings(root).items():
+    for setting, group in settings(root).items():
         figure, grid = plt.subplots(1, 3, figsize=(10.5, 3.4), sharey=True)
         for axes, axis, words in zip(grid, "tyx", ("time", "columns", "rows"), strict=True):
             curves = {r.name: r.extra["autocorrelation"][axis] for r in group}
@@ -175,14 +189,14 @@ def autocorrelation(root: Path, style: str) -> Iterator[tuple[str, Figure]]:
             axes.set_xlabel(f"lag along {words} [latent positions]")
         grid[0].set_ylabel("autocorrelation; dotted: 1/e")
         figure.suptitle(f"{setting_title(group[0])}: autocorrelation of standardized latents", fontsize="medium")
-        _legend(figure, grid[0])
+        legend(figure, grid[0])
         yield f"autocorrelation-{setting}", figure
 
 
 def noise_curves(root: Path, style: str) -> Iterator[tuple[str, Figure]]:
     """PSNR of decoded videos against noise on the latents (added and mixed) and against the share of masked positions."""
     looks = _looks.of_vaes(root)
-    for setting, group in _settings(root).items():
+    for setting, group in settings(root).items():
         some = [record for record in group if record.extra["decoder"]["noise"] or record.extra["decoder"]["masks"]]
         if not some:
             continue
@@ -206,12 +220,12 @@ def noise_curves(root: Path, style: str) -> Iterator[tuple[str, Figure]]:
         for axes in grid[:2]:
             if axes.lines:
                 axes.set_xscale("log")
-                _log(axes.xaxis)
+                log(axes.xaxis)
         figure.suptitle(
             f"{setting_title(group[0])}: tolerance of the decoders, mean and 95 % interval over clips",
             fontsize="medium",
         )
-        _legend(figure, grid[0] if grid[0].lines else grid[2])
+        legend(figure, grid[0] if grid[0].lines else grid[2])
         yield f"noise_curves-{setting}", figure
 
 
@@ -231,38 +245,4 @@ def _band(
         axes.fill_between(x, curve["low"], curve["high"], color=look["color"], alpha=0.12, lw=0)
 
 
-def subbands(root: Path, style: str) -> Iterator[tuple[str, Figure]]:
-    """Share of the energy (a) and entropy (b) of each Haar sub-band, of the clips and of the latents of each VAE."""
-    looks = _looks.of_vaes(root)
-    for setting, group in _settings(root).items():
-        names = group[0].extra["subbands"]["names"]
-        rows = [("pixels of the clips", "#7F7F7F", group[0].extra["subbands"]["pixels"])]
-        rows += [
-            (f"latents of {plot_style.vae_name(r)}", looks[r.vae["name"]]["color"], r.extra["subbands"]["latents"])
-            for r in group
-        ]
-        rows = [row for row in rows if row[2] and len(row[2]["share"]) == len(names)]
-        figure, grid = plt.subplots(1, 2, figsize=(10.5, 3.8))
-        width = 0.85 / max(1, len(rows))
-        for i, (label, colour, bands) in enumerate(rows):
-            x = np.arange(len(names)) + (i - (len(rows) - 1) / 2) * width
-            grid[0].bar(x, [100 * share for share in bands["share"]], width, color=colour, label=label)
-            grid[1].bar(x, bands["entropy_bits"], width, color=colour, label=label)
-        for axes, title in zip(
-            grid, ("(a) share of the energy [%] (log scale)", "(b) entropy [bits per coefficient]"), strict=True
-        ):
-            axes.set_xticks(range(len(names)), names)
-            axes.set_xlabel("sub-band: h low-pass, g high-pass, along T, H, W")
-            axes.set_ylabel(title)
-            axes.grid(axis="x", visible=False)
-        grid[0].set_yscale("log")
-        _log(grid[0].yaxis)
-        figure.suptitle(
-            f"{setting_title(group[0])}: Haar sub-bands; bins of 1/45 for pixels in -1..1 and of 1/8 for standardized latents",
-            fontsize="small",
-        )
-        _legend(figure, grid[0])
-        yield f"subbands-{setting}", figure
-
-
-FIGURES = (spectra, eigenspectra, autocorrelation, noise_curves, subbands)
+FIGURES = (spectra, eigenspectra, autocorrelation, noise_curves)

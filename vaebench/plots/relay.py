@@ -129,8 +129,8 @@ def relay_strips(root: Path, style: str) -> Iterator[tuple[str, Figure]]:
             yield f"relay_strips-{setting}-{short[stem] if unique else stem}", _strips(rows, hops, names[stem])
 
 
-def read_sheet(file: Path, count: int) -> np.ndarray:
-    """Read saved frames as (2, n, H, W, 3) in 0..1: two rows of n frames, such as floor and VAE at n hops.
+def read_sheet(file: Path, count: int, rows: int = 2) -> np.ndarray:
+    """Read saved frames as (rows, n, H, W, 3) in 0..1, such as floor and VAE at n hops.
 
     Raises:
         ValueError: the file is damaged or has another layout; the message names it
@@ -140,9 +140,9 @@ def read_sheet(file: Path, count: int) -> np.ndarray:
     except (OSError, SyntaxError, ValueError) as reason:  # Pillow raises all three for a damaged file
         raise ValueError(f"{file} cannot be read as a picture: {reason}") from None
     height, width = sheet.shape[:2]
-    if sheet.ndim != 3 or height % 2 or width % count:
-        raise ValueError(f"{file} should have two rows of {count} frames; its shape is {sheet.shape}")
-    return np.asarray(sheet[..., :3]).reshape(2, height // 2, count, width // count, 3).swapaxes(1, 2)
+    if sheet.ndim != 3 or height % rows or width % count:
+        raise ValueError(f"{file} should have {rows} x {count} frames; its shape is {sheet.shape}")
+    return np.asarray(sheet[..., :3]).reshape(rows, height // rows, count, width // count, 3).swapaxes(1, 2)
 
 
 def _strips(rows: dict[str, np.ndarray], hops: list[int], case: str) -> Figure:

@@ -15,10 +15,10 @@ from markupsafe import Markup
 from vaebench import __version__, listing, plugins
 from vaebench.records import Record
 from vaebench.report import charts, clips, figures, provenance, tables
+from vaebench.tables import grouped
 
 TEMPLATES = Path(__file__).parent / "templates"
 SCRIPTS = ("page.js", "tables.js", "chart.js", "charts.js", "player.js")  # in the order in which they run
-ORDER = ("reconstruction", "blockwise", "efficiency", "latent", "diffusability")  # of suites; others follow by name
 
 
 def render(root: Path, everything: Sequence[Record], say: Callable[[str], object]) -> str:
@@ -31,6 +31,7 @@ def render(root: Path, everything: Sequence[Record], say: Callable[[str], object
     """
     from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
+    everything = [record for group in grouped(everything).values() for record in group]
     index = {id(record): i for i, record in enumerate(everything)}
     missing: list[str] = []
 
@@ -72,12 +73,8 @@ def render(root: Path, everything: Sequence[Record], say: Callable[[str], object
 
 
 def _suites(everything: Sequence[Record], index: dict[int, int]) -> dict[str, list[tables.Table]]:
-    groups: dict[tuple[str, str], list[Record]] = {}
-    for record in everything:
-        groups.setdefault((record.suite, record.setting), []).append(record)
-    order = {name: i for i, name in enumerate(ORDER)}
     suites: dict[str, list[tables.Table]] = {}
-    for (suite, _), group in sorted(groups.items(), key=lambda item: order.get(item[0][0], len(order))):
+    for (suite, _), group in grouped(everything).items():
         suites.setdefault(suite, []).append(tables.build(group, index))
     return suites
 

@@ -7,8 +7,8 @@ are measured clip by clip, the mean and standard deviation of channels are those
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from collections.abc import Collection, Iterable, Mapping
+from dataclasses import dataclass, replace
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -16,6 +16,7 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 
+from vaebench import keep
 from vaebench.config import RunConfig
 from vaebench.latents import curves, decoder, passes, posterior, scores, sets, subbands
 from vaebench.latents.jackknife import mean
@@ -24,7 +25,7 @@ from vaebench.options import LatentOptions as Options
 from vaebench.settings import build as build_settings
 from vaebench.suite import Case, Suite, clip_cases, clip_generator, video_setting
 from vaebench.vae import Posterior, VAESpec, VideoVAE, check_latent, decode_as, pad
-from vaebench.video import to_model
+from vaebench.video import to_model, to_stored
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -37,6 +38,7 @@ if TYPE_CHECKING:
 
 CALIBRATION = 8  # clips
 RELIABLE = 64  # clips
+SAVED = ("frames", "frame_index")  # by keep=, of some clips only
 # scores that a small set biases: few clips span few directions
 BIASED = ("participation_ratio", "effective_rank", "k90", "top1", "gaussian_mmse", "code_length", "rate_35db")
 COLUMNS = (
@@ -70,6 +72,12 @@ class LatentSuite(Suite[Subject]):
                     f"{name}={','.join(map(str, values))} should be ascending numbers above {least:g}, at most {most:g}"
                 )
         self.noise, self.masks = chosen.noise, chosen.masks
+        self.keep, self.pictured = keep.parse(chosen.keep), set[str]()
+        if self.keep.worst:
+            raise ValueError(
+                f"keep=worst:{self.keep.worst}: the latent suite saves frames of the clip, which no score ranks; give a number of "
+                "clips, or ids of clips"
+            )
         self.device = pick_device(config.device)
         names = ("num_frames", "size", "mode", "seed")
         self.identity = {name: getattr(config, name) for name in names}
@@ -93,7 +101,11 @@ class LatentSuite(Suite[Subject]):
     def cases(self, source: VideoSource, spec: VAESpec) -> Iterable[Case]:
         cases = clip_cases(source, self.config)
         self.first = [case.clip for case in cases[:CALIBRATION] if case.clip is not None]
-        return cases
+        self.pictured = self.keep.chosen([case.id for case in cases])
+        return [replace(case, params={"keep": case.id in self.pictured}) for case in cases]
+
+    def is_complete(self, case: Case, names: Collection[str]) -> bool:
+        return "frames" in names or not case.params["keep"]
 
     @torch.inference_mode()
     def open(self, candidate: Candidate) -> Subject:
@@ -135,6 +147,9 @@ class LatentSuite(Suite[Subject]):
     @torch.inference_mode()
     def measure(self, subject: Subject, case: Case) -> Statistics:
         assert case.clip is not None
+        frames = _frames(case.clip) if case.params["keep"] else {}
+        if case.stored:  # only the frames are missing
+            return frames
         vae = subject.vae
         video, q = self._encode(vae, case.clip)
         energy, histogram = subbands.subbands(subbands.causal(video[0]), subbands.PIXELS)
@@ -150,14 +165,18 @@ class LatentSuite(Suite[Subject]):
             variance = q.logvar.clamp(-30, 20).exp()[0].double().cpu().numpy()
             statistics["kl"] = posterior.kl_bits(q.mean[0].double().cpu().numpy(), variance)
             statistics["posterior_variance"] = variance.reshape(len(variance), -1).mean(1)
-        return statistics | decoder.curves(
-            lambda latent: decode_as(vae, video, latent),
-            video,
-            q.mean,
-            subject.scale,
-            self.noise,
-            self.masks,
-            clip_generator(self.config.seed, case.id),
+        return (
+            statistics
+            | frames
+            | decoder.curves(
+                lambda latent: decode_as(vae, video, latent),
+                video,
+                q.mean,
+                subject.scale,
+                self.noise,
+                self.masks,
+                clip_generator(self.config.seed, case.id),
+            )
         )
 
     def _clips(self, statistics: Mapping[str, Statistics]) -> list[dict[str, NDArray]]:
@@ -179,8 +198,21 @@ class LatentSuite(Suite[Subject]):
         clips = dict(zip(statistics, self._clips(statistics), strict=True))
         return {case: curves.of_clip(clip) for case, clip in clips.items()}
 
+    def pictures(self, statistics: Mapping[str, Statistics]) -> dict[str, NDArray]:
+        """Case id -> uint8 (1, 2, H, W, 3): two frames of the clip, which are one time step of its sub-bands."""
+        return {case: statistics[case]["frames"] for case in statistics if case in self.pictured}
+
     def extra(self, statistics: Mapping[str, Statistics]) -> dict[str, Any]:
-        return curves.of_set(self._clips(statistics), self.noise, self.masks)
+        found = curves.of_set(self._clips(statistics), self.noise, self.masks)
+        saved = {case: values["frame_index"].tolist() for case, values in statistics.items() if case in self.pictured}
+        return found | ({"saved": saved} if saved else {})
+
+
+def _frames(clip: Clip) -> Statistics:
+    """The middle pair of frames, as the wavelet transform pairs them: "frames", uint8 (1, 2, H, W, 3), and "frame_index" (2,)."""
+    video = to_stored(to_model(clip.load()))
+    index = subbands.middle_pair(video.shape[1])
+    return {"frames": video[:, list(index)].permute(1, 2, 3, 0)[None].numpy(), "frame_index": np.array(index)}
 
 
 def _at_size_of(latent: Latent, video: Video) -> Tensor:
@@ -192,12 +224,12 @@ def _at_size_of(latent: Latent, video: Video) -> Tensor:
 
 
 def _checked(statistics: Mapping[str, Statistics]) -> list[Statistics]:
-    """The stored clips of one set.
+    """The stored clips of one set, without saved frames.
 
     Raises:
         ValueError: the latents have different shapes, or the noise had different scales
     """
-    stored = list(statistics.values())
+    stored = [{name: values[name] for name in values if name not in SAVED} for values in statistics.values()]
     shapes = {clip["latent"].shape for clip in stored}
     if len(shapes) > 1:
         raise ValueError(f"the latents of a set should have one shape, got {sorted(shapes)}")

@@ -1,17 +1,25 @@
-"""Reconstruction quality: encode and decode each clip and score the reconstruction against the original."""
+"""Reconstruction quality: encode and decode each clip and score the reconstruction against the original.
+
+A clip is held in uint8 and its reconstruction in float32; both are scored in windows of frames.  In mode "streamed", frames are
+decoded, encoded, reconstructed, scored and freed window by window (`vaebench.inference.streaming`), in memory that does not grow
+with the length of the clip.  What needs the whole clip holds it in uint8: a codec of the protocol, metrics of whole clips (such as
+fvd and vmaf), and clips that `keep_video` saves.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import replace
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from itertools import chain
 from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
 
-from vaebench import keep, plugins, protocol, weights
+from vaebench import keep, plugins, protocol, scoring, weights
 from vaebench.config import RunConfig
 from vaebench.fingerprint import code, fingerprint
+from vaebench.inference import saving, streaming
 from vaebench.kept_video import Pair
 from vaebench.machine import pick_device
 from vaebench.options import ReconstructionOptions as Options
@@ -19,14 +27,28 @@ from vaebench.records import BITS, Score, interval
 from vaebench.scoring import build_metrics, change, metric_code, metric_digests, score, stack
 from vaebench.settings import build as build_settings
 from vaebench.suite import Case, Suite, clip_cases, clip_generator, video_setting
-from vaebench.vae import CodedVAE, VAESpec, VideoVAE, decode_as, reconstruct
+from vaebench.vae import CodedVAE, StreamingVAE, VAESpec, VideoVAE, decode_as, encode_padded, pad
+from vaebench.video import WINDOW, rechunked
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
+    from torch import Tensor
 
     from vaebench.data import VideoSource
     from vaebench.suite import Candidate, Statistics
-    from vaebench.video import Latent, Video
+    from vaebench.video import Clip, Latent, Video
+
+
+@dataclass
+class _RoundTrip:
+    """A clip and its reconstruction, in pieces that are read once, side by side."""
+
+    shape: tuple[int, ...]  # (1, 3, T, H, W)
+    stored: Iterable[Tensor]  # pieces of the clip, uint8, or float32 in 0..1, on the device
+    reconstruction: Iterable[Video]  # pieces of the reconstruction, float32 in -1..1
+    latents: list[Latent] = field(
+        default_factory=list
+    )  # pieces of the latent that are needed; complete after the last piece
 
 
 class Reconstruction(Suite[VideoVAE]):
@@ -67,10 +89,12 @@ class Reconstruction(Suite[VideoVAE]):
             **{"posterior": self.posterior, "dtype": self.dtype},
             "seed": config.seed if self.posterior == "sample" else None,
         }
-        self.shares = {
-            **{name: getattr(self.protocol, name) for name in ("resize", "pixels", "input_codec")},
-            **{name: self.identity[name] for name in ("posterior", "dtype", "seed")},
-        }
+        self.streams = config.mode == "streamed"
+        if not self.streams:  # nothing of a streamed clip is left for another protocol
+            self.shares = {
+                **{name: getattr(self.protocol, name) for name in ("resize", "pixels", "input_codec")},
+                **{name: self.identity[name] for name in ("posterior", "dtype", "seed")},
+            }
 
     def setting(self, source: VideoSource) -> str:
         # another choice of metrics is part of the name, so that a trial run never replaces a full record
@@ -93,8 +117,10 @@ class Reconstruction(Suite[VideoVAE]):
         cases = clip_cases(source, self.config)
         ids = [case.id for case in cases]
         self.pictured, self.filmed = self.keep.chosen(ids), self.keep_video.chosen(ids)
+        streamed = self.streams and self.protocol.input_codec == "none"
         return [
-            replace(case, params=_to_save(case, self.pictured, self.filmed) | {"codec": spec.codec}) for case in cases
+            replace(case, params=_to_save(case, self.pictured, self.filmed) | {"codec": spec.codec}, streamed=streamed)
+            for case in cases
         ]
 
     def is_complete(self, case: Case, names: Collection[str]) -> bool:
@@ -107,53 +133,102 @@ class Reconstruction(Suite[VideoVAE]):
     @torch.inference_mode()
     def measure(self, vae: VideoVAE, case: Case) -> Statistics:
         assert case.clip is not None
-        if not case.shared:  # another protocol may have done it
-            reference = self.protocol.to_model(
-                case.clip.load().to(self.device).unsqueeze(0)
-            )  # (1, 3, T, H, W) in -1..1
-            reconstruction, latent = self._reconstruct(vae, reference, case)
-            case.shared.update(reference=reference, reconstruction=reconstruction, latent=latent)
-        reference, reconstruction, latent = (case.shared[name] for name in ("reference", "reconstruction", "latent"))
-        real = self.protocol.to_score(reference, reference=True)
-        reconstructed = self._scored(reconstruction)
-        statistics = {
-            self.keys[name]: metric.measure(real, reconstructed)[0].cpu().numpy()
-            for name, metric in self.metrics.items()
-            if self.keys[name] not in case.stored
-        }
-        if own := getattr(vae, "own", None):  # a cross of two VAEs is compared with the decoder of the one that encodes
-            if "by_own" not in case.shared:
-                case.shared["by_own"] = decode_as(own, reference, latent)
-            got_by_own = self._scored(case.shared["by_own"])
-            statistics |= {
-                f"own {self.keys[name]}": metric.measure(real, got_by_own)[0].cpu().numpy()
-                for name, metric in self.metrics.items()
-                if self.keys[name] not in case.stored
-            }
+        own = getattr(vae, "own", None)  # a cross of two VAEs is compared with the decoder of the one that encodes
+        if self.streams and isinstance(vae, StreamingVAE) and own is None:
+            trip = self._streamed(vae, case, case.clip)
+        else:
+            trip = self._whole(vae, case, case.clip)
+        missing = {name: metric for name, metric in self.metrics.items() if self.keys[name] not in case.stored}
+        saved: dict[int, NDArray] = {}
+        pictured, filmed = saving.pictured(trip.shape[2]), range(trip.shape[2])
+        wanted = {*(pictured if case.params["keep"] else []), *(filmed if case.params["keep_video"] else [])}
+        pairs = saving.saving(self._windows(trip), wanted, saved)
+        statistics: Statistics = {self.keys[name]: value for name, value in scoring.measure(missing, pairs).items()}
+        if own is not None:
+            by_own = self._windows(self._by_own(own, case))
+            values = scoring.measure(missing, by_own)
+            statistics |= {f"own {self.keys[name]}": value for name, value in values.items()}
         if isinstance(vae, CodedVAE):
-            pixels = reference.shape[2:].numel()  # of all frames
-            statistics[BITS] = np.float64(int(vae.bits(latent)[0]) / pixels)
+            pixels = trip.shape[2] * trip.shape[3] * trip.shape[4]  # of all frames
+            statistics[BITS] = np.float64(int(vae.bits(trip.latents[0])[0]) / pixels)
         if case.params["keep"]:
-            last = real.shape[2] - 1
-            statistics["frames"] = _frames(real, reconstructed, sorted({0, (last + 1) // 2, last}))
+            statistics["frames"] = np.stack([saved[index] for index in pictured], axis=1)
         if case.params["keep_video"]:
-            statistics["video"] = _frames(real, reconstructed, range(real.shape[2]))
+            statistics["video"] = np.stack([saved[index] for index in filmed], axis=1)
             statistics["fps"] = np.float64(case.clip.fps)
         if self.keep_latents:
-            statistics["latent"] = latent.cpu().numpy()
+            statistics["latent"] = torch.cat(trip.latents, dim=2).cpu().numpy()
         return statistics
 
-    def _scored(self, reconstruction: Video) -> Video:
-        """float (1, 3, T, H, W) in -1..1 -> float32 in 0..1, the input of the metrics."""
-        return self.protocol.to_score(reconstruction)
+    def _windows(self, trip: _RoundTrip) -> Iterator[tuple[Video, Video]]:
+        """Windows of the reference and of the reconstruction, float32 (1, 3, n, H, W) in 0..1: the input of the metrics."""
+        reference = self.protocol.windows(map(self.protocol.to_range, trip.stored), reference=True)
+        return zip(reference, self._scored(trip.reconstruction), strict=True)
 
-    def _reconstruct(self, vae: VideoVAE, reference: Video, case: Case) -> tuple[Video, Latent]:
-        """The reconstruction and its latent.  If the latent is stored, only the decoder runs."""
+    def _scored(self, pieces: Iterable[Video]) -> Iterator[Video]:
+        """Pieces of a reconstruction in -1..1 -> its windows in 0..1."""
+        return self.protocol.windows(pieces)
+
+    def _whole(self, vae: VideoVAE, case: Case, clip: Clip) -> _RoundTrip:
+        """The clip in one call of the VAE."""
+        if not case.shared:  # another protocol may have done it
+            frames = self._frames(clip)
+            reconstruction, latent = self._reconstruct(vae, frames, case)
+            case.shared.update(frames=frames, reconstruction=reconstruction, latent=latent)
+        frames, reconstruction, latent = (case.shared[name] for name in ("frames", "reconstruction", "latent"))
+        return _RoundTrip(
+            tuple(frames.shape), frames.split(WINDOW, dim=2), reconstruction.split(WINDOW, dim=2), [latent]
+        )
+
+    def _by_own(self, own: VideoVAE, case: Case) -> _RoundTrip:
+        """The clip of `_whole`, decoded by `own`."""
+        frames, latent = case.shared["frames"], case.shared["latent"]
+        if "by_own" not in case.shared:
+            case.shared["by_own"] = decode_as(own, frames, latent)
+        return _RoundTrip(
+            tuple(frames.shape), frames.split(WINDOW, dim=2), case.shared["by_own"].split(WINDOW, dim=2), [latent]
+        )
+
+    def _frames(self, clip: Clip) -> Tensor:
+        """(1, 3, T, H, W) on the device, uint8 or float32 in 0..1, after the input codec of the protocol."""
+        return self.protocol.through_input_codec(clip.load().to(self.device).unsqueeze(0))
+
+    def _reconstruct(self, vae: VideoVAE, frames: Tensor, case: Case) -> tuple[Video, Latent]:
+        """The reconstruction of `_frames` and its latent.  If the latent is stored, only the decoder runs."""
         if "latent" in case.stored:
             latent = torch.from_numpy(case.stored["latent"]).to(self.device)
-            return decode_as(vae, reference, latent), latent
-        generator = clip_generator(self.config.seed, case.id)
-        return reconstruct(vae, reference, posterior=self.posterior, generator=generator)
+        else:
+            padded = pad(self.protocol.to_range(frames), vae.spec)
+            generator = clip_generator(self.config.seed, case.id)
+            latent = encode_padded(vae, padded, posterior=self.posterior, generator=generator)
+            del padded  # as large as the reconstruction
+        return decode_as(vae, frames, latent), latent
+
+    def _streamed(self, vae: StreamingVAE, case: Case, clip: Clip) -> _RoundTrip:
+        """The clip window by window: nothing runs before the first window is read."""
+        shape, stored = self._pieces(clip)
+        trip = _RoundTrip(shape, stored, [])
+        if "latent" in case.stored:
+            latents: Iterable[Latent] = [torch.from_numpy(case.stored["latent"]).to(self.device)]
+        else:
+            trip.stored, again = streaming.twice(stored)  # frames wait in uint8 from the encoder to the scores
+            generator = clip_generator(self.config.seed, case.id)
+            video = map(self.protocol.to_range, again)
+            latents = streaming.encoded(vae, video, shape, posterior=self.posterior, generator=generator)
+        if self.keep_latents:
+            latents = streaming.collected(latents, trip.latents)
+        trip.reconstruction = streaming.decoded(vae, latents, shape)
+        return trip
+
+    def _pieces(self, clip: Clip) -> tuple[tuple[int, ...], Iterator[Tensor]]:
+        """The shape of a clip (1, 3, T, H, W) and its windows as `_frames` would give them."""
+        if clip.stream is None or self.protocol.input_codec != "none":
+            frames = self._frames(clip)
+            return tuple(frames.shape), iter(frames.split(WINDOW, dim=2))
+        frames_of_clip = (piece.unsqueeze(0) for piece in clip.stream())
+        windows = (window.to(self.device) for window in rechunked(frames_of_clip, WINDOW))
+        first = next(windows)
+        return (*first.shape[:2], self.config.num_frames, *first.shape[3:]), chain([first], windows)
 
     def summarize(self, statistics: Mapping[str, Statistics]) -> dict[str, Score]:
         scores = {
@@ -210,12 +285,6 @@ class Reconstruction(Suite[VideoVAE]):
 def _to_save(case: Case, pictured: Collection[str], filmed: Collection[str]) -> dict[str, bool]:
     """The parameters of a case: whether frames and whether a video are saved."""
     return {"keep": case.id in pictured, "keep_video": case.id in filmed}
-
-
-def _frames(real: Video, reconstructed: Video, indices: Sequence[int]) -> NDArray:
-    """(1, 3, T, H, W) in 0..1, twice -> uint8 (2, n, H, W, 3): the frames of both with these indices."""
-    both = torch.cat([real, reconstructed])[:, :, list(indices)].mul(255).round().byte()
-    return both.permute(0, 2, 3, 4, 1).cpu().numpy()
 
 
 def runs(config: RunConfig) -> list[RunConfig]:

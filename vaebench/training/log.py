@@ -7,6 +7,7 @@ rows after its checkpoint.
 from __future__ import annotations
 
 import csv
+import io
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -113,10 +114,11 @@ def _file_of(reason: str) -> str:
 
 
 def _truncate(file: Path, step: int) -> None:
-    """Removes the rows of a CSV after `step`."""
-    if file.is_file() and (lines := file.read_text().splitlines()):
-        rows = [row for row in lines[1:] if row and int(row.split(",")[0]) <= step]
-        write_atomically(file, "\n".join([lines[0], *rows]) + "\n")
+    """Removes the rows of a CSV after `step`, and a last line that was written in part."""
+    if file.is_file():
+        header, *rows = [line for line in file.read_text().splitlines(keepends=True) if line.endswith("\n")] or [""]
+        kept = [row for row in rows if int(row.partition(",")[0]) <= step]
+        write_atomically(file, "".join([header, *kept]))
 
 
 def _append(file: Path, values: dict[str, float]) -> None:
@@ -126,15 +128,13 @@ def _append(file: Path, values: dict[str, float]) -> None:
         with file.open(newline="") as text:
             columns = next(csv.reader(text), [])
     new = [name for name in values if name not in columns]
-    if new and columns:
-        rows = list(csv.DictReader(file.read_text().splitlines()))
+    if new:
+        rows = list(csv.DictReader(file.read_text().splitlines())) if columns else []
         columns += new
-        with file.open("w", newline="") as text:
-            writer = csv.DictWriter(text, columns, restval="", lineterminator="\n")
-            writer.writeheader()
-            writer.writerows(rows)
+        table = io.StringIO()
+        writer = csv.DictWriter(table, columns, restval="", lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(rows)
+        write_atomically(file, table.getvalue())
     with file.open("a", newline="") as text:
-        writer = csv.DictWriter(text, columns or new, restval="", lineterminator="\n")
-        if not columns:
-            writer.writeheader()
-        writer.writerow(values)
+        csv.DictWriter(text, columns, restval="", lineterminator="\n").writerow(values)

@@ -60,7 +60,7 @@ def _source(name: str) -> tuple[Path, WFVAEConfig | None]:
         return path, None
     if name.startswith("wfvae/"):
         spec = adapters.find(name)
-        return weights.find(spec.source), wfvae.config_of(spec)
+        return weights.find(spec.source, name=spec.name), wfvae.config_of(spec)
     raise FileNotFoundError(
         f"start_from={name} does not exist; give the folder of a run or checkpoint, a folder with config.json and weights, "
         f"a .safetensors or .ckpt file, or a built-in model ({', '.join(f'wfvae/{variant}' for variant in wfvae.VARIANTS)})"

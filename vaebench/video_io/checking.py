@@ -19,7 +19,7 @@ class State(NamedTuple):
     """The state of one clip."""
 
     state: str
-    sentence: str  # the clip, and what was found
+    sentence: str  # name of the clip, and what is wrong
 
 
 def check_manifest(rows: Sequence[Row], root: Path) -> Iterator[State]:
@@ -37,7 +37,7 @@ def check_manifest(rows: Sequence[Row], root: Path) -> Iterator[State]:
 
 
 def check_preset(preset: Preset, names: Sequence[str], root: Path) -> Iterator[State]:
-    """Look for the clips of a preset below `root`.  A preset has no checksums."""
+    """Search the clips of a preset below `root`; without checksums, because a preset has none."""
     found = presets.rows(preset, names, root)
     yield from (State(NOT_PINNED, f"{row.id} ({row.file})") for row in found.rows)
     yield from (State(MISSING, name) for name in found.missing)
@@ -81,7 +81,7 @@ def pin(name: str, root: str, out: str, listed: str = "") -> tuple[int, list[str
     """Write the clips of a preset below `root`, with their checksums, into the manifest `out`.
 
     Returns:
-        the number of clips in the manifest, and a sentence for each clip that is not in it
+        the number of clips in the manifest, and the reason for each clip that was left out
 
     Raises:
         ValueError: the preset or its list is invalid, or no clip was found

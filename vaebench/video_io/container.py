@@ -1,4 +1,4 @@
-"""Opens a video file or the bytes of one, finds its video stream, and refuses what is no video."""
+"""Open a video file (or its bytes) and select its video stream; files that are not videos are refused."""
 
 from __future__ import annotations
 
@@ -8,12 +8,21 @@ from pathlib import Path
 from typing import Any
 
 ATTACHED_PIC = 0x400  # AV_DISPOSITION_ATTACHED_PIC, libavformat/avformat.h
-LISTS = ("concat", "dash", "hls", "imf", "sdp")  # FFmpeg's readers of texts that name other files
+LISTS = ("concat", "dash", "hls", "imf", "sdp")  # FFmpeg formats that are lists of other files
 REMEDY = "replace the file or leave it out"
 
 
 def opened(file: str | Path, data: bytes | None = None) -> Any:
-    """The PyAV container of a file, or of `data`, which `file` then only names.  FFmpegError where it is none."""
+    """Open a file, or the bytes `data` of a file, as a PyAV container.
+
+    Args:
+        file: path of the file; with `data`, its name for messages
+        data: content of the file
+
+    Raises:
+        av.error.FFmpegError: FFmpeg cannot open it
+        ValueError: it is a playlist or another list of files
+    """
     import av
 
     # without "file:" FFmpeg reads 10:30.mp4 as a URL of the protocol 10
@@ -25,7 +34,12 @@ def opened(file: str | Path, data: bytes | None = None) -> Any:
 
 
 def video_stream(container: Any, file: str | Path, options: dict[str, str], threads: str) -> Any:
-    if container.format.name.endswith("_pipe"):  # FFmpeg's readers of single images
+    """The first video stream of a container, with the decoder options and the thread type set.
+
+    Raises:
+        ValueError: it is a still image, or has no video stream that can be decoded
+    """
+    if container.format.name.endswith("_pipe"):  # FFmpeg formats of single images
         raise ValueError(f"{file}: is a still image ({container.format.name[:-5]}), not a video; {REMEDY}")
     streams = [s for s in container.streams.video if s.codec_context is not None and not _cover(s)]
     if not streams:
@@ -36,12 +50,17 @@ def video_stream(container: Any, file: str | Path, options: dict[str, str], thre
 
 
 def _cover(stream: Any) -> bool:
-    """Is this the cover picture of an audio file?"""
+    """Whether the stream is the cover picture of an audio file."""
     return bool(stream.disposition.value & ATTACHED_PIC)
 
 
 def check_readable(file: str | Path) -> os.stat_result:
-    """OSError if the file is missing or unreadable, ValueError if it is a folder or empty."""
+    """Check that a file can be opened and is not empty.
+
+    Raises:
+        OSError: the file is missing or unreadable
+        ValueError: it is a folder or empty
+    """
     try:
         stat = os.stat(file)
         if os.path.isdir(file):

@@ -39,6 +39,7 @@ SEEK_FROM = 48  # frames; below it, decoding from the first frame costs no more 
 LOOK_AHEAD = 16  # frames; a frame may refer to one shown this much later
 NEAR = 0.02  # of a unit vector, about one degree; players turn by such an angle as little
 HDR = {16: "PQ", 18: "HLG"}  # transfer characteristics of ITU-T H.273, table 3
+LOWER = "lower num_frames or leave it out"  # remedy for a video that is too short
 STRICT = {"err_detect": "explode"}  # stop at the first fault instead of concealing it
 
 
@@ -47,7 +48,7 @@ def read(
     start: int,
     count: int,
     data: bytes | None = None,
-    remedy: str = "lower num_frames or leave it out",
+    remedy: str = LOWER,
 ) -> Iterator[NDArray[np.uint8]]:
     """Yield frames `start` to `start + count - 1` of a video, each uint8 (H, W, 3) RGB in 0..255.
 

@@ -1,11 +1,11 @@
-"""Frames of a video file by decord (`reader=decord`), where they are bit-equal to those of PyAV; any other file is refused.
+"""Read frames with decord (`reader=decord`) from files in which they are bit-identical to those of PyAV; other files are refused.
 
-decord gives wrong frames without an error in some files, so four conditions are checked:
+For some files decord returns wrong frames without an error, so four conditions are checked:
 
-    bytes    pinned by a manifest, whose writing decoded them strictly: decord returns damaged frames as good ones
-    order    proven by the packets (`packets`): not AVI, no B-frames without time stamps
-    count    decord finds as many frames as the packets show
-    pixels   the first frame that is asked for is equal to PyAV's: 10 bits, odd sizes, interlacing and narrow video differ
+    bytes    the manifest pins the file.  It was decoded strictly when the manifest was written; decord does not detect damage.
+    order    the packets prove the order of the frames (`packets`).  Excludes AVI and B-frames without time stamps.
+    count    decord and the packets agree on the number of frames.
+    pixels   the first requested frame equals PyAV's.  Differs for 10 bits, odd sizes, interlaced and narrow videos.
 """
 
 from __future__ import annotations
@@ -26,14 +26,14 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 REMEDY = "use reader=pyav"
-AT_ONCE = 8  # frames; the batch that decord copies at a time
+AT_ONCE = 8  # frames per call of decord
 
 
 def require() -> Any:
-    """The package decord.
+    """Import decord.
 
     Raises:
-        ValueError: it is not installed
+        ValueError: decord is not installed
     """
     try:
         with warnings.catch_warnings():
@@ -47,13 +47,13 @@ def require() -> Any:
 
 
 def read(file: str | Path, start: int, count: int) -> Iterator[NDArray[np.uint8]]:
-    """Yield frames `start` to `start + count - 1`, each uint8 (H, W, 3) RGB in 0..255, as `decode.read`.
+    """Yield the frames `start` to `start + count - 1`, each uint8 (H, W, 3) RGB in 0..255, like `decode.read`.
 
     The caller has checked the sha256 of the file against a manifest.
 
     Raises:
         OSError: the file is missing or unreadable
-        ValueError: decord is not installed, the file is shorter, or decord's frames are not proven equal to PyAV's
+        ValueError: decord is not installed, the file is too short, or one of the conditions above is not met
     """
     import numpy as np
 
@@ -61,12 +61,12 @@ def read(file: str | Path, start: int, count: int) -> Iterator[NDArray[np.uint8]
     check_readable(file)
     total = _proven(file)
     if total < start + count:
-        yield from decode.read(file, start, count)  # raises the error with the frames that are missing
+        yield from decode.read(file, start, count)  # raises the error that states how many frames are missing
         raise AssertionError(f"{file}: {total} packets prove fewer frames than were decoded")
     try:
         reader = decord.VideoReader(
             os.path.abspath(file), num_threads=1
-        )  # the runner reads clips in threads of its own
+        )  # the runner already reads clips in parallel threads
         frames = reader.get_batch([start]).asnumpy()
     except (decord.DECORDError, RuntimeError) as reason:
         raise ValueError(f"{file}: decord cannot read it ({str(reason).splitlines()[-1].strip()}); {REMEDY}") from None
@@ -80,7 +80,11 @@ def read(file: str | Path, start: int, count: int) -> Iterator[NDArray[np.uint8]
 
 
 def _proven(file: str | Path) -> int:
-    """How many frames the packets prove; ValueError where they do not prove the order."""
+    """The number of frames according to the packets.
+
+    Raises:
+        ValueError: the file cannot be opened, or its packets do not prove the order of the frames
+    """
     import av
 
     try:

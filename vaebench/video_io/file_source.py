@@ -41,11 +41,12 @@ class Files:
 
     def __iter__(self) -> Iterator[Clip]:
         for row in self.rows:
-            load = partial(load_row, self.root / row.file, row, self.num_frames, self.size, self.reader, self.resize)
+            asked = (self.root / row.file, row, self.num_frames, self.size, self.reader, self.resize)
             yield Clip(
                 id=row.id,
                 fps=row.fps,
-                load=below(self.root, load),
+                load=below(self.root, partial(load_row, *asked)),
+                stream=stream_below(self.root, partial(stream_row, *asked)),
                 file=row.file,
                 label=row.label,
                 stamp="" if row.sha256 else stamp(self.root / row.file),  # pinned bytes are checked when they are read
@@ -127,14 +128,35 @@ def _by_name(root: Path, name_of: Callable[[Path, str], str]) -> dict[str, str]:
 
 
 def load_row(
-    path: Path, row: Row, num_frames: int, size: Size, reader: str = "auto", how: str = "antialiased"
+    path: Path,
+    row: Row,
+    num_frames: int,
+    size: Size,
+    reader: str = "auto",
+    how: str = "antialiased",
+    remedy: str = decode.LOWER,
 ) -> Tensor:
     """uint8 (3, num_frames, height, width), or as the resize `how` returns it.  OSError or ValueError naming file and reason."""
-    return resize.clip(read_row(path, row, num_frames, reader), size, how)
+    return resize.clip(read_row(path, row, num_frames, reader, remedy), size, how)
 
 
-def read_row(path: Path, row: Row, num_frames: int, reader: str = "auto") -> Iterator[NDArray[np.uint8]]:
-    """The frames (H, W, 3) of a row as decoded.  OSError or ValueError naming file and reason."""
+def stream_row(
+    path: Path,
+    row: Row,
+    num_frames: int,
+    size: Size,
+    reader: str = "auto",
+    how: str = "antialiased",
+    remedy: str = decode.LOWER,
+) -> Iterator[Tensor]:
+    """The frames of `load_row`, (3, 1, height, width) each, decoded one by one.  Errors as `load_row`."""
+    return resize.pieces(read_row(path, row, num_frames, reader, remedy), size, how)
+
+
+def read_row(
+    path: Path, row: Row, num_frames: int, reader: str = "auto", remedy: str = decode.LOWER
+) -> Iterator[NDArray[np.uint8]]:
+    """The frames (H, W, 3) of a row as decoded.  OSError or ValueError naming file, reason and, for a short one, `remedy`."""
     if row.sha256 and path.is_file():  # a missing file is named by the decoder
         actual = manifest.sha256(path)
         if actual != row.sha256:
@@ -142,7 +164,9 @@ def read_row(path: Path, row: Row, num_frames: int, reader: str = "auto") -> Ite
                 f"{path}: is not the file that the manifest pins (sha256 {actual[:12]}..., expected {row.sha256[:12]}...); "
                 "fetch it again, or write a new manifest"
             )
-    return (decord_reader if reader == "decord" else decode).read(path, row.start, num_frames)
+    if reader == "decord":
+        return decord_reader.read(path, row.start, num_frames)
+    return decode.read(path, row.start, num_frames, remedy=remedy)
 
 
 def fingerprint(contents: Iterable[tuple[str, int, str]]) -> str:
@@ -203,8 +227,24 @@ def _load_below(root: str, load: Callable[[], Tensor]) -> Tensor:
     try:
         return load()
     except (OSError, ValueError) as reason:
-        kind = OSError if isinstance(reason, OSError) else ValueError
-        raise kind(str(reason).replace(root, "")) from None
+        raise _relative(reason, root) from None
+
+
+def stream_below(root: Path, stream: Callable[[], Iterator[Tensor]]) -> Callable[[], Iterator[Tensor]]:
+    """As `below`, of a function that decodes a clip in pieces."""
+    return partial(_stream_below, f"{root}{os.sep}", stream) if root != Path() else stream
+
+
+def _stream_below(root: str, stream: Callable[[], Iterator[Tensor]]) -> Iterator[Tensor]:
+    try:
+        yield from stream()
+    except (OSError, ValueError) as reason:
+        raise _relative(reason, root) from None
+
+
+def _relative(reason: OSError | ValueError, root: str) -> OSError | ValueError:
+    kind = OSError if isinstance(reason, OSError) else ValueError
+    return kind(str(reason).replace(root, ""))
 
 
 def refuse_decord(config: RunConfig, why: str) -> None:

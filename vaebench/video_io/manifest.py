@@ -1,10 +1,11 @@
-"""A manifest: a CSV that pins which clips of a folder are read, from which frame, and what their bytes are.
+"""Manifests: a CSV file that pins clips in a folder: their files, first frames and checksums.
 
-    id,file,start,fps,sha256,label
+    id,file,start,fps,sha256,label,frames
 
-`file` is relative to the folder and the only required column.  `id` defaults to the path without its extension, `start` to 0,
-`fps` to 0 (unknown); without `sha256` the bytes are not checked; `label` is the class, in sources that have classes.
-Some damage decodes to wrong pixels without an error or a mark (results/benchmarks/decode_fuzz.json); only the checksum shows it.
+`file` is relative to the folder and the only required column.  `id` defaults to the path without its extension, `start` to 0 and
+`fps` to 0 (unknown).  Without `sha256` the bytes are not checked.  `label` is the class, for sources with classes.
+`frames` is the number of frames of the file, 0 if unknown.
+Some damaged files decode to wrong pixels without an error (results/benchmarks/decode_fuzz.json); only a checksum detects them.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ import os
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path, PurePosixPath
 from typing import TextIO
 
@@ -23,14 +24,14 @@ from vaebench.files import draft
 from vaebench.plugins import did_you_mean
 from vaebench.video_io import notes
 
-# the files that are read as videos, in any case; `_decode` looks at the content, not at the name
+# extensions of videos, in upper or lower case; the decoder detects the format from the content
 # fmt: off
 EXTENSIONS = (
     ".mp4", ".m4v", ".mov", ".qt", ".mkv", ".webm", ".avi", ".divx", ".gif", ".mpg", ".mpeg", ".m1v", ".m2v", ".vob", ".ts",
     ".mts", ".m2ts", ".mxf", ".wmv", ".asf", ".flv", ".f4v", ".3gp", ".3g2", ".ogv", ".dv", ".rm", ".y4m", ".ivf", ".nut",
 )
 # fmt: on
-# Panda-70M writes all cuts of a video into one field, and csv refuses fields above 131,072 characters
+# Panda-70M lists all cuts of a video in one field; the default limit of csv is 131,072 characters
 csv.field_size_limit(1 << 30)
 
 
@@ -44,6 +45,7 @@ class Row:
     fps: float = 0.0
     sha256: str = ""  # of the file
     label: str = ""
+    frames: int = 0  # of the file; 0 if unknown
 
 
 COLUMNS = [f.name for f in fields(Row)]
@@ -51,9 +53,14 @@ COLUMNS = [f.name for f in fields(Row)]
 
 @contextmanager
 def opened(file: str | Path, expected: str) -> Iterator[TextIO]:
-    """A list such as `manifest=FILE`, `--list FILE` or MANIFEST, UTF-8 with or without a byte order mark.
+    """Open a text file that the user named, such as a manifest; UTF-8 with or without a byte order mark.
 
-    OSError if it cannot be read, ValueError if it is not UTF-8 or not a CSV; `expected` describes the file.
+    Args:
+        expected: what the file should be, for messages
+
+    Raises:
+        OSError: the file cannot be read
+        ValueError: it is not UTF-8, or is not a CSV
     """
     try:
         with open(file, encoding="utf-8-sig", newline="") as text:
@@ -68,7 +75,12 @@ def opened(file: str | Path, expected: str) -> Iterator[TextIO]:
 
 
 def table(file: str | Path, need: Sequence[str]) -> list[dict[str, str]]:
-    """The rows of a CSV with at least the columns `need`.  OSError if unreadable, ValueError if it is no such table."""
+    """Read a CSV with at least the columns `need`.
+
+    Raises:
+        OSError: the file cannot be read
+        ValueError: it is not a CSV, or a column is missing
+    """
     columns = _header(file)
     lacking = [column for column in need if column not in columns]
     if lacking:
@@ -83,12 +95,17 @@ def _header(file: str | Path) -> list[str]:
 
 
 def is_manifest(file: str | Path) -> bool:
-    """Is this a manifest of ours, rather than the CSV that a data set is published with?"""
+    """Whether a CSV is a manifest, and not the list that a data set is published with."""
     return "file" in _header(file)
 
 
 def read(file: str | Path) -> list[Row]:
-    """The rows of a manifest, in its own order.  ValueError naming the line of the first mistake."""
+    """Read the rows of a manifest, in their order.
+
+    Raises:
+        OSError: the file cannot be read
+        ValueError: it is not a manifest; the message names the first invalid line
+    """
     rows: list[Row] = []
     for line, given in enumerate(table(file, ["file"]), start=2):
         for column in given:
@@ -103,9 +120,11 @@ def _row(given: dict[str, str], where: str) -> Row:
     path = PurePosixPath(given["file"].strip())
     if not path.name or path.is_absolute() or ".." in path.parts:
         raise ValueError(f"{where}: file {given['file']!r} should be a path below the root")
-    start, rate, sha256 = (given.get(name, "").strip() for name in ("start", "fps", "sha256"))
+    start, rate, sha256, frames = (given.get(name, "").strip() for name in ("start", "fps", "sha256", "frames"))
     if start and not start.isdecimal():
         raise ValueError(f"{where}: start {start!r} should be a frame number, 0 or more")
+    if frames and not frames.isdecimal():
+        raise ValueError(f"{where}: frames {frames!r} should be a number of frames, 0 or more")
     if sha256 and (len(sha256) != 64 or set(sha256.lower()) - set("0123456789abcdef")):
         raise ValueError(f"{where}: sha256 {sha256!r} should be 64 hexadecimal digits")
     try:
@@ -113,13 +132,15 @@ def _row(given: dict[str, str], where: str) -> Row:
     except ValueError:
         raise ValueError(f"{where}: fps {rate!r} should be a number") from None
     name = given.get("id", "").strip() or path.with_suffix("").as_posix()
-    return Row(name, path.as_posix(), int(start or 0), seconds, sha256.lower(), given.get("label", "").strip())
+    label = given.get("label", "").strip()
+    return Row(name, path.as_posix(), int(start or 0), seconds, sha256.lower(), label, int(frames or 0))
 
 
 def distinct(rows: Iterable[Row], where: str | Path) -> list[Row]:
-    """The rows in their order, equal ones merged; a note counts them.
+    """Merge equal rows and keep their order; a note counts the merged rows.
 
-    ValueError if two different rows have one id: results are kept by id.
+    Raises:
+        ValueError: two different rows have the same id, by which results are stored
     """
     known: dict[str, Row] = {}
     repeated: list[str] = []
@@ -140,10 +161,12 @@ def distinct(rows: Iterable[Row], where: str | Path) -> list[Row]:
 
 
 def scan(root: str | Path) -> list[Row]:
-    """Every video below a folder, sorted by path; a note counts the files of other types.
+    """List all videos below a folder, sorted by path; a note counts the files of other types.
 
-    An id is the path without its extension; files that differ only in the extension keep it.  OSError naming the folder
-    that is missing or cannot be read.
+    The id of a clip is its path without the extension, or with it if two files differ only in their extension.
+
+    Raises:
+        OSError: a folder is missing or cannot be read
     """
     files = sorted(walk(root, EXTENSIONS))
     bare = [PurePosixPath(file).with_suffix("").as_posix() for file in files]
@@ -152,20 +175,23 @@ def scan(root: str | Path) -> list[Row]:
 
 
 def hidden(path: str) -> bool:
-    """Is it a hidden file, or one that macOS adds to archives (`._a.mp4`, `__MACOSX/`)?"""
+    """Whether a path is hidden, or was added to an archive by macOS (`._a.mp4`, `__MACOSX/`)."""
     parts = PurePosixPath(path).parts
     return any((part.startswith(".") and part != "..") or part == "__MACOSX" for part in parts)
 
 
 def is_video(file: str) -> bool:
-    """By its extension."""
+    """Whether a file has the extension of a video."""
     return file.lower().endswith(EXTENSIONS)
 
 
 def walk(root: str | Path, extensions: tuple[str, ...]) -> Iterator[str]:
-    """Paths below `root` with one of these extensions, relative to it and with forward slashes.
+    """Yield the files below `root` with one of these extensions, relative to `root` and with forward slashes.
 
-    Links are followed once.  Hidden files are left out; a note counts the other files that are left out.
+    Links to folders are followed once.  Hidden files are skipped; a note counts the other files that are skipped.
+
+    Raises:
+        OSError: a folder is missing or cannot be read
     """
 
     def refuse(reason: OSError) -> None:
@@ -194,10 +220,20 @@ def walk(root: str | Path, extensions: tuple[str, ...]) -> Iterator[str]:
 def write(
     root: str | Path, out: str | Path, num_frames: int = 33, rows: Iterable[Row] | None = None
 ) -> tuple[int, list[str]]:
-    """Pin the videos below `root` in a manifest `out`: how many it holds, and the reasons for those left out.
+    """Write a manifest of the videos below `root`.  Damaged and too short files are left out.
 
-    Each file is decoded over its first `num_frames` and hashed; one that is damaged or shorter is left out, with its reason.
-    `rows` (from a source that lists its clips in its own way) replaces the scan.  ValueError, and no file, if none is left.
+    Args:
+        root: folder with the videos
+        out: CSV file to write
+        num_frames: frames to decode of each clip
+        rows: the clips to pin, without checksums; None: all videos below `root`
+
+    Returns:
+        the number of clips in the manifest, and the reason for each clip that was left out
+
+    Raises:
+        OSError: `root` cannot be read
+        ValueError: no clip is left; no file is written
     """
     from vaebench.video_io import decode
 
@@ -208,7 +244,7 @@ def write(
         try:
             for _ in decode.read(path, row.start, num_frames, remedy="use a longer video or leave it out"):
                 pass
-            kept.append(Row(row.id, row.file, row.start, decode.fps(path), sha256(path), row.label))
+            kept.append(replace(row, fps=decode.fps(path), sha256=sha256(path), frames=decode.frame_count(path)))
         except (OSError, ValueError) as reason:
             left_out.append(str(reason))
     if not kept:

@@ -1,4 +1,4 @@
-"""Notes on the data for the user: what was ignored or merged.  On stderr; nothing fails because of them."""
+"""Notes for the user on stderr: which files were ignored, and which rows were merged."""
 
 from __future__ import annotations
 

@@ -1,17 +1,18 @@
-"""What the packets of a video prove about its frames without decoding them: how many there are, and in which order they come.
+"""Count the frames of a video and determine their order from its packets, without decoding them.
 
-A decoder gives frames in the order that the coded pictures name; time stamps are the container's, and the two can differ.
-AVI stores no time stamps, so FFmpeg guesses them; copying AVI into mp4 or Matroska keeps the guess; alt-ref packets show
-no frame, packed B-frames put two into one packet.  `Packets` is made only where sorted time stamps are the decoder's order:
+The order in which a decoder returns frames is coded in the pictures; the time stamps are stored by the container, and the two can
+differ.  AVI has no time stamps, so FFmpeg guesses them, and a copy from AVI to mp4 or Matroska keeps the guess.  An alt-ref packet
+shows no frame; a packet with packed B-frames holds two.  The result is `Packets` only if the sorted time stamps are known to be the
+order of the decoder:
 
     container   stores the presentation time of each packet: mp4, mov, Matroska, WebM
-    codec       one packet is one frame, by the codec's definition or by looking into the packet (`_shown`)
-    times       every packet has one, all differ, and they reorder frames if and only if the codec declares reordering, and
-                by no more than it declares
-    first       the first packet is a key frame, and no frame is shown before it: a decoder drops frames that refer to
-                what was cut off
+    codec       each packet holds one frame, by definition of the codec or according to its header (`_shown`)
+    times       every packet has a time, and all differ; frames are reordered if and only if the codec declares reordering, and
+                by no more frames than it declares
+    first       the first packet is a key frame, and no frame is shown before it: decoders drop frames whose references
+                were cut off
 
-The caller compares what it decodes with `times`: a disagreement is found where it happens.
+The caller compares the time of each decoded frame with `times`, so a contradiction is detected at the frame where it occurs.
 """
 
 from __future__ import annotations
@@ -21,21 +22,21 @@ from dataclasses import dataclass
 from typing import Any
 
 CONTAINERS = ("mov,mp4,m4a,3gp,3g2,mj2", "matroska,webm")  # FFmpeg's names
-# one packet is one frame: an access unit of H.264 or HEVC, a temporal unit of AV1, a picture of these codecs without prediction
+# codecs with one frame per packet: an access unit of H.264 or HEVC, a temporal unit of AV1, a picture of an intra-only codec
 ONE_FRAME = ("h264", "hevc", "av1", "dnxhd", "ffv1", "ffvhuff", "huffyuv", "mjpeg", "png", "prores", "rawvideo")
-NOT_CODED = (
-    19  # bytes; an MPEG-4 picture up to this size may be the placeholder of a packed B-frame, as FFmpeg judges too
-)
+NOT_CODED = 19  # bytes; FFmpeg too takes an MPEG-4 picture up to this size for the placeholder of a packed B-frame
 
 
 @dataclass(frozen=True)
 class Packets:
-    times: list[int]  # presentation time of each frame, in the decoder's order, which is ascending
-    entries: list[int]  # of the key frames that no earlier packet is shown after, ascending
+    """Presentation times in units of the stream's time base."""
+
+    times: list[int]  # of each frame, in the order of the decoder, which is ascending
+    entries: list[int]  # of the key frames at which decoding can start (no earlier packet is shown later); ascending
 
 
 def packets(container: Any, stream: Any, most: int | None = None) -> Packets | None:
-    """The first `most` packets that show a frame, all by default; None where they do not prove the order of the frames."""
+    """Read the first `most` packets that show a frame, by default all; None if they do not prove the order of the frames."""
     codec = stream.codec_context.codec.canonical_name
     declared = stream.codec_context.reorder_depth
     if container.format.name not in CONTAINERS:
@@ -55,7 +56,7 @@ def packets(container: Any, stream: Any, most: int | None = None) -> Packets | N
         if first is None or time is None:
             return None
         shown = _shown(codec, packet)
-        if packet.is_discard or shown == 0:  # outside the edit list; a picture that others refer to
+        if packet.is_discard or shown == 0:  # outside the edit list; a reference that is not shown
             continue
         place = bisect(times, time)
         if shown != 1 or time < first or (place and times[place - 1] == time):
@@ -72,7 +73,7 @@ def packets(container: Any, stream: Any, most: int | None = None) -> Packets | N
 
 
 def _shown(codec: str, packet: Any) -> int | None:
-    """How many frames this packet shows; None if unknown."""
+    """The number of frames that a packet shows; None if unknown."""
     if codec in ONE_FRAME:
         return 1
     if codec == "vp8":  # RFC 6386, 9.1: show_frame
@@ -85,7 +86,7 @@ def _shown(codec: str, packet: Any) -> int | None:
 
 
 def _shown_vp9(data: bytes) -> int:
-    """Of the frames in a packet, one or a superframe (VP9 bitstream specification, annex B and 6.2)."""
+    """The number of frames that a packet shows: a frame or a superframe (VP9 bitstream specification, annex B and 6.2)."""
     frames = [data]
     marker = data[-1]
     count, width = (marker & 7) + 1, (marker >> 3 & 3) + 1

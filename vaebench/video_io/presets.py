@@ -1,13 +1,13 @@
-"""Data presets: which clips of a public data set are measured, so that two groups measure the same frames.
+"""Data presets: fixed choices of clips from public data sets, so that two groups measure the same frames.
 
-A preset names clips and the way they are chosen; it has no checksums, because the files are not ours to pass on.  `rows` finds the
-clips below a folder; `vaebench data pin` writes them with their checksums into a manifest, which others can then check.
+A preset names its clips, or the rule that chooses them.  It has no checksums, because we may not distribute the files.  `rows`
+finds the clips below a folder; `vaebench data pin` writes them with their checksums to a manifest, which others can check.
 
-A file belongs to the clip whose name is its path without extension, or the end of that path, or that name followed by "_":
+A file matches the clip NAME if its path without extension is NAME or ends with /NAME, or its file name starts with NAME_:
 `videoSRC01` is `any/folder/videoSRC01.mp4` or `videoSRC01_1920x1080_30.mp4`.  Cuts of videos are named as in data=panda70m.
 
-Where a data set is published as a list of many clips, `count` of them are chosen: those with the smallest sha256 of
-"<seed> <name>".  The choice needs the list, but no other file, and does not depend on which clips were downloaded.
+If a data set is published as a long list of clips, the preset takes the `count` clips with the smallest sha256 of "<seed> <name>".
+The choice depends on the published list only, not on the clips that were downloaded.
 """
 
 from __future__ import annotations
@@ -34,9 +34,9 @@ class Preset:
     names: tuple[str, ...] = ()
     count: int = 0  # 0: the whole list
     seed: int = 0
-    column: str = ""  # of the published CSV, with the name of a video; "": the list is a text with a path in each line
-    cuts: str = ""  # column of the published CSV with a list of cuts of each video; "": a video is a clip
-    images: bool = False  # a clip is a folder of images, which no manifest pins
+    column: str = ""  # column of the published CSV with the names of videos; "": the list is a text, one path per line
+    cuts: str = ""  # column of the published CSV with the cuts of each video; "": each video is one clip
+    images: bool = False  # each clip is a folder of images, which a manifest cannot pin
 
 
 # ImageSets/2017/val.txt of the data set
@@ -81,16 +81,16 @@ PRESETS = {
 class Found:
     """The clips of a preset below a folder."""
 
-    rows: list[Row]  # without checksums; of a folder of images, `file` is the folder
+    rows: list[Row]  # without checksums; for images, `file` is their folder
     missing: list[str]  # names of clips without a file
-    ambiguous: dict[str, list[str]] = field(default_factory=dict)  # name -> its files, where there are several
+    ambiguous: dict[str, list[str]] = field(default_factory=dict)  # name -> files, for names with several files
 
 
 def find(name: str) -> Preset:
     """The preset called `name`.
 
     Raises:
-        ValueError: it is unknown
+        ValueError: unknown name
     """
     if name not in PRESETS:
         raise ValueError(
@@ -103,10 +103,10 @@ def names_of(preset: Preset, listed: str = "") -> list[str]:
     """The names of the clips of a preset.
 
     Args:
-        listed: path of the published list, for presets that choose from one
+        listed: path of the published list, for presets that choose from a list
 
     Raises:
-        ValueError: the list is missing, superfluous or invalid, or has fewer names than the preset chooses
+        ValueError: the list is missing, invalid, unused by this preset, or has fewer names than the preset chooses
         OSError: the list cannot be read
     """
     if preset.names:
@@ -146,7 +146,7 @@ def _from_csv(preset: Preset, listed: str) -> Iterable[str]:
 
 
 def _from_text(listed: str) -> Iterable[str]:
-    """Paths without extension, one per line.  Comments (#) and rows of a CSV, which name no path, are left out."""
+    """Paths without extension, one per line.  Comments (#) and lines with a comma are skipped."""
     with manifest.opened(listed, "a text with a path in each line") as text:
         for line in map(str.strip, text):
             if line and not line.startswith("#") and "," not in line:
@@ -171,7 +171,7 @@ def rows(preset: Preset, names: Sequence[str], root: str | Path) -> Found:
 
 
 def pattern(preset: Preset, name: str) -> str:
-    """The files that are the clip `name`, for messages; other extensions of videos are valid too."""
+    """The file names that match the clip `name`, for messages; other extensions of videos are valid too."""
     own = f"{name}.mp4"
     return f"{own}, in any folder" if preset.cuts else f"{own} or {name}_*.mp4, in any folder"
 
@@ -182,7 +182,7 @@ def _folders(root: str | Path) -> list[str]:
 
 
 def _names(preset: Preset, root: Path, file: str, wanted: set[str]) -> set[str]:
-    """The names among `wanted` that a file may have."""
+    """The names among `wanted` that a file matches."""
     if preset.cuts:
         return {video2dataset.clip_name(root, file)} & wanted
     parts = (PurePosixPath(file) if preset.images else PurePosixPath(file).with_suffix("")).parts

@@ -1,10 +1,9 @@
-"""From frames of any size to a clip: resized to cover `size`, centre crop.
+"""Resize frames to cover `size`, crop the centre, and stack them to a clip.
 
-`FILTERS` are the ways to resize; a protocol chooses one.  The default, "antialiased", stays in integers (uint8 in, uint8 out,
-16-bit fixed-point weights, rounded after each of its two passes), as Pillow's does: whole-number sums have one value in any
-order, so every processor, with or without vector units, gives the same pixels.  Float sums do not, and a last bit decides how a
-pixel is rounded.  Sizes follow torchvision's `Resize` and
-`CenterCrop`, which the field's scripts use.
+`FILTERS` are the available filters; a protocol chooses one.  The default, "antialiased", computes in integers as Pillow does
+(uint8 input and output, 16-bit fixed-point weights, rounding after each of the two passes).  Integer sums do not depend on the
+order of summation, so all processors give identical pixels.  Float sums differ in the last bit, which can change the rounding of
+a pixel.  Sizes are those of torchvision's `Resize` and `CenterCrop`, which the scripts of the field use.
 
     antialiased   bilinear with antialiasing, in integers
     float         bilinear with antialiasing in float32, not rounded: the result is float32 in 0..1 (WF-VAE, VidTok)
@@ -14,7 +13,7 @@ pixel is rounded.  Sizes follow torchvision's `Resize` and
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from typing import TYPE_CHECKING
 
 import torch
@@ -29,16 +28,27 @@ if TYPE_CHECKING:
 
 
 def clip(frames: Iterable[NDArray[np.uint8]], size: Size, how: str = "antialiased") -> Tensor:
-    """uint8 frames (H, W, 3) -> uint8 (3, T, height, width), or float32 in 0..1.  One frame is held at full size at a time.
+    """Resize and stack frames; only one frame at a time is in memory at full size.
 
     Args:
-        how: one of FILTERS
+        frames: uint8 (H, W, 3) each
+        size: height and width of the clip
+        how: name of a filter in FILTERS
+
+    Returns:
+        uint8 (3, T, height, width), or float32 in 0..1 if `how` is "float"
     """
-    return torch.stack([fit(torch.from_numpy(frame), size, how) for frame in frames], dim=1)
+    return torch.cat(list(pieces(frames, size, how)), dim=1)
+
+
+def pieces(frames: Iterable[NDArray[np.uint8]], size: Size, how: str = "antialiased") -> Iterator[Tensor]:
+    """The frames of `clip`, (3, 1, height, width) each."""
+    for frame in frames:
+        yield fit(torch.from_numpy(frame), size, how).unsqueeze(1)
 
 
 def fit(frame: Tensor, size: Size, how: str = "antialiased") -> Tensor:
-    """uint8 (H, W, 3) -> (3, height, width) of `size`: the smallest image that covers it, of which the middle is kept."""
+    """uint8 (H, W, 3) -> (3, height, width): resized to the smallest image that covers `size`, then centre-cropped."""
     height, width = parse(size)
     tall, wide = covering(frame.shape[0], frame.shape[1], size)
     image = frame.permute(2, 0, 1)[None]  # a view: the kernel reads channels-last, as decoders write
@@ -51,7 +61,7 @@ def fit(frame: Tensor, size: Size, how: str = "antialiased") -> Tensor:
 
 
 def covering(height: int, width: int, size: Size) -> tuple[int, int]:
-    """Height and width of a frame after the resize: one side is that of `size`, the other at least as long."""
+    """Height and width of a frame after the resize: one side equals that of `size`, the other is at least as long."""
     tall, wide = parse(size)
     if tall * width >= wide * height:
         return tall, tall * width // height
@@ -75,7 +85,7 @@ def _lanczos(image: Tensor, size: tuple[int, int]) -> Tensor:
     return torch.from_numpy(np.array(resized)).permute(2, 0, 1)[None]
 
 
-# each takes (1, 3, H, W), uint8 or for "float" float32 in 0..1, and returns the same dtype at (height, width)
+# (1, 3, H, W) -> (1, 3, height, width) of the same dtype: uint8, or for "float" float32 in 0..1
 FILTERS: dict[str, Callable[[Tensor, tuple[int, int]], Tensor]] = {
     "antialiased": _antialiased,
     "float": _antialiased,

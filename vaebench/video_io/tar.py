@@ -1,4 +1,4 @@
-"""The members of a tar file, read where they lie: what evaluation and training share of WebDataset shards."""
+"""Read the members of a tar file in place, without unpacking; for WebDataset shards in evaluation and training."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from vaebench.video_io import manifest
 
 
 class Member(NamedTuple):
-    """A file in a tar: bytes `offset` to `offset + length`."""
+    """A file in a tar archive, at the bytes `offset` to `offset + length`."""
 
     name: str
     offset: int
@@ -24,7 +24,7 @@ def content(shard: Path, member: Member) -> bytes:
 
     Raises:
         OSError: the shard cannot be opened
-        ValueError: it ends before the member does
+        ValueError: the shard ends inside the member
     """
     with open(shard, "rb") as file:
         file.seek(member.offset)
@@ -35,16 +35,17 @@ def content(shard: Path, member: Member) -> bytes:
 
 
 def members(shard: Path) -> Iterator[Member]:
-    """The files in a shard that are whole, without hidden ones.
+    """Yield the complete files in a shard, except hidden ones.
 
-    OSError if the shard cannot be opened.  ValueError, after the members that can be read, if it is not an uncompressed tar,
-    or is damaged or cut off.
+    Raises:
+        OSError: the shard cannot be opened
+        ValueError: it is not an uncompressed tar, is damaged or cut off; raised after the readable members
     """
     try:
         with open(shard, "rb") as file, tarfile.open(fileobj=file, mode="r:") as archive:
             size = os.fstat(file.fileno()).st_size
             for member in archive:
-                archive.members = []  # type: ignore[attr-defined]  # it remembers every header it has seen
+                archive.members = []  # type: ignore[attr-defined]  # drop the header: tarfile caches all of them
                 if member.offset_data + member.size > size:
                     raise tarfile.ReadError(f"it ends inside {member.name}")
                 if member.isreg() and not manifest.hidden(member.name):

@@ -1,4 +1,4 @@
-"""Names of clips that video2dataset wrote: `<number>_<clip>.mp4`, and beside each a .json with the "url" of its video."""
+"""Names of clips written by video2dataset: `<number>_<clip>.mp4` beside a .json file with the "url" of the video."""
 
 from __future__ import annotations
 
@@ -8,7 +8,11 @@ from urllib.parse import parse_qs, urlparse
 
 
 def clip_name(root: Path, file: str) -> str:
-    """`<videoID>_<clip>` of a file, by the json beside it if there is one, else by its own name."""
+    """The name `<videoID>_<clip>` of a file; the video ID is from the .json beside it if there is one, else from its name.
+
+    Raises:
+        ValueError: the .json is invalid or has no "url"
+    """
     video, _, cut = PurePosixPath(file).stem.rpartition("_")
     beside = (root / file).with_suffix(".json")
     if beside.is_file():

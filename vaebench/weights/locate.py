@@ -57,12 +57,13 @@ def path(name: str) -> Path:
     )
 
 
-def find(source: str, override: str = "") -> Path:
+def find(source: str, override: str = "", name: str = "") -> Path:
     """The path of the weights of a VAE with a single file; `find_all` supports several files.
 
     Args:
         source: `VAESpec.source`; "" for a user checkpoint
         override: file, or folder that contains it, to use instead of the released weights
+        name: family/variant of the VAE, for the remedy in the message; "" for the source
 
     Raises:
         Unavailable: the file is not on this machine; the message gives the remedy
@@ -90,25 +91,25 @@ def find(source: str, override: str = "") -> Path:
     if isinstance(cached, str):
         return Path(cached)
     raise Unavailable(
-        f"{hub.repo}/{hub.path} is not here: run `vaebench weights fetch {source}`, "
+        f"{hub.repo}/{hub.path} is not here: run `vaebench weights fetch {name or source}`, "
         f"or pass weights=PATH, or put it below $VAEBENCH_WEIGHTS/{hub.repo.replace('/', '--')}/"
     )
 
 
-def find_all(source: str, override: str = "") -> list[Path]:
+def find_all(source: str, override: str = "", name: str = "") -> list[Path]:
     """The paths of all weight files of a VAE.
 
     For sharded weights, only the index or the first shard is returned (`wfvae.shards.files_of` lists the others).
 
     Args:
-        source: as in `find`
+        source, name: as in `find`
         override: folder with the files, or one file with all tensors
 
     Raises:
         Unavailable: a file is not on this machine; the message gives the remedy
     """
     if not source.startswith(github.KIND):
-        return [find(source, override)]
+        return [find(source, override, name)]
     place = Path(override).expanduser()
     if override and place.is_file():
         return [place]
@@ -119,7 +120,7 @@ def find_all(source: str, override: str = "") -> list[Path]:
                 return [folder / entry.path for entry in entries]
     raise Unavailable(
         f"{' and '.join(entry.path for entry in entries)} of github.com/{entries[0].repo}: not here; "
-        f"run `vaebench weights fetch {source}`, or pass weights=FOLDER, or copy the files into $VAEBENCH_WEIGHTS"
+        f"run `vaebench weights fetch {name or source}`, or pass weights=FOLDER, or copy the files into $VAEBENCH_WEIGHTS"
     )
 
 

@@ -162,20 +162,20 @@ def verify(name: str, file: Path, sha256: str = "") -> None:
         )
 
 
-def released(source: str, override: str = "") -> list[Path]:
+def released(source: str, override: str = "", name: str = "") -> list[Path]:
     """As `find_all`, and verify files of a `github:` source if the user did not choose others with `override`.
 
     Raises:
         Unavailable: a file is not on this machine
         ValueError: a file of a `github:` source is damaged or of another version
     """
-    files = find_all(source, override)
+    files = find_all(source, override, name)
     if source.startswith(github.KIND) and not override:
         for entry, file in zip(github.parse(source), files, strict=True):
             if difference(file, Published(entry.checksum)):
                 raise ValueError(
                     f"{file} is not {entry.path} at commit {entry.commit[:7]} of github.com/{entry.repo}: delete it and run "
-                    f"`vaebench weights fetch {source}`, or pass weights=FOLDER to run this version"
+                    f"`vaebench weights fetch {name or source}`, or pass weights=FOLDER to run this version"
                 )
     return files
 

@@ -1,0 +1,87 @@
+"""The command line: run, compare, score, table, plot, report, codecs, train, list, published, check, weights, manifest, data.
+
+Each command imports its dependencies when it runs.
+
+Exit codes: 0 success; 1 some cases failed (each is listed) and the others finished; 2 nothing could be run (one line gives the
+reason); 130 stopped by Ctrl-C.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Callable, Sequence
+
+from vaebench import __version__
+from vaebench.cli import check, compare, data, figures, listing, results, run, train, weights
+from vaebench.cli.encoding import print_in_any_encoding
+from vaebench.cli.verb import Verb
+
+EXTRAS = {"accelerate": "train", "tensorboard": "train"}  # packages that only some commands need
+COMMANDS = (  # in the order of `vaebench --help`
+    run.add_run,
+    figures.add_plot,
+    compare.add_compare,
+    compare.add_score,
+    results.add_table,
+    figures.add_report,
+    results.add_codecs,
+    train.add_train,
+    listing.add_list,
+    results.add_published,
+    check.add_check,
+    weights.add_weights,
+    data.add_manifest,
+    data.add_data,
+)
+
+
+def main(words: Sequence[str] | None = None) -> int:
+    """The `vaebench` command; returns the exit code."""
+    print_in_any_encoding()
+    parser = _parser()
+    arguments, rest = parser.parse_known_args(words)
+    if strange := [word for word in rest if word.startswith("-") or not hasattr(arguments, "settings")]:
+        parser.error(f"unrecognized arguments: {' '.join(strange)}")
+    if rest:  # argparse does not collect settings that follow an option
+        arguments.settings += rest
+    command: Callable[[argparse.Namespace], int] = arguments.command
+    try:
+        return command(arguments)
+    except KeyboardInterrupt:
+        print("\nstopped; finished cases are stored: run the same command again to resume", file=sys.stderr)
+        return 130
+    except ModuleNotFoundError as error:
+        if error.name not in EXTRAS:
+            raise
+        print(
+            f"vaebench: this command needs the package {error.name}: pip install '.[{EXTRAS[error.name]}]'",
+            file=sys.stderr,
+        )
+        return 2
+    except BrokenPipeError:  # `vaebench list | head`
+        sys.stderr.close()
+        return 0
+    except RuntimeError as error:
+        if "home directory" not in str(error):  # raised by pathlib for a user without an entry in the password database
+            raise
+        print(f"vaebench: {error} Set HOME to a folder, and give paths without ~", file=sys.stderr)
+        return 2
+    except (ValueError, OSError) as error:
+        if getattr(arguments, "fail_fast", False):
+            raise  # fail_fast=true asks for the traceback
+        print(f"vaebench: {error}", file=sys.stderr)
+        return 2
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="vaebench",
+        description="The benchmark of video VAEs. Settings are key=value words; `vaebench run --help` and "
+        "`vaebench train --help` list them.",
+    )
+    parser.add_argument("--version", action="version", version=f"vaebench {__version__}")
+    verbs = parser.add_subparsers(required=True, metavar="COMMAND", parser_class=Verb)
+    for add in COMMANDS:
+        add(verbs)
+    return parser
