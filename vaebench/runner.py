@@ -12,7 +12,7 @@ from concurrent.futures import Future
 from dataclasses import asdict, replace
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from vaebench import kept_video, plugins, records
 from vaebench.choosing import check_distinct, choose
