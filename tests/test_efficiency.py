@@ -174,7 +174,55 @@ def test_the_setting_names_device_threads_and_every_flag():
     source = synthetic.build(parse_run([]))
     plain = suite().setting(source)
     assert f"{torch.get_num_threads()}threads" in plain
-    assert suite("tf32=true", "mode=native", "memory_gib=8").setting(source) == f"{plain}-native-8gib-tf32"
+    assert (
+        suite("channels_last=true", "mode=native", "memory_gib=8").setting(source)
+        == f"{plain}-native-8gib-channels_last"
+    )
+
+
+@pytest.mark.parametrize(
+    ("words", "flags"),
+    [([], ["tf32", "cudnn_benchmark"]), (["tf32=false"], ["cudnn_benchmark"]), (["cudnn_benchmark=false"], ["tf32"])],
+)
+def test_on_a_gpu_the_fast_flags_are_on_and_named(words: list[str], flags: list[str], monkeypatch: pytest.MonkeyPatch):
+    from vaebench import machine
+    from vaebench.data import synthetic
+
+    for module in (machine, efficiency):
+        monkeypatch.setattr(module, "pick_device", lambda name: torch.device("cuda"))
+    monkeypatch.setattr(efficiency, "device_name", lambda device: "NVIDIA H200")
+    monkeypatch.setattr(efficiency, "no_energy", lambda device: "")
+    made = efficiency.build(parse_run(words, suite="efficiency"))
+    assert made.setting(synthetic.build(parse_run([]))) == "-".join(["nvidia-h200", *flags])
+    job = made._job(UNUSED, "float32", 3, 16)
+    assert [name for name in ("tf32", "cudnn_benchmark") if getattr(job, name)] == flags
+    assert [name for name in ("tf32", "cudnn_benchmark") if made.identity[name]] == flags
+
+
+def test_the_idle_share_of_a_call_compares_its_kernels_with_its_time():
+    class Recorded:
+        def start(self) -> None: ...
+
+        def stop(self) -> list[tuple[float, float]]:
+            return [(0.0, 0.25), (0.125, 0.375)]
+
+    calls: list[int] = []
+    assert worker.idle_share(lambda: calls.append(1), Recorded(), 0.5) == 0.25
+    assert worker.idle_share(lambda: calls.append(1), Recorded(), 0.25) == 0.0
+    assert calls == [1, 1]
+    assert worker.idle_share(lambda: calls.append(1), None, 0.5) is None
+    assert calls == [1, 1]
+
+
+@pytest.mark.gpu
+def test_a_row_from_a_gpu_states_its_flags_and_its_idle_share():
+    words = ["vaes=[wfvae/tiny]", "frames=[5]", "sizes=[64]", "max_seconds=0.5", "device=cuda"]
+    assert cli.main(["run", "--suite", "efficiency", *words]) == 0
+    found = record("wfvae-tiny")
+    assert found.machine["flags"]["tf32"]
+    assert found.machine["flags"]["cudnn_benchmark"]
+    for half in ("encode", "decode"):
+        assert 0 <= found.extra["float32 5x64"][f"{half}_idle_share"] < 1
 
 
 def test_the_cases_are_the_grid_that_was_asked_for():

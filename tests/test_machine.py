@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 
 import pytest
+import torch
 
 from vaebench import machine
 
@@ -78,3 +79,98 @@ def test_the_commit_of_an_installation_from_git_is_read(
     monkeypatch.setattr(machine.metadata, "distribution", lambda name: Distribution())
     assert machine._installed_commit(ROOT) == commit
     assert machine._installed_commit(ROOT / "elsewhere") == ""
+
+
+CPU, GPU = torch.device("cpu"), torch.device("cuda")
+
+
+@pytest.mark.parametrize(("number", "version"), [(91501, "9.15.1"), (90100, "9.1.0"), (8907, "8.9.7"), (None, "")])
+def test_the_version_of_cudnn_is_that_of_its_header(
+    number: int | None, version: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(torch.backends.cudnn, "version", lambda: number)
+    assert machine.cudnn_version(GPU) == version
+    assert machine.cudnn_version(CPU) == ""
+
+
+def test_a_record_from_a_cpu_has_no_facts_of_a_gpu() -> None:
+    described = machine.describe(CPU)
+    assert (described.driver, described.cuda, described.cudnn, described.notes) == ("", "", "", [])
+
+
+@pytest.mark.parametrize(
+    ("torch_version", "cudnn", "faulty"),
+    [
+        ("2.9.0+cu128", "9.10.2", True),
+        ("2.9.1", "9.14.0", True),
+        ("2.9.1+cu130", "9.15.0", False),
+        ("2.8.0+cu128", "9.10.2", False),
+        ("2.10.0", "9.10.2", False),
+        ("2.9.1", "", False),
+    ],
+)
+def test_the_memory_fault_of_conv3d_is_noted_for_the_versions_that_have_it(
+    torch_version: str, cudnn: str, faulty: bool
+) -> None:
+    notes = machine.faults_of(torch_version, cudnn)
+    assert bool(notes) == faulty
+    assert all("pytorch#166643" in note and "install torch 2.10" in note for note in notes)
+
+
+@pytest.mark.gpu
+def test_a_record_from_a_gpu_has_the_version_of_cudnn() -> None:
+    described = machine.describe(GPU)
+    assert int(described.cudnn.split(".")[0]) >= 8
+    assert described.driver
+    assert described.cuda
+
+
+@pytest.mark.parametrize(
+    ("given", "device", "default", "expected"),
+    [
+        ((None, None), GPU, False, (False, False)),
+        ((None, None), GPU, True, (True, True)),
+        ((False, None), GPU, True, (False, True)),
+        ((True, None), GPU, False, (True, False)),
+        ((None, False), CPU, True, (False, False)),
+    ],
+)
+def test_fast_arithmetic_is_off_unless_speed_is_measured_on_a_gpu(
+    given: tuple[bool | None, bool | None], device: torch.device, default: bool, expected: tuple[bool, bool]
+) -> None:
+    assert tuple(machine.gpu_flags(*given, device, default).values()) == expected
+
+
+@pytest.mark.parametrize("name", ["tf32", "cudnn_benchmark"])
+def test_a_flag_that_would_change_nothing_is_refused(name: str) -> None:
+    given = {"tf32": None, "cudnn_benchmark": None, name: True}
+    with pytest.raises(ValueError, match=f"{name}=true would change nothing on a CPU"):
+        machine.gpu_flags(**given, device=CPU)
+
+
+def test_flags_are_those_of_the_block_inside_it_alone() -> None:
+    def flags() -> tuple[bool, ...]:
+        return (
+            torch.backends.cuda.matmul.allow_tf32,
+            torch.backends.cudnn.allow_tf32,
+            torch.backends.cudnn.benchmark,
+        )
+
+    before = flags()
+    with machine.flags_set(True, True):
+        assert flags() == (True, True, True)
+        with machine.flags_set(False, True):
+            assert flags() == (False, False, True)
+        assert flags() == (True, True, True)
+    assert flags() == before
+
+
+def test_the_setting_of_a_run_names_its_flags() -> None:
+    from vaebench.config import parse_run
+    from vaebench.data import synthetic
+    from vaebench.suite import video_setting
+
+    source = synthetic.build(parse_run([]))
+    plain = video_setting(parse_run([]), source)
+    assert video_setting(parse_run(["tf32=true", "cudnn_benchmark=true"]), source) == f"{plain}-tf32-cudnn_benchmark"
+    assert video_setting(parse_run(["tf32=false"]), source) == plain

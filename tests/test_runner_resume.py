@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from tests.runs import ROOT, kept, record, run, stores
-from vaebench import cli, jobs, records
+from vaebench import cli, jobs, machine, records, runner
 
 pytestmark = pytest.mark.usefixtures("elsewhere")
 
@@ -41,6 +41,23 @@ def test_another_device_starts_a_new_store_and_the_same_one_does_not(monkeypatch
     monkeypatch.setattr(jobs, "device_name", lambda device: "Processor B")
     assert run("vaes=[pool/4x8x8]", "clips=1") == 0
     assert len(stores()) == 2
+
+
+def test_another_cudnn_starts_a_new_store(monkeypatch: pytest.MonkeyPatch):
+    for version, count in (("", 1), ("9.10.2", 2), ("9.10.2", 2), ("9.15.0", 3)):
+        monkeypatch.setattr(jobs, "cudnn_version", lambda device, version=version: version)
+        assert run("vaes=[pool/4x8x8]", "clips=1") == 0
+        assert len(stores()) == count
+
+
+def test_a_known_fault_of_the_libraries_is_on_stderr_and_in_the_record(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+):
+    for module in (runner, machine):
+        monkeypatch.setattr(module, "known_faults", lambda device: ["torch 2.9.1 with cuDNN 9.10.2: slow"])
+    assert run("vaes=[pool/4x8x8]", "clips=1") == 0
+    assert "note: torch 2.9.1 with cuDNN 9.10.2: slow\n" in capsys.readouterr().err
+    assert record("bundle-5x32-first1").machine["notes"] == ["torch 2.9.1 with cuDNN 9.10.2: slow"]
 
 
 def test_an_edit_of_the_code_that_makes_a_number_starts_a_new_store(monkeypatch: pytest.MonkeyPatch):

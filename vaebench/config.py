@@ -76,6 +76,18 @@ class RunConfig:
         "", "dtype of the VAE (metrics always use float32); default: set by the protocol", group="execution"
     )
     device: str = setting("auto", 'device, such as cpu or cuda:0; "auto" uses a GPU if available', group="execution")
+    tf32: bool | None = setting(
+        None,
+        "compute float32 convolutions and products of the VAE in TF32 on a GPU (faster, 10 bits of precision); default: false, "
+        "in the efficiency suite true",
+        group="execution",
+    )
+    cudnn_benchmark: bool | None = setting(
+        None,
+        "let cuDNN time its algorithms first on a GPU (faster for clips of one shape, more memory, scores may differ in the last "
+        "digits); default: false, in the efficiency suite true",
+        group="execution",
+    )
     seed: int = setting(0, "random seed for posterior sampling and the diffusability suite", group="execution")
     shard: str = setting(
         "auto",

@@ -1,4 +1,4 @@
-"""Which process this is, of how many, as the launcher (torchrun or srun) sets in the environment."""
+"""Which process this is, of how many, as the launcher (torchrun or srun) sets in the environment; and its processor cores."""
 
 from __future__ import annotations
 
@@ -31,3 +31,14 @@ def local_rank() -> int:
     """The index of this process on its machine, which selects its GPU, as set by torchrun or srun; 0 without a launcher."""
     index = os.environ.get("LOCAL_RANK", os.environ.get("SLURM_LOCALID", "0"))
     return int(index) if index.isdigit() else 0
+
+
+def cores() -> int:
+    """The number of processor cores for this process: those it may run on, divided by the processes on this machine.
+
+    torchrun starts its processes on all cores and sets LOCAL_WORLD_SIZE; srun gives each process cores of its own.
+    """
+    affinity = getattr(os, "sched_getaffinity", None)  # absent on macOS
+    available = len(affinity(0)) if affinity else os.cpu_count() or 1
+    processes = os.environ.get("LOCAL_WORLD_SIZE", "1")
+    return max(1, available // (int(processes) if processes.isdigit() and int(processes) else 1))

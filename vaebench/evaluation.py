@@ -12,7 +12,7 @@ import hashlib
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field, fields, replace
 from datetime import datetime, timezone
-from functools import cached_property
+from functools import cached_property, partial
 from typing import TYPE_CHECKING, Any, cast
 from uuid import uuid4
 
@@ -21,8 +21,8 @@ import torch
 from vaebench import plugins
 from vaebench.config import OUTPUT, RunConfig, as_dict, complete
 from vaebench.data import list_clips
-from vaebench.features.validation import full_precision
-from vaebench.machine import describe, pick_device
+from vaebench.machine import describe, flags_set, pick_device
+from vaebench.overlap import overlap_of
 from vaebench.prefetch import Prefetch
 from vaebench.records import Failure, Record
 from vaebench.vae import VAESpec, VideoVAE, networks
@@ -184,7 +184,8 @@ def run(suite: Suite[Any], candidate: Candidate, source: VideoSource) -> Evaluat
     Raises:
         ValueError: no case could be measured (with the reason of the first failure)
     """
-    with full_precision():  # a training that validates keeps its own choice of TF32
+    # a training that validates keeps its own choice of flags
+    with flags_set(suite.flags["tf32"], suite.flags["cudnn_benchmark"]):
         return _run(suite, candidate, source)
 
 
@@ -196,23 +197,43 @@ def _run(suite: Suite[Any], candidate: Candidate, source: VideoSource) -> Evalua
     statistics: dict[str, Statistics] = {}
     failed: list[Failure] = []
     first: Exception | None = None
-    with Prefetch() as prefetch:
-        for case in prefetch.decoded(cases):
-            try:
-                statistics[case.id] = suite.measure(subject, case)
-            except Exception as error:  # noqa: PERF203 (one case fails, the others continue)
-                if suite.config.fail_fast:
-                    raise
-                first = first or error
-                failed.append(Failure(case.id, case.clip.file if case.clip else "", explain(error)))
+
+    def start(case: Case) -> Callable[[], Statistics]:
+        try:
+            return suite.start(subject, case) if overlap.splits else partial(suite.measure, subject, case)
+        except Exception as error:
+            if suite.config.fail_fast:
+                raise
+            return partial(_raise, error)
+
+    def finish(case: Case, work: Callable[[], Statistics], _: float) -> None:
+        nonlocal first
+        try:
+            statistics[case.id] = work()
+        except Exception as error:
+            if suite.config.fail_fast:
+                raise
+            first = first or error
+            failed.append(Failure(case.id, case.clip.file if case.clip else "", explain(error)))
+
+    device = pick_device(suite.config.device)
+    with Prefetch(device) as prefetch, suite.meter(len(cases)) as meter, overlap_of(device) as overlap:
+        for case in prefetch.decoded(cases, suite.prepare):
+            meter.next_case()
+            overlap.submit(partial(finish, case, start(case)))
     for case in suite.revisit(cases, statistics):
         statistics[case.id] = {**statistics[case.id], **suite.measure(subject, case)}
     if not statistics:
         raise ValueError(
             f"no case could be measured: {failed[0].reason if failed else 'the suite lists no cases'}"
         ) from first
-    record = record_of(suite, candidate, source, suite.config, cases, statistics, failed)
+    idle = asdict(meter.result) if meter.result else None
+    record = record_of(suite, candidate, source, suite.config, cases, statistics, failed, idle=idle)
     return Evaluation(record, suite.per_case(statistics), suite.pictures(statistics), suite.videos(statistics))
+
+
+def _raise(error: Exception) -> Statistics:
+    raise error
 
 
 def _config(suite: str, data: str | VideoSource, given: Mapping[str, Any]) -> RunConfig:
@@ -237,13 +258,15 @@ def record_of(
     statistics: Mapping[str, Statistics],
     failed: list[Failure],
     fingerprint: str = "",
+    idle: Mapping[str, float] | None = None,
 ) -> Record:
-    """Build the record of one VAE from the statistics and failures of its cases."""
+    """Build the record of one VAE from the statistics and failures of its cases, and the idle share of the device, if measured."""
     spec = candidate.spec
     settings = {key: value for key, value in as_dict(config).items() if key not in OUTPUT}
     machine = asdict(describe(pick_device(config.device)))
     # a suite that sets these flags in subprocesses lists them in its identity
     machine["flags"] |= {key: value for key, value in suite.identity.items() if key in machine["flags"]}
+    machine |= {"device_idle": dict(idle)} if idle else {}
     padded = {"padded_to": f"{spec.fit(config.num_frames)} frames, size a multiple of {spec.size_multiple}"}
     return Record(
         suite=suite.name,

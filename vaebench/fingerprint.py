@@ -25,7 +25,7 @@ from typing import Any
 OURS = ("vaebench", "adapters", "wfvae")
 # our modules for lookup, parsing and file output, which process neither pixels nor scores
 NEUTRAL = (
-    *("config", "files", "fingerprint", "keep", "options", "pickled", "plugins", "records", "schema1"),
+    *("config", "device_idle", "files", "fingerprint", "keep", "options", "pickled", "plugins", "records", "schema1"),
     *("settings", "state_dicts", "store", "torchmetric", "typed"),
     *("weights.fetch", "weights.github", "weights.locate", "weights.verify"),
 )

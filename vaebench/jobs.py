@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
+from functools import partial
 from pathlib import Path
 from time import perf_counter
 from typing import TYPE_CHECKING, Any
@@ -15,12 +17,15 @@ from vaebench.config import RunConfig
 from vaebench.data import list_clips
 from vaebench.evaluation import explain, vae_of
 from vaebench.fingerprint import code, fingerprint, versions
-from vaebench.machine import device_name, pick_device
+from vaebench.machine import cudnn_version, device_name, pick_device
 from vaebench.records import Failure
 from vaebench.store import Store
 
 if TYPE_CHECKING:
+    from torch import Tensor
+
     from vaebench.data import ListedSource
+    from vaebench.overlap import Work
     from vaebench.suite import Case, Statistics, Suite
 
 PROSE = ("note", "license", "reference")  # fields of a spec that affect no score
@@ -92,6 +97,7 @@ class Job:
         self.cases = list(suite.cases(source, self.spec))
         network = candidate.code if suite.runs_network else []
         roots = [plugins.find("suites", config.suite), *network, plugins.find("data", config.data)]
+        device = pick_device(config.device)
         facts = {
             "suite": [suite.name, suite.identity],
             "vae": [
@@ -103,7 +109,9 @@ class Job:
             "data": [source.identity, [clip.stamp for clip in source]],
             "code": code(roots),
             "libraries": versions(LIBRARIES),
-            "device": device_name(pick_device(config.device)),
+            "device": device_name(device),
+            **({"cudnn": cudnn} if (cudnn := cudnn_version(device)) else {}),
+            **({"flags": on} if (on := [name for name, value in suite.flags.items() if value]) else {}),
         }
         self.fingerprint = fingerprint(facts)
         self.store = Store(Path(config.runs) / self.fingerprint)
@@ -120,23 +128,48 @@ class Job:
                 missing.append(replace(case, stored=self.store.get(case.id) or {}))
         return missing
 
-    def measure(self, subject: Any, case: Case) -> None:
-        """Measure one case and store the result; a case that fails is recorded."""
-        self.store.forget_failure(case.id)
-        start = perf_counter()
+    def prepare(self, case: Case, frames: Tensor) -> Future[Any]:
+        """The result or the error of `Suite.prepare`, which fails the case of this job alone."""
+        result: Future[Any] = Future()
         try:
-            statistics = self.suite.measure(subject, case)
+            result.set_result(self.suite.prepare(case, frames))
+        except Exception as error:
+            result.set_exception(error)
+        return result
+
+    def measure(self, subject: Any, case: Case, *, split: bool) -> Work:
+        """Measure a case by calling the result, which also stores it.  A case that fails is recorded.
+
+        Args:
+            split: run the networks of the VAE now, so that the result may be called in another thread during the next case
+        """
+        start = perf_counter()
+        self.store.forget_failure(case.id)
+        try:
+            finish = self.suite.start(subject, case) if split else partial(self.suite.measure, subject, case)
         except Exception as error:
             if self.config.fail_fast:
                 raise
-            file = case.clip.file if case.clip else ""
-            with writing(self.store.folder):
-                self.store.fail(case.id, file, explain(error))
-        else:
-            seconds = perf_counter() - start
-            with writing(self.store.folder):
-                self.store.put(case.id, {**case.stored, **(self.store.get(case.id) or {}), **statistics})
-                self.store.add_seconds(case.id, seconds)
+            return partial(self._fail, case, explain(error))
+        return partial(self._finish, case, finish, start)
+
+    def _finish(self, case: Case, finish: Callable[[], Statistics], start: float, previous: float) -> None:
+        """Finish and store a case.  Its time is without that of the case before it, which ended at `previous`."""
+        try:
+            statistics = finish()
+        except Exception as error:
+            if self.config.fail_fast:
+                raise
+            self._fail(case, explain(error))
+            return
+        seconds = perf_counter() - max(start, previous)
+        with writing(self.store.folder):
+            self.store.put(case.id, {**case.stored, **(self.store.get(case.id) or {}), **statistics})
+            self.store.add_seconds(case.id, seconds)
+
+    def _fail(self, case: Case, reason: str, previous: float = 0.0) -> None:
+        with writing(self.store.folder):
+            self.store.fail(case.id, case.clip.file if case.clip else "", reason)
 
     def fail(self, cases: Sequence[Case]) -> None:
         """Mark cases whose statistics are incomplete after they were measured twice as failed."""

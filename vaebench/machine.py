@@ -5,8 +5,10 @@ from __future__ import annotations
 import hashlib
 import json
 import platform
+import re
 import subprocess
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import cache
 from importlib import metadata
@@ -29,12 +31,14 @@ class Machine:
     device: str  # model name of the GPU or the CPU
     driver: str
     cuda: str
+    cudnn: str  # such as "9.15.1"; "" on a CPU, as driver and cuda
     torch: str
     python: str
     packages: dict[str, str]
     commit: str  # of vaebench; if it was installed without one, "sha256:" and the digest of its source files
     dirty: bool  # the checkout had uncommitted changes
     flags: dict[str, Any]  # tf32, cudnn.benchmark, deterministic, threads
+    notes: list[str]  # known faults of these libraries on this device (`known_faults`)
 
 
 def pick_device(name: str) -> torch.device:
@@ -69,6 +73,43 @@ def without_tf32() -> None:
     torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = False
 
 
+def gpu_flags(
+    tf32: bool | None, cudnn_benchmark: bool | None, device: torch.device, default: bool = False
+) -> dict[str, bool]:
+    """The flags of torch for a run: "tf32" and "cudnn_benchmark"; None is `default` on a GPU, and off on a CPU.
+
+    Raises:
+        ValueError: a flag is on and the device is a CPU, where it would change nothing
+    """
+    given = {"tf32": tf32, "cudnn_benchmark": cudnn_benchmark}
+    on_gpu = device.type == "cuda"
+    if not on_gpu and (on := [name for name, value in given.items() if value]):
+        raise ValueError(f"{on[0]}=true would change nothing on a CPU: leave it out, or use device=cuda")
+    return {name: default and on_gpu if value is None else value for name, value in given.items()}
+
+
+def set_flags(tf32: bool, cudnn_benchmark: bool) -> None:
+    """Allow TF32 in float32 products and convolutions, and let cuDNN measure its algorithms first, or neither."""
+    import torch
+
+    torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = tf32
+    torch.backends.cudnn.benchmark = cudnn_benchmark
+
+
+@contextmanager
+def flags_set(tf32: bool, cudnn_benchmark: bool) -> Iterator[None]:
+    """`set_flags` for the block; after it, the flags are as before."""
+    import torch
+
+    products, convolutions = torch.backends.cuda.matmul, torch.backends.cudnn
+    before = products.allow_tf32, convolutions.allow_tf32, convolutions.benchmark
+    set_flags(tf32, cudnn_benchmark)
+    try:
+        yield
+    finally:
+        products.allow_tf32, convolutions.allow_tf32, convolutions.benchmark = before
+
+
 def device_name(device: torch.device) -> str:
     """The model name of the GPU or the CPU."""
     import torch
@@ -96,6 +137,7 @@ def describe(device: torch.device) -> Machine:
         device=device_name(device),
         driver=_driver() if device.type == "cuda" else "",
         cuda=torch.version.cuda or "" if device.type == "cuda" else "",
+        cudnn=cudnn_version(device),
         torch=torch.__version__,
         python=platform.python_version(),
         packages={"vaebench": __version__, **versions()},
@@ -107,7 +149,41 @@ def describe(device: torch.device) -> Machine:
             "deterministic": torch.are_deterministic_algorithms_enabled(),
             "threads": torch.get_num_threads(),
         },
+        notes=known_faults(device),
     )
+
+
+def cudnn_version(device: torch.device) -> str:
+    """The version of cuDNN, such as "9.15.1"; "" on a CPU, and if torch was built without it."""
+    import torch
+
+    number = torch.backends.cudnn.version() if device.type == "cuda" else None
+    if number is None:
+        return ""
+    thousand = 10_000 if number >= 90_000 else 1_000  # 9.15.1 is 91501, 8.9.7 is 8907
+    return f"{number // thousand}.{number % thousand // 100}.{number % 100}"
+
+
+def known_faults(device: torch.device) -> list[str]:
+    """Faults of the installed libraries that change the cost of a VAE on a GPU, each with its remedy; [] on a CPU."""
+    import torch
+
+    return faults_of(torch.__version__, cudnn_version(device))
+
+
+def faults_of(torch_version: str, cudnn: str) -> list[str]:
+    """`known_faults` of versions such as "2.9.1+cu128" and "9.10.2"; cudnn is "" on a CPU."""
+    if not cudnn or _numbers(torch_version)[:2] != (2, 9) or _numbers(cudnn) >= (9, 15):
+        return []
+    return [
+        f"torch {torch_version} with cuDNN {cudnn}: 3-D convolutions in bfloat16 and float16 may use three times the memory and "
+        "are slower (pytorch/pytorch#166643); install torch 2.10 or later, or torch 2.9.1 with nvidia-cudnn 9.15 or later"
+    ]
+
+
+def _numbers(version: str) -> tuple[int, ...]:
+    """The numbers of a version: 2.9.1+cu128 -> (2, 9, 1)."""
+    return tuple(int(number) for number in re.findall(r"\d+", version.partition("+")[0]))
 
 
 def versions() -> dict[str, str]:

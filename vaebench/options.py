@@ -77,8 +77,6 @@ class EfficiencyOptions:
     max_seconds: float = setting(
         10.0, "stop repeating after this many seconds, per encode and per decode (at least 3 repeats)"
     )
-    tf32: bool = setting(False, "allow TF32 in float32 matrix products and convolutions")
-    cudnn_benchmark: bool = setting(False, "let cuDNN benchmark its algorithms first (often faster, often more memory)")
     compile: bool = setting(False, "compile encode and decode with torch.compile; compilation counts as warm-up")
     channels_last: bool = setting(False, "store the weights in channels-last memory format")
     largest: bool = setting(False, "also find the largest number of frames that fits into memory at each size")

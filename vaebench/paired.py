@@ -202,6 +202,7 @@ def _settings(suite: str, given: Mapping[str, Any]) -> dict[str, Any]:
         config["dtype"] = config["dtype"] or chosen.dtype
     except ValueError:  # a protocol of another version: its name is compared
         pass
+    config |= {flag: bool(config[flag]) for flag in ("tf32", "cudnn_benchmark")}  # off unless set
     if config["posterior"] != "sample":
         config["seed"] = None  # only samples depend on it
     if suite == "blockwise":
@@ -305,7 +306,7 @@ def notes(a: Record, b: Record) -> list[str]:
             f"{' and '.join(unknown)} {'have' if len(unknown) > 1 else 'has'} no digests of the metrics' code (older record): "
             "equal definitions are assumed"
         )
-    for name, title in (("device", "device"), ("torch", "torch")):
+    for name, title in (("device", "device"), ("torch", "torch"), ("cudnn", "cuDNN")):
         values = [str(record.machine.get(name, "")) for record in (a, b)]
         if values[0] != values[1] and all(values):
             lines.append(f"{title} is {values[0]} in A and {values[1]} in B")

@@ -7,15 +7,17 @@ Threads suffice: decoders and resizing release the interpreter lock, and threads
 
 from __future__ import annotations
 
-import os
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import replace
 from functools import partial
-from typing import TYPE_CHECKING
+from threading import Lock
+from typing import TYPE_CHECKING, Any
 
 import torch
+
+from vaebench.distributed import cores
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -23,20 +25,32 @@ if TYPE_CHECKING:
     from vaebench.suite import Case
     from vaebench.video import Clip
 
-AHEAD = 4  # cases decoded ahead of the device
+    Prepare = Callable[[Case, Tensor], Any]
+
+AHEAD = 4  # fewest cases decoded ahead of the device, if memory allows
+MOST_THREADS = 16
 PIECES_AHEAD = 32  # pieces of a streamed clip decoded ahead of the device; files have one frame in a piece
+AHEAD_BYTES = 1 << 30  # largest size of the decoded clips that wait for the device
 DECODED_BYTES = 1 << 29  # size of the cache of decoded clips: 80 clips of 33x256x256
 
 
 class Prefetch:
-    """A pool of decoding threads and a cache of decoded clips.  Use it in a `with` block."""
+    """A pool of decoding threads, one per core of this process, and a cache of decoded clips.  Use it in a `with` block.
 
-    def __init__(self) -> None:
-        self.pool = _pool(min(AHEAD, os.cpu_count() or 1))
+    Args:
+        device: of the computation; for a GPU, clips are decoded into pinned memory, so that they are copied to it while it computes
+    """
+
+    def __init__(self, device: torch.device | None = None) -> None:
+        self.pins = device is not None and device.type == "cuda"
+        self.workers = min(MOST_THREADS, cores())
+        self.pool = _pool(self.workers)
         self.reader = _pool(1)  # of the clip that is streamed: its pieces come in order
         self.threads = torch.get_num_threads()
         self.clips: dict[Clip, Tensor] = {}  # not by id: another resize of the same clip has other pixels
         self.bytes = 0
+        self.largest = 0  # bytes of the largest decoded clip
+        self.lock = Lock()
 
     def __enter__(self) -> Prefetch:
         return self
@@ -46,26 +60,44 @@ class Prefetch:
             pool.shutdown(wait=False, cancel_futures=True)
         torch.set_num_threads(self.threads)  # restores the default for threads that start later
 
-    def decoded(self, cases: Sequence[Case]) -> Iterator[Case]:
-        """Yield the cases in order; `load()` of the clip returns the result of a thread, or raises its error."""
-        waiting: deque[tuple[Case, Future[Tensor] | None]] = deque()
+    def decoded(self, cases: Sequence[Case], prepare: Prepare | None = None) -> Iterator[Case]:
+        """Yield the cases in order; `load()` of the clip returns the result of a thread, or raises its error.
+
+        Args:
+            prepare: called in the thread with the case and the decoded frames; its result is `Case.prepared`
+        """
+        waiting: deque[tuple[Case, Future[tuple[Tensor, Any]] | None]] = deque()
         upcoming = iter(cases)
         while True:
-            while len(waiting) < AHEAD:
+            while len(waiting) < self.ahead():
                 case = next(upcoming, None)
                 if case is None:
                     break
                 whole = case.clip and not (case.streamed and case.clip.stream)
-                waiting.append((case, self.pool.submit(self._load, case) if whole else None))
+                waiting.append((case, self.pool.submit(self._decode, case, prepare) if whole else None))
             if not waiting:
                 return
-            case, frames = waiting.popleft()
-            clip = case.clip
-            if clip and frames:
-                clip = replace(clip, load=frames.result)
-            elif clip and clip.stream:
-                clip = replace(clip, stream=partial(self._ahead, clip.stream))
-            yield replace(case, clip=clip, shared={})  # lives as long as this case is measured
+            yield self._with_result(*waiting.popleft())
+
+    def ahead(self) -> int:
+        """The number of cases to decode ahead: one per thread and at least AHEAD, fewer if their clips are large."""
+        if not self.largest:
+            return AHEAD
+        return max(1, min(max(AHEAD, self.workers), AHEAD_BYTES // self.largest))
+
+    def _with_result(self, case: Case, result: Future[tuple[Tensor, Any]] | None) -> Case:
+        """`case` with the frames of the thread, and without results of another VAE; both live as long as it is measured."""
+        clip = case.clip
+        if clip and result:
+            clip = replace(clip, load=lambda: result.result()[0])
+            return replace(case, clip=clip, prepared=lambda: result.result()[1], shared={})
+        if clip and clip.stream:
+            clip = replace(clip, stream=partial(self._ahead, clip.stream))
+        return replace(case, clip=clip, shared={})
+
+    def _decode(self, case: Case, prepare: Prepare | None) -> tuple[Tensor, Any]:
+        frames = self._load(case)
+        return frames, prepare(case, frames) if prepare else None
 
     def _ahead(self, stream: Callable[[], Iterator[Tensor]]) -> Iterator[Tensor]:
         """The pieces of `stream()`, decoded in a thread, at most `PIECES_AHEAD` early; its errors are raised here."""
@@ -84,9 +116,13 @@ class Prefetch:
         if case.clip in self.clips:
             return self.clips[case.clip]
         frames = case.clip.load()
-        if self.bytes + frames.nbytes <= DECODED_BYTES:
-            self.clips[case.clip] = frames
-            self.bytes += frames.nbytes
+        if self.pins:
+            frames = frames.pin_memory()
+        with self.lock:
+            self.largest = max(self.largest, frames.nbytes)
+            if case.clip not in self.clips and self.bytes + frames.nbytes <= DECODED_BYTES:
+                self.clips[case.clip] = frames
+                self.bytes += frames.nbytes
         return frames
 
 

@@ -116,8 +116,21 @@ class Protocol:
         import torch
 
         stored = each_clip(CODECS[codec], torch.cat([self._stored(piece) for piece in pieces], dim=2))
+        yield from self.windows_of_coded(stored)
+
+    def windows_of_coded(self, stored: Tensor) -> Iterator[Video]:
+        """A compressed clip, uint8 (B, 3, T, H, W) -> the windows of `windows`."""
         for window in stored.split(ranges.WINDOW, dim=2):
             yield window.float().div_(255)
+
+    def coded_reference(self, frames: Tensor) -> Tensor | None:
+        """Whole clips from `through_input_codec` (B, 3, T, H, W) -> uint8, after `codec`; None if references are not compressed.
+
+        Raises:
+            ValueError: the codec does not support the size of the video
+        """
+        codec = self._codec(reference=True)
+        return None if codec == "none" else each_clip(CODECS[codec], self._stored(self.to_range(frames)))
 
     def _codec(self, reference: bool) -> str:
         """The codec of the scored videos: "none" for a reference that `compressed: reconstruction` leaves as it is."""
@@ -126,6 +139,11 @@ class Protocol:
     def _stored(self, video: Video) -> Tensor:
         """float in -1..1 -> uint8, rounded as `rounding` says, which is not "none"."""
         return ranges.to_stored(video) if self.rounding == "nearest" else _truncated(video, self.pixels)
+
+    @property
+    def of_reference(self) -> list[str]:
+        """The choices that decide the pixels of the scored reference, besides the resize of the clip."""
+        return [self.pixels, self.input_codec, self.rounding, self._codec(reference=True)]
 
     @property
     def identity(self) -> list[str]:

@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
+from concurrent.futures import Future
+from dataclasses import asdict, replace
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from vaebench import kept_video, plugins, records
 from vaebench.choosing import check_distinct, choose
@@ -19,15 +20,18 @@ from vaebench.config import RunConfig, check_options
 from vaebench.distributed import rank_and_world
 from vaebench.evaluation import explain, record_of
 from vaebench.jobs import DiskError, Job, Part, make_parts, separation_notes, writing
-from vaebench.machine import without_tf32
+from vaebench.machine import known_faults, pick_device, set_flags
 from vaebench.options import options_of
 from vaebench.outcome import Outcome
+from vaebench.overlap import Work, overlap_of
 from vaebench.prefetch import Prefetch
 from vaebench.progress import Progress
 from vaebench.records import Failure
 from vaebench.weight_files import fetch_for_run
 
 if TYPE_CHECKING:
+    from torch import Tensor
+
     from vaebench.suite import Case, Statistics
 
 
@@ -66,7 +70,7 @@ def _run(config: RunConfig) -> Outcome:
     index, count = _shard(config.shard)
     todo = sum(len(job.missing(job.cases[index::count])) for jobs in groups for job in jobs)
     title = f"{config.suite} shard {index}/{count}" if count > 1 else config.suite
-    with Prefetch() as prefetch, Progress(title, todo, "cases") as progress:
+    with Prefetch(pick_device(config.device)) as prefetch, Progress(title, todo, "cases") as progress:
         for jobs in groups:
             with progress.part(jobs[0].name):
                 _run_group(jobs, {job: job.cases[index::count] for job in jobs}, prefetch, progress, outcome)
@@ -87,11 +91,12 @@ def prepare(config: RunConfig) -> Prepared:
     Raises:
         as `run`
     """
-    without_tf32()
     check_options(config, options_of(config.suite))
     parts = make_parts(config)
+    flags = parts[0][0].suite.flags
+    set_flags(flags["tf32"], flags["cudnn_benchmark"])
     _shard(config.shard)
-    outcome = Outcome(notes=separation_notes(parts))
+    outcome = Outcome(notes=[*separation_notes(parts), *known_faults(pick_device(config.device))])
     candidates = choose(config, parts[0][0].suite, outcome)
     check_distinct(candidates)
     _check_writable(Path(config.results))
@@ -139,11 +144,34 @@ def _measure(todo: Mapping[Job, Sequence[Case]], prefetch: Prefetch, progress: P
             progress.update(len(cases))
         return
     union = {name: case for cases in missing.values() for name, case in cases.items()}
-    for case in prefetch.decoded(list(union.values())):
-        for job, cases in missing.items():
-            if case.id in cases:
-                job.measure(subject, replace(cases[case.id], clip=case.clip, shared=case.shared))
-                progress.update()
+
+    def prepare(case: Case, frames: Tensor) -> dict[Job, Future[Any]]:
+        return {job: job.prepare(case, frames) for job, cases in missing.items() if case.id in cases}
+
+    def finish(work: Work, previous: float) -> None:
+        work(previous)
+        progress.update()
+
+    device = pick_device(first.config.device)
+    with first.suite.meter(len(union)) as meter, overlap_of(device) as overlap:
+        for case in prefetch.decoded(list(union.values()), prepare):
+            meter.next_case()
+            for job, cases in missing.items():
+                if case.id in cases:
+                    own = replace(
+                        cases[case.id], clip=case.clip, shared=case.shared, prepared=partial(_prepared, case, job)
+                    )
+                    overlap.submit(partial(finish, job.measure(subject, own, split=overlap.splits)))
+    if meter.result:
+        for job in missing:
+            with writing(job.store.folder):
+                job.store.put_idle(asdict(meter.result))
+
+
+def _prepared(case: Case, job: Job) -> Any:
+    """What the suite of a job prepared for a case; without a clip, there is nothing."""
+    results = case.prepared()
+    return results[job].result() if results else None
 
 
 def _measure_one(job: Job, cases: Sequence[Case], prefetch: Prefetch, progress: Progress, outcome: Outcome) -> None:
@@ -195,7 +223,9 @@ def _conclude(job: Job, own: Sequence[Case], outcome: Outcome, measure: Callable
 def _write(job: Job, statistics: Mapping[str, Statistics], failed: list[Failure], outcome: Outcome) -> None:
     """Write the record of a VAE whose cases are all done, and report which requirements it meets."""
     suite = job.suite
-    record = record_of(suite, job.candidate, job.source, job.config, job.cases, statistics, failed, job.fingerprint)
+    record = record_of(
+        suite, job.candidate, job.source, job.config, job.cases, statistics, failed, job.fingerprint, job.store.idle()
+    )
     requirements = suite.demands(job.spec, statistics)
     root = Path(job.config.results)
     with writing(root):

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from vaebench import frame_size, plugins
 from vaebench.fingerprint import code, fingerprint
 from vaebench.frame_size import Size
+from vaebench.host_copy import to_host
 from vaebench.metric import FrameMetric, Metric
 from vaebench.records import Score, interval
 from vaebench.video import to_unit
@@ -71,7 +72,9 @@ def build_metrics(
     return metrics, absent
 
 
-def measure(metrics: Mapping[str, Metric], windows: Iterable[tuple[Video, Video]]) -> dict[str, NDArray]:
+def measure(
+    metrics: Mapping[str, Metric], windows: Iterable[tuple[Video, Video]], digest: bytes = b""
+) -> dict[str, NDArray]:
     """The statistics of one clip, from its windows.
 
     A `FrameMetric` scores each window and forgets it.  For other metrics the whole clip is held: in uint8 until its last window,
@@ -81,6 +84,7 @@ def measure(metrics: Mapping[str, Metric], windows: Iterable[tuple[Video, Video]
         metrics: label -> metric
         windows: reference and reconstruction, float32 (1, 3, n, H, W) in 0..1 each: consecutive windows of `video.WINDOW` frames,
             of which the last may be shorter.  All of them are read, even without metrics.
+        digest: of the reference, for metrics that remember its features; b"" if it is unknown
 
     Returns:
         label -> statistic
@@ -106,8 +110,8 @@ def measure(metrics: Mapping[str, Metric], windows: Iterable[tuple[Video, Video]
     statistics = {name: metric.combine(torch.cat(values[name], dim=1)) for name, metric in by_frame.items()}
     if others:
         reference, reconstruction = map(_joined, held)
-        statistics |= {name: metric.measure(reference, reconstruction) for name, metric in others.items()}
-    return {name: statistics[name][0].cpu().numpy() for name in metrics}
+        statistics |= {name: metric.measure_known(reference, reconstruction, digest) for name, metric in others.items()}
+    return to_host({name: statistics[name][0] for name in metrics})
 
 
 def _extended(before: tuple[Tensor, Tensor] | None, pair: tuple[Tensor, Tensor], overlap: int) -> tuple[Tensor, Tensor]:

@@ -23,6 +23,7 @@ Statistics = Mapping[str, NDArray]
 SECONDS = (
     "seconds.jsonl"  # a line [case, seconds] per measurement; apart from the statistics, which are the same in each run
 )
+IDLE = "device_idle.json"
 TIMED = re.compile(r'^\[(?P<case>"(?:[^"\\]|\\.)*"), (?P<seconds>\d+\.\d+)\]$', re.MULTILINE)
 
 
@@ -94,6 +95,24 @@ class Store:
             case = json.loads(match["case"])
             total[case] = total.get(case, 0.0) + float(match["seconds"])
         return total
+
+    def put_idle(self, idle: Mapping[str, float]) -> None:
+        """Store the idle share of the device (`device_idle.Idle`), unless one of more cases is stored.
+
+        Raises:
+            OSError: the disk is full or the folder cannot be written
+        """
+        if idle["cases"] >= self.idle().get("cases", 0):
+            self.folder.mkdir(parents=True, exist_ok=True)
+            write_atomically(self.folder / IDLE, json.dumps(dict(idle)))
+
+    def idle(self) -> dict[str, float]:
+        """The stored idle share of the device; {} if there is none."""
+        try:
+            idle: dict[str, float] = json.loads((self.folder / IDLE).read_text())
+        except (OSError, ValueError):
+            return {}
+        return idle
 
     def _mark(self, case: str) -> Path:
         return self._file(case).with_suffix(".failed.json")

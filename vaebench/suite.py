@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import zlib
 from abc import ABC, abstractmethod
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import islice
 from typing import TYPE_CHECKING, Any, ClassVar, Generic, NamedTuple, Protocol, TypeVar
@@ -23,9 +23,11 @@ if TYPE_CHECKING:
 
     import torch
     from numpy.typing import NDArray
+    from torch import Tensor
 
     from vaebench.config import RunConfig
     from vaebench.data import VideoSource
+    from vaebench.device_idle import IdleMeter
     from vaebench.kept_video import Pair
     from vaebench.records import Score
     from vaebench.vae import VAESpec, VideoVAE
@@ -47,6 +49,7 @@ class Case:
     streamed: bool = (
         False  # `measure` reads `clip.stream`, if there is one: frames are decoded during it, a few ahead of it
     )
+    prepared: Callable[[], Any] = lambda: None  # the result of `Suite.prepare`, or raises its error
 
 
 class Demand(NamedTuple):
@@ -122,11 +125,17 @@ class Suite(ABC, Generic[Subject]):
         False  # True: the suite builds data sources from the settings, so `evaluate` accepts no source object
     )
     codecs: ClassVar[bool] = False  # True: the suite also measures video codecs (`spec.codec`)
+    # True: the idle share of the GPU is measured; False for suites that run processes, measure times, or have long cases
+    measures_idle: ClassVar[bool] = False
+    measures_speed: ClassVar[bool] = False  # True: tf32 and cudnn_benchmark are on by default on a GPU
     # settings of `RunConfig` that the suite does not use -> reason and alternative; a run that sets one is an error
     unused: ClassVar[Mapping[str, str]] = {}
 
     def __init__(self, config: RunConfig) -> None:
+        from vaebench.machine import gpu_flags, pick_device
+
         refuse_unused(config, self.unused)
+        self.flags = gpu_flags(config.tf32, config.cudnn_benchmark, pick_device(config.device), self.measures_speed)
         self.config = config
         # settings that can change a number; a suite that knows better which ones replaces it
         names = ("num_frames", "size", "clips", "mode", "dtype", "posterior", "protocol", "seed")
@@ -146,6 +155,25 @@ class Suite(ABC, Generic[Subject]):
     @abstractmethod
     def measure(self, vae: Subject, case: Case) -> Statistics:
         """Measure one case and return the arrays to store."""
+
+    def start(self, vae: Subject, case: Case) -> Callable[[], Statistics]:
+        """Run the networks of the VAE, and return the rest of `measure`, which may run in another thread during the next case.
+
+        The rest may use neither the VAE nor tensors that the VAE may overwrite in its next call, and holds the tensors that it
+        reads until it ends.  By default all of `measure` runs at once.
+        """
+        statistics = self.measure(vae, case)
+        return lambda: statistics
+
+    def prepare(self, case: Case, frames: Tensor) -> Any:
+        """What `measure` needs of a decoded clip and is computed without the device, in a decoding thread.
+
+        `Case.prepared()` returns it, or raises its error.  By default there is nothing to prepare.
+
+        Args:
+            frames: the result of `case.clip.load()`
+        """
+        return None
 
     @abstractmethod
     def summarize(self, statistics: Mapping[str, Statistics]) -> dict[str, Score]:
@@ -167,6 +195,13 @@ class Suite(ABC, Generic[Subject]):
         dtype = getattr(torch, self.config.dtype or "float32")
         vae: Any = candidate.load(self.config.mode, device=pick_device(self.config.device), dtype=dtype)
         return vae
+
+    def meter(self, total: int) -> IdleMeter:
+        """A meter of the idle share of the device for `total` cases; it measures nothing on a CPU or without `measures_idle`."""
+        from vaebench.device_idle import IdleMeter, profiler_of
+        from vaebench.machine import pick_device
+
+        return IdleMeter(profiler_of(pick_device(self.config.device) if self.measures_idle else None), total)
 
     def refusal(self, spec: VAESpec) -> str:
         """The reason why the suite cannot measure a VAE; "" (the default) if it can."""
@@ -237,4 +272,5 @@ def video_setting(config: RunConfig, source: VideoSource) -> str:
     parts += [config.posterior] if config.posterior not in ("", defaults.posterior) else []
     parts += [f"seed{config.seed}"] if config.seed and (config.posterior or defaults.posterior) == "sample" else []
     parts += [config.dtype] if config.dtype not in ("", defaults.dtype) else []
+    parts += [name for name in ("tf32", "cudnn_benchmark") if getattr(config, name)]
     return "-".join(parts)

@@ -20,7 +20,9 @@ from torch import Tensor, nn
 from wfvae.causal import CausalConv3d, Stream, TemporalUpsample, conv_frames, lean
 from wfvae.config import Interpolation, NormName
 
-WINDOW = {"cpu": 2**20, "cuda": 2**27}  # maximum number of elements of a window
+# maximum number of elements of a window.  On a GPU, 2**25 are two frames or more of every layer and enough to fill it; they lower
+# the peak of L at 33x256 in float32 from 1.66 to 1.02 GiB, at 33x768 it is 8.0 GiB (tests/benchmarks/wfvae_windows.py)
+WINDOW = {"cpu": 2**20, "cuda": 2**25}
 
 
 def run(layers: Iterable[nn.Module], x: Tensor, stream: Stream) -> Tensor:

@@ -35,12 +35,13 @@ class Extractor:
         self.network = network
         self.known: dict[bytes, Tensor] = {}  # digest of a clip -> float64 (400,); 3 kB per clip
 
-    def pair(self, reference: Video, reconstruction: Video) -> Tensor:
+    def pair(self, reference: Video, reconstruction: Video, digest: bytes = b"") -> Tensor:
         """Features of pairs of clips.
 
         Args:
             reference: float32 (B, 3, T, H, H) in 0..1, T at least 9
             reconstruction: same shape and range
+            digest: of the reference, a single clip; b"" computes one from its pixels
 
         Returns:
             float64 (B, 2, 400): features of the reference and of the reconstruction
@@ -57,28 +58,32 @@ class Extractor:
             )
         return torch.stack(
             [
-                torch.stack([self._remembered(a), self._features(b)])
+                torch.stack([self._remembered(a, digest), self._features(b)])
                 for a, b in zip(reference, reconstruction, strict=True)
             ]
         )
 
-    def _remembered(self, clip: Tensor) -> Tensor:
-        stored = clip.mul(255).round_().to(torch.uint8).cpu()
-        key = hashlib.blake2b(repr(tuple(clip.shape)).encode() + stored.numpy().tobytes()).digest()
+    def _remembered(self, clip: Tensor, digest: bytes) -> Tensor:
+        key = digest or _digest(clip)
         if key not in self.known:
             self.known[key] = self._features(clip)
         return self.known[key]
 
     @torch.inference_mode()
     def _features(self, clip: Tensor) -> Tensor:
-        """float32 (3, T, H, H) in 0..1 -> float64 (400,), on the CPU."""
+        """float32 (3, T, H, H) in 0..1 -> float64 (400,)."""
         with full_precision():
             features = self.network(
                 prepared(clip[None], "stretched"), rescale=False, resize=False, return_features=True
             )
         if tuple(features.shape) != (1, FEATURES):
             raise ValueError(f"I3D gave features of shape {tuple(features.shape)}, expected (1, {FEATURES})")
-        return features[0].double().cpu()
+        return features[0].double()
+
+
+def _digest(clip: Tensor) -> bytes:
+    stored = clip.mul(255).round_().to(torch.uint8).cpu()
+    return hashlib.blake2b(repr(tuple(clip.shape)).encode() + stored.numpy().tobytes()).digest()
 
 
 def extractor(device: torch.device | str) -> Extractor:

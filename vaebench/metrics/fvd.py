@@ -50,6 +50,10 @@ class FVD(Metric):
         """float32 (B, 3, T, H, H) in 0..1, T >= 9, for both arguments -> float64 (B, 2, 400) features."""
         return self.i3d.pair(reference, reconstruction)
 
+    def measure_known(self, reference: Video, reconstruction: Video, digest: bytes) -> Tensor:
+        """As `measure`, for a single clip; features of references are remembered by their digest."""
+        return self.i3d.pair(reference, reconstruction, digest)
+
     def reduce(self, statistics: NDArray) -> float:
         """(N, 2, 400) -> FVD.
 

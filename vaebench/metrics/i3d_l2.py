@@ -46,12 +46,20 @@ class I3DL2(Metric):
 
     def measure(self, reference: Video, reconstruction: Video) -> Tensor:
         """float32 (B, 3, T, H, H) in 0..1, T >= 9, for both arguments -> float64 (B,)."""
-        features = self.i3d.pair(reference, reconstruction)  # (B, 2, 400)
-        return (features[:, 0] - features[:, 1]).square().sum(dim=1)
+        return _distance(self.i3d.pair(reference, reconstruction))
+
+    def measure_known(self, reference: Video, reconstruction: Video, digest: bytes) -> Tensor:
+        """As `measure`, for a single clip; features of references are remembered by their digest."""
+        return _distance(self.i3d.pair(reference, reconstruction, digest))
 
     def reduce(self, statistics: NDArray) -> float:
         """(N,) -> mean squared distance."""
         return mean_over_clips(statistics)
+
+
+def _distance(features: Tensor) -> Tensor:
+    """(B, 2, 400) -> (B,), the squared distance."""
+    return (features[:, 0] - features[:, 1]).square().sum(dim=1)
 
 
 def build(device: torch.device | str) -> I3DL2:

@@ -20,6 +20,7 @@ from torch import Tensor
 
 import adapters
 from vaebench import frame_size
+from vaebench.device_idle import Profiler, profiler_of, union_seconds
 from vaebench.frame_size import Size
 from vaebench.suite import Candidate
 from vaebench.timing import peak_memory, stopwatch, synchronize
@@ -154,7 +155,24 @@ def timed(half: str, call: Callable[[], Tensor], device: torch.device, job: Job)
     energy = None if no_energy(device) else energy_meter(device)
     times = repeat(call, device, job.error, job.max_seconds)
     measured: dict[str, Any] = {f"{half}_cold_s": cold, f"{half}_warm_calls": warm, f"{half}_s": times}
-    return measured if energy is None else {**measured, f"{half}_joules": energy() / len(times)}
+    measured |= {} if energy is None else {f"{half}_joules": energy() / len(times)}
+    idle = idle_share(call, profiler_of(device), statistics.median(times))
+    return measured if idle is None else {**measured, f"{half}_idle_share": idle}
+
+
+def idle_share(call: Callable[[], Any], profiler: Profiler | None, seconds: float) -> float | None:
+    """The share of a call during which the GPU executes nothing, such as while Python starts kernels; None if it is unknown.
+
+    Args:
+        profiler: records the kernels of one more call
+        seconds: time of a call without a profiler, which makes a call slower
+    """
+    if profiler is None:
+        return None
+    profiler.start()
+    call()
+    busy = union_seconds(profiler.stop())
+    return max(0.0, 1 - busy / seconds) if busy else None
 
 
 def warm_up(call: Callable[[], Any], device: torch.device, max_seconds: float) -> tuple[float, int]:

@@ -118,7 +118,7 @@ class Blockwise(Suite[Modes]):
     def measure(self, vae: Modes, case: Case) -> Statistics:
         assert case.clip is not None
         length = int(case.params["length"])
-        reference = self.protocol.to_model(case.clip.load()[None, :, :length].to(self.device))
+        reference = self.protocol.to_model(case.clip.load()[None, :, :length].to(self.device, non_blocking=True))
         peak_bytes = vae.warm_up(reference)
         real = self.protocol.to_score(reference, reference=True)
         clip = case.clip.id

@@ -85,6 +85,7 @@ class Diffusability(Suite[DiffusionRun]):
         parts += [f"first{config.clips}"] if config.clips else []
         parts += tiers.changed(self.chosen)
         parts += [choice for choice in (config.dtype, config.mode) if choice]
+        parts += [name for name, on in self.flags.items() if on]
         parts += [f"seed{config.seed}"] if config.seed else []
         return "-".join(dict.fromkeys(parts))
 

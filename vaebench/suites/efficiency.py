@@ -51,6 +51,7 @@ LIMIT = 1024  # frames, at which the search for the longest video ends
 class Efficiency(Suite[Candidate]):
     name = "efficiency"
     needs_weights = False
+    measures_speed = True
     unused: ClassVar[dict[str, str]] = dict.fromkeys(
         (
             *("num_frames", "size", "data", "root", "manifest", "reader", "fetch", "clips"),
@@ -66,6 +67,7 @@ class Efficiency(Suite[Candidate]):
         if any(count < 1 for count in chosen.frames):
             raise ValueError(f"frames={chosen.frames} should be 1 or more each")
         self.chosen = chosen
+        self.flags |= {name: getattr(chosen, name) for name in ("compile", "channels_last")}
         self.device = pick_device(config.device)
         frames, sizes = GPU_GRID if self.device.type == "cuda" else CPU_GRID
         self.frames, self.sizes = chosen.frames or frames, chosen.sizes or sizes
@@ -73,7 +75,7 @@ class Efficiency(Suite[Candidate]):
         self.absent = {f"{half}_joules": why for half in HALVES} if (why := no_energy(self.device)) else {}
         self.columns = [f"{half}_{what}" for half in HALVES for what in ("s", "frames_per_s", "peak_bytes")]
         self.columns += ["decode_s_vs_own_decoder", "decode_peak_bytes_vs_own_decoder", "largest_frames"]
-        self.identity = {**asdict(chosen), "mode": config.mode, "threads": torch.get_num_threads()}
+        self.identity = {**asdict(chosen), **self.flags, "mode": config.mode, "threads": torch.get_num_threads()}
 
     def default_vaes(self, names: Sequence[str]) -> list[str]:
         """One name per network: variants that differ only in their weights have the same cost."""
@@ -85,7 +87,7 @@ class Efficiency(Suite[Candidate]):
 
     def setting(self, source: VideoSource) -> str:
         device = re.sub(r"[^a-z0-9.]+", "-", device_name(self.device).lower()).strip("-")
-        flags = [name for name in ("tf32", "cudnn_benchmark", "compile", "channels_last") if getattr(self.chosen, name)]
+        flags = [name for name, on in self.flags.items() if on]
         threads = [f"{torch.get_num_threads()}threads"] if self.device.type == "cpu" else []
         mode = [self.config.mode] if self.config.mode else []
         budget = [f"{self.chosen.memory_gib:g}gib"] if self.chosen.memory_gib else []
@@ -140,12 +142,11 @@ class Efficiency(Suite[Candidate]):
     def _job(self, vae: Candidate, dtype: str, frames: int, size: Size) -> Job:
         multiple = vae.spec.size_multiple
         height, width = (-(-side // multiple) * multiple for side in frame_size.parse(size))
-        flags = {name: getattr(self.chosen, name) for name in ("tf32", "cudnn_benchmark", "compile", "channels_last")}
         return Job(
             name=vae.name, device=str(self.device), dtype=dtype, num_frames=vae.spec.fit(frames),
             mode=self.config.mode or vae.spec.reference_mode,
             size=frame_size.plain(f"{height}x{width}"), error=self.chosen.error, max_seconds=self.chosen.max_seconds,
-            memory_gib=self.chosen.memory_gib, threads=torch.get_num_threads(), **flags,
+            memory_gib=self.chosen.memory_gib, threads=torch.get_num_threads(), **self.flags,
         )  # fmt: skip
 
     def _measured(self, vae: Candidate, job: Job, what: str) -> dict[str, Any]:

@@ -57,6 +57,7 @@ class Subject:
 
 class LatentSuite(Suite[Subject]):
     name = "latent"
+    measures_idle = True
     unused: ClassVar[dict[str, str]] = {
         "posterior": "the latent suite describes the posterior mean",
         "protocol": "the latent suite has one protocol",
@@ -135,7 +136,7 @@ class LatentSuite(Suite[Subject]):
         Raises:
             ValueError: latents of a wrong shape, or non-finite latents
         """
-        video = to_model(clip.load().to(self.device)).unsqueeze(0)
+        video = to_model(clip.load().to(self.device, non_blocking=True)).unsqueeze(0)
         padded = pad(video, vae.spec)
         q = vae.encode(padded)
         latent = check_latent(vae, padded, q.mode()).float().clone()

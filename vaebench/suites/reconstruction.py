@@ -8,8 +8,9 @@ fvd and vmaf), and clips that `keep_video` saves.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from itertools import chain
 from typing import TYPE_CHECKING
 
@@ -17,11 +18,13 @@ import numpy as np
 import torch
 
 from vaebench import keep, plugins, protocol, scoring, weights
+from vaebench.coded_references import CodedReferences, Reference
 from vaebench.config import RunConfig
 from vaebench.fingerprint import code, fingerprint
 from vaebench.inference import saving, streaming
 from vaebench.kept_video import Pair
 from vaebench.machine import pick_device
+from vaebench.metric import Metric
 from vaebench.options import ReconstructionOptions as Options
 from vaebench.records import BITS, Score, interval
 from vaebench.scoring import build_metrics, change, metric_code, metric_digests, score, stack
@@ -46,6 +49,7 @@ class _RoundTrip:
     shape: tuple[int, ...]  # (1, 3, T, H, W)
     stored: Iterable[Tensor]  # pieces of the clip, uint8, or float32 in 0..1, on the device
     reconstruction: Iterable[Video]  # pieces of the reconstruction, float32 in -1..1
+    prepared: Reference  # the clip as its protocol codes it
     latents: list[Latent] = field(
         default_factory=list
     )  # pieces of the latent that are needed; complete after the last piece
@@ -53,6 +57,7 @@ class _RoundTrip:
 
 class Reconstruction(Suite[VideoVAE]):
     name = "reconstruction"
+    measures_idle = True
     codecs = True
 
     def __init__(self, config: RunConfig, chosen: Options) -> None:
@@ -75,6 +80,8 @@ class Reconstruction(Suite[VideoVAE]):
         digests = metric_digests(self.chosen, self.metrics)
         self.keys = {name: f"{name}.{digest}" for name, digest in digests.items()}
         self.digests = metric_code(self.chosen, self.metrics)
+        hashes = any(type(metric).measure_known is not Metric.measure_known for metric in self.metrics.values())
+        self.references = CodedReferences(self.protocol, hashes=hashes, pins=self.device.type == "cuda")
         ranking = [name for name, metric in self.metrics.items() if metric.per_clip and metric.better != "neither"]
         for kept in (self.keep, self.keep_video):
             if kept.worst and not ranking:
@@ -129,27 +136,65 @@ class Reconstruction(Suite[VideoVAE]):
         needed |= {BITS} if case.params["codec"] else set()
         return needed <= set(names)
 
+    def prepare(self, case: Case, frames: Tensor) -> Reference:
+        """The clip as the protocol codes it, for the VAE and for the metrics."""
+        assert case.clip is not None
+        return self.references.of(case.clip, frames)
+
     @torch.inference_mode()
     def measure(self, vae: VideoVAE, case: Case) -> Statistics:
+        return self._score(case, *self._run(vae, case, keep=False))
+
+    @torch.inference_mode()
+    def start(self, vae: VideoVAE, case: Case) -> Callable[[], Statistics]:
+        """As `measure`, but scores are computed by the result.  A streamed clip, of which no window is held, is scored at once."""
+        if self._streams(vae):
+            statistics = self.measure(vae, case)
+            return lambda: statistics
+        return partial(self._score, case, *self._run(vae, case, keep=True))
+
+    def _streams(self, vae: VideoVAE) -> bool:
+        """Whether the VAE takes a clip window by window; a cross of two VAEs is compared with another decoder, on whole clips."""
+        return self.streams and isinstance(vae, StreamingVAE) and getattr(vae, "own", None) is None
+
+    def _run(
+        self, vae: VideoVAE, case: Case, *, keep: bool
+    ) -> tuple[_RoundTrip, _RoundTrip | None, dict[str, NDArray]]:
+        """Run the VAE.
+
+        Args:
+            keep: copy what the VAE may overwrite in its next call
+
+        Returns:
+            the round trip; for a cross of two VAEs, that of the decoder of its encoder; statistics of the latent
+        """
         assert case.clip is not None
-        own = getattr(vae, "own", None)  # a cross of two VAEs is compared with the decoder of the one that encodes
-        if self.streams and isinstance(vae, StreamingVAE) and own is None:
-            trip = self._streamed(vae, case, case.clip)
+        own = getattr(vae, "own", None)
+        if isinstance(vae, StreamingVAE) and self._streams(vae):
+            trip, by_own = self._streamed(vae, case, case.clip), None
         else:
-            trip = self._whole(vae, case, case.clip)
+            trip = self._whole(vae, case, case.clip, keep=keep)
+            by_own = None if own is None else self._by_own(own, case, trip, keep=keep)
+        statistics: Statistics = {}
+        if isinstance(vae, CodedVAE):
+            pixels = trip.shape[2] * trip.shape[3] * trip.shape[4]  # of all frames
+            statistics[BITS] = np.float64(int(vae.bits(trip.latents[0])[0]) / pixels)
+        return trip, by_own, statistics
+
+    @torch.inference_mode()
+    def _score(self, case: Case, trip: _RoundTrip, by_own: _RoundTrip | None, statistics: Statistics) -> Statistics:
+        """Score round trips, which may run in another thread than `_run`."""
+        assert case.clip is not None
         missing = {name: metric for name, metric in self.metrics.items() if self.keys[name] not in case.stored}
         saved: dict[int, NDArray] = {}
         pictured, filmed = saving.pictured(trip.shape[2]), range(trip.shape[2])
         wanted = {*(pictured if case.params["keep"] else []), *(filmed if case.params["keep_video"] else [])}
         pairs = saving.saving(self._windows(trip), wanted, saved)
-        statistics: Statistics = {self.keys[name]: value for name, value in scoring.measure(missing, pairs).items()}
-        if own is not None:
-            by_own = self._windows(self._by_own(own, case))
-            values = scoring.measure(missing, by_own)
+        scored = scoring.measure(missing, pairs, trip.prepared.digest)
+        statistics = {**statistics, **{self.keys[name]: value for name, value in scored.items()}}
+        if by_own is not None:
+            values = scoring.measure(missing, self._windows(by_own), by_own.prepared.digest)
             statistics |= {f"own {self.keys[name]}": value for name, value in values.items()}
-        if isinstance(vae, CodedVAE):
-            pixels = trip.shape[2] * trip.shape[3] * trip.shape[4]  # of all frames
-            statistics[BITS] = np.float64(int(vae.bits(trip.latents[0])[0]) / pixels)
         if case.params["keep"]:
             statistics["frames"] = np.stack([saved[index] for index in pictured], axis=1)
         if case.params["keep_video"]:
@@ -161,36 +206,45 @@ class Reconstruction(Suite[VideoVAE]):
 
     def _windows(self, trip: _RoundTrip) -> Iterator[tuple[Video, Video]]:
         """Windows of the reference and of the reconstruction, float32 (1, 3, n, H, W) in 0..1: the input of the metrics."""
-        reference = self.protocol.windows(map(self.protocol.to_range, trip.stored), reference=True)
+        coded = trip.prepared.scored
+        if coded is None:
+            reference = self.protocol.windows(map(self.protocol.to_range, trip.stored), reference=True)
+        else:  # its frames are those that `protocol.windows` would compress
+            reference = self.protocol.windows_of_coded(coded.to(self.device, non_blocking=True))
         return zip(reference, self._scored(trip.reconstruction), strict=True)
 
     def _scored(self, pieces: Iterable[Video]) -> Iterator[Video]:
         """Pieces of a reconstruction in -1..1 -> its windows in 0..1."""
         return self.protocol.windows(pieces)
 
-    def _whole(self, vae: VideoVAE, case: Case, clip: Clip) -> _RoundTrip:
+    def _whole(self, vae: VideoVAE, case: Case, clip: Clip, *, keep: bool) -> _RoundTrip:
         """The clip in one call of the VAE."""
+        prepared = self._prepared(case, clip)
         if not case.shared:  # another protocol may have done it
-            frames = self._frames(clip)
+            frames = self._frames(clip, prepared)
             reconstruction, latent = self._reconstruct(vae, frames, case)
+            reconstruction = reconstruction.clone() if keep else reconstruction
             case.shared.update(frames=frames, reconstruction=reconstruction, latent=latent)
         frames, reconstruction, latent = (case.shared[name] for name in ("frames", "reconstruction", "latent"))
-        return _RoundTrip(
-            tuple(frames.shape), frames.split(WINDOW, dim=2), reconstruction.split(WINDOW, dim=2), [latent]
-        )
+        stored, pieces = frames.split(WINDOW, dim=2), reconstruction.split(WINDOW, dim=2)
+        return _RoundTrip(tuple(frames.shape), stored, pieces, prepared, [latent])
 
-    def _by_own(self, own: VideoVAE, case: Case) -> _RoundTrip:
-        """The clip of `_whole`, decoded by `own`."""
-        frames, latent = case.shared["frames"], case.shared["latent"]
+    def _by_own(self, own: VideoVAE, case: Case, trip: _RoundTrip, *, keep: bool) -> _RoundTrip:
+        """The clip of `trip`, from `_whole`, decoded by `own`."""
         if "by_own" not in case.shared:
-            case.shared["by_own"] = decode_as(own, frames, latent)
-        return _RoundTrip(
-            tuple(frames.shape), frames.split(WINDOW, dim=2), case.shared["by_own"].split(WINDOW, dim=2), [latent]
-        )
+            decoded = decode_as(own, case.shared["frames"], case.shared["latent"])
+            case.shared["by_own"] = decoded.clone() if keep else decoded
+        return replace(trip, reconstruction=case.shared["by_own"].split(WINDOW, dim=2))
 
-    def _frames(self, clip: Clip) -> Tensor:
+    def _prepared(self, case: Case, clip: Clip) -> Reference:
+        """What `prepare` made of the clip in a decoding thread; computed here if it was not called."""
+        prepared: Reference | None = case.prepared()
+        return prepared or self.references.of(clip, clip.load())
+
+    def _frames(self, clip: Clip, prepared: Reference) -> Tensor:
         """(1, 3, T, H, W) on the device, uint8 or float32 in 0..1, after the input codec of the protocol."""
-        return self.protocol.through_input_codec(clip.load().to(self.device).unsqueeze(0))
+        given = clip.load().unsqueeze(0) if prepared.given is None else prepared.given
+        return given.to(self.device, non_blocking=True)
 
     def _reconstruct(self, vae: VideoVAE, frames: Tensor, case: Case) -> tuple[Video, Latent]:
         """The reconstruction of `_frames` and its latent.  If the latent is stored, only the decoder runs."""
@@ -205,8 +259,8 @@ class Reconstruction(Suite[VideoVAE]):
 
     def _streamed(self, vae: StreamingVAE, case: Case, clip: Clip) -> _RoundTrip:
         """The clip window by window: nothing runs before the first window is read."""
-        shape, stored = self._pieces(clip)
-        trip = _RoundTrip(shape, stored, [])
+        shape, stored, prepared = self._pieces(case, clip)
+        trip = _RoundTrip(shape, stored, [], prepared)
         if "latent" in case.stored:
             latents: Iterable[Latent] = [torch.from_numpy(case.stored["latent"]).to(self.device)]
         else:
@@ -219,15 +273,17 @@ class Reconstruction(Suite[VideoVAE]):
         trip.reconstruction = streaming.decoded(vae, latents, shape)
         return trip
 
-    def _pieces(self, clip: Clip) -> tuple[tuple[int, ...], Iterator[Tensor]]:
-        """The shape of a clip (1, 3, T, H, W) and its windows as `_frames` would give them."""
+    def _pieces(self, case: Case, clip: Clip) -> tuple[tuple[int, ...], Iterator[Tensor], Reference]:
+        """The shape of a clip (1, 3, T, H, W), its windows as `_frames` would give them, and what is known of the clip."""
         if clip.stream is None or self.protocol.input_codec != "none":
-            frames = self._frames(clip)
-            return tuple(frames.shape), iter(frames.split(WINDOW, dim=2))
+            prepared = self._prepared(case, clip)
+            frames = self._frames(clip, prepared)
+            return tuple(frames.shape), iter(frames.split(WINDOW, dim=2)), prepared
         frames_of_clip = (piece.unsqueeze(0) for piece in clip.stream())
         windows = (window.to(self.device) for window in rechunked(frames_of_clip, WINDOW))
         first = next(windows)
-        return (*first.shape[:2], self.config.num_frames, *first.shape[3:]), chain([first], windows)
+        shape = (*first.shape[:2], self.config.num_frames, *first.shape[3:])
+        return shape, chain([first], windows), Reference(given=None, scored=None, digest=b"")
 
     def summarize(self, statistics: Mapping[str, Statistics]) -> dict[str, Score]:
         scores = {

@@ -83,6 +83,7 @@ COLUMNS = (
 
 class Relay(Suite[VideoVAE]):
     name = "relay"
+    measures_idle = True
     unused: ClassVar[Mapping[str, str]] = {
         "protocol": "the relay suite scores 8-bit pixels; choose the pixel operations of a hop with protocols=NAME"
     }
@@ -141,7 +142,7 @@ class Relay(Suite[VideoVAE]):
     def measure(self, vae: VideoVAE, case: Case) -> Statistics:
         assert case.clip is not None
         made = self.relays[case.params["protocol"]]
-        stored = case.clip.load().to(self.device)
+        stored = case.clip.load().to(self.device, non_blocking=True)
         source = pixels.source(stored, made.handover.operations).unsqueeze(0)  # (1, 3, T, H, W) in -1..1
         statistics: Statistics = {}
         frames = []

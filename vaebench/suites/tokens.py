@@ -130,7 +130,7 @@ class Tokens(Suite[VAESpec]):
     unused: ClassVar[dict[str, str]] = dict.fromkeys(
         (
             *("num_frames", "size", "data", "root", "manifest", "reader", "fetch", "clips", "weights"),
-            *("protocol", "posterior", "mode", "dtype", "seed"),
+            *("protocol", "posterior", "mode", "dtype", "seed", "tf32", "cudnn_benchmark"),
         ),
         "the tokens suite reads no clips and runs no network; choose shapes with seconds=, frames= and frame_size=",
     )
