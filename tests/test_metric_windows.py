@@ -14,6 +14,8 @@ from vaebench import scoring
 from vaebench.metric import FrameMetric, Metric
 from vaebench.metrics.dists import DISTS
 from vaebench.metrics.flicker import Flicker
+from vaebench.metrics.fvd import FVD
+from vaebench.metrics.i3d_l2 import I3DL2
 from vaebench.metrics.psnr import PSNR
 from vaebench.metrics.psnr_eps8 import PSNREps8
 from vaebench.metrics.psnr_pooled import PooledPSNR
@@ -109,6 +111,34 @@ def test_a_metric_of_frames_that_defines_measure_is_refused_because_windows_neve
         class Worst(PSNR):
             def measure(self, reference: Tensor, reconstruction: Tensor) -> Tensor:  # type: ignore[misc]
                 return super().measure(reference, reconstruction)
+
+
+def test_a_mixin_that_defines_measure_is_refused_too() -> None:
+    class Mixin:
+        def measure(self, reference: Tensor, reconstruction: Tensor) -> Tensor:
+            return torch.full((len(reference),), 42.0)
+
+    with pytest.raises(TypeError, match="Mixed defines measure"):
+
+        class Mixed(Mixin, PSNR):  # type: ignore[misc]
+            pass
+
+
+def test_windows_must_be_longer_than_the_overlap() -> None:
+    with pytest.raises(TypeError, match="overlap=16 is invalid: windows have 16 frames"):
+
+        class Long(PSNR):
+            overlap = WINDOW
+
+
+@pytest.mark.parametrize("base", [FVD, I3DL2])
+def test_a_metric_derived_from_one_that_remembers_references_is_measured_by_its_own_measure(base: Any) -> None:
+    class Mine(base):
+        def measure(self, reference: Tensor, reconstruction: Tensor) -> Tensor:
+            return torch.full((len(reference), 1), 42.0)
+
+    a, b = pair(20)
+    assert scoring.measure({"mine": Mine(None)}, windows(a, b), b"known")["mine"] == 42
 
 
 def test_a_metric_of_frames_may_combine_them_in_its_own_way() -> None:

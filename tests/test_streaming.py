@@ -287,6 +287,13 @@ def test_too_many_latents_and_too_few_frames_are_refused(wrong: str) -> None:
         list(streaming.decoded(vae, latents, tuple(video.shape)))
 
 
+@pytest.mark.parametrize("given", [0, 13, 18, 40])
+def test_a_source_that_gives_another_number_of_frames_is_named(given: int) -> None:
+    clip = replace(clip_of(frames_of(given)), file="short.mp4")
+    with pytest.raises(ValueError, match=f"short.mp4: the data source gave {given} frames instead of 17"):
+        statistics(wfvae.tiny(mode="streamed"), clip, 17)
+
+
 # --- several protocols, pieces ---------------------------------------------------------------------------------------
 
 

@@ -36,6 +36,12 @@ class Metric(ABC):
     min_frames: int = 1  # shortest clip that can be measured
     square: bool = False  # only defined for square frames
 
+    def __init_subclass__(cls, **given: Any) -> None:
+        super().__init_subclass__(**given)
+        order = [base for base in cls.__mro__ if "measure" in vars(base) or "measure_known" in vars(base)]
+        if "measure_known" not in vars(order[0]):  # it would be that of a base, which does not call this `measure`
+            cls.measure_known = Metric.measure_known  # type: ignore[method-assign]
+
     @abstractmethod
     def measure(self, reference: Video, reconstruction: Video) -> Tensor:
         """The statistic of each clip.
@@ -91,8 +97,10 @@ class FrameMetric(Metric):
 
     def __init_subclass__(cls, **given: Any) -> None:
         super().__init_subclass__(**given)
+        if not 0 <= cls.overlap < WINDOW:
+            raise TypeError(f"{cls.__name__}: overlap={cls.overlap} is invalid: windows have {WINDOW} frames")
         for name in ("measure", "by_frame"):
-            if name in vars(cls):
+            if getattr(cls, name) is not getattr(FrameMetric, name):  # also if a mixin defines it
                 raise TypeError(
                     f"{cls.__name__} defines {name}, which window by window is never called: define frame_values and combine, "
                     "or derive from Metric to score whole clips"

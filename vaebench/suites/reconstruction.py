@@ -279,8 +279,7 @@ class Reconstruction(Suite[VideoVAE]):
             prepared = self._prepared(case, clip)
             frames = self._frames(clip, prepared)
             return tuple(frames.shape), iter(frames.split(WINDOW, dim=2)), prepared
-        frames_of_clip = (piece.unsqueeze(0) for piece in clip.stream())
-        windows = (window.to(self.device) for window in rechunked(frames_of_clip, WINDOW))
+        windows = (window.to(self.device) for window in rechunked(_counted(clip, self.config.num_frames), WINDOW))
         first = next(windows)
         shape = (*first.shape[:2], self.config.num_frames, *first.shape[3:])
         return shape, chain([first], windows), Reference(given=None, scored=None, digest=b"")
@@ -335,6 +334,22 @@ class Reconstruction(Suite[VideoVAE]):
         shown = self.filmed | set(self._worst(self.keep_video, statistics))
         kept = {case: values for case, values in statistics.items() if case in shown and "video" in values}
         return {case: Pair(values["video"], float(values["fps"])) for case, values in kept.items()}
+
+
+def _counted(clip: Clip, num_frames: int) -> Iterator[Tensor]:
+    """The pieces of a streamed clip, (1, 3, n, H, W) each.
+
+    Raises:
+        ValueError: the source gives another number of frames than `num_frames`
+    """
+    assert clip.stream is not None
+    given = 0
+    for piece in clip.stream():
+        given += piece.shape[1]
+        if given <= num_frames:
+            yield piece.unsqueeze(0)
+    if given != num_frames:
+        raise ValueError(f"{clip.file or clip.id}: the data source gave {given} frames instead of {num_frames}")
 
 
 def _to_save(case: Case, pictured: Collection[str], filmed: Collection[str]) -> dict[str, bool]:
