@@ -14,7 +14,7 @@ def run(*words: str) -> int:
 
 
 def record(setting: str = "bundle-5x32", name: str = "pool-4x8x8", metrics: str = "psnr+flicker") -> records.Record:
-    """The record of this VAE in the one folder of that setting; a folder of one's own has a digest in its name."""
+    """The record of this VAE in the folder of that setting."""
     files = Path("runs/results/reconstruction").glob(f"{setting}-{metrics}/{name}.json")
     return records.read(max(files, key=lambda file: file.stat().st_mtime_ns))  # of the folder as it is now
 

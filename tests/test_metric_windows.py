@@ -1,4 +1,4 @@
-"""Metrics of frames are scored window by window: the scores of the whole clip, and what a metric of one's own must define."""
+"""Metrics of frames are scored window by window and give the score of the whole clip; what a subclass must define."""
 
 from __future__ import annotations
 
