@@ -1,9 +1,7 @@
-"""Kernels that a causal convolution keeps between calls: computed once, never of older weights, and released."""
+"""Kernels that a causal convolution keeps for the windows of a video: computed once, never of older weights, and released."""
 
 from __future__ import annotations
 
-import copy
-import io
 from collections.abc import Callable
 
 import pytest
@@ -11,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from wfvae import WFVAE, WFVAEConfig, causal
-from wfvae.causal import CausalConv3d, Kernels, Stream
+from wfvae.causal import CausalConv3d, Kernels, Stream, pair_kernels
 
 
 def conv() -> CausalConv3d:
@@ -35,8 +33,8 @@ def afresh(layer: CausalConv3d) -> Tensor:
     return call(new)
 
 
-def bytes_kept(layer: CausalConv3d) -> int:
-    kernels = [] if layer._kernels is None else [k for group in layer._kernels._computed.values() for k in group]
+def bytes_kept(stream: Stream) -> int:
+    kernels = [k for kept in stream.kernels.values() for group in kept._computed.values() for k in group]
     return sum(k.numel() * k.element_size() for k in kernels)
 
 
@@ -94,7 +92,6 @@ CHANGES: dict[str, Callable[[CausalConv3d], object]] = {
 def test_a_changed_weight_changes_the_next_call(name: str) -> None:
     layer = conv()
     before = call(layer)
-    assert bytes_kept(layer)
     CHANGES[name](layer)
     after = call(layer)
     assert after.dtype != before.dtype or not torch.equal(after, before)
@@ -113,23 +110,9 @@ def test_a_weight_that_changes_within_a_stream_changes_its_next_piece(name: str)
             with torch.enable_grad():
                 CHANGES[name](layer)
             if not keep:
-                layer._kernels = None
                 stream.kernels.clear()
             pieces.append(layer(x[:, 4:], stream))
     assert torch.equal(*pieces)
-
-
-def test_weights_without_a_version_counter_are_compared_by_content() -> None:
-    with torch.inference_mode():
-        layer = conv()
-        with pytest.raises(RuntimeError, match="version counter"):
-            _ = layer.conv.weight._version
-        before = call(layer)
-        assert bytes_kept(layer)
-        layer.conv.weight.mul_(0.5)
-        after = call(layer)
-        assert not torch.equal(after, before)
-        assert torch.equal(after, afresh(layer))
 
 
 def test_kernels_of_inference_mode_serve_other_modes_and_gradients() -> None:
@@ -153,34 +136,24 @@ def test_two_layers_keep_their_own_kernels() -> None:
     assert not torch.equal(outputs[0], outputs[1])
 
 
-def test_copies_and_pickles_hold_no_kernels_and_change_by_themselves() -> None:
-    layer = conv()
-    before = call(layer)
-    file = io.BytesIO()
-    torch.save(layer, file)
-    assert len(file.getvalue()) < 1.1 * layer.conv.weight.numel() * 4
-    file.seek(0)
-    for other in (copy.deepcopy(layer), torch.load(file, weights_only=False)):
-        assert not bytes_kept(other)
-        with torch.no_grad():
-            other.conv.weight.mul_(0.5)
-        assert torch.equal(call(other), afresh(other))
-    assert bytes_kept(layer)
-    assert torch.equal(call(layer), before)
-
-
-def test_kernels_are_computed_once_for_all_windows_pieces_and_calls(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_kernels_are_computed_once_for_all_pieces_of_a_stream(monkeypatch: pytest.MonkeyPatch) -> None:
     computed: list[str] = []
     for name in ("opening_kernels", "pair_kernels", "tap_kernels"):
         monkeypatch.setattr(causal, name, _counted(getattr(causal, name), computed))
-    layer = conv()
-    for _ in range(3):
-        call(layer)
-    stream = Stream()
+    layer, stream = conv(), Stream()
     with torch.no_grad():
         for _ in range(3):
-            layer(torch.randn(1, 3, 4, 4, 64), stream)
+            layer(torch.randn(1, 6, 4, 4, 64), stream)
     assert sorted(computed) == ["opening_kernels", "pair_kernels", "tap_kernels"]
+
+
+def test_kernels_are_computed_once_for_all_windows_of_a_full_video(monkeypatch: pytest.MonkeyPatch) -> None:
+    computed: list[str] = []
+    monkeypatch.setattr(causal, "pair_kernels", _counted(pair_kernels, computed))
+    layer, stream = conv(), Stream(last=True)
+    with torch.no_grad():
+        stream.in_windows(lambda window: layer(window, stream), torch.randn(1, 9, 4, 4, 64), 2)
+    assert computed == ["pair_kernels"]
 
 
 def _counted(compute: Callable[[Tensor], object], computed: list[str]) -> Callable[[Tensor], object]:
@@ -192,30 +165,25 @@ def _counted(compute: Callable[[Tensor], object], computed: list[str]) -> Callab
 
 
 def test_kernels_take_the_memory_that_the_docstring_states() -> None:
-    layer = conv()
-    weight = layer.conv.weight.numel() * 4
-    call(layer, time=5)  # a whole video: an opening frame and pairs
-    assert bytes_kept(layer) == pytest.approx(5 / 3 * weight)
-    call(layer, time=6)
-    assert bytes_kept(layer) == pytest.approx(8 / 3 * weight)
-
-
-@pytest.mark.parametrize("release", ["train", "eval", "float"])
-def test_memory_of_kernels_is_released(release: str) -> None:
-    layer = conv()
-    call(layer)
-    assert bytes_kept(layer)
-    getattr(layer, release)()
-    assert not bytes_kept(layer)
-
-
-def test_training_mode_keeps_kernels_for_one_call_only() -> None:
-    layer = conv().train()
-    stream = Stream()
+    layer, stream = conv(), Stream()
     with torch.no_grad():
-        layer(torch.randn(1, 3, 4, 4, 64), stream)
-    assert isinstance(stream.kernels[layer], Kernels)
-    assert not bytes_kept(layer)
+        layer(torch.randn(1, 6, 4, 4, 64), stream)
+    assert bytes_kept(stream) == pytest.approx(8 / 3 * layer.conv.weight.numel() * 4)
+
+
+def test_a_full_video_releases_the_kernels_of_a_layer_at_its_last_window() -> None:
+    layer, stream = conv(), Stream(last=True)
+    held: list[int] = []
+
+    def window(x: Tensor) -> Tensor:
+        y = layer(x, stream)
+        held.append(bytes_kept(stream))
+        return y
+
+    with torch.no_grad():
+        stream.in_windows(window, torch.randn(1, 5, 4, 4, 64), 2)
+    assert held[0] > 0
+    assert held[-1] == 0
 
 
 def test_a_model_gives_the_same_bits_with_and_without_kept_kernels(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -224,9 +192,8 @@ def test_a_model_gives_the_same_bits_with_and_without_kept_kernels(monkeypatch: 
     model = WFVAE(WFVAEConfig(8, 4, encoder_flow_channels=8, decoder_flow_channels=8)).eval()
     video = torch.rand(1, 3, 9, 16, 16) * 2 - 1
     with torch.no_grad():
-        for _ in range(2):
-            mean = model.encode(video).mean
-            outputs = [mean, model.decode(mean), model.encode_long(video, 4).mean, model.decode_long(mean, 1)]
+        mean = model.encode(video).mean
+        outputs = [mean, model.decode(mean), model.encode_long(video, 4).mean, model.decode_long(mean, 1)]
         monkeypatch.setattr(CausalConv3d, "_current_kernels", lambda self, stream: Kernels(self.conv.weight))
         mean = model.encode(video).mean
         expected = [mean, model.decode(mean), model.encode_long(video, 4).mean, model.decode_long(mean, 1)]

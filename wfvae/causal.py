@@ -11,7 +11,6 @@ fast 2-D kernels take single frames.
 from __future__ import annotations
 
 from collections.abc import Callable
-from functools import cache
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import torch
@@ -21,7 +20,7 @@ from torch import Tensor, nn
 from wfvae.config import Interpolation
 
 if TYPE_CHECKING:
-    from typing_extensions import Self
+    pass
 
 Forms = TypeVar("Forms", bound=tuple[Tensor, ...])
 
@@ -43,7 +42,7 @@ class Stream:
     def __init__(self, last: bool = False) -> None:
         self.last = last
         self.kept: dict[nn.Module, Tensor] = {}
-        self.kernels: dict[nn.Module, Kernels] = {}  # of each convolution, compared with its weight in this stream
+        self.kernels: dict[nn.Module, Kernels] = {}  # of each convolution, for its next window
 
     def keep(self, layer: nn.Module, frames: Tensor) -> None:
         """Stores frames of `layer` for the next chunk: a copy, so that their buffer can be freed."""
@@ -133,18 +132,14 @@ def tap_kernels(weight: Tensor) -> tuple[Tensor]:
     return (weight.transpose(1, 2).flatten(1, 2),)
 
 
-Identity = tuple[int, int, int, torch.dtype]
-
-
 class Kernels:
     """The 2-D kernels of a causal convolution on a CPU, computed from its weight at first use.
 
     Memory relative to the weight: opening 1/3, pairs 4/3, taps 1.
     """
 
-    def __init__(self, weight: Tensor, identity: Identity | None = None, content: Tensor | None = None) -> None:
-        self.weight = weight
-        self.identity, self.checksum = identity, content  # of the weight when this object was made
+    def __init__(self, weight: Tensor) -> None:
+        self.weight, self.identity = weight, identity_of(weight)
         self._computed: dict[Any, Any] = {}
 
     def get(self, compute: Callable[[Tensor], Forms]) -> Forms:
@@ -154,30 +149,9 @@ class Kernels:
         return kernels
 
 
-def identity_of(weight: Tensor) -> Identity:
+def identity_of(weight: Tensor) -> tuple[int, int, int, torch.dtype]:
     """Changes if a weight is replaced, moved, cast, or changed by an operation that PyTorch's version counter sees."""
-    # inference tensors have no version counter: a stream sees their changes by `checksum` alone
     return id(weight), weight.data_ptr(), -1 if weight.is_inference() else weight._version, weight.dtype
-
-
-def checksum(weight: Tensor) -> Tensor:
-    """(O, ...) -> (O,): sums of mixed bit patterns, each multiplied by an odd number that depends on its position.
-
-    A checksum detects changes that the version counter misses: writes through `.data`, NumPy or DLPack, and fused optimizers.
-    """
-    bits = {2: torch.int16, 4: torch.int32, 8: torch.int64}[weight.element_size()]
-    pattern = weight.detach().view(bits).flatten(1)
-    mixed = (pattern ^ (pattern >> (4 * weight.element_size() - 1))).mul_(factors(pattern.shape[1], bits))
-    # PyTorch sums int32 into int64 by default, which takes 25 times as long; overflow does no harm here
-    return mixed.sum(dim=1, dtype=bits)
-
-
-@cache
-def factors(count: int, dtype: torch.dtype) -> Tensor:
-    """(count,) odd random integers, the same in every process."""
-    generator = torch.Generator().manual_seed(0)
-    with torch.inference_mode(False):
-        return torch.randint(1 << 14, (count,), generator=generator).mul_(2).add_(1).to(dtype)
 
 
 def conv_pairs(frames: Tensor, kernels: tuple[Tensor, Tensor, Tensor, Tensor], bias: Tensor) -> Tensor:
@@ -214,11 +188,9 @@ class CausalConv3d(nn.Module):
     the input is silu(norm(x)).  On a CPU it runs as 2-D convolutions, which are faster there; since the copies of the first frame
     are equal, that frame needs a third of the work.
 
-    In evaluation mode without gradients a CPU call stores the 2-D kernels in the layer for the next call: at most 2.7
-    times the memory of the weight, 1.7 times for full videos.  `train()`, `eval()` and `to()` release it.
+    Without gradients, the 2-D kernels are computed once for all windows of a video: a stream holds them until it ends, at most
+    2.7 times the memory of the weights.  A full video holds those of a single layer at a time.
     """
-
-    _kernels: Kernels | None = None
 
     def __init__(self, in_channels: int, out_channels: int, stride: int = 1) -> None:
         super().__init__()
@@ -254,36 +226,13 @@ class CausalConv3d(nn.Module):
         return parts[0] if len(parts) == 1 else torch.cat(parts, dim=1)
 
     def _current_kernels(self, stream: Stream) -> Kernels:
-        """The kernels of this weight: those of the stream, else those of the last call, else new ones.
-
-        Each use compares the identity of the weight, and the first use in a stream also its checksum.
-        """
-        weight = self.conv.weight
-        identity = identity_of(weight)
-        kernels = stream.kernels.get(self)
-        if kernels is None or kernels.identity != identity:
-            kernels, content = self._kernels, checksum(weight)
-            if (
-                kernels is None
-                or kernels.identity != identity
-                or kernels.checksum is None
-                or not torch.equal(kernels.checksum, content)
-            ):
-                kernels = Kernels(weight, identity, content)
+        """The kernels from the previous window of the stream if the weight is the same, else new ones."""
+        kernels = stream.kernels.pop(self, None)
+        if kernels is None or kernels.identity != identity_of(self.conv.weight):
+            kernels = Kernels(self.conv.weight)
+        if not stream.last:
             stream.kernels[self] = kernels
-            self._kernels = None if self.training else kernels
         return kernels
-
-    def train(self, mode: bool = True) -> Self:
-        self._kernels = None
-        return super().train(mode)
-
-    def _apply(self, *args: Any, **kwargs: Any) -> Self:
-        self._kernels = None  # `to`, `half`, `to_empty`, ...
-        return super()._apply(*args, **kwargs)
-
-    def __getstate__(self) -> dict[str, Any]:
-        return {**self.__dict__, "_kernels": None}  # copies and pickles compute new kernels
 
 
 class TemporalUpsample(nn.Module):
