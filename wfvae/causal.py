@@ -132,14 +132,17 @@ def tap_kernels(weight: Tensor) -> tuple[Tensor]:
     return (weight.transpose(1, 2).flatten(1, 2),)
 
 
+Identity = tuple[int, int, int, torch.dtype]
+
+
 class Kernels:
     """The 2-D kernels of a causal convolution on a CPU, computed from its weight at first use.
 
     Memory relative to the weight: opening 1/3, pairs 4/3, taps 1.
     """
 
-    def __init__(self, weight: Tensor) -> None:
-        self.weight, self.identity = weight, identity_of(weight)
+    def __init__(self, weight: Tensor, identity: Identity | None = None) -> None:
+        self.weight, self.identity = weight, identity
         self._computed: dict[Any, Any] = {}
 
     def get(self, compute: Callable[[Tensor], Forms]) -> Forms:
@@ -149,7 +152,7 @@ class Kernels:
         return kernels
 
 
-def identity_of(weight: Tensor) -> tuple[int, int, int, torch.dtype]:
+def identity_of(weight: Tensor) -> Identity:
     """Changes if a weight is replaced, moved, cast, or changed by an operation that PyTorch's version counter sees."""
     return id(weight), weight.data_ptr(), -1 if weight.is_inference() else weight._version, weight.dtype
 
@@ -227,9 +230,9 @@ class CausalConv3d(nn.Module):
 
     def _current_kernels(self, stream: Stream) -> Kernels:
         """The kernels from the previous window of the stream if the weight is the same, else new ones."""
-        kernels = stream.kernels.pop(self, None)
-        if kernels is None or kernels.identity != identity_of(self.conv.weight):
-            kernels = Kernels(self.conv.weight)
+        kernels, identity = stream.kernels.pop(self, None), identity_of(self.conv.weight)
+        if kernels is None or kernels.identity != identity:
+            kernels = Kernels(self.conv.weight, identity)
         if not stream.last:
             stream.kernels[self] = kernels
         return kernels
