@@ -66,13 +66,6 @@ def pick_device(name: str) -> torch.device:
     return device
 
 
-def without_tf32() -> None:
-    """Compute float32 in full precision.  TF32, which torch allows in convolutions by default, loses three digits."""
-    import torch
-
-    torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = False
-
-
 def gpu_flags(
     tf32: bool | None, cudnn_benchmark: bool | None, device: torch.device, default: bool = False
 ) -> dict[str, bool]:
@@ -89,7 +82,10 @@ def gpu_flags(
 
 
 def set_flags(tf32: bool, cudnn_benchmark: bool) -> None:
-    """Allow TF32 in float32 products and convolutions, and let cuDNN measure its algorithms first, or neither."""
+    """Allow TF32 in float32 products and convolutions, and let cuDNN measure its algorithms first, or neither.
+
+    TF32, which torch allows in convolutions by default, loses three digits.
+    """
     import torch
 
     torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = tf32

@@ -26,13 +26,13 @@ from vaebench.data import ListedSource
 from vaebench.evaluation import Evaluation
 from vaebench.fingerprint import fingerprint
 from vaebench.frame_size import Size
-from vaebench.machine import without_tf32
+from vaebench.machine import set_flags
 from vaebench.options import ReconstructionOptions
 from vaebench.records import Failure, Record
 from vaebench.suites.reconstruction import Reconstruction
 from vaebench.vae import VAESpec, VideoVAE
 from vaebench.video import Clip, to_model
-from vaebench.video_io import decode, file_source, manifest
+from vaebench.video_io import decode, file_source, manifest, resize
 from vaebench.video_io.container import opened, video_stream
 
 if TYPE_CHECKING:
@@ -90,9 +90,9 @@ class Folder:
         """
         path = self.root / row.file
         count = num_frames or decode.frame_count(path)
-        if size:
-            return file_source.load_row(path, row, count, size, how=how, remedy=self.remedy)
         frames = file_source.read_row(path, row, count, remedy=self.remedy)
+        if size:
+            return resize.clip(frames, size, how)
         return torch.stack([torch.from_numpy(frame) for frame in frames]).permute(3, 0, 1, 2).contiguous()
 
 
@@ -183,7 +183,7 @@ def score(reference: str, reconstruction: str, asked: ScoreConfig) -> tuple[Eval
         ValueError: a folder or setting is invalid, no names match, or no clip could be scored
         OSError: a folder cannot be read or written
     """
-    without_tf32()
+    set_flags(tf32=False, cudnn_benchmark=False)
     originals = Folder.of(reference, "--reference", asked.num_frames)
     mine = Folder.of(reconstruction, "--reconstruction", asked.num_frames)
     if not originals.rows.keys() & mine.rows.keys():

@@ -29,7 +29,7 @@ from vaebench.check.reach import causality, hidden_chunks, hidden_tiles
 from vaebench.check.state import determinism, other_clips
 from vaebench.check.subject import Answer, Subject, subject_of
 from vaebench.config import CheckConfig
-from vaebench.machine import without_tf32
+from vaebench.machine import set_flags
 from vaebench.settings import parse
 from vaebench.suite import Candidate
 
@@ -88,7 +88,7 @@ def check(name: str, settings: Sequence[str]) -> int:
     candidate = adapters.resolve(name, config.weights)
     if candidate.spec.codec:
         raise ValueError(f"{name} is a video codec; the tests of `vaebench check` are for VAEs")
-    without_tf32()  # the error of TF32 is 100 times the tolerance of the tests
+    set_flags(tf32=False, cudnn_benchmark=False)  # the error of TF32 is 100 times the tolerance of the tests
     failed = 0
     for verdict in verdicts(candidate, config):
         print(verdict, flush=True)

@@ -11,6 +11,15 @@ from vaebench.cli.verb import Verbs
 from vaebench.config import RunConfig
 
 
+def _add_results(options: argparse._ActionsContainer) -> None:
+    options.add_argument(
+        "--results",
+        default=RunConfig().results,
+        metavar="DIR",
+        help="folder with the records (default: %(default)s, as in `vaebench run`)",
+    )
+
+
 def add_plot(verbs: Verbs) -> None:
     plot = verbs.add_parser(
         "plot",
@@ -19,12 +28,7 @@ def add_plot(verbs: Verbs) -> None:
     )
     plot.examples = "plot"
     select, output = plot.group("selection"), plot.group("output")
-    select.add_argument(
-        "--results",
-        default=RunConfig().results,
-        metavar="DIR",
-        help="folder with the records (default: %(default)s, as in `vaebench run`)",
-    )
+    _add_results(select)
     select.add_argument("--only", default="", metavar="NAME", help="draw one figure only, such as per_clip or bubbles")
     select.add_argument(
         "--training",
@@ -59,12 +63,7 @@ def add_report(verbs: Verbs) -> None:
         "Clips can be played if they were saved: `vaebench run keep_video=N`.",
     )
     report.examples = "report"
-    report.add_argument(
-        "--results",
-        default=RunConfig().results,
-        metavar="DIR",
-        help="folder with the records (default: %(default)s, as in `vaebench run`)",
-    )
+    _add_results(report)
     report.add_argument("--out", default="", metavar="FILE", help="HTML file to write (default: <results>/report.html)")
     report.set_defaults(command=_report)
 

@@ -18,12 +18,11 @@ from typing import TYPE_CHECKING, NoReturn
 
 from vaebench.frame_size import Size
 from vaebench.video import Clip
-from vaebench.video_io import decode, file_source, manifest, notes, resize, tar
+from vaebench.video_io import decode, file_source, manifest, notes, tar
 
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
-    from torch import Tensor
 
     from vaebench.config import RunConfig
 
@@ -60,12 +59,12 @@ class Shards:
                         )
                         continue
                     keys.add(key)
-                    asked = (path, member, self.num_frames, self.size, self.resize)
-                    yield Clip(
+                    yield file_source.clip_of(
+                        self.root,
+                        partial(_frames, path, member, self.num_frames),
+                        self.size,
+                        self.resize,
                         id=key.as_posix(),
-                        fps=0.0,
-                        load=file_source.below(self.root, partial(_load, *asked)),
-                        stream=file_source.stream_below(self.root, partial(_stream, *asked)),
                         file=f"{shard}:{member.name}",
                         stamp=stamp,
                     )
@@ -105,16 +104,6 @@ def build(config: RunConfig) -> Shards:
 
 def _fail(reason: str) -> NoReturn:
     raise ValueError(reason)
-
-
-def _load(shard: Path, member: tar.Member, num_frames: int, size: Size, how: str) -> Tensor:
-    """uint8 (3, num_frames, height, width), or float32 in 0..1 if `how` is "float"."""
-    return resize.clip(_frames(shard, member, num_frames), size, how)
-
-
-def _stream(shard: Path, member: tar.Member, num_frames: int, size: Size, how: str) -> Iterator[Tensor]:
-    """The same frames, (3, 1, height, width) each."""
-    return resize.pieces(_frames(shard, member, num_frames), size, how)
 
 
 def _frames(shard: Path, member: tar.Member, num_frames: int) -> Iterator[NDArray[np.uint8]]:

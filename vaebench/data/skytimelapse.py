@@ -20,12 +20,11 @@ from typing import TYPE_CHECKING
 
 from vaebench.frame_size import Size
 from vaebench.video import Clip
-from vaebench.video_io import file_source, manifest, presets, resize
+from vaebench.video_io import file_source, manifest, presets
 
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
-    from torch import Tensor
 
     from vaebench.config import RunConfig
 
@@ -50,12 +49,12 @@ class Folders:
 
     def __iter__(self) -> Iterator[Clip]:
         for folder, names in self.folders.items():
-            asked = (self.root / folder, names, self.num_frames, self.size, self.resize)
-            yield Clip(
+            yield file_source.clip_of(
+                self.root,
+                partial(_frames, self.root / folder, names, self.num_frames),
+                self.size,
+                self.resize,
                 id=folder,
-                fps=0.0,
-                load=file_source.below(self.root, partial(_load, *asked)),
-                stream=file_source.stream_below(self.root, partial(_stream, *asked)),
                 file=folder,
                 stamp=self.stamps[folder],
             )
@@ -123,16 +122,6 @@ def _number(folder: Path, name: str) -> int:
             f"{folder / name}: has no frame number before its ending; expected a name such as scene_00012.jpg"
         )
     return int(match[1])
-
-
-def _load(folder: Path, names: list[str], num_frames: int, size: Size, how: str) -> Tensor:
-    """uint8 (3, num_frames, height, width), or float32 in 0..1 if `how` is "float"."""
-    return resize.clip(_frames(folder, names, num_frames), size, how)
-
-
-def _stream(folder: Path, names: list[str], num_frames: int, size: Size, how: str) -> Iterator[Tensor]:
-    """The same frames, (3, 1, height, width) each."""
-    return resize.pieces(_frames(folder, names, num_frames), size, how)
 
 
 def _frames(folder: Path, names: list[str], num_frames: int) -> Iterator[NDArray[np.uint8]]:

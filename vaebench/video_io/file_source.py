@@ -41,12 +41,13 @@ class Files:
 
     def __iter__(self) -> Iterator[Clip]:
         for row in self.rows:
-            asked = (self.root / row.file, row, self.num_frames, self.size, self.reader, self.resize)
-            yield Clip(
+            yield clip_of(
+                self.root,
+                partial(read_row, self.root / row.file, row, self.num_frames, self.reader),
+                self.size,
+                self.resize,
                 id=row.id,
                 fps=row.fps,
-                load=below(self.root, partial(load_row, *asked)),
-                stream=stream_below(self.root, partial(stream_row, *asked)),
                 file=row.file,
                 label=row.label,
                 stamp="" if row.sha256 else stamp(self.root / row.file),  # pinned bytes are checked when they are read
@@ -127,30 +128,44 @@ def _by_name(root: Path, name_of: Callable[[Path, str], str]) -> dict[str, str]:
     return on_disk
 
 
-def load_row(
-    path: Path,
-    row: Row,
-    num_frames: int,
+def clip_of(
+    root: Path,
+    read: Callable[[], Iterator[NDArray[np.uint8]]],
     size: Size,
-    reader: str = "auto",
-    how: str = "antialiased",
-    remedy: str = decode.LOWER,
-) -> Tensor:
-    """uint8 (3, num_frames, height, width), or as the resize `how` returns it.  OSError or ValueError naming file and reason."""
-    return resize.clip(read_row(path, row, num_frames, reader, remedy), size, how)
+    how: str,
+    *,
+    id: str,
+    file: str,
+    fps: float = 0.0,
+    label: str = "",
+    stamp: str = "",
+) -> Clip:
+    """A clip that can be loaded whole and streamed.  Its errors name files relative to the root.
+
+    Args:
+        root: folder of the data
+        read: decodes the frames of the clip one by one, uint8 (H, W, 3) each
+        size: height and width of the clip
+        how: one of `resize.FILTERS`
+    """
+    frames = partial(_read_below, f"{root}{os.sep}", read) if root != Path() else read
+    load, stream = partial(_whole, frames, size, how), partial(_pieces, frames, size, how)
+    return Clip(id=id, fps=fps, load=load, stream=stream, file=file, label=label, stamp=stamp)
 
 
-def stream_row(
-    path: Path,
-    row: Row,
-    num_frames: int,
-    size: Size,
-    reader: str = "auto",
-    how: str = "antialiased",
-    remedy: str = decode.LOWER,
-) -> Iterator[Tensor]:
-    """The frames of `load_row`, (3, 1, height, width) each, decoded one by one.  Errors as `load_row`."""
-    return resize.pieces(read_row(path, row, num_frames, reader, remedy), size, how)
+def _read_below(root: str, read: Callable[[], Iterator[NDArray[np.uint8]]]) -> Iterator[NDArray[np.uint8]]:
+    try:
+        yield from read()
+    except (OSError, ValueError) as reason:
+        raise _relative(reason, root) from None
+
+
+def _whole(read: Callable[[], Iterator[NDArray[np.uint8]]], size: Size, how: str) -> Tensor:
+    return resize.clip(read(), size, how)
+
+
+def _pieces(read: Callable[[], Iterator[NDArray[np.uint8]]], size: Size, how: str) -> Iterator[Tensor]:
+    return resize.pieces(read(), size, how)
 
 
 def read_row(
@@ -226,18 +241,6 @@ def below(root: Path, load: Callable[[], Tensor]) -> Callable[[], Tensor]:
 def _load_below(root: str, load: Callable[[], Tensor]) -> Tensor:
     try:
         return load()
-    except (OSError, ValueError) as reason:
-        raise _relative(reason, root) from None
-
-
-def stream_below(root: Path, stream: Callable[[], Iterator[Tensor]]) -> Callable[[], Iterator[Tensor]]:
-    """As `below`, of a function that decodes a clip in pieces."""
-    return partial(_stream_below, f"{root}{os.sep}", stream) if root != Path() else stream
-
-
-def _stream_below(root: str, stream: Callable[[], Iterator[Tensor]]) -> Iterator[Tensor]:
-    try:
-        yield from stream()
     except (OSError, ValueError) as reason:
         raise _relative(reason, root) from None
 
