@@ -6,11 +6,11 @@ which none of them ran is idle: the GPU waited for decoding, for the codec of a 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from time import perf_counter
 from types import TracebackType
-from typing import Protocol
+from typing import Protocol, TypeVar
 
 import torch
 
@@ -20,6 +20,7 @@ WARM = 1  # cases before the measurement, unless there are no others
 CASES = 8  # cases in the measurement, at most
 MOST_SECONDS = 30.0  # after which the measurement ends with the current case: a long profile would fill the memory
 Interval = tuple[float, float]  # start and end, in seconds
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -28,7 +29,7 @@ class Idle:
 
     share: float  # of the time, from 0 to 1
     seconds: float  # how long the measurement took
-    cases: int
+    cases: int  # or steps of one case (`StepMeter`)
 
 
 class Profiler(Protocol):
@@ -104,6 +105,40 @@ class IdleMeter:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        if self.running:
+            self._stop()
+
+
+class StepMeter(IdleMeter):
+    """An `IdleMeter` for suites whose cases are timed or take hours: the suite names steps once, and the cases do not count.
+
+    Args:
+        profiler: None measures nothing
+        clock: seconds, for tests
+    """
+
+    def __init__(self, profiler: Profiler | None, clock: Callable[[], float] = perf_counter) -> None:
+        super().__init__(profiler, 0, clock)
+        self.waits = profiler is not None  # whether `steps` will be measured
+
+    def next_case(self) -> None:
+        """Nothing: a case is not what is measured."""
+
+    def steps(self, steps: Iterable[T], total: int) -> Iterator[T]:
+        """Yield the steps, and measure what they and their consumer compute, over as many of them as `IdleMeter` over cases.
+
+        Args:
+            total: number of steps
+        """
+        if not self.waits:
+            yield from steps
+            return
+        self.waits, self.first = False, min(WARM, total - 1)
+        super().next_case()
+        for number, step in enumerate(steps, 1):
+            yield step
+            if number < total:
+                super().next_case()
         if self.running:
             self._stop()
 

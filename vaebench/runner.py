@@ -153,19 +153,22 @@ def _measure(todo: Mapping[Job, Sequence[Case]], prefetch: Prefetch, progress: P
         progress.update()
 
     device = pick_device(first.config.device)
-    with first.suite.meter(len(union)) as meter, overlap_of(device) as overlap:
-        for case in prefetch.decoded(list(union.values()), prepare):
-            meter.next_case()
-            for job, cases in missing.items():
-                if case.id in cases:
-                    own = replace(
-                        cases[case.id], clip=case.clip, shared=case.shared, prepared=partial(_prepared, case, job)
-                    )
-                    overlap.submit(partial(finish, job.measure(subject, own, split=overlap.splits)))
-    if meter.result:
-        for job in missing:
-            with writing(job.store.folder):
-                job.store.put_idle(asdict(meter.result))
+    meter = first.suite.meter(len(union))
+    try:
+        with meter, overlap_of(device) as overlap:
+            for case in prefetch.decoded(list(union.values()), prepare):
+                meter.next_case()
+                for job, cases in missing.items():
+                    if case.id in cases:
+                        own = replace(
+                            cases[case.id], clip=case.clip, shared=case.shared, prepared=partial(_prepared, case, job)
+                        )
+                        overlap.submit(partial(finish, job.measure(subject, own, split=overlap.splits)))
+    finally:  # also after an interruption
+        if meter.result:
+            for job in missing:
+                with writing(job.store.folder):
+                    job.store.put_idle(asdict(meter.result))
 
 
 def _prepared(case: Case, job: Job) -> Any:

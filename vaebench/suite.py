@@ -125,7 +125,8 @@ class Suite(ABC, Generic[Subject]):
         False  # True: the suite builds data sources from the settings, so `evaluate` accepts no source object
     )
     codecs: ClassVar[bool] = False  # True: the suite also measures video codecs (`spec.codec`)
-    # True: the idle share of the GPU is measured; False for suites that run processes, measure times, or have long cases
+    # True: the idle share of the GPU is measured over some cases; False for suites that run processes.  A suite whose cases are
+    # timed or long has a `meter` of its own (`device_idle.StepMeter`).
     measures_idle: ClassVar[bool] = False
     measures_speed: ClassVar[bool] = False  # True: tf32 and cudnn_benchmark are on by default on a GPU
     # settings of `RunConfig` that the suite does not use -> reason and alternative; a run that sets one is an error

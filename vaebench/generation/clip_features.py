@@ -43,7 +43,8 @@ class ClipFeatures:
     def real(self, run: DiffusionRun, numbers: range) -> Statistics:
         """Of real clips and of their reconstructions, one window of each video."""
         rows: list[Statistics] = []
-        for window in self.real_windows(run)[numbers.start : numbers.stop]:
+        some = self.real_windows(run)[numbers.start : numbers.stop]
+        for window in run.meter.steps(some, len(some)):  # if the model was trained in another process
             real = to_model(window.load().to(run.device)).unsqueeze(0)
             reconstructed, _ = reconstruct(run.vae, real)
             rows.append(self._features("real", real) | self._features("reconstructed", reconstructed))

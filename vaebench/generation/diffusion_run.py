@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from functools import cached_property
 from pathlib import Path
 from types import ModuleType
@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 
 import torch
 
+from vaebench.device_idle import StepMeter
 from vaebench.distributed import rank_and_world
 from vaebench.fingerprint import code, fingerprint
 from vaebench.generation import latent_cache
@@ -82,6 +83,8 @@ class DiffusionRun:
     runs: Path
     device: torch.device
     may_train: bool = True  # False in all shards of `shard=i/n` but the first
+    # of the idle share of the device: over steps of the training; without one, over windows that are encoded or real clips
+    meter: StepMeter = field(default_factory=lambda: StepMeter(None))
     model: Latte | None = None  # the trained model, once it is read: its file is four times as large
 
     @property
@@ -140,8 +143,16 @@ class DiffusionRun:
         """The latents of all windows, normalized; missing ones are encoded first, shared out over the processes."""
         rank, world = rank_and_world()
         folder = self.runs / f"latents-{self.latents_key}"
+        meter = self.meter if self.plan.shape is None else None
         cache = latent_cache.encode(
-            self.vae, self.windows, folder, device=self.device, classes=self.classes, rank=rank, world=world
+            self.vae,
+            self.windows,
+            folder,
+            device=self.device,
+            classes=self.classes,
+            rank=rank,
+            world=world,
+            meter=meter,
         )
         published = self.plan.scaling == "published"
         cache.scaling = latent_cache.published(self.spec) if published else latent_cache.measured(cache)
@@ -234,7 +245,8 @@ class DiffusionRun:
         main = accelerator.is_main_process
         title = f"train on {self.spec.name}"
         with Progress(title, config.steps, "steps", done=done, quiet=not main) as progress:
-            for report in train(model, self.training_set, config, accelerator, folder):
+            reports = train(model, self.training_set, config, accelerator, folder)
+            for report in self.meter.steps(reports, config.steps - done):
                 if report.step % max(1, config.steps // 100) == 0:  # reading the loss synchronizes the device
                     progress.show(f"mse={report.mse.item():.4f}")
                 progress.update()

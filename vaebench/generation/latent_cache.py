@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -19,6 +19,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
+from vaebench.device_idle import StepMeter
 from vaebench.files import draft, sweep
 from vaebench.generation.latte.batch import Batch
 from vaebench.progress import Progress
@@ -121,6 +122,7 @@ def encode(
     classes: Sequence[str] = (),
     rank: int = 0,
     world: int = 1,
+    meter: StepMeter | None = None,
 ) -> Cache:
     """Encode the windows that are missing in `folder`, and open the cache.
 
@@ -128,6 +130,7 @@ def encode(
         windows: in the order of the rows
         folder: of the shards, which several processes may share; each starts at another shard
         classes: the labels in their order, for a conditional model
+        meter: measures the idle share of the device over some of the windows
 
     Raises:
         ValueError: no window could be encoded, or a latent is beyond the range of fp16
@@ -138,10 +141,12 @@ def encode(
     offset = rank * len(shards) // world
     mine = [*shards[offset:], *shards[:offset]]
     todo = [shard for shard in mine if not _readable(_shard(folder, shard))]
+    meter = meter or StepMeter(None)
     with Progress(f"encode {vae.spec.name}", len(todo), "shards") as progress:
         for shard in todo:
             if not _readable(_shard(folder, shard), warn=True):  # another process may have written it meanwhile
-                _encode_shard(vae, windows[shard * SHARD : (shard + 1) * SHARD], _shard(folder, shard), device)
+                some = windows[shard * SHARD : (shard + 1) * SHARD]
+                _encode_shard(vae, meter.steps(some, len(some)), _shard(folder, shard), device)
             progress.update()
     return _open(folder, shards, windows, classes)
 
@@ -166,7 +171,7 @@ def _readable(file: Path, *, warn: bool = False) -> bool:
 
 
 @torch.inference_mode()
-def _encode_shard(vae: VideoVAE, windows: Sequence[Window], file: Path, device: torch.device) -> None:
+def _encode_shard(vae: VideoVAE, windows: Iterable[Window], file: Path, device: torch.device) -> None:
     moments: dict[str, list[Tensor]] = {"mean": [], "std": []}
     numbers: list[int] = []
     failed: dict[str, str] = {}

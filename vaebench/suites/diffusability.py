@@ -21,8 +21,9 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import numpy as np
 import torch
 
-from vaebench import frame_size, plugins, weights
+from vaebench import device_idle, frame_size, plugins, weights
 from vaebench.config import RunConfig
+from vaebench.device_idle import StepMeter
 from vaebench.distributed import rank_and_world
 from vaebench.generation import extractors, latent_scores, scores, tiers
 from vaebench.generation.clip_features import ClipFeatures, joined
@@ -65,6 +66,7 @@ class Diffusability(Suite[DiffusionRun]):
         if self.tier.shape is not None:
             ucf = config.data == "ucf101"
             self.extractors, self.absent = extractors.available(chosen.features, classes=ucf, device=self.device)
+        self.idle = StepMeter(None)
         self.clip_features = ClipFeatures(chosen, self.tier.sampling, config.seed, self.extractors)
         suffixes = [scores.suffix(name) for name in dict.fromkeys(chosen.features)]
         self.columns = ["denoising_loss", "gaussian_loss"]
@@ -89,8 +91,12 @@ class Diffusability(Suite[DiffusionRun]):
         parts += [f"seed{config.seed}"] if config.seed else []
         return "-".join(dict.fromkeys(parts))
 
+    def meter(self, total: int) -> StepMeter:
+        return self.idle
+
     def open(self, candidate: Candidate) -> DiffusionRun:
         config = self.config
+        self.idle = StepMeter(device_idle.profiler_of(self.device))
         vae = candidate.load(config.mode, device=self.device, dtype=getattr(torch, config.dtype or "float32"))
         plan = self._plan(vae.spec)
         digest = f"{candidate.weights} {candidate.config_sha256}"
@@ -101,7 +107,7 @@ class Diffusability(Suite[DiffusionRun]):
         if not candidate.name:  # the code of an object in memory has no hash, so its latents are not kept
             self.scratch = tempfile.TemporaryDirectory(prefix="vaebench-")
             runs = Path(self.scratch.name)
-        return DiffusionRun(vae, digest, code, self._source(plan), plan, runs, self.device, may_train)
+        return DiffusionRun(vae, digest, code, self._source(plan), plan, runs, self.device, may_train, self.idle)
 
     def _plan(self, spec: VAESpec) -> Plan:
         chosen, tier = self.chosen, self.tier
