@@ -79,16 +79,24 @@ class IdleMeter:
         self.first = min(WARM, total - 1)
         self.done = 0  # cases that were started before the current one
         self.start = 0.0
+        self.started = False
         self.running = False
         self.result: Idle | None = None
 
-    def next_case(self) -> None:
-        """Call before each case."""
-        if self.running and (self.done == self.first + CASES or self.clock() - self.start > MOST_SECONDS):
+    def next_case(self, *, begins: bool = True) -> None:
+        """Call before each case.
+
+        Args:
+            begins: False for a case whose results come from the computation of a case before it, such as a clip of its batch:
+                the measurement neither starts nor ends there
+        """
+        enough = self.done >= self.first + CASES or self.clock() - self.start > MOST_SECONDS
+        if begins and self.running and enough:
             self._stop()
-        if self.profiler is not None and self.done == self.first:
+        if begins and self.profiler is not None and not self.started and self.done >= self.first:
             self.profiler.start()
-            self.start, self.running = self.clock(), True
+            self.start, self.running, self.started = self.clock(), True, True
+            self.first = self.done
         self.done += 1
 
     def _stop(self) -> None:
@@ -121,7 +129,7 @@ class StepMeter(IdleMeter):
         super().__init__(profiler, 0, clock)
         self.waits = profiler is not None  # whether `steps` will be measured
 
-    def next_case(self) -> None:
+    def next_case(self, *, begins: bool = True) -> None:
         """Nothing: a case is not what is measured."""
 
     def steps(self, steps: Iterable[T], total: int) -> Iterator[T]:
@@ -130,7 +138,7 @@ class StepMeter(IdleMeter):
         Args:
             total: number of steps
         """
-        if not self.waits:
+        if not (self.waits and total):
             yield from steps
             return
         self.waits, self.first = False, min(WARM, total - 1)

@@ -9,6 +9,7 @@ print(record.scores["psnr"].value)
 from __future__ import annotations
 
 import hashlib
+import warnings
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field, fields, replace
 from datetime import datetime, timezone
@@ -219,7 +220,7 @@ def _run(suite: Suite[Any], candidate: Candidate, source: VideoSource) -> Evalua
     device = pick_device(suite.config.device)
     with Prefetch(device) as prefetch, suite.meter(len(cases)) as meter, overlap_of(device) as overlap:
         for case in prefetch.decoded(cases, suite.prepare):
-            meter.next_case()
+            meter.next_case(begins=not case.shared)
             overlap.submit(partial(finish, case, start(case)))
     for case in suite.revisit(cases, statistics):
         statistics[case.id] = {**statistics[case.id], **suite.measure(subject, case)}
@@ -227,6 +228,8 @@ def _run(suite: Suite[Any], candidate: Candidate, source: VideoSource) -> Evalua
         raise ValueError(
             f"no case could be measured: {failed[0].reason if failed else 'the suite lists no cases'}"
         ) from first
+    for note in suite.notes:
+        warnings.warn(note, stacklevel=2)
     idle = asdict(meter.result) if meter.result else None
     record = record_of(suite, candidate, source, suite.config, cases, statistics, failed, idle=idle)
     return Evaluation(record, suite.per_case(statistics), suite.pictures(statistics), suite.videos(statistics))

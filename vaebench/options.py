@@ -20,6 +20,16 @@ def _sizes(given: Any, key: str) -> list[Size]:
     return [plain(item, key) for item in items]
 
 
+def _batch_size(given: Any, key: str) -> int | Literal["auto"]:
+    """A number of clips from text or a value, or "auto"."""
+    if given == "auto":
+        return "auto"
+    number = int(given) if isinstance(given, str) and given.isdecimal() else given
+    if type(number) is not int or number < 1:
+        raise ValueError(f"{key}={given} should be a number of clips, 1 or more, or auto")
+    return number
+
+
 @dataclass(frozen=True)
 class ReconstructionOptions:
     metrics: list[str] = setting([], "metrics to compute; see `vaebench list metrics`; default: set by the protocol")
@@ -37,6 +47,12 @@ class ReconstructionOptions:
         "`vaebench compare --out` and other tools",
     )
     keep_latents: bool = setting(False, "store the latents, so that metrics added later need no encoder pass")
+    batch_size: int | Literal["auto"] = setting(
+        1,
+        "clips that a VAE encodes and decodes together, faster for small VAEs on a GPU (more memory, scores may differ in the last "
+        "digits); auto: as many as half of the free memory of the GPU takes, 1 on a CPU",
+        parse=_batch_size,
+    )
 
 
 @dataclass(frozen=True)

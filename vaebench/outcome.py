@@ -18,7 +18,8 @@ class Outcome:
     failed: list[tuple[str, Failure]] = field(default_factory=list)  # VAE and failure
     not_ready: dict[str, str] = field(default_factory=dict)  # VAE -> how to get its weights
     waiting: list[str] = field(default_factory=list)  # VAEs whose other shards have not finished
-    notes: list[str] = field(default_factory=list)  # what the run did more than once, and known faults of the libraries
+    # what the run did more than once or otherwise than asked, and known faults of the libraries
+    notes: list[str] = field(default_factory=list)
 
     def add(self, other: Outcome) -> None:
         """Append the outcome of another run."""

@@ -9,9 +9,10 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from functools import partial
+from itertools import islice
 from threading import Lock
 from typing import TYPE_CHECKING, Any
 
@@ -66,18 +67,22 @@ class Prefetch:
         Args:
             prepare: called in the thread with the case and the decoded frames; its result is `Case.prepared`
         """
-        waiting: deque[tuple[Case, Future[tuple[Tensor, Any]] | None]] = deque()
+        waiting: deque[Case] = deque()
         upcoming = iter(cases)
+
+        def fill(least: int = 0) -> None:
+            while len(waiting) < max(least, self.ahead()) and (case := next(upcoming, None)) is not None:
+                waiting.append(self._started(case, prepare))
+
+        def following(count: int) -> list[Case]:
+            fill(count)
+            return list(islice(waiting, count))
+
         while True:
-            while len(waiting) < self.ahead():
-                case = next(upcoming, None)
-                if case is None:
-                    break
-                whole = case.clip and not (case.streamed and case.clip.stream)
-                waiting.append((case, self.pool.submit(self._decode, case, prepare) if whole else None))
+            fill()
             if not waiting:
                 return
-            yield self._with_result(*waiting.popleft())
+            yield replace(waiting.popleft(), following=following)
 
     def ahead(self) -> int:
         """The number of cases to decode ahead: one per thread and at least AHEAD, fewer if their clips are large."""
@@ -85,10 +90,11 @@ class Prefetch:
             return AHEAD
         return max(1, min(max(AHEAD, self.workers), AHEAD_BYTES // self.largest))
 
-    def _with_result(self, case: Case, result: Future[tuple[Tensor, Any]] | None) -> Case:
-        """`case` with the frames of the thread, and without results of another VAE; both live as long as it is measured."""
+    def _started(self, case: Case, prepare: Prepare | None) -> Case:
+        """`case` with the frames of a thread, and without results of another VAE; both live as long as it is measured."""
         clip = case.clip
-        if clip and result:
+        if clip and not (case.streamed and clip.stream):
+            result = self.pool.submit(self._decode, case, prepare)
             clip = replace(clip, load=lambda: result.result()[0])
             return replace(case, clip=clip, prepared=lambda: result.result()[1], shared={})
         if clip and clip.stream:

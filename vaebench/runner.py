@@ -66,7 +66,7 @@ def divided(config: RunConfig) -> list[RunConfig]:
 def _run(config: RunConfig) -> Outcome:
     if config.fetch:
         fetch_for_run(config)
-    _, groups, outcome = prepare(config)
+    parts, groups, outcome = prepare(config)
     index, count = _shard(config.shard)
     todo = sum(len(job.missing(job.cases[index::count])) for jobs in groups for job in jobs)
     title = f"{config.suite} shard {index}/{count}" if count > 1 else config.suite
@@ -74,6 +74,7 @@ def _run(config: RunConfig) -> Outcome:
         for jobs in groups:
             with progress.part(jobs[0].name):
                 _run_group(jobs, {job: job.cases[index::count] for job in jobs}, prefetch, progress, outcome)
+    outcome.notes += dict.fromkeys(note for together in parts for part in together for note in part.suite.notes)
     return outcome
 
 
@@ -157,18 +158,27 @@ def _measure(todo: Mapping[Job, Sequence[Case]], prefetch: Prefetch, progress: P
     try:
         with meter, overlap_of(device) as overlap:
             for case in prefetch.decoded(list(union.values()), prepare):
-                meter.next_case()
+                meter.next_case(begins=not case.shared)
                 for job, cases in missing.items():
                     if case.id in cases:
-                        own = replace(
-                            cases[case.id], clip=case.clip, shared=case.shared, prepared=partial(_prepared, case, job)
-                        )
+                        own = _of_job(case, job, cases)
                         overlap.submit(partial(finish, job.measure(subject, own, split=overlap.splits)))
     finally:  # also after an interruption
         if meter.result:
             for job in missing:
                 with writing(job.store.folder):
                     job.store.put_idle(asdict(meter.result))
+
+
+def _of_job(case: Case, job: Job, cases: Mapping[str, Case]) -> Case:
+    """The case of a job (`cases`, by id) for a clip from `Prefetch.decoded`."""
+    own = cases[case.id]
+
+    def following(count: int) -> list[Case]:
+        return [_of_job(other, job, cases) for other in case.following(count) if other.id in cases]
+
+    prepared = partial(_prepared, case, job)
+    return replace(own, clip=case.clip, shared=case.shared, prepared=prepared, following=following)
 
 
 def _prepared(case: Case, job: Job) -> Any:

@@ -44,12 +44,14 @@ class Case:
     clip: Clip | None = None
     params: Mapping[str, Any] = field(default_factory=dict)  # parameters of the measurement, such as the dtype
     stored: Mapping[str, Any] = field(default_factory=dict)  # statistics of an earlier run with fewer metrics
-    # results of other protocols for the same clip and VAE, by names of the suite; see `Suite.shares`
+    # results of other protocols or of a batch for the same clip and VAE, by names of the suite; see `Suite.shares`
     shared: dict[str, Any] = field(default_factory=dict)
     streamed: bool = (
         False  # `measure` reads `clip.stream`, if there is one: frames are decoded during it, a few ahead of it
     )
     prepared: Callable[[], Any] = lambda: None  # the result of `Suite.prepare`, or raises its error
+    # n -> the next n cases, decoded, fewer at the end: what `measure` puts into their `shared`, it finds there later
+    following: Callable[[int], list[Case]] = lambda count: []
 
 
 class Demand(NamedTuple):
@@ -146,6 +148,9 @@ class Suite(ABC, Generic[Subject]):
         # together: the VAE is loaded once, and `Case.shared` of a clip is the same dictionary.  Empty: never together.
         self.shares: dict[str, Any] = {}
         self.absent: dict[str, str] = {}  # unavailable metric -> reason
+        self.notes: list[
+            str
+        ] = []  # lines for the user at the end of the run, such as of a setting that was not followed
         self.columns: list[str] = []  # metrics in printed tables; empty: all
         self.digests: dict[str, str] = {}  # metric -> digits of the hash of its code (`scoring.metric_code`)
 

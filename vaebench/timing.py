@@ -46,6 +46,29 @@ def stopwatch(device: torch.device) -> Iterator[Elapsed]:
     elapsed.seconds = time.perf_counter() - start
 
 
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether an error says that the device or the machine has no more memory."""
+    import torch
+
+    message = str(error)
+    known = (
+        "can't allocate memory",
+        "out of memory",
+        "could not create a memory object",
+        "could not create a primitive",
+    )
+    return isinstance(error, torch.cuda.OutOfMemoryError | MemoryError) or any(words in message for words in known)
+
+
+def free_bytes(device: torch.device) -> int:
+    """The memory of a GPU that tensors can still take in this process: what is free, and what its allocator keeps unused."""
+    import torch
+
+    kept = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
+    free: int = torch.cuda.mem_get_info(device)[0]
+    return free + kept
+
+
 def memory_is_known(device: torch.device) -> bool:
     """Whether `peak_memory` measures the memory in use: on a GPU, and on a CPU whose C library is glibc."""
     return device.type == "cuda" or is_glibc()

@@ -23,7 +23,7 @@ from vaebench import frame_size
 from vaebench.device_idle import Profiler, profiler_of, union_seconds
 from vaebench.frame_size import Size
 from vaebench.suite import Candidate
-from vaebench.timing import peak_memory, stopwatch, synchronize
+from vaebench.timing import is_out_of_memory, peak_memory, stopwatch, synchronize
 from vaebench.vae import VideoVAE, networks
 
 WARM_CALLS = 3  # at least, and until two in a row differ by less than 5 %
@@ -60,17 +60,6 @@ def measure(what: str, job: Job, candidate: Candidate) -> dict[str, Any]:
         if is_out_of_memory(error):
             return {"out_of_memory": f"{'x'.join(map(str, (job.num_frames, *frame_size.parse(job.size))))} {job.dtype}"}
         raise
-
-
-def is_out_of_memory(error: BaseException) -> bool:
-    message = str(error)
-    known = (
-        "can't allocate memory",
-        "out of memory",
-        "could not create a memory object",
-        "could not create a primitive",
-    )
-    return isinstance(error, torch.cuda.OutOfMemoryError | MemoryError) or any(words in message for words in known)
 
 
 def prepare(job: Job, candidate: Candidate) -> tuple[VideoVAE, Tensor, torch.device]:

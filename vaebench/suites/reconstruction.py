@@ -3,7 +3,8 @@
 A clip is held in uint8 and its reconstruction in float32; both are scored in windows of frames.  In mode "streamed", frames are
 decoded, encoded, reconstructed, scored and freed window by window (`vaebench.inference.streaming`), in memory that does not grow
 with the length of the clip.  What needs the whole clip holds it in uint8: a codec of the protocol, metrics of whole clips (such as
-fvd and vmaf), and clips that `keep_video` saves.
+fvd and vmaf), and clips that `keep_video` saves.  With `batch_size`, the VAE takes several clips at a time, which are scored one by
+one.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ from vaebench import keep, plugins, protocol, scoring, weights
 from vaebench.coded_references import CodedReferences, Reference
 from vaebench.config import RunConfig
 from vaebench.fingerprint import code, fingerprint
-from vaebench.inference import saving, streaming
+from vaebench.inference import batching, saving, streaming
 from vaebench.kept_video import Pair
 from vaebench.machine import pick_device
 from vaebench.metric import Metric
@@ -38,6 +39,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from vaebench.data import VideoSource
+    from vaebench.device_idle import IdleMeter
     from vaebench.suite import Candidate, Statistics
     from vaebench.video import Clip, Latent, Video
 
@@ -95,7 +97,14 @@ class Reconstruction(Suite[VideoVAE]):
             **{"posterior": self.posterior, "dtype": self.dtype},
             "seed": config.seed if self.posterior == "sample" else None,
         }
+        self.batches = batching.BatchSizes(chosen.batch_size, self.device, self.notes)
+        size = self.batches.wanted  # another than 1 changes the last digits
+        self.identity |= {} if size == 1 else {"batch_size": size}
         self.streams = config.mode == "streamed"
+        if self.streams and chosen.batch_size != 1:
+            raise ValueError(
+                f"batch_size={chosen.batch_size}: mode=streamed takes one clip at a time, window by window; leave one of them out"
+            )
         if not self.streams:  # nothing of a streamed clip is left for another protocol
             self.shares = {
                 **{name: getattr(self.protocol, name) for name in ("resize", "pixels", "input_codec")},
@@ -105,7 +114,12 @@ class Reconstruction(Suite[VideoVAE]):
     def setting(self, source: VideoSource) -> str:
         # another choice of metrics is part of the name, so that a trial run never replaces a full record
         own = [] if self.chosen == list(self.protocol.metrics) else ["+".join(map(self._label, self.chosen))]
-        return "-".join([video_setting(self.config, source), *own])
+        size = self.batches.wanted
+        return "-".join([video_setting(self.config, source), *([] if size == 1 else [f"batch{size}"]), *own])
+
+    def meter(self, total: int) -> IdleMeter:
+        size = 1 if self.batches.wanted == "auto" else self.batches.wanted  # the first clip of auto is alone
+        return super().meter(-(-total // size))
 
     def _label(self, metric: str) -> str:
         """The name of a metric in a setting; that of a file ends in digits of its code, for another version is another metric."""
@@ -220,14 +234,57 @@ class Reconstruction(Suite[VideoVAE]):
     def _whole(self, vae: VideoVAE, case: Case, clip: Clip, *, keep: bool) -> _RoundTrip:
         """The clip in one call of the VAE."""
         prepared = self._prepared(case, clip)
-        if not case.shared:  # another protocol may have done it
-            frames = self._frames(clip, prepared)
-            reconstruction, latent = self._reconstruct(vae, frames, case)
+        if not case.shared:  # another protocol or a batch may have done it
+            self._batch(vae, case)
+        if not case.shared:
+            with self.batches.probing(vae.spec):
+                frames = self._frames(clip, prepared)
+                reconstruction, latent = self._reconstruct(vae, frames, case)
             reconstruction = reconstruction.clone() if keep else reconstruction
             case.shared.update(frames=frames, reconstruction=reconstruction, latent=latent)
         frames, reconstruction, latent = (case.shared[name] for name in ("frames", "reconstruction", "latent"))
         stored, pieces = frames.split(WINDOW, dim=2), reconstruction.split(WINDOW, dim=2)
         return _RoundTrip(tuple(frames.shape), stored, pieces, prepared, [latent])
+
+    def _batch(self, vae: VideoVAE, first: Case) -> None:
+        """Reconstruct a clip with those that follow it, as many as `batch_size` says, and put the results into `Case.shared`.
+
+        Clips without results are reconstructed alone: those that cannot be read, which fail by name then, those of another
+        shape, those whose latent is stored, and those of a batch that failed.
+        """
+        size = self.batches.of(vae.spec)
+        if size == 1 or isinstance(vae, CodedVAE):
+            return
+        batch: list[tuple[Case, Tensor]] = []
+        for case in [first, *first.following(size - 1)]:
+            alone = "latent" in case.stored or (vae.spec, case.id) in self.batches.alone
+            frames = None if alone else self._readable(case)
+            if frames is not None and (not batch or _alike(frames, batch[0][1])):
+                batch.append((case, frames))
+        if len(batch) < 2 or batch[0][0] is not first:
+            return
+        try:
+            together = torch.cat([frames for _, frames in batch])
+            padded = pad(self.protocol.to_range(together), vae.spec)
+            generators = [clip_generator(self.config.seed, case.id) for case, _ in batch]
+            latent = batching.encode_clips(vae, padded, posterior=self.posterior, generators=generators)
+            del padded
+            reconstruction = decode_as(vae, together, latent)
+            # copies, so that each clip is freed after its scores
+            for (case, frames), video, z in zip(batch, reconstruction.split(1), latent.split(1), strict=True):
+                case.shared.update(frames=frames, reconstruction=video.clone(), latent=z.clone())
+        except Exception as error:
+            for case, _ in batch:
+                case.shared.clear()
+            self.batches.failed(vae.spec, [case.id for case, _ in batch], error)
+
+    def _readable(self, case: Case) -> Tensor | None:
+        """The frames of a clip, as `_frames`; None if it cannot be read, which its own measurement reports."""
+        assert case.clip is not None
+        try:
+            return self._frames(case.clip, self._prepared(case, case.clip))
+        except Exception:
+            return None
 
     def _by_own(self, own: VideoVAE, case: Case, trip: _RoundTrip, *, keep: bool) -> _RoundTrip:
         """The clip of `trip`, from `_whole`, decoded by `own`."""
@@ -334,6 +391,10 @@ class Reconstruction(Suite[VideoVAE]):
         shown = self.filmed | set(self._worst(self.keep_video, statistics))
         kept = {case: values for case, values in statistics.items() if case in shown and "video" in values}
         return {case: Pair(values["video"], float(values["fps"])) for case, values in kept.items()}
+
+
+def _alike(a: Tensor, b: Tensor) -> bool:
+    return a.shape == b.shape and a.dtype == b.dtype
 
 
 def _counted(clip: Clip, num_frames: int) -> Iterator[Tensor]:
