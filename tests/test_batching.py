@@ -5,8 +5,9 @@ from __future__ import annotations
 import shutil
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import pytest
@@ -196,6 +197,20 @@ def test_ctrl_c_keeps_what_was_computed(monkeypatch: pytest.MonkeyPatch, batches
     assert len(stored("runs")) == 2
     assert cli.main(words) == 0
     assert batches == [4, 4, 2]
+
+
+def test_a_clip_of_another_shape_is_alone_and_no_clip_is_computed_twice(batches: list[int]) -> None:
+    class Mixed:
+        identity: ClassVar[dict[str, str]] = {"name": "mixed"}
+
+        def __iter__(self) -> Iterator[Clip]:
+            for k, frames in enumerate((5, 9, 5, 5, 5)):
+                video = torch.zeros(3, frames, 32, 32, dtype=torch.uint8)
+                yield Clip(f"clip{k}", 1.0, partial(torch.full_like, video, 40 * k))
+
+    record = vaebench.evaluate(vaebench.load("pool/4x8x8"), data=Mixed(), metrics=["psnr"], size=32, batch_size=3)
+    assert record.scores["psnr"].n == 5
+    assert batches == [2, 1, 2]  # 0 and 2; 1; 3 and 4
 
 
 @pytest.fixture

@@ -253,15 +253,14 @@ class Reconstruction(Suite[VideoVAE]):
         shape, those whose latent is stored, and those of a batch that failed.
         """
         size = self.batches.of(vae.spec)
-        if size == 1 or isinstance(vae, CodedVAE):
+        if size == 1 or isinstance(vae, CodedVAE) or self._alone(vae, first):
             return
         batch: list[tuple[Case, Tensor]] = []
         for case in [first, *first.following(size - 1)]:
-            alone = "latent" in case.stored or (vae.spec, case.id) in self.batches.alone
-            frames = None if alone else self._readable(case)
+            frames = None if case.shared or self._alone(vae, case) else self._readable(case)
             if frames is not None and (not batch or _alike(frames, batch[0][1])):
                 batch.append((case, frames))
-        if len(batch) < 2 or batch[0][0] is not first:
+        if len(batch) < 2:
             return
         try:
             together = torch.cat([frames for _, frames in batch])
@@ -277,6 +276,10 @@ class Reconstruction(Suite[VideoVAE]):
             for case, _ in batch:
                 case.shared.clear()
             self.batches.failed(vae.spec, [case.id for case, _ in batch], error)
+
+    def _alone(self, vae: VideoVAE, case: Case) -> bool:
+        """Whether a clip goes through the VAE alone: its latent is stored, or its batch failed."""
+        return "latent" in case.stored or (vae.spec, case.id) in self.batches.alone
 
     def _readable(self, case: Case) -> Tensor | None:
         """The frames of a clip, as `_frames`; None if it cannot be read, which its own measurement reports."""
