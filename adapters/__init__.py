@@ -55,9 +55,9 @@ class ResolvedVAE:
     untrained: bool = False
 
     @property
-    def sources(self) -> list[str]:
-        """`source` of every spec whose released weights it reads."""
-        return [] if self.untrained or self.checkpoint or self.override or not self.spec.source else [self.spec.source]
+    def released(self) -> list[VAESpec]:
+        """The specs whose released weights it reads."""
+        return [] if self.untrained or self.checkpoint or self.override or not self.spec.source else [self.spec]
 
     @cached_property
     def files(self) -> list[Path]:

@@ -112,8 +112,8 @@ class ResolvedCross(ResolvedVAE):
     decoder: ResolvedVAE = field(kw_only=True)
 
     @property
-    def sources(self) -> list[str]:
-        return [*self.encoder.sources, *self.decoder.sources]
+    def released(self) -> list[VAESpec]:
+        return [*self.encoder.released, *self.decoder.released]
 
     @cached_property
     def weights(self) -> str:

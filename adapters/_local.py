@@ -235,7 +235,7 @@ def read_json(file: Path) -> dict[str, Any]:
     """The config.json beside weights; ValueError naming the file if it holds anything but an object."""
     try:
         config = json.loads(file.read_text())
-    except ValueError as reason:
+    except (ValueError, RecursionError) as reason:  # the second of lists that are nested too deeply
         raise ValueError(f"{file} is not JSON: {reason}") from None
     if not isinstance(config, dict):
         raise ValueError(f"{file} should hold a JSON object, got a {type(config).__name__}")

@@ -53,6 +53,7 @@ FAMILY = Family(
     variants=VARIANTS,
     configs={},
     small={"base_dim": 8},
+    layouts=wan.FAMILY.layouts,  # single files, such as ComfyUI's, have the names of Wan2.1_VAE.pth
     set_mode=set_mode,
     encode=_encode,
     decode=_decode,

@@ -52,7 +52,7 @@ VARIANTS = {
         FT_MSE,
         variant="xl",
         latent_space="sdxl",
-        source="hf:stabilityai/sdxl-vae@main:diffusion_pytorch_model.safetensors",
+        source="hf:stabilityai/sdxl-vae@c1b803cdacd792f788384449b8e1d539da4297ad:diffusion_pytorch_model.safetensors",
         reference="arXiv 2307.01952",
         scale=0.13025,
         note="whole and native are all frames as one batch, sliced one frame at a time; tiles of 1024 pixels, 25 % overlap",

@@ -6,6 +6,7 @@ released code does not clamp pixels.
 
 from __future__ import annotations
 
+import re
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -130,6 +131,20 @@ def _read(file: Path) -> State:
     return read_vae(file)
 
 
+def _tensors(state: State) -> State:
+    """`state` under the released keys, also from those of diffusers' AutoencoderTiny, which the Hub has.
+
+    They are `encoder.layers.K` and `decoder.layers.K`, where the decoder does not count the clamp, which has no weights.
+    """
+    from adapters._layouts import renamed
+
+    def name(key: str) -> str:
+        match = re.match(r"(encoder|decoder)\.layers\.(\d+)\.", key)
+        return f"{match[1]}.{int(match[2]) + (match[1] == 'decoder')}.{key[match.end() :]}" if match else key
+
+    return renamed(state, name)
+
+
 def _enlarge_weights(model: TAESD) -> None:
     from adapters._nets.taesd import enlarge_weights
 
@@ -153,6 +168,7 @@ OWN = OwnFamily(
     network=_network,
     vae=_vae,
     read=_read,
+    tensors=_tensors,
     initialise=_enlarge_weights,
 )
 load = OWN.load

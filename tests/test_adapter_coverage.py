@@ -23,7 +23,7 @@ WITHOUT = {  # class -> why it has no adapter of its own
     "AutoencoderKLKVAE": "an image VAE whose released configuration is not confirmed; its video twin is kvae",
     "AutoencoderKLQwenImage21": "the network of Qwen-Image with 2-D convolutions; its release is not confirmed",
     "AutoencoderRAE": "decodes features of a frozen image classifier, which is a download of its own",
-    "AutoencoderTiny": "an approximation of another VAE for previews",
+    "AutoencoderTiny": "the network of taesd, which has an implementation here and reads these files",
     "ConsistencyDecoderVAE": "decodes by a diffusion model in several steps",
     "LTX2VideoDiffusionDecoderModel": "a decoder alone, by a diffusion step over the latents of ltx2",
     "VQModel": "discrete codes: it has neither a posterior nor the latent that the contract asks for",

@@ -10,6 +10,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from safetensors.torch import save_file
 from torch import Tensor, nn
 
 import adapters
@@ -92,6 +93,26 @@ def test_keys_shapes_parameters_and_sources_are_those_of_the_release(path: Path)
         (name, manifest["official"]) for name in manifest["files"]
     ]
     assert {file.path: file.blob for file in github.parse(spec.source)} == manifest["git_blobs"]
+
+
+@torch.no_grad()
+@pytest.mark.parametrize(("name", "channels"), [("sd", 4), ("sd3", 16)])
+def test_the_layout_of_the_hub_is_read(name: str, channels: int, tmp_path: Path):
+    """diffusers' AutoencoderTiny, as madebyollin/taesd and its like on the Hub hold it."""
+    from diffusers import AutoencoderTiny
+
+    theirs = AutoencoderTiny(latent_channels=channels).eval()
+    torch.manual_seed(0)
+    for parameter in theirs.parameters():
+        parameter.normal_(std=0.05)
+    save_file(theirs.state_dict(), tmp_path / "diffusion_pytorch_model.safetensors")
+    ours = adapters.load(f"taesd/{name}", weights=str(tmp_path / "diffusion_pytorch_model.safetensors"))
+    video = torch.rand(1, 3, 1, 16, 24, generator=torch.Generator().manual_seed(0)) * 2 - 1
+    latent = ours.encode(video).mode()
+    torch.testing.assert_close(latent[:, :, 0], theirs.encode(video[:, :, 0]).latents, rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(
+        ours.decode(latent)[:, :, 0], theirs.decode(latent[:, :, 0]).sample, rtol=1e-4, atol=1e-4
+    )
 
 
 def latents_of(frames: int, rule: str) -> int:

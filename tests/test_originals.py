@@ -12,7 +12,7 @@ from torch import Tensor
 from adapters import cogvideox, hunyuanvideo, mochi
 from adapters._diffusers import DiffusersVAE
 from tests.goldens_io import Golden, in_precisions
-from tests.originals import GOLDENS, adapter
+from tests.originals import GOLDENS, adapter, tolerance
 
 CASES = in_precisions(GOLDENS)
 COMMITTED = {"cogvideox", "hunyuanvideo", "mochi", "wan"}  # below tests/goldens, so in every clone
@@ -25,15 +25,6 @@ def of(family: str, tensor: str = "") -> list[tuple[Golden, torch.dtype]]:
         for golden, dtype in CASES
         if golden.metadata["family"] == family and (not tensor or tensor in golden.tensors())
     ]
-
-
-def tolerance(golden: Golden, part: str, dtype: torch.dtype) -> float:
-    """Absolute, for values of about 1.  Some classes of diffusers compute a part in float32 whatever the dtype."""
-    if golden.metadata["family"] == "mochi" and part != "rec":  # its Fourier features; the golden's are in float64
-        return 1e-4 if dtype is torch.float64 else 2e-4
-    if dtype is torch.float64:
-        return 5e-6 if golden.metadata["family"] in ("ltx", "cosmos") else 1e-6
-    return 1e-4
 
 
 def encoded(golden: Golden, end: str = "") -> dict[str, Tensor]:

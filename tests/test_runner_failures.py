@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from safetensors.torch import save_file
 
 import adapters
 from tests.runs import BUNDLE, kept, record, run
@@ -20,15 +21,31 @@ from vaebench.video import Clip
 pytestmark = pytest.mark.usefixtures("elsewhere")
 
 
-def test_a_checkpoint_that_cannot_be_read_stops_no_other_vae(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+@pytest.mark.parametrize("broken", ["{broken", "[" * 100_000], ids=["cut", "nested"])
+def test_a_checkpoint_that_cannot_be_read_stops_no_other_vae(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], broken: str
+):
     index = tmp_path / "mine" / "diffusion_pytorch_model.safetensors.index.json"
     index.parent.mkdir()
-    index.write_text("{broken")
+    index.write_text(broken)
     assert run(f"vaes=wan:{index.parent},wan:{tmp_path}/nowhere,pool/4x8x8", "clips=1") == 1
     said = capsys.readouterr()
     assert "pool/4x8x8" in said.out
     assert f"failed: wan:{index.parent}: {index} should list the files of the weights" in said.err
     assert f"not ready: wan:{tmp_path}/nowhere: {tmp_path}/nowhere does not exist" in said.err
+
+
+@pytest.mark.parametrize("family", ["wfvae", "odvae"])
+def test_a_config_that_cannot_be_read_stops_no_other_vae(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], family: str
+):
+    save_file({"encoder.conv_in.bias": torch.zeros(1)}, tmp_path / "diffusion_pytorch_model.safetensors")
+    for broken in ("{", "[" * 100_000):  # Python's parser gives up on the second with another error
+        (tmp_path / "config.json").write_text(broken)
+        assert run(f"vaes={family}:{tmp_path},pool/4x8x8", "clips=1") == 1
+        said = capsys.readouterr()
+        assert "pool/4x8x8" in said.out
+        assert f"failed: {family}:{tmp_path}: {tmp_path}/config.json is not JSON" in said.err
 
 
 def test_weights_with_a_missing_shard_are_a_failure_of_their_vae(tmp_path: Path, capsys: pytest.CaptureFixture[str]):

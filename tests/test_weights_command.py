@@ -11,7 +11,7 @@ import pytest
 
 from tests.weight_server import CONTENT, HUB, SHA, Hub, enter, left_in
 from vaebench import cli, weights
-from vaebench.weights import fetch, registry
+from vaebench.weights import fetch, github, registry
 
 pytestmark = pytest.mark.usefixtures("home")
 
@@ -146,9 +146,39 @@ def test_a_run_fetches_both_vaes_of_a_cross(
     hub: Hub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(github.GitHubFile, "url", property(lambda file: f"{hub.url}/{file.path}"))
     words = ["run", "vaes=sd/ft-mse+taesd/sd", "metrics=psnr", "fetch=true", "results=R", "runs=S"]
     assert cli.main(words) == 2
-    assert "failed: sd/ft-mse: " in capsys.readouterr().err
+    err = capsys.readouterr().err
+    assert "failed: sd/ft-mse: " in err
+    assert "failed: taesd/sd: " in err
+    assert "2 of 2 weight files could not be downloaded" in err
+
+
+def test_weights_that_several_vaes_share_are_fetched_once_under_the_name_that_was_asked_for(
+    hub: Hub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    words = ["run", "vaes=wan/svi,wan/2.1", "metrics=psnr", "fetch=true", "results=R", "runs=S"]
+    assert cli.main(words) == 2
+    failed = [line for line in capsys.readouterr().err.splitlines() if line.startswith("failed: ")]
+    assert [line.split(": ")[1] for line in failed] == ["wan/svi"]
+
+
+def test_a_run_that_fetches_scores_the_others_if_a_checkpoint_cannot_be_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    index = Path("mine/model.safetensors.index.json")
+    index.parent.mkdir()
+    index.write_text("{")
+    vaes = "vaes=wan:mine,wan:nowhere,pool/1x8x8"
+    words = ["run", vaes, "metrics=psnr", "fetch=true", "clips=1", "num_frames=5", "size=32", "results=R", "runs=S"]
+    assert cli.main(words) == 1
+    out, err = capsys.readouterr()
+    assert "pool/1x8x8" in out
+    assert f"failed: wan:mine: {index} should list the files of the weights" in err
+    assert "not ready: wan:nowhere: nowhere does not exist" in err
 
 
 def test_a_suite_that_reads_no_weights_fetches_none(capsys: pytest.CaptureFixture[str]) -> None:

@@ -14,6 +14,7 @@ import adapters
 from vaebench import plugins, weights
 from vaebench.config import RunConfig
 from vaebench.listing import columns
+from vaebench.vae import VAESpec
 from vaebench.weights import fetch as downloads
 from vaebench.weights import verify as checks
 
@@ -35,12 +36,13 @@ def metric_files() -> list[File]:
 
 def vae_files() -> list[File]:
     """The weight files of all VAEs, except those that ship with a package."""
-    specs = {name: adapters.find(name) for name in adapters.names()}
-    return [
-        File(name, spec.source, "VAE", spec.license or "not stated", spec.sha256)
-        for name, spec in specs.items()
-        if spec.source and not spec.source.startswith(weights.PACKAGE)  # installed with the package
-    ]
+    specs = [adapters.find(name) for name in adapters.names()]
+    # those of a package are installed with it
+    return [_file_of(spec) for spec in specs if spec.source and not spec.source.startswith(weights.PACKAGE)]
+
+
+def _file_of(spec: VAESpec) -> File:
+    return File(spec.name, spec.source, "VAE", spec.license or "not stated", spec.sha256)
 
 
 def named(name: str) -> File:
@@ -64,7 +66,7 @@ def named(name: str) -> File:
         raise ValueError(f"the weights of {name} were never released")
     if spec.source.startswith(weights.PACKAGE):
         raise ValueError(f"the weights of {name} ship with the package")
-    return File(name, spec.source, "VAE", spec.license or "not stated", spec.sha256)
+    return _file_of(spec)
 
 
 def table() -> str:
@@ -153,7 +155,8 @@ def fetch_command(names: Sequence[str], all_metrics: bool) -> int:
 def fetch_for_run(config: RunConfig) -> None:
     """`fetch=true`: download the missing weight files of the metrics and of the VAEs in `config.vaes`.
 
-    Files without a published checksum are not downloaded; the record states why their scores are unavailable.
+    Files without a published checksum are not downloaded; the record states why their scores are unavailable.  A checkpoint that
+    is missing or cannot be read needs no download; the run reports it.
 
     Raises:
         ConnectionError: a file could not be downloaded
@@ -164,14 +167,24 @@ def fetch_for_run(config: RunConfig) -> None:
         raise ValueError(f"the {config.suite} suite uses no weight files: remove fetch=true")
     files = [named(name) for name in suite.weight_files(config)]
     if not config.weights:
-        sources = {source for name in config.vaes or [] for source in adapters.resolve(name).sources}
-        files += [file for file in vae_files() if file.source in sources]
-    missing = [file for file in files if _can_be_fetched(file) and not weights.here(file.source)]
+        files += [_file_of(spec) for name in config.vaes or [] for spec in _released(name)]
+    distinct: dict[str, File] = {}
+    for file in files:  # several VAEs may share one
+        distinct.setdefault(file.source, file)
+    missing = [file for file in distinct.values() if _can_be_fetched(file) and not weights.here(file.source)]
     if failed := fetch(missing, sys.stderr):
         raise ConnectionError(
             f"{failed} of {len(missing)} weight files could not be downloaded, and no case was run: "
             "remove fetch=true to run without them"
         )
+
+
+def _released(name: str) -> list[VAESpec]:
+    """The specs whose released weights a VAE reads; none for a checkpoint that is missing or cannot be read."""
+    try:
+        return adapters.resolve(name).released
+    except (FileNotFoundError, adapters.UnreadableCheckpoint):
+        return []
 
 
 def verify_command(names: Sequence[str]) -> int:

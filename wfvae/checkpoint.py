@@ -83,7 +83,7 @@ def read_config(file: Path) -> WFVAEConfig:
         )
     try:
         official = json.loads(file.read_text())
-    except ValueError as reason:
+    except (ValueError, RecursionError) as reason:  # the second of lists that are nested too deeply
         raise ValueError(f"{file} is not JSON: {reason}") from None
     if not isinstance(official, dict):
         raise ValueError(f"{file} should hold a JSON object, got a {type(official).__name__}")

@@ -48,7 +48,7 @@ def first_files(files: Sequence[Path]) -> list[Path]:
 def _listed(index: Path) -> list[str]:
     try:
         names = sorted(set(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values()))
-    except (ValueError, TypeError, KeyError, AttributeError):
+    except (ValueError, TypeError, KeyError, AttributeError, RecursionError):
         names = []
     if not names or not all(isinstance(name, str) and name == Path(name).name for name in names):
         raise ValueError(f'{index} should list the files of the weights as {{"weight_map": {{tensor: file name}}}}')

@@ -42,7 +42,10 @@ def fill(
 
 
 def looks_like(state: State, given: str) -> str:
-    """The end of an error about a file that does not fit `given`: "; these are weights of wan/2.2: use ..."; "" if unknown."""
+    """The end of an error about a file that does not fit `given`: "; these are weights of wan/2.2: use ..."; "" if unknown.
+
+    It names every network that has exactly the same share of its tensors in the file.
+    """
     scores = {
         name: (len(expected.items() & shapes.items()) / len(expected), expected == shapes)
         for name, expected, shapes in _candidates(state)
@@ -52,9 +55,21 @@ def looks_like(state: State, given: str) -> str:
     share, exact = scores.get(best, (0.0, False))
     if share < ALIKE or share <= max((scores[name][0] for name in same), default=0.0):
         return ""
+    names = _distinct([name for name, score in scores.items() if score == scores[best]])
+    which = names[0] if len(names) == 1 else f"{', '.join(names[:-1])} or {names[-1]}"
+    use = f"vaes=[{names[0] if len(names) == 1 else 'NAME'}] weights=PATH"
     if exact:
-        return f"; these are weights of {best}: use vaes=[{best}] weights=PATH"
-    return f"; it looks like {best}, of which it has {share:.0%} of the tensors: try vaes=[{best}] weights=PATH"
+        return f"; these are weights of {which}: use {use}"
+    return f"; it looks like {which}, of which it has {share:.0%} of the tensors: try {use}"
+
+
+def _distinct(names: list[str]) -> list[str]:
+    """`names` without VAEs that read the same file as one before them; the tensors do not tell the others apart."""
+    sources: dict[str, str] = {}
+    for name in names:
+        family, _, variant = name.partition("/")
+        sources.setdefault(plugins.find("adapters", family).VARIANTS[variant].source or name, name)
+    return list(sources.values())
 
 
 def _family(name: str) -> str:
