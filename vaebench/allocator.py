@@ -6,10 +6,11 @@ Kept memory makes allocations fast, but then the resident set of the process inc
 from __future__ import annotations
 
 import ctypes
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from functools import cache
 from mmap import PAGESIZE
+from typing import TypeVar
 
 MMAP_THRESHOLD, TRIM_THRESHOLD = -3, -1  # parameters of mallopt, from glibc's malloc.h
 DONTNEED = 4  # advice of madvise: release the pages; MADV_DONTNEED of Linux
@@ -17,6 +18,7 @@ RETURN = 1 << 16  # bytes; blocks of this size and more are returned when they a
 # glibc raises its threshold with the blocks that a program frees, up to this size, until mallopt is called for the first time.
 # mallopt ends that for the rest of the process, so this limit is restored and not the initial 128 KiB.
 KEEP = 1 << 25
+T = TypeVar("T")
 
 
 @contextmanager
@@ -59,6 +61,20 @@ def freed_memory_kept() -> Iterator[None]:
     finally:
         _set_thresholds(libc, KEEP, 2 * KEEP)
         libc.malloc_trim(0)
+
+
+def freed_memory_returned_between(items: Iterable[T]) -> Iterator[T]:
+    """Yield the items; when the next one is asked for, memory that was freed until then goes back to the system.
+
+    A loop over a long video allocates blocks of many sizes, and the heap would grow with the number of its steps, because free
+    blocks between others are not always of a size that the next step needs.  Other C libraries are left as they are.
+    """
+    libc = _glibc()
+    for item in items:
+        yield item
+        del item  # so that it can be freed, too
+        if libc is not None:
+            libc.malloc_trim(0)
 
 
 def is_glibc() -> bool:

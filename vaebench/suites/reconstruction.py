@@ -19,6 +19,7 @@ import numpy as np
 import torch
 
 from vaebench import keep, plugins, protocol, scoring, weights
+from vaebench.allocator import freed_memory_returned_between
 from vaebench.coded_references import CodedReferences, Reference
 from vaebench.config import RunConfig
 from vaebench.fingerprint import code, fingerprint
@@ -339,7 +340,8 @@ class Reconstruction(Suite[VideoVAE]):
             prepared = self._prepared(case, clip)
             frames = self._frames(clip, prepared)
             return tuple(frames.shape), iter(frames.split(WINDOW, dim=2)), prepared
-        windows = (window.to(self.device) for window in rechunked(_counted(clip, self.config.num_frames), WINDOW))
+        read = freed_memory_returned_between(rechunked(_counted(clip, self.config.num_frames), WINDOW))
+        windows = (window.to(self.device) for window in read)
         first = next(windows)
         shape = (*first.shape[:2], self.config.num_frames, *first.shape[3:])
         return shape, chain([first], windows), Reference(given=None, scored=None, digest=b"")
