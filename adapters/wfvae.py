@@ -83,7 +83,7 @@ VARIANTS = {
         reference="wfvae/weights/MODEL_CARD.md",
         parameters=2_011_004,
         scale=1.0,
-        note="a small demonstration model, trained on 126 clips of 45 scenes; it does not represent the released WF-VAEs",
+        note="a small demonstration model; it does not represent the released WF-VAEs",
     ),
 }
 WIDTHS = {"l-16": 192, "s-8": 128, "m-32-8x8x8": 160, "s-4": 128, "m-4": 160, "l-4": 192}
