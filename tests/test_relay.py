@@ -7,6 +7,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+from skimage.color import rgb2lab
 from torch import Tensor
 
 import adapters
@@ -15,7 +16,7 @@ from vaebench import plugins
 from vaebench.config import RunConfig
 from vaebench.metrics.psnr import PSNR
 from vaebench.metrics.ssim import SSIM
-from vaebench.relay import hops
+from vaebench.relay import colour, hops
 from vaebench.relay.content import Timeline
 from vaebench.relay.hops import Encoder, Hop
 from vaebench.relay.measure import high_frequency_ratio, hops_of, measure
@@ -289,6 +290,22 @@ def test_high_frequencies_are_compared_by_the_laplacian() -> None:
     assert np.isnan(high_frequency_ratio(x, torch.zeros_like(x)))
     ramp = torch.arange(16.0).expand(1, 3, 2, 16, 16) / 100
     assert high_frequency_ratio(x + ramp, x) == pytest.approx(1, rel=1e-5)  # a ramp has none
+
+
+def test_a_colour_difference_is_that_of_scikit_image_and_of_grey_a_lightness() -> None:
+    for rgb in np.random.default_rng(0).uniform(size=(20, 3)):
+        np.testing.assert_allclose(colour.lab(rgb), rgb2lab(rgb), atol=0.02)  # its white has 5 digits
+    flat = lambda *rgb: 2 * torch.tensor(rgb).view(1, 3, 1, 1, 1).expand(-1, -1, 2, 4, 4) - 1  # noqa: E731
+    assert colour.delta_e(flat(0.0, 0.0, 0.0), flat(1.0, 1.0, 1.0)) == pytest.approx(100)
+    # a linear grey of 18.42 % has half the lightness of white
+    assert colour.delta_e(flat(0.0, 0.0, 0.0), flat(*[0.46633] * 3)) == pytest.approx(50, abs=0.01)
+    red, blue = np.array([53.24, 80.09, 67.20]), np.array([32.30, 79.19, -107.86])
+    expected = float(np.linalg.norm(red - blue))
+    assert colour.delta_e(flat(1.0, 0.0, 0.0), flat(0.0, 0.0, 1.0)) == pytest.approx(expected, abs=0.02)
+    values = measured(biased(2), video(3), LOSSLESS, 3)["delta_e"]
+    mean = (video(3).double().mean((0, 2, 3, 4)).numpy() + 1) / 2
+    moved = [np.linalg.norm(colour.lab(mean + 2 * n / 255) - colour.lab(mean)) for n in (1, 2, 3)]
+    np.testing.assert_allclose(values, moved, atol=1e-4)
 
 
 def test_summaries_are_a_line_from_hop_2_and_a_crossing() -> None:

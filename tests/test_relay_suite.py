@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -179,6 +180,30 @@ def test_content_dtype_and_seed_are_part_of_the_setting() -> None:
     made = record(f"{SETTING}-bfloat16-ltx-first-frame-hops3-teacher-seed4-window9", "pool-1x8x8")
     assert made.config["options"]["content"] == "teacher"
     assert made.extra["protocols"]["ltx-first-frame"]["handover"]["posterior"] == "sample"
+
+
+def test_dtype_and_mode_are_those_in_which_the_vae_runs() -> None:
+    assert run("vaes=[wfvae/tiny-random]", "protocols=static") == 0
+    assert run("vaes=[wfvae/tiny-random]", "protocols=static", "dtype=bfloat16") == 0
+    drift = [
+        record(f"{SETTING}{dtype}-static-hops3", "wfvae-tiny-random").scores["latent_drift_last@static"].value
+        for dtype in ("", "-bfloat16")
+    ]
+    assert drift[0] != drift[1]
+
+    def make(mode: str) -> Codec:
+        """A codec whose tiles are two levels too bright in the left half of the frame."""
+        codec = Codec(decode=lambda z: z + tiles) if mode == "tiled" else Codec()
+        codec.spec = replace(codec.spec, modes=("whole", "tiled"))
+        return codec
+
+    tiles = torch.tensor([2.0, 0.0]).repeat_interleave(16) / 127.5
+    words = {"clips": 1, "num_frames": 9, "size": 32, "hops": 3, "protocols": ["loop"]}
+    for mode, levels in (("whole", 0.0), ("tiled", 3.0)):
+        made = vaebench.evaluate(make, "relay", mode=mode, **words)
+        assert made.setting == f"bundle-9x32-first1-{mode}-loop-hops3"
+        assert made.scores["colour_last@loop"].value == pytest.approx(levels, abs=0.3)
+        assert made.scores["psnr_last_floor@loop"].value == pytest.approx(58.92, abs=0.01)
 
 
 def test_a_finished_run_is_not_measured_again_and_pictures_are_added(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 
 import matplotlib.pyplot as plt
@@ -142,6 +143,28 @@ def test_a_run_needs_no_weights_and_plans_sixty_seconds(capsys: pytest.CaptureFi
     assert "wan/skyreels-v2 · 60 s skyreels-v2 " in out
     assert "untrained" not in out + err
     assert "svi-film: windows of 81 frames, 5 of them carried over as pixels; 16 frames/s" in err
+
+
+def test_the_table_of_sixty_seconds_in_the_readme_is_what_its_command_counts():
+    text = (RESULTS.parent / "README.md").read_text(encoding="utf-8")
+    (words,) = re.findall(r"vaebench run --suite tokens (.*seconds=60 frame_size=\S+)", text)
+    rows = re.findall(r"\| `(\S+)` \((.*) frames/s\) \| (\d+) \| (\d+) \| (\d+) \| (\d+) \|", text)
+    assert {name for name, *_ in rows} == set(long_video.PROTOCOLS) - {"loop", "static", "skyreels-v2-latent"}
+    found = run(*words.split())
+    systems = {
+        protocol: made for made in found.values() for protocol in denoisers.of(adapters.find(made.name)).protocols
+    }
+    for name, about, *numbers in rows:
+        protocol = long_video.find(name)
+        assert list(map(int, re.findall(r"\d+", about))) == [protocol.window, protocol.overlap, protocol.fps]
+        scores = [
+            systems[name].scores[f"{score}@60 s {name}"].value for score in ("windows", "hops", "frames", "tokens")
+        ]
+        assert list(map(int, numbers)) == scores
+    # the other protocol of SkyReels-V2 has the same windows
+    sky = systems["skyreels-v2-latent"].scores
+    for score in ("windows", "hops", "frames", "tokens"):
+        assert sky[f"{score}@60 s skyreels-v2-latent"].value == sky[f"{score}@60 s skyreels-v2"].value
 
 
 def test_frames_size_rate_and_patch_are_options(capsys: pytest.CaptureFixture[str]):

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import matplotlib.pyplot as plt
 import numpy as np
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 
 from vaebench import plot_style, records
 from vaebench.plots import _looks
@@ -187,6 +188,7 @@ def autocorrelation(root: Path, style: str) -> Iterator[tuple[str, Figure]]:
             _lines(axes, group, looks, {name: (range(len(y) + 1), [1.0, *y]) for name, y in curves.items()})
             axes.axhline(np.exp(-1), color="grey", lw=0.8, ls=":")
             axes.set_xlabel(f"lag along {words} [latent positions]")
+            axes.xaxis.set_major_locator(MaxNLocator(integer=True))
         grid[0].set_ylabel("autocorrelation; dotted: 1/e")
         figure.suptitle(f"{setting_title(group[0])}: autocorrelation of standardized latents", fontsize="medium")
         legend(figure, grid[0])

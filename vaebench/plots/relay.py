@@ -22,7 +22,7 @@ from vaebench.typed import members
 PANELS = {
     "psnr": "PSNR [dB]",
     "shift": "shift of grey [levels of 255]",
-    "high_frequency": "high-frequency energy\nrelative to the source",
+    "high_frequency": "high-frequency energy\nrelative to the source (log scale)",
     "latent_drift": "latent drift\n|E(x_n) - E(x)| / |E(x)|",
 }
 FLOOR = "floor: identity VAE"
@@ -83,6 +83,9 @@ def _drift(group: list[Record], looks: dict[str, dict[str, str]]) -> Figure:
             axes.set_xlabel("hop")
             axes.set_ylabel(label, fontsize="small")
             axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+            if name == "high_frequency" and any((np.asarray(line.get_ydata()) > 0).any() for line in axes.lines):
+                axes.set_yscale("log")  # a VAE may multiply this energy or remove most of it
+                plot_style.plain_log(axes.yaxis, few=True)
         note = shown[0].extra["protocols"][protocol]["note"]
         row[0].set_title(f"{protocol}{f' ({note})' if note else ''}", loc="left", fontsize="small")
     handles, labels = grid[0][0].get_legend_handles_labels()

@@ -11,6 +11,7 @@ import torch.nn.functional as F
 
 from vaebench.metrics.psnr import PSNR
 from vaebench.relay import hops, latent_hops
+from vaebench.relay.colour import delta_e
 from vaebench.relay.hops import Encoder, Hop
 from vaebench.video import to_score
 
@@ -59,6 +60,7 @@ def measure(
         arrays with one item per hop, from hop 1:
         the metrics;
         "shift" (N, 3): mean error of red, green and blue, in 8-bit levels;
+        "delta_e": CIE 1976 difference of the mean colours;
         "high_frequency": variance of the Laplacian, divided by that of the reference; NaN if the reference has none;
         "latent_drift": |E(x_n) - E(x)| / |E(x)| of the carried frames and their reference, in normalised latents;
         "cycle": |E(D(z)) - z| / |z| of the window, in normalised latents;
@@ -94,6 +96,7 @@ def _row(
         name: metric.measure(real, carried)[0] for name, metric in metrics.items()
     }
     values["shift"] = (hop.carried - hop.reference).double().mean(dim=(0, 2, 3, 4)) * 127.5
+    values["delta_e"] = delta_e(hop.carried, hop.reference)
     values["high_frequency"] = high_frequency_ratio(hop.carried, hop.reference)
     values["latent_drift"] = values["cycle"] = values["seam"] = float("nan")
     spec = encoder.vae.spec

@@ -39,7 +39,7 @@ if TYPE_CHECKING:
 
 
 METRICS = ("psnr", "ssim", "lpips")
-CURVES = ("shift", "high_frequency", "latent_drift", "cycle", "seam")
+CURVES = ("shift", "delta_e", "high_frequency", "latent_drift", "cycle", "seam")
 FLOOR = "floor "  # begins the names of the statistics of the identity VAE
 
 
@@ -69,6 +69,7 @@ SUMMARIES = {
     "db_per_hop": Summary("dB", "lower", lambda curves: -slope(curves["psnr"])),
     "levels_per_hop": Summary("levels", "neither", lambda curves: slope(_grey(curves))),
     "colour_last": Summary("levels", "lower", lambda curves: float(np.abs(curves["shift"][-1]).max())),
+    "delta_e_last": Summary("", "lower", partial(_at, "delta_e", -1)),
     "high_frequency_last": Summary("", "neither", partial(_at, "high_frequency", -1)),
     "latent_drift_last": Summary("", "lower", partial(_at, "latent_drift", -1)),
     "cycle_last": Summary("", "lower", partial(_at, "cycle", -1)),
