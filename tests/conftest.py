@@ -6,6 +6,7 @@ import os
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -75,6 +76,19 @@ def reset_accelerate() -> Iterator[None]:
 
     for state in (AcceleratorState, GradientState, PartialState):
         state._reset_state()
+
+
+@pytest.fixture
+def measured_here(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The efficiency suite measures in this process; a new one for each number takes seconds to start."""
+    import adapters
+    from vaebench.profiling import worker
+    from vaebench.suites import efficiency
+
+    def here(self: object, job: worker.Job, what: str) -> dict[str, Any]:
+        return worker.measure(what, job, adapters.resolve(job.name))
+
+    monkeypatch.setattr(efficiency.Efficiency, "_spawn", here)
 
 
 @pytest.fixture(scope="session")

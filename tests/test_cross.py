@@ -145,6 +145,7 @@ def test_reconstruction_reports_the_loss_against_the_encoders_own_decoder(tmp_pa
     assert "psnr_vs_own_decoder" not in found["wan/tiny"]
 
 
+@pytest.mark.usefixtures("measured_here")
 def test_efficiency_reports_time_and_memory_of_decode_against_the_encoders_own(tmp_path: Path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     words = ["sizes=[32]", "frames=[5]", "max_seconds=0.1", "device=cpu"]

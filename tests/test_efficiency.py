@@ -232,6 +232,7 @@ def test_the_cases_are_the_grid_that_was_asked_for():
     assert ids == ["float32 5x64", "float32 17x64", "bfloat16 5x64", "bfloat16 17x64"]
 
 
+@pytest.mark.usefixtures("measured_here")
 def test_a_shape_of_two_sides_is_run_as_the_next_valid_one(capsys: pytest.CaptureFixture[str]):
     made = suite("frames=[3]", "sizes=[10x20,16]")
     assert [case.id for case in made.cases([], UNUSED.spec)] == ["float32 3x10x20", "float32 3x16"]

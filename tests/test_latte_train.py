@@ -9,13 +9,13 @@ from pathlib import Path
 
 import pytest
 import torch
-import torch.multiprocessing
 from accelerate import Accelerator
 from accelerate.state import AcceleratorState, GradientState, PartialState
 from torch import Tensor
 
 from tests.goldens_io import Golden, rebuild
 from tests.latents import InMemory
+from tests.processes import run_two
 from tests.test_latte import close, golden_model, kind, random_input, random_latte, swap
 from vaebench.generation.latte.diffusion import linear, noised, respaced
 from vaebench.generation.latte.model import Latte, LatteConfig, load
@@ -191,7 +191,7 @@ def test_two_processes_are_one(accelerator: Accelerator, tmp_path: Path) -> None
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         (tmp_path / "port").write_text(str(free.getsockname()[1]))
-    torch.multiprocessing.spawn(_worker, (2, str(tmp_path)), nprocs=2)
+    run_two(_worker, 2, str(tmp_path))
     alone = random_latte(SMALL)
     *_, last = train(alone, clips(), FAST, accelerator)
     shared = Latte(SMALL)

@@ -24,13 +24,28 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def test_every_figure_and_table_is_written_and_twice_the_same_bytes(root: Path, tmp_path: Path):
-    runs = []
-    for out in (tmp_path / "a", tmp_path / "b"):
-        files = list(plots.draw(root, out, formats=("png", "svg")))
-        runs.append({file.name: hashlib.sha256(file.read_bytes()).hexdigest() for file in files})
-    assert runs[0] == runs[1]
-    kinds = {name.partition("-")[0] for name in runs[0] if name.endswith(".png")}
+def draw_all(folder: Path, out: Path) -> dict[str, str]:
+    """Name -> sha256 of every figure and table of the records in `folder`."""
+    files = list(plots.draw(folder, out, formats=("png", "svg")))
+    return {file.name: hashlib.sha256(file.read_bytes()).hexdigest() for file in files}
+
+
+@pytest.fixture(scope="module")
+def two(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Records of two VAEs, for all figures at once: three kinds are drawn for each VAE."""
+    folder = tmp_path_factory.mktemp("two")
+    write_toy_records(folder, ("toy-a/one", "toy-b/one"))
+    return folder
+
+
+@pytest.fixture(scope="module")
+def drawn(two: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
+    return draw_all(two, tmp_path_factory.mktemp("drawn"))
+
+
+def test_every_figure_and_table_is_written_and_twice_the_same_bytes(two: Path, drawn: dict[str, str], tmp_path: Path):
+    assert draw_all(two, tmp_path) == drawn
+    kinds = {name.partition("-")[0] for name in drawn if name.endswith(".png")}
     assert kinds >= {
         "per_clip",
         "rate_distortion",
@@ -50,7 +65,7 @@ def test_every_figure_and_table_is_written_and_twice_the_same_bytes(root: Path, 
         "reconstruction-clips-33x256.md",
         "efficiency-toy-device.md",
         "blockwise-clips-33x256.md",
-    } <= runs[0].keys()
+    } <= drawn.keys()
 
 
 @pytest.mark.parametrize("name", sorted(plots.figures()))
@@ -136,9 +151,9 @@ def test_untrained_vaes_are_left_out_where_vaes_are_compared_by_quality(root: Pa
 
 
 def test_published_numbers_are_drawn_only_on_request_and_say_so(
-    root: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    drawn: dict[str, str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ):
-    assert not any("published" in file.name for file in plots.draw(root, tmp_path / "all", formats=("svg",)))
+    assert not any("published" in name for name in drawn)
     assert cli.main(["plot", "--published", "--format", "svg", "--out", str(tmp_path)]) == 0  # and needs no record
     assert capsys.readouterr().out.split() == [str(tmp_path / "bubbles-published.svg")]
     title = re.findall(r">([^<]*2411\.17459)<", (tmp_path / "bubbles-published.svg").read_text())

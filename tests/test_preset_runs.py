@@ -6,16 +6,12 @@ import csv
 import shutil
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import pytest
 
-import adapters
 from tests.videos import pictures, write
 from vaebench import cli, preset, records
 from vaebench.generation import tiers
-from vaebench.profiling import worker
-from vaebench.suites import efficiency
 
 CLIP = ["num_frames=5", "size=32", "clips=1"]
 COST = ["frames=5", "sizes=32", "dtypes=float32", "max_seconds=0.05"]
@@ -93,16 +89,14 @@ def test_table_5_compares_the_modes_of_each_vae():
     assert not any(str(mode).startswith("naive") for chosen in modes.values() for mode in chosen)
 
 
-def test_figure_1_draws_quality_against_cost_of_the_same_shape(monkeypatch: pytest.MonkeyPatch):
-    def here(self: object, job: worker.Job, what: str) -> dict[str, Any]:
-        return worker.measure(what, job, adapters.resolve(job.name))
-
-    monkeypatch.setattr(efficiency.Efficiency, "_spawn", here)  # a new process takes seconds to start
+@pytest.mark.usefixtures("measured_here")
+def test_figure_1_draws_quality_against_cost_of_the_same_shape():
     made = run("wfvae-figure1", "data=bundle", "vaes=wfvae/tiny", "num_frames=5", "clips=1", "metrics=psnr", *COST)
     assert [record.suite for record in made] == ["efficiency", "reconstruction"]
     assert drawn() == {"bubbles"}
 
 
+@pytest.mark.usefixtures("measured_here")
 def test_figure_4_is_one_command_that_resumes(capsys: pytest.CaptureFixture[str]):
     words = ["vaes=wfvae/tiny", *COST]
     assert cli.main(["run", "--suite", "efficiency", "preset=wfvae-figure4", *words]) == 0

@@ -19,6 +19,7 @@ import torch
 from accelerate.state import AcceleratorState
 from safetensors.torch import load_file
 
+from tests.processes import run_two
 from tests.test_trainer import LOSS, QUICK, SMALL, Doubled, Killed, curve, trainer
 from wfvae import WFVAE, WFVAEConfig, sharding, state
 from wfvae.batches import Sample
@@ -155,7 +156,7 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    torch.multiprocessing.spawn(_one_of_two, (port, str(folder)), nprocs=2)
+    run_two(_one_of_two, port, str(folder))
     return folder
 
 

@@ -13,6 +13,7 @@ import torch
 import torchmetrics
 from torch import Tensor
 
+from tests.processes import run_two
 from tests.test_metrics import grid, pair, video
 from vaebench import metrics, plugins
 from vaebench.features.i3d_torchscript import Extractor
@@ -161,7 +162,7 @@ def _process(rank: int, folder: str) -> None:
 
 
 def test_two_processes_have_the_score_of_all_clips(tmp_path: Path) -> None:
-    torch.multiprocessing.start_processes(_process, (str(tmp_path),), nprocs=2, start_method="spawn")
+    run_two(_process, str(tmp_path))
     reference, reconstruction = clips()
     for rank in range(2):
         scores = np.load(tmp_path / f"{rank}.npz")

@@ -17,14 +17,18 @@ import adapters
 from tests.trainings import SHORT, curve
 from vaebench import cli
 from vaebench.training import perceptual
+from vaebench.training import start as training_start
 from vaebench.training.run import parse, train
 from vaebench.training.validation import sheet
-from wfvae import WFVAE, WFVAEConfig, state
+from wfvae import WFVAE, WFVAEConfig, start, state
 
 
-def test_a_run_leaves_logs_scores_samples_and_checkpoints_and_goes_on(tmp_path: Path) -> None:
+def test_a_run_leaves_logs_scores_samples_and_checkpoints_and_goes_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     run = tmp_path / "run"
-    assert train("smoke", [*SHORT, f"run={run}"]) == 0
+    monkeypatch.setattr(training_start, "CLIPS", 8)
+    assert train("smoke", [*SHORT, "initial=wavelets", f"run={run}"]) == 0  # as the recipe has it
     rows = list(csv.DictReader((run / "log.csv").read_text().splitlines()))
     assert [int(row["step"]) for row in rows] == [1, 2, 3, 4]
     assert rows[0]["adversarial"] == ""
@@ -37,7 +41,8 @@ def test_a_run_leaves_logs_scores_samples_and_checkpoints_and_goes_on(tmp_path: 
     assert state.best(run) == state.checkpoint_folder(run, 4)
     assert adapters.load(f"wfvae:{state.best(run)}").spec.parameters == _count(parse("smoke", []).model)
     before, written = (run / "log.csv").read_text(), (run / "config.yaml").stat().st_mtime_ns
-    assert train("smoke", [*SHORT, f"run={run}"]) == 0  # finished: nothing to do
+    monkeypatch.setattr(start, "carry_wavelets", lambda *_: pytest.fail("weights were initialized again"))
+    assert train("smoke", [*SHORT, "initial=wavelets", f"run={run}"]) == 0  # finished: nothing to do
     assert (run / "log.csv").read_text() == before
     assert (run / "config.yaml").stat().st_mtime_ns == written
 

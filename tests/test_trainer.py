@@ -15,6 +15,7 @@ from accelerate.state import AcceleratorState
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
+from tests.processes import run_two
 from wfvae import WFVAE, WFVAEConfig, state
 from wfvae.batches import Sample, batches
 from wfvae.objective import LCRConfig, LMRConfig, LossConfig
@@ -187,7 +188,7 @@ def test_two_processes_equal_one_with_the_doubled_batch(tmp_path: Path) -> None:
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    torch.multiprocessing.spawn(_one_of_two, (port, str(tmp_path / "two")), nprocs=2)
+    run_two(_one_of_two, port, str(tmp_path / "two"))
     log: dict[int, dict[str, float]] = {}
     config = replace(QUICK, steps=3, batch_size=4)
     one = trainer(tmp_path / "one", config, replace(LOSS, adversarial=0), Hooks(curve(log)), clips=Doubled())

@@ -10,7 +10,7 @@ from adapters import wfvae
 from vaebench import weights
 from vaebench.training.clips import TrainingClips
 from vaebench.training.config import TrainConfig
-from wfvae import WFVAE, start
+from wfvae import WFVAE, start, state
 from wfvae.config import WFVAEConfig
 from wfvae.trainer import Trainer
 
@@ -18,14 +18,15 @@ CLIPS = 64  # training clips whose wavelet coefficients are analysed for `initia
 
 
 def initial_model(config: TrainConfig, index: Path) -> WFVAE:
-    """A model with the weights of `initial`, before those of `start_from`.
+    """A model with the weights of `initial`, before those of `start_from` or of a checkpoint of the run.
 
     Args:
         config: configuration of the run
         index: file that stores the list of training videos
     """
     model = WFVAE(config.model)
-    if config.initial == "wavelets" and not config.start_from:
+    replaced = config.start_from or state.checkpoints(Path(config.run))  # by weights that are read later
+    if config.initial == "wavelets" and not replaced:
         only_synthetic = float(config.data.synthetic == 1)  # else the coefficients of the videos alone
         plain = replace(config.data, augment="none", zoom=1.0, synthetic=only_synthetic, cache="none")
         clips = TrainingClips(plain, index, config.trainer.seed + 1)
