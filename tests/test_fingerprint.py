@@ -67,6 +67,12 @@ def test_an_edit_elsewhere_keeps_the_hash(package: Callable[[str, str], None]) -
     assert fp.code(["mine.top"]) == before
 
 
+def test_a_module_is_found_without_importing_it(package: Callable[[str, str], None]) -> None:
+    package("top", "from mine.lower import two\n")
+    assert {"mine.top", "mine.lower"} <= fp._reachable(["mine.top"]).keys()
+    assert "mine.lower" not in sys.modules  # a module may import libraries that take seconds
+
+
 def test_the_code_of_a_vae_is_its_own_adapter_and_the_shared_body() -> None:
     wan = fp._reachable([plugins.find("adapters", "wan")])
     assert {"adapters.wan", "adapters._diffusers", "vaebench.vae"} <= wan.keys()

@@ -158,9 +158,13 @@ def _file(module: ModuleType | str) -> Path | None:
     if isinstance(module, ModuleType) or module in sys.modules:
         file = getattr(sys.modules.get(_name(module), module), "__file__", None)
     else:
+        parent = module.rpartition(".")[0]
+        source = _file(parent) if parent else None
+        if source and source.name != "__init__.py":  # `from module import function`; find_spec would import the module
+            return None
         try:
             spec = importlib.util.find_spec(module)
-        except (ImportError, ValueError):  # `from module import function`: the parent is not a package
+        except (ImportError, ValueError):  # the parent is neither a package nor a Python file
             return None
         file = spec.origin if spec else None
     return Path(file) if file and file.endswith(".py") else None
