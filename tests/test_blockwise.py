@@ -258,7 +258,8 @@ def test_a_ratio_of_cost_is_the_mean_of_the_clips_ratios_with_their_interval():
 
 
 def test_memory_is_a_ratio_without_an_interval_because_it_is_measured_once_for_each_shape():
-    assert run("vaes=[pool/4x8x8]", "independent=[4]") == 0
+    # blocks of less than 64 KiB may reuse memory that is resident already
+    assert run("vaes=[pool/4x8x8]", "independent=[4]", "size=128") == 0
     memory = record("pool-4x8x8").scores["memory@independent-4"]
     assert memory.value is not None
     assert (memory.n, memory.stderr, memory.low, memory.high) == (2, None, None, None)

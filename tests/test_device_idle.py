@@ -164,6 +164,19 @@ def test_a_record_has_the_idle_share_of_its_device(name: str, device: Device) ->
     assert device.started == 1
 
 
+@pytest.mark.usefixtures("no_weights")
+def test_a_profiler_that_fails_costs_no_case_of_blockwise(device: Device, monkeypatch: pytest.MonkeyPatch) -> None:
+    def stop() -> list[Interval]:
+        raise RuntimeError("CUPTI is busy")
+
+    monkeypatch.setattr(device, "stop", stop)
+    outcome = runner.run(parse_run(["vaes=[pool/4x8x8]", *CLIPS, "metrics=[psnr]"], suite="blockwise"))
+    assert not outcome.failed
+    assert outcome.records[0].scores["psnr@whole"].n == 3
+    assert "device_idle" not in outcome.records[0].machine or not outcome.records[0].machine["device_idle"]
+    assert any("CUPTI is busy" in note for note in outcome.notes)
+
+
 @pytest.mark.usefixtures("no_weights", "reset_accelerate")
 def test_a_training_is_measured_over_some_of_its_steps(device: Device, monkeypatch: pytest.MonkeyPatch) -> None:
     tier = tiers.TIERS["smoke"]

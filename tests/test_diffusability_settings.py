@@ -18,6 +18,7 @@ from tests.sources import cut
 from tests.videos import write
 from vaebench import cli, records
 from vaebench.config import parse_run
+from vaebench.device_idle import StepMeter
 from vaebench.features import inception_score
 from vaebench.generation import extractors, scores
 from vaebench.suites import diffusability
@@ -167,7 +168,12 @@ def test_reals_are_the_windows_that_could_be_encoded(ucf: Path, monkeypatch: pyt
     encoded = [window for window in cut(found, per_clip=2) if window.id != "Archery/v_Archery_g01_c01 0"]
     plan = made._plan(Same.spec)
     subject: Any = SimpleNamespace(
-        plan=plan, source=found, latents=SimpleNamespace(windows=encoded), vae=Same(), device=made.device
+        plan=plan,
+        source=found,
+        latents=SimpleNamespace(windows=encoded),
+        vae=Same(),
+        device=made.device,
+        meter=StepMeter(None),
     )
     assert len(made.clip_features.real(subject, range(0, 32))["real i3d"]) == 5
 
@@ -202,7 +208,12 @@ def test_the_reals_are_taken_every_real_stride_frames(
     found = made._source(plan)
     windows = cut(found)
     subject: Any = SimpleNamespace(
-        plan=plan, source=found, latents=SimpleNamespace(windows=windows), vae=Same(), device=made.device
+        plan=plan,
+        source=found,
+        latents=SimpleNamespace(windows=windows),
+        vae=Same(),
+        device=made.device,
+        meter=StepMeter(None),
     )
     (feature,) = made.clip_features.real(subject, range(1))["real i3d"]
     taken = np.round(feature * 255 / 3)

@@ -49,8 +49,8 @@ class ReconstructionOptions:
     keep_latents: bool = setting(False, "store the latents, so that metrics added later need no encoder pass")
     batch_size: int | Literal["auto"] = setting(
         1,
-        "clips that a VAE encodes and decodes together, faster for small VAEs on a GPU (more memory, scores may differ in the last "
-        "digits); auto: as many as half of the free memory of the GPU takes, 1 on a CPU",
+        "number of clips in a call of the VAE: faster for small VAEs on a GPU, but needs more memory, and scores may differ by "
+        "rounding; auto: as many as fit into half of the free memory of the GPU, at most 32; 1 on a CPU",
         parse=_batch_size,
     )
 

@@ -166,7 +166,7 @@ class _Files:
         return self.spec.variant
 
     def load(self, mode: str = "", **_: Any) -> Any:
-        return None  # `FromFiles` calls neither encode nor decode
+        return self  # only its spec is read: `FromFiles` calls neither encode nor decode
 
 
 def score(reference: str, reconstruction: str, asked: ScoreConfig) -> tuple[Evaluation, Path]:

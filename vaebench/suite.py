@@ -148,9 +148,8 @@ class Suite(ABC, Generic[Subject]):
         # together: the VAE is loaded once, and `Case.shared` of a clip is the same dictionary.  Empty: never together.
         self.shares: dict[str, Any] = {}
         self.absent: dict[str, str] = {}  # unavailable metric -> reason
-        self.notes: list[
-            str
-        ] = []  # lines for the user at the end of the run, such as of a setting that was not followed
+        # lines for the user at the end of the run, such as of a setting that was not followed
+        self.notes: list[str] = []
         self.columns: list[str] = []  # metrics in printed tables; empty: all
         self.digests: dict[str, str] = {}  # metric -> digits of the hash of its code (`scoring.metric_code`)
 

@@ -1,6 +1,6 @@
 """Several clips in one call of a VAE, which small VAEs need to keep a GPU busy: how many, and their latents.
 
-A network rounds differently in a batch: pixels and latents differ from those of single clips in the last digits of float32.
+A network rounds differently in a batch: pixels and latents differ from those of single clips by the rounding of the dtype.
 """
 
 from __future__ import annotations
@@ -35,31 +35,31 @@ class BatchSizes:
             notes.append("batch_size=auto is 1 on a CPU, where a batch is not faster")
             wanted = 1
         self.wanted = wanted
-        self.found: dict[VAESpec, int] = {}
-        self.alone: set[tuple[VAESpec, str]] = set()  # clips of batches that failed
+        self.found: dict[str, int] = {}  # name of the VAE -> size
+        self.alone: set[tuple[str, str]] = set()  # name of the VAE and id, of clips of batches that failed
 
     def of(self, spec: VAESpec) -> int:
         """The number of clips for a VAE; 1 until `auto` has seen its first clip."""
-        return self.found.get(spec, 1 if self.wanted == "auto" else self.wanted)
+        return self.found.get(spec.name, 1 if self.wanted == "auto" else self.wanted)
 
     @contextmanager
     def probing(self, spec: VAESpec) -> Iterator[None]:
         """A block in which a VAE reconstructs one clip, whose memory tells `auto` the size of its batches."""
-        if self.wanted != "auto" or spec in self.found:
+        if self.wanted != "auto" or spec.name in self.found:
             yield
             return
         with peak_memory(self.device) as peak:
             yield
-        self.found[spec] = fitting(peak.above_bytes, free_bytes(self.device))
-        self.notes.append(f"batch_size=auto: {spec.name} takes {self.found[spec]} clips at a time")
+        self.found[spec.name] = fitting(peak.above_bytes, free_bytes(self.device))
+        self.notes.append(f"batch_size=auto: {spec.name} takes {self.found[spec.name]} clips at a time")
 
     def failed(self, spec: VAESpec, clips: Sequence[str], error: Exception) -> None:
         """Note that a batch failed: its clips are in no other batch; if memory was short, `spec` gets no more batches."""
-        self.alone |= {(spec, clip) for clip in clips}
+        self.alone |= {(spec.name, clip) for clip in clips}
         start = f"{spec.name}: a batch of {len(clips)} clips"
         if is_out_of_memory(error):
-            self.found[spec] = 1
-            self.notes.append(f"{start} ran out of memory: its clips were reconstructed one by one from then on")
+            self.found[spec.name] = 1
+            self.notes.append(f"{start} ran out of memory: from then on, this VAE took one clip at a time")
             return
         reason = " ".join(str(error).split()) or repr(error)
         self.notes.append(f"{start} ({clips[0]} and the next) failed, and was reconstructed one by one: {reason}")

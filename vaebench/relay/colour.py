@@ -1,4 +1,4 @@
-"""Colour difference of frames: the distance of their mean colours in CIELAB, where 1 is about the smallest visible step."""
+"""Colour difference of frames: the distance of their mean colours in CIELAB, where about 2.3 is just noticeable."""
 
 from __future__ import annotations
 
@@ -17,7 +17,10 @@ DARK = 6 / 29  # below its cube, the cube root of CIELAB is a straight line
 
 
 def delta_e(video: Video, reference: Video) -> float:
-    """CIE 1976 difference of the mean colours of two videos (1, 3, T, H, W) in -1..1; black and white differ by 100."""
+    """CIE 1976 difference of the mean colours of two videos (1, 3, T, H, W) in -1..1; black and white differ by 100.
+
+    The mean is that of the gamma-encoded values.
+    """
     return float(np.linalg.norm(lab(_mean(video)) - lab(_mean(reference))))
 
 

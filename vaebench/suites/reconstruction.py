@@ -32,6 +32,7 @@ from vaebench.records import BITS, Score, interval
 from vaebench.scoring import build_metrics, change, metric_code, metric_digests, score, stack
 from vaebench.settings import build as build_settings
 from vaebench.suite import Case, Suite, clip_cases, clip_generator, video_setting
+from vaebench.timing import is_out_of_memory
 from vaebench.vae import CodedVAE, StreamingVAE, VAESpec, VideoVAE, decode_as, encode_padded, pad
 from vaebench.video import WINDOW, rechunked
 
@@ -257,13 +258,13 @@ class Reconstruction(Suite[VideoVAE]):
         if size == 1 or isinstance(vae, CodedVAE) or self._alone(vae, first):
             return
         batch: list[tuple[Case, Tensor]] = []
-        for case in [first, *first.following(size - 1)]:
-            frames = None if case.shared or self._alone(vae, case) else self._readable(case)
-            if frames is not None and (not batch or _alike(frames, batch[0][1])):
-                batch.append((case, frames))
-        if len(batch) < 2:
-            return
         try:
+            for case in [first, *first.following(size - 1)]:
+                frames = None if case.shared or self._alone(vae, case) else self._readable(case)
+                if frames is not None and (not batch or _alike(frames, batch[0][1])):
+                    batch.append((case, frames))
+            if len(batch) < 2:
+                return
             together = torch.cat([frames for _, frames in batch])
             padded = pad(self.protocol.to_range(together), vae.spec)
             generators = [clip_generator(self.config.seed, case.id) for case, _ in batch]
@@ -276,18 +277,24 @@ class Reconstruction(Suite[VideoVAE]):
         except Exception as error:
             for case, _ in batch:
                 case.shared.clear()
-            self.batches.failed(vae.spec, [case.id for case, _ in batch], error)
+            self.batches.failed(vae.spec, [case.id for case, _ in batch] or [first.id], error)
 
     def _alone(self, vae: VideoVAE, case: Case) -> bool:
         """Whether a clip goes through the VAE alone: its latent is stored, or its batch failed."""
-        return "latent" in case.stored or (vae.spec, case.id) in self.batches.alone
+        return "latent" in case.stored or (vae.spec.name, case.id) in self.batches.alone
 
     def _readable(self, case: Case) -> Tensor | None:
-        """The frames of a clip, as `_frames`; None if it cannot be read, which its own measurement reports."""
+        """The frames of a clip, as `_frames`; None if it cannot be read, which its own measurement reports.
+
+        Raises:
+            Exception: out of memory
+        """
         assert case.clip is not None
         try:
             return self._frames(case.clip, self._prepared(case, case.clip))
-        except Exception:
+        except Exception as error:
+            if is_out_of_memory(error):
+                raise
             return None
 
     def _by_own(self, own: VideoVAE, case: Case, trip: _RoundTrip, *, keep: bool) -> _RoundTrip:
@@ -341,7 +348,8 @@ class Reconstruction(Suite[VideoVAE]):
             frames = self._frames(clip, prepared)
             return tuple(frames.shape), iter(frames.split(WINDOW, dim=2)), prepared
         read = freed_memory_returned_between(rechunked(_counted(clip, self.config.num_frames), WINDOW))
-        windows = (window.to(self.device) for window in read)
+        # `map`, because a generator would hold a window while the next one is read
+        windows = map(lambda window: window.to(self.device), read)
         first = next(windows)
         shape = (*first.shape[:2], self.config.num_frames, *first.shape[3:])
         return shape, chain([first], windows), Reference(given=None, scored=None, digest=b"")
