@@ -159,6 +159,14 @@ def test_more_processes_than_cases_that_need_the_model_are_refused(monkeypatch: 
     assert shared_out(monkeypatch, 3, 0, tier="0") == [["latents"], [], []]  # trains nothing
 
 
+def run_of(made: Diffusability, plan: Any, found: Any, windows: Any) -> Any:
+    """What the features of real clips need of a `DiffusionRun`."""
+    latents = SimpleNamespace(windows=windows)
+    return SimpleNamespace(
+        plan=plan, source=found, latents=latents, vae=Same(), device=made.device, meter=StepMeter(None)
+    )
+
+
 def test_reals_are_the_windows_that_could_be_encoded(ucf: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A video whose first window is damaged and whose second is not has latents, and no real."""
     monkeypatch.setattr(extractors, "extractor", lambda name, device: lambda video: video.mean((2, 3, 4))[0].numpy())
@@ -167,14 +175,7 @@ def test_reals_are_the_windows_that_could_be_encoded(ucf: Path, monkeypatch: pyt
     found = source("ucf101", ucf)
     encoded = [window for window in cut(found, per_clip=2) if window.id != "Archery/v_Archery_g01_c01 0"]
     plan = made._plan(Same.spec)
-    subject: Any = SimpleNamespace(
-        plan=plan,
-        source=found,
-        latents=SimpleNamespace(windows=encoded),
-        vae=Same(),
-        device=made.device,
-        meter=StepMeter(None),
-    )
+    subject = run_of(made, plan, found, encoded)
     assert len(made.clip_features.real(subject, range(0, 32))["real i3d"]) == 5
 
 
@@ -207,14 +208,7 @@ def test_the_reals_are_taken_every_real_stride_frames(
     plan = made._plan(Same.spec)
     found = made._source(plan)
     windows = cut(found)
-    subject: Any = SimpleNamespace(
-        plan=plan,
-        source=found,
-        latents=SimpleNamespace(windows=windows),
-        vae=Same(),
-        device=made.device,
-        meter=StepMeter(None),
-    )
+    subject = run_of(made, plan, found, windows)
     (feature,) = made.clip_features.real(subject, range(1))["real i3d"]
     taken = np.round(feature * 255 / 3)
     assert (taken - taken[0]).tolist() == np.linspace(0, 16 * stride - 1, 16).astype(int).tolist()
