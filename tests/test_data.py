@@ -160,6 +160,10 @@ def test_no_root_a_missing_root_and_an_empty_root_are_told_apart(tmp_path: Path)
         build("folder")
     with pytest.raises(OSError, match="gone: no such folder"):
         build("folder", tmp_path / "gone")
+    (tmp_path / "notes.txt").touch()
+    for files in ("notes.txt", "*.mp4"):
+        with pytest.raises(OSError, match="root=DIR should name a folder, not files in it"):
+            build("folder", tmp_path / files)
     with pytest.raises(ValueError, match=r"no clips; expected files ending in \.mp4"):
         build("folder", tmp_path)
 

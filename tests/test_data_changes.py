@@ -125,6 +125,24 @@ def test_pinned_files_are_known_by_their_bytes_wherever_they_lie() -> None:
     assert bundle.identity["sha256"] == "fbb1e7200b4b998f83b8d6d7d39b0b1bafbc91982a4630e6e5118995276c8ead"
 
 
+@pytest.mark.parametrize("lost", [Path.unlink, lambda file: file.write_bytes(b"")], ids=["missing", "empty"])
+def test_a_pinned_file_that_is_lost_fails_although_its_scores_are_stored(
+    lost: Callable[[Path], object], capsys: pytest.CaptureFixture[str]
+) -> None:
+    make_folder()
+    write(Path("clips/b.avi"), pictures(17))
+    manifest.write("clips", "pin.csv", num_frames=17)
+    psnr("folder", manifest="pin.csv")
+    lost(Path("clips/b.avi"))
+    quick = ["num_frames=17", "size=32", "vaes=[pool/4x8x8]", "metrics=[psnr]", "runs=runs", "results=after"]
+    assert cli.main(["run", "data=folder", "root=clips", "manifest=pin.csv", *quick]) == 1
+    assert "b.avi: " in capsys.readouterr().err
+    (file,) = Path("after").rglob("pool-4x8x8.json")
+    record = records.read(file)
+    assert record.scores["psnr"].n == 1
+    assert [failure.case for failure in record.failed] == ["b"]
+
+
 def test_other_frames_of_the_same_files_are_other_data(tmp_path: Path) -> None:
     """Ids, files, bytes and the name of the manifest are equal; only the identity of the data tells the two runs apart."""
     Path("clips").mkdir()

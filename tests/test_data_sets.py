@@ -145,12 +145,14 @@ def test_panda_names_its_clips_by_video_however_they_were_fetched(video: Path, t
 
 @pytest.mark.parametrize("name", ["webvid", "panda70m", "kinetics400"])
 def test_a_published_set_is_pinned_by_a_manifest_and_explains_its_layout(
-    name: str, video: Path, tmp_path: Path
+    name: str, video: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     root = place(video, tmp_path / "root", "one_0.mp4", "two_0.mp4")
     (tmp_path / "pin.csv").write_text("file\ntwo_0.mp4\n")
     assert ids(build(name, root, manifest=str(tmp_path / "pin.csv"))) == ["two_0"]
+    assert not capsys.readouterr().err
     assert ids(build(name, root)) == ["one_0", "two_0"]
+    assert f"every video below it is taken for a clip of {name}" in capsys.readouterr().err
     with pytest.raises(ValueError, match=f"data={name} is not available without root=DIR: .*https://"):
         build(name)
     (tmp_path / "empty").mkdir()

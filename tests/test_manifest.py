@@ -98,7 +98,12 @@ def test_a_row_that_is_there_twice_is_read_once_and_noted(
 
 def test_no_manifest_is_written_where_no_video_is_left(tmp_path: Path) -> None:
     (tmp_path / "a.mp4").write_bytes(b"no video")
-    with pytest.raises(ValueError, match=r"no video below it has 33 frames; .*a\.mp4: cannot be decoded"):
+    with pytest.raises(
+        ValueError, match=r"no video below it has 33 frames that can be read; .*a\.mp4: cannot be decoded"
+    ):
+        manifest.write(tmp_path, tmp_path / "pin.csv")
+    (tmp_path / "a.mp4").unlink()
+    with pytest.raises(ValueError, match="there is no video below it"):
         manifest.write(tmp_path, tmp_path / "pin.csv")
     assert not (tmp_path / "pin.csv").exists()
 
@@ -111,6 +116,8 @@ def test_a_short_video_is_left_out_with_a_remedy_that_the_command_has(
     assert "too short" in message
     assert "use a longer video or leave it out" in message
     assert "num_frames" not in message
+    assert cli.main(["manifest", str(tree), str(tmp_path / "pin.csv"), "num_frames=5"]) == 0
+    assert len(manifest.read(tmp_path / "pin.csv")) == 4
 
 
 def test_a_manifest_has_the_number_of_frames_and_the_command_names_the_shortest_clip(

@@ -94,6 +94,11 @@ def test_the_python_example_prints_a_score_and_a_table(tmp_path: Path) -> None:
     assert "wfvae/tiny" in done.stdout
 
 
+@pytest.mark.parametrize("line", re.findall(r"`(vaebench\.[^`]+\))`", README))
+def test_an_expression_in_the_text_needs_no_other_import(line: str, tmp_path: Path) -> None:
+    python(f"import vaebench; {line}", tmp_path)
+
+
 @pytest.mark.parametrize(
     "line", re.findall(r"^vaebench (run|train|plot|list|check|weights|manifest)\b(.*)$", README, re.M)
 )

@@ -35,8 +35,8 @@ _HOME = {
 
 def __getattr__(name: str) -> Any:
     """Import a public name when it is first used."""
-    if name == "metrics":  # vaebench.metrics.torchmetric
-        return import_module("vaebench.metrics")
+    if name in ("metrics", "long_video"):  # vaebench.metrics.torchmetric, vaebench.long_video.plan
+        return import_module(f"vaebench.{name}")
     if name not in _HOME:
         raise AttributeError(f"module 'vaebench' has no attribute {name!r}")
     value = getattr(import_module(_HOME[name]), name)

@@ -145,7 +145,9 @@ def from_words(words: Sequence[str]) -> dict[str, Any]:
     for word in words:
         key, equals, text = word.partition("=")
         if not equals or not key:
-            raise ValueError(f"invalid setting {word!r}: expected key=value (a list is key=one,two without spaces)")
+            raise ValueError(
+                f"invalid setting {word!r}: expected key=value, without spaces; quote a value with a space: 'root=my clips'"
+            )
         nested: Any = text
         for name in reversed(key.split(".")):
             nested = {name: nested}

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import argparse
 import sys
+from dataclasses import dataclass
 from pathlib import Path
 
+from vaebench import settings
 from vaebench.cli.verb import Verbs
 
 
@@ -13,6 +15,9 @@ def add_manifest(verbs: Verbs) -> None:
     manifest = verbs.add_parser("manifest", help="write a CSV with the clips of a folder and their checksums")
     manifest.add_argument("root", help="folder with videos")
     manifest.add_argument("out", help="CSV file to write")
+    manifest.add_argument(
+        "settings", nargs="*", metavar="num_frames=N", help="frames that a clip must have; default: 33"
+    )
     manifest.set_defaults(command=_manifest)
 
 
@@ -39,10 +44,16 @@ def add_data(verbs: Verbs) -> None:
         )
 
 
+@dataclass(frozen=True)
+class _Pinned:
+    num_frames: int = settings.setting(33, "frames that a clip must have", at_least=1)
+
+
 def _manifest(arguments: argparse.Namespace) -> int:
     from vaebench.video_io import manifest
 
-    count, skipped = manifest.write(Path(arguments.root), Path(arguments.out))
+    pinned = settings.parse(_Pinned, arguments.settings)
+    count, skipped = manifest.write(Path(arguments.root), Path(arguments.out), pinned.num_frames)
     shortest = min(manifest.read(arguments.out), key=lambda row: row.frames - row.start)
     print(f"{arguments.out}: {count} clips; the shortest, {shortest.id}, has {shortest.frames - shortest.start} frames")
     for reason in skipped:

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from vaebench.config import RunConfig
 
 ENDS = 1 << 14  # bytes read from either end of a file for its fingerprint
+MISSING = "missing"  # stamp of a file that is not there: its clip is loaded, which names the file
 
 
 @dataclass
@@ -50,8 +51,14 @@ class Files:
                 fps=row.fps,
                 file=row.file,
                 label=row.label,
-                stamp="" if row.sha256 else stamp(self.root / row.file),  # pinned bytes are checked when they are read
+                stamp=_stamp(self.root, row),
             )
+
+
+def _stamp(root: Path, row: Row) -> str:
+    """The stamp of a row's file: none for pinned bytes, which are checked when they are read, unless the file is missing or empty."""
+    found = stamp(root / row.file)
+    return "" if row.sha256 and found != MISSING and not found.startswith("0 ") else found
 
 
 def source(
@@ -102,6 +109,9 @@ def published(
     listed = None
     if not config.manifest:
         rows = [replace(row, label=label_of(row.file)) for row in manifest.scan(root)]
+        notes.note(
+            f"{root}: every video below it is taken for a clip of {config.data}; manifest= names the data set's own list"
+        )
     elif manifest.is_manifest(config.manifest):
         rows = manifest.read(config.manifest)
     else:
@@ -200,16 +210,16 @@ def fingerprint(contents: Iterable[tuple[str, int, str]]) -> str:
 
 
 def stamp(file: Path) -> str:
-    """Size and time of change of a file, "missing" if there is none: its clip fails when it is loaded."""
+    """Size and time of change of a file, or `MISSING`."""
     try:
         status = os.stat(file)
         return f"{status.st_size} {status.st_mtime_ns}"
     except OSError:
-        return "missing"
+        return MISSING
 
 
 def ends(file: Path) -> str:
-    """Length and hash of both ends of a file, "missing" if there is none: its clip fails when it is loaded."""
+    """Length and hash of both ends of a file, or `MISSING`."""
     try:
         with open(file, "rb") as content:
             length = os.fstat(content.fileno()).st_size
@@ -217,7 +227,7 @@ def ends(file: Path) -> str:
             content.seek(max(ENDS, length - ENDS))
             return f"{length} {hashlib.sha256(head + content.read(ENDS)).hexdigest()}"
     except OSError:
-        return "missing"
+        return MISSING
 
 
 def named(*parts: str) -> str:
@@ -265,7 +275,9 @@ def need_root(config: RunConfig, what: str) -> Path:
     """
     if not config.root:
         raise ValueError(f"data={config.data} is not available without root=DIR: {what}")
-    root = Path(config.root)
+    root = Path(config.root).expanduser()
+    if root.is_file() or (not root.exists() and any(sign in root.name for sign in "*?[")):
+        raise OSError(f"{root}: root=DIR should name a folder, not files in it")
     if not root.is_dir():
         raise OSError(f"{root}: no such folder; root=DIR should name {what}")
     return root

@@ -248,9 +248,9 @@ def write(
         except (OSError, ValueError) as reason:
             left_out.append(str(reason))
     if not kept:
-        raise ValueError(
-            f"{root}: no video below it has {num_frames} frames" + "".join(f"; {left_out[0]}" for _ in left_out[:1])
-        )
+        if not left_out:
+            raise ValueError(f"{root}: there is no video below it")
+        raise ValueError(f"{root}: no video below it has {num_frames} frames that can be read; {left_out[0]}")
     with draft(Path(out)) as part, part.open("w", encoding="utf-8", newline="") as text:
         writer = csv.DictWriter(text, COLUMNS, lineterminator="\n")
         writer.writeheader()
