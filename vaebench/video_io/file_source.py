@@ -56,7 +56,7 @@ class Files:
 
 
 def _stamp(root: Path, row: Row) -> str:
-    """The stamp of a row's file: none for pinned bytes, which are checked when they are read, unless the file is missing or empty."""
+    """The stamp of a row's file; none for pinned bytes, which are checked when they are read, unless the file is lost."""
     found = stamp(root / row.file)
     return "" if row.sha256 and found != MISSING and not found.startswith("0 ") else found
 
