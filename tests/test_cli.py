@@ -99,6 +99,8 @@ def test_the_help_of_train_explains_every_setting_and_names_every_recipe(capsys:
     assert expected <= explained.keys()
     assert [name for name in expected if len(explained[name]) < 8] == []
     assert "  trainer.warmup: int = 0" in lines
+    assert "Lists: validation.metrics=psnr,ssim or 'validation.metrics=[psnr,ssim]'." in "\n".join(lines)
+    assert "usage: vaebench train [-h] recipe [key=value ...]" in lines
     assert "  model.norm: {layernorm,groupnorm} = layernorm" in lines
     titles = [line for line in lines if line.endswith(":") and not line.startswith(" ")]
     assert titles[2:] == [
@@ -151,6 +153,17 @@ def test_recipes_are_listed_with_their_descriptions(capsys: pytest.CaptureFixtur
             ["train", "smoke", "trainer={steps: 3}"],
             "trainer={steps: 3} is not a mapping: give each setting as trainer.NAME=VALUE",
         ),
+        (["train", "smoke", "trainer.step=10"], "no setting 'trainer.step'; did you mean 'trainer.steps'?"),
+        (["train", "smoke", "steps=10"], "no setting 'steps'; did you mean 'trainer.steps'?"),
+        (["train", "smoke", "size=64"], "did you mean 'data.size' or 'validation.size'? (available: run, "),
+        (["train"], "name a recipe before its settings, such as `vaebench train smoke`; `vaebench list recipes` lists"),
+        (["train", "data.root=vids"], "name a recipe before its settings"),
+        (
+            ["train", "smoke", "--dry-run"],
+            "argument --dry-run: settings are key=value words, see `vaebench train --help`",
+        ),
+        (["run", "vaes=dct/8", "--clips", "1"], "argument --clips: settings are key=value words: clips=1"),
+        (["run", "--num-frames=9", "vaes=dct/8"], "settings are key=value words: num_frames=9"),
         (["check", "pool/4x8x8", "size=1e3"], "size='1e3' should be a whole number"),
         (["weights", "fetch", "alexnt"], "did you mean 'alexnet'"),
         (["weights", "fetch"], "needs either names or --all-metrics"),

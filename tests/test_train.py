@@ -17,10 +17,12 @@ import adapters
 from tests.trainings import SHORT, curve
 from vaebench import cli
 from vaebench.training import perceptual
+from vaebench.training import run as training_run
 from vaebench.training import start as training_start
 from vaebench.training.run import parse, train
 from vaebench.training.validation import sheet
 from wfvae import WFVAE, WFVAEConfig, start, state
+from wfvae.trainer import Trainer
 
 
 def test_a_run_leaves_logs_scores_samples_and_checkpoints_and_goes_on(
@@ -158,7 +160,9 @@ def test_missing_lpips_weights_name_both_ways_out(tmp_path: Path, monkeypatch: p
 
 
 def test_a_later_stage_without_the_checkpoint_of_the_one_before_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match=r"start_from=CHECKPOINT.*refresh_discriminator=false"):
+    with pytest.raises(
+        ValueError, match=r"start_from=CHECKPOINT, such as .*random weights instead.*set refresh_discriminator=false"
+    ):
         train("stage2", [f"run={tmp_path / 'run'}"])
     assert not (tmp_path / "run").exists()
 
@@ -168,6 +172,52 @@ def test_a_validation_that_cannot_run_is_refused_before_the_first_step(tmp_path:
         with pytest.raises(ValueError, match=r"1 \+ 4k frames and a size that is a multiple of 8"):
             train("smoke", [*SHORT, f"run={tmp_path}", f"validation.{bad}"])
     assert not (tmp_path / "log.csv").exists()
+
+
+@pytest.mark.parametrize(
+    ("words", "answer"),
+    [
+        (["data.root=.", "data.manifest=no.csv"], "no.csv: no such file; data.manifest= (empty) trains on all videos"),
+        (["data.synthetic=1", "validation.manifest=no.csv"], "no.csv: no such file; validation.manifest= (empty)"),
+        (["data.synthetic=1", "validation.data=folder"], "data=folder is not available without validation.root=DIR"),
+        (["data.root=nowhere"], "nowhere: no such folder; data.root names"),
+        (["data.root=nowhere", "data.manifest=m.csv"], "nowhere: no such folder; data.root names"),
+        (
+            ["data.root=.", "data.manifest=m.csv", "data.cache=memory"],
+            "videos of data.manifest=m.csv (empty: all videos",
+        ),
+        (
+            ["data.synthetic=1", "validation.data=folder", "validation.root=nowhere"],
+            "nowhere: no such folder; validation.root=DIR",
+        ),
+    ],
+)
+def test_files_that_are_missing_are_reported_with_the_setting_that_names_them(
+    words: list[str], answer: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("m.csv").write_text("file\na.mp4\n")
+    assert cli.main(["train", "smoke", *SHORT, "data.synthetic=0", *words]) == 2
+    assert answer in capsys.readouterr().err.splitlines()[-1]
+
+
+def test_ctrl_c_says_from_which_step_the_run_resumes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def stop(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    words = ["train", "smoke", *SHORT, f"run={tmp_path}", "validation.data="]
+    monkeypatch.setattr(training_run, "TrainingClips", stop)
+    assert cli.main(words) == 130
+    assert "\nstopped; there is no checkpoint yet: the same command starts again from" in capsys.readouterr().err
+    monkeypatch.undo()
+    assert cli.main(words) == 0
+    (tmp_path / "checkpoints" / "step-00000004").rename(tmp_path / "lost")
+    monkeypatch.setattr(Trainer, "train", stop)
+    assert cli.main(words) == 130
+    newest = state.checkpoint_folder(tmp_path, 2)
+    assert f"\nstopped; the same command resumes from step 2 ({newest})\n" in capsys.readouterr().err
 
 
 def test_lpips_is_computed_where_the_videos_are(monkeypatch: pytest.MonkeyPatch) -> None:

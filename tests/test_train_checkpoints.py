@@ -56,8 +56,12 @@ def test_a_training_ends_with_its_checkpoint_and_the_command_that_evaluates_it(
     finished: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     again = [*SHORT, f"run={finished}", "trainer.validate_every=2", "loss.adversarial=0"]
-    assert train("smoke", again) == 0  # finished: it prints the same lines
-    samples, checkpoint, evaluate = capsys.readouterr().out.splitlines()
+    capsys.readouterr()
+    assert train("smoke", again) == 0  # finished: it prints the same lines after the first one
+    captured = capsys.readouterr()
+    assert captured.err == f"training to step 4; log: {finished / 'log.csv'}\n"
+    done, samples, checkpoint, evaluate = captured.out.splitlines()
+    assert done == "already at step 4; nothing to do (a larger trainer.steps continues the run)"
     assert samples.partition(": ")[2].strip() == str(finished / "samples" / "step-00000004.png")
     assert checkpoint.partition(": ")[2].strip() == str(state.best(finished))
     program, *words = shlex.split(evaluate.partition(": ")[2])

@@ -7,7 +7,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from vaebench import plugins
+from vaebench import cli, plugins
 from vaebench.training import plot
 
 
@@ -47,3 +47,29 @@ def test_every_metric_is_drawn_with_the_unit_and_direction_of_its_module(
 
 def test_a_metric_that_is_not_installed_is_drawn_by_its_name() -> None:
     assert plot.axis_label("someone_elses") == "someone_elses"
+
+
+def test_runs_with_other_validation_settings_are_drawn_in_panels_of_their_own(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    settings = {
+        "a": "num_frames: 9, size: 64, clips: 2",
+        "b": "num_frames: 9, size: 64, clips: 2, samples: 1",  # the number of samples changes no score
+        "c": "num_frames: 17, size: 128, data: folder, root: clips",
+        "d": "",
+    }
+    for name, validation in settings.items():
+        Path(name).mkdir()
+        Path(name, "scores.csv").write_text("step,psnr\n10,20\n20,21\n")
+        if validation:
+            Path(name, "config.yaml").write_text(f"validation: {{{validation}}}\n")
+    figures: dict[str, str] = {}
+    for names in ("ab", "abcd"):
+        assert cli.main(["plot", "--training", *names, "--out", names, "--format", "svg"]) == 0
+        figures[names] = Path(names, "training-psnr.svg").read_text()
+    titles = ("9x64x64, 2 clips of bundle", "17x128x128, all clips of folder", "unknown validation clips")
+    assert [figures["abcd"].count(title) for title in titles] == [1, 1, 1]
+    assert figures["abcd"].count("training step") == 3
+    assert figures["ab"].count("training step") == 1
+    assert not any(title in figures["ab"] for title in titles)

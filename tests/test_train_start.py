@@ -2,20 +2,25 @@
 
 from __future__ import annotations
 
+import csv
 import json
+import shutil
 from pathlib import Path
 
 import pytest
 import torch
 
+import adapters
 from tests.trainings import SHORT, curve
 from vaebench import cli
+from vaebench.data import bundle
 from vaebench.training.recipes import RECIPES
 from vaebench.training.run import train
 from wfvae import WFVAE, WFVAEConfig, load, state
 from wfvae.start import close_flow
 
 WEIGHTS = RECIPES.parent / "weights"
+BUNDLE = Path(bundle.__file__).with_suffix("")
 
 
 def test_a_closed_flow_brings_nothing_in_and_nothing_out() -> None:
@@ -66,7 +71,7 @@ def test_a_model_that_differs_from_the_weights_it_should_start_from_is_refused_i
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert cli.main(["train", "smoke", *SHORT, "start_from=wfvae/tiny", f"run={tmp_path / 'run'}"]) == 2
-    (line,) = capsys.readouterr().err.splitlines()
+    _, line = capsys.readouterr().err.splitlines()  # after the line that names the log
     assert f"set {' '.join(TINY[:2])}, or start from weights with model.base_channels=8" in line
 
 
@@ -76,9 +81,33 @@ def test_a_model_that_differs_from_the_weights_it_should_start_from_is_refused_i
 def test_weights_to_start_from_that_do_not_exist_are_refused(
     given: str, answer: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert cli.main(["train", "smoke", *SHORT, f"start_from={given}", f"run={tmp_path / 'run'}"]) == 2
+    words = [
+        f"start_from={given}",
+        "data.synthetic=0",
+        "data.root=no-clips",
+    ]  # reported before the clips that are missing
+    assert cli.main(["train", "smoke", *SHORT, *words, f"run={tmp_path / 'run'}"]) == 2
     (line,) = capsys.readouterr().err.splitlines()
     assert answer in line
+    assert not (tmp_path / "run").exists()
+
+
+def test_the_built_in_model_is_fine_tuned_on_a_folder_of_clips(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)  # outside the clone
+    shutil.copytree(BUNDLE, "vids", ignore=lambda _, names: [name for name in names if not name.startswith("cars")])
+    quick = ["trainer.steps=1", "trainer.workers=0", "validation.num_frames=5", "validation.size=64"]
+    assert cli.main(["train", "tiny-finetune", "data.root=vids", *quick]) == 0
+    assert "evaluate:   vaebench run vaes=wfvae:runs/train/tiny-finetune" in capsys.readouterr().out
+    run = Path("runs/train/tiny-finetune")
+    assert not (run / "failed.txt").exists()
+    before = adapters.load("wfvae/tiny")
+    assert adapters.load(f"wfvae:{run}").spec.parameters == before.spec.parameters
+    ((step, psnr),) = list(csv.reader((run / "scores.csv").read_text().splitlines()))[1:]
+    assert (step, float(psnr) > 20) == ("1", True)
+    assert cli.main(["train", "tiny-finetune", "run=other"]) == 2
+    assert "training needs data.root=DIR" in capsys.readouterr().err
 
 
 def test_a_run_goes_on_without_the_weights_that_it_started_from(tmp_path: Path) -> None:

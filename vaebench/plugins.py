@@ -26,11 +26,17 @@ PACKAGES = {
 }
 
 
-def did_you_mean(name: str, choices: list[str]) -> str:
-    """The end of an error message: "; did you mean 'pool'?" if a choice is similar (ignoring case), else ""."""
+def did_you_mean(name: str, choices: list[str], prefix: str = "") -> str:
+    """The end of an error message: "; did you mean 'pool'?" if a choice is similar (ignoring case), else "".
+
+    Args:
+        name: what the user wrote
+        choices: the valid names
+        prefix: text before the suggested name, such as "trainer."
+    """
     spelled = {choice.lower(): choice for choice in choices}
     close = difflib.get_close_matches(name.lower(), spelled, n=1)
-    return f"; did you mean {spelled[close[0]]!r}?" if close else ""
+    return f"; did you mean {prefix + spelled[close[0]]!r}?" if close else ""
 
 
 @cache

@@ -74,8 +74,9 @@ def build(kind: type[T], given: Mapping[str, Any], prefix: str = "") -> T:
     known = {setting.name: setting for setting in fields(kind)}  # type: ignore[arg-type]  # T is a dataclass
     for key in given:
         if key not in known:
-            near = did_you_mean(key, list(known))
-            raise ValueError(f"no setting {prefix + str(key)!r}{near} (available: {', '.join(known)})")
+            near = _did_you_mean_inside(key, kind, prefix) or did_you_mean(key, list(known), prefix)
+            available = ", ".join(prefix + name for name in known)
+            raise ValueError(f"no setting {prefix + str(key)!r}{near} (available: {available})")
     for name, declared in known.items():
         if name not in given and declared.default is MISSING and declared.default_factory is MISSING:
             raise ValueError(
@@ -90,6 +91,13 @@ def build(kind: type[T], given: Mapping[str, Any], prefix: str = "") -> T:
         if least is not None and value is not None and value < least:
             raise ValueError(f"{prefix}{key}={value} should be at least {least}")
     return kind(**values)
+
+
+def _did_you_mean_inside(key: str, kind: Any, prefix: str) -> str:
+    """The end of an error message: "; did you mean 'trainer.steps'?" if a dataclass in `kind` has this setting, else ""."""
+    hints = get_type_hints(kind)
+    inner = [name for name in hints if is_dataclass(hints[name]) and key in get_type_hints(hints[name])]
+    return f"; did you mean {' or '.join(repr(f'{prefix}{name}.{key}') for name in inner)}?" if inner else ""
 
 
 class _TextLoader(yaml.SafeLoader):

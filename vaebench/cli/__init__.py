@@ -40,16 +40,21 @@ def main(words: Sequence[str] | None = None) -> int:
     """The `vaebench` command; returns the exit code."""
     print_in_any_encoding()
     parser = _parser()
+    words = sys.argv[1:] if words is None else words
     arguments, rest = parser.parse_known_args(words)
     if strange := [word for word in rest if word.startswith("-") or not hasattr(arguments, "settings")]:
-        parser.error(f"unrecognized arguments: {' '.join(strange)}")
+        if not hasattr(arguments, "settings"):
+            parser.error(f"unrecognized arguments: {' '.join(strange)}")
+        print(f"vaebench: unrecognized argument {strange[0]}: {_as_setting(strange[0], words)}", file=sys.stderr)
+        return 2
     if rest:  # argparse does not collect settings that follow an option
         arguments.settings += rest
     command: Callable[[argparse.Namespace], int] = arguments.command
     try:
         return command(arguments)
-    except KeyboardInterrupt:
-        print("\nstopped; finished cases are stored: run the same command again to resume", file=sys.stderr)
+    except KeyboardInterrupt as stop:  # a training says from which step it resumes
+        done = str(stop) or "finished cases are stored: run the same command again to resume"
+        print(f"\nstopped; {done}", file=sys.stderr)
         return 130
     except ModuleNotFoundError as error:
         if error.name not in EXTRAS:
@@ -72,6 +77,16 @@ def main(words: Sequence[str] | None = None) -> int:
             raise  # fail_fast=true asks for the traceback
         print(f"vaebench: {error}", file=sys.stderr)
         return 2
+
+
+def _as_setting(option: str, words: Sequence[str]) -> str:
+    """How to write `--clips 1` or `--clips=1` as a setting."""
+    name, _, value = option.lstrip("-").partition("=")
+    following = words[words.index(option) + 1 :][:1]
+    if not value and following and "=" not in following[0] and not following[0].startswith("-"):
+        value = following[0]
+    written = f": {name.replace('-', '_')}={value}" if value else f", see `vaebench {words[0]} --help`"
+    return f"settings are key=value words{written}"
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -19,7 +19,8 @@ def add_run(verbs: Verbs) -> None:
     run = verbs.add_parser(
         "run",
         help="measure VAEs, print a table, and write records to runs/results (results=DIR: to another folder)",
-        description=f"Measure VAEs, print a table, and write records.\n{HOW}",
+        description=f"Measure VAEs, print a table, and write records.\n{HOW.format(key='vaes', items='one,two')}\n"
+        "Quote an item that contains a comma: 'vaes=\"wfvae:a,b/run\",dct/4'.",
     )
     run.listed, run.examples = "run_settings", "run"
     run.group("selection").add_argument(

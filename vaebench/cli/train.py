@@ -14,16 +14,25 @@ def add_train(verbs: Verbs) -> None:
     train = verbs.add_parser(
         "train",
         help="train WF-VAE from a recipe",
-        description=f"Train WF-VAE from a recipe. Run the same command again to resume.\n{HOW}\n"
+        usage="%(prog)s [-h] recipe [key=value ...]",
+        description="Train WF-VAE from a recipe. Run the same command again to resume.\n"
+        f"{HOW.format(key='validation.metrics', items='psnr,ssim')}\n"
         "Settings override those of the recipe; the values shown are the defaults without a recipe.",
     )
     train.listed, train.examples = "train_settings", "train"
-    train.add_argument("recipe", help="name of a recipe below (`vaebench list recipes`), or a YAML file")
+    # optional for argparse, whose message would not say how to list the recipes
+    train.add_argument(
+        "recipe", nargs="?", default="", help="name of a recipe below (`vaebench list recipes`), or a YAML file"
+    )
     train.add_argument("settings", nargs="*", metavar="key=value", help="the settings below")
     train.set_defaults(command=_train)
 
 
 def _train(arguments: argparse.Namespace) -> int:
+    if not arguments.recipe or ("=" in arguments.recipe and not Path(arguments.recipe).is_file()):
+        raise ValueError(
+            "name a recipe before its settings, such as `vaebench train smoke`; `vaebench list recipes` lists all recipes"
+        )
     from vaebench.training.run import train
 
     return train(arguments.recipe, arguments.settings)

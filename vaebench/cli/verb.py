@@ -6,10 +6,7 @@ import argparse
 from typing import Any, TypeAlias
 
 FORMATS = ("text", "markdown", "latex", "csv", "json")  # of tables, as `vaebench.tables.FORMATS`
-HOW = (
-    "Settings are key=value words. Lists: vaes=one,two or 'vaes=[one,two]'.\n"
-    "Quote an item that contains a comma: 'vaes=\"wfvae:a,b/run\",dct/4'."
-)
+HOW = "Settings are key=value words. Lists: {key}={items} or '{key}=[{items}]'."
 
 
 class Verb(argparse.ArgumentParser):

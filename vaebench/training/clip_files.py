@@ -43,18 +43,20 @@ def entries(folder: str, listing: str, index: Path) -> tuple[list[Entry], list[s
 
     Raises:
         ValueError: there are no videos, or `index` lists another folder
-        OSError: there is no such folder
+        OSError: there is no such folder or manifest
     """
+    root = Path(folder)
+    if not root.is_dir():
+        raise OSError(f"{root}: no such folder; data.root names one with videos or WebDataset shards (.tar)")
     if listing:
+        if not Path(listing).exists():
+            raise OSError(f"{listing}: no such file; data.manifest= (empty) trains on all videos below data.root")
         rows = manifest.read(listing)
         if not rows:
             raise ValueError(f"{listing}: lists no video")
         return [Entry(row.file, row.label or row.id, sha256=row.sha256) for row in rows], []
     if not folder:
         raise ValueError("training needs data.root=DIR, a folder of videos or of WebDataset shards (.tar)")
-    root = Path(folder)
-    if not root.is_dir():
-        raise OSError(f"{root}: no such folder; data.root names one with videos or WebDataset shards (.tar)")
     stored = _read_index(index, root)
     current: Listing = {}
     failed: list[str] = []

@@ -74,8 +74,10 @@ class TrainingClips:
         self.scenes = [[e for e in scene if e.name in self.cached] for scene in self.scenes]
         self.scenes = [scene for scene in self.scenes if scene]
         if self.entries and not self.scenes:
+            manifest = self.config.manifest
+            listed = f" of data.manifest={manifest} (empty: all videos below data.root)" if manifest else ""
             raise ValueError(
-                f"none of the {len(self.entries)} training videos can be read; the first error: {failed[0]}"
+                f"none of the {len(self.entries)} training videos{listed} can be read; the first error: {failed[0]}"
             )
 
     def _all_frames(self, entry: Entry) -> tuple[Tensor | None, str]:

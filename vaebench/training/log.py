@@ -22,6 +22,9 @@ if TYPE_CHECKING:
     from accelerate.tracking import TensorBoardTracker, WandBTracker
 
 
+LOG = "log.csv"
+
+
 class RunLog:
     """The log files of a run, its trackers and its progress bar.  Only the main process calls `begin` and what follows it.
 
@@ -55,7 +58,7 @@ class RunLog:
         if self.tensorboard is not None:
             self.trackers.append(self.tensorboard)
         self.progress = Progress(self.folder.name, self.steps, "steps", done=step)
-        for name in ("log.csv", "scores.csv"):
+        for name in (LOG, "scores.csv"):
             _truncate(self.folder / name, step)
         failed = self.folder / "failed.txt"
         if step == 0:
@@ -69,7 +72,7 @@ class RunLog:
         shown = (f"{name}={values[name]:.4g}" for name in ("total", "pixel", "clips_per_s") if name in values)
         self.progress.show(", ".join(shown))
         self.progress.update(step - self.progress.done)
-        _append(self.folder / "log.csv", {"step": step, **values})
+        _append(self.folder / LOG, {"step": step, **values})
         for tracker in self.trackers:
             tracker.log(values, step)
 

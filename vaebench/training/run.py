@@ -16,6 +16,7 @@ A recipe is a YAML file of `TrainConfig`; with `base: NAME` it only holds what d
 from __future__ import annotations
 
 import shlex
+import sys
 from dataclasses import asdict
 from pathlib import Path
 
@@ -26,10 +27,11 @@ from vaebench.distributed import rank_and_world
 from vaebench.training.claim import claim
 from vaebench.training.clips import TrainingClips
 from vaebench.training.config import TrainConfig, parse
-from vaebench.training.log import RunLog
+from vaebench.training.log import LOG, RunLog
 from vaebench.training.perceptual import lpips_loss
-from vaebench.training.start import initial_model, load_start_weights
+from vaebench.training.start import check_start, initial_model, load_start_weights
 from vaebench.training.validation import validator
+from wfvae import state
 from wfvae.processes import locked
 from wfvae.trainer import Hooks, Trainer
 
@@ -55,16 +57,25 @@ def run(config: TrainConfig) -> int:
     """Starts or resumes a run; see `train`."""
     if config.refresh_discriminator and not config.start_from:
         raise ValueError(
-            "this recipe continues the checkpoint of an earlier stage: set start_from=CHECKPOINT, "
-            "or refresh_discriminator=false to train its settings from random weights"
+            "this recipe trains the weights of an earlier stage further, with a new discriminator: name these weights by "
+            "start_from=CHECKPOINT, such as start_from=runs/train/stage1; to train from random weights instead, without an "
+            "earlier stage, set refresh_discriminator=false"
         )
-    with locked(Path(config.run)):
-        return _run(config)
+    folder = Path(config.run)
+    if not state.checkpoints(folder):
+        check_start(config)
+    with locked(folder):
+        try:
+            return _run(config)
+        except KeyboardInterrupt:
+            raise KeyboardInterrupt(_how_to_resume(folder)) from None
 
 
 def _run(config: TrainConfig) -> int:
     folder = Path(config.run)
     claim(folder, config)
+    if rank_and_world()[0] == 0:  # reading the clips and the first steps can take minutes
+        print(f"training to step {config.trainer.steps}; log: {folder / LOG}", file=sys.stderr, flush=True)
     perceptual = lpips_loss() if config.loss.perceptual else None
     index = Path(config.data.index or folder / "files.csv")
     clips_per_batch = config.trainer.batch_size * rank_and_world()[1]  # of all processes
@@ -94,13 +105,24 @@ def _run(config: TrainConfig) -> int:
     if trainer.accelerator.is_main_process:
         log.begin(trainer.step)
         log.failed(clips.unreadable)
+    reached = trainer.step
     try:
         trainer.train()
     finally:
         log.close()
     if trainer.accelerator.is_main_process:
+        if reached >= config.trainer.steps:
+            print(f"already at step {reached}; nothing to do (a larger trainer.steps continues the run)")
         print(_outcome(folder))
     return 0
+
+
+def _how_to_resume(folder: Path) -> str:
+    """What the same command does after a run was stopped."""
+    done = state.checkpoints(folder)
+    if not done:
+        return "there is no checkpoint yet: the same command starts again from the beginning"
+    return f"the same command resumes from step {int(done[-1].name.removeprefix('step-'))} ({done[-1]})"
 
 
 def _outcome(folder: Path) -> str:

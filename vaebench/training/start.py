@@ -35,6 +35,17 @@ def initial_model(config: TrainConfig, index: Path) -> WFVAE:
     return model
 
 
+def check_start(config: TrainConfig) -> None:
+    """Checks that the weights of `start_from` exist, before the clips are read.
+
+    Raises:
+        ValueError: unknown built-in model
+        FileNotFoundError: there are no such weights
+    """
+    if config.start_from:
+        _source(config.start_from)
+
+
 def load_start_weights(trainer: Trainer, config: TrainConfig) -> None:
     """Gives a trainer the weights of `start_from`; a run that has steps already, or no `start_from`, stays as it is.
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterable
 from dataclasses import replace
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -52,7 +53,8 @@ def validator(given: Validation, temporal_compression: int, log: RunLog) -> Call
         log: log of the run
 
     Raises:
-        ValueError: no clips, no metrics, or invalid num_frames or size
+        ValueError: no clips, no folder `validation.root`, no metrics, or invalid num_frames or size
+        OSError: there is no file `validation.manifest`
     """
     r = temporal_compression
     if given.num_frames % r != 1 or given.size % 8:
@@ -60,12 +62,17 @@ def validator(given: Validation, temporal_compression: int, log: RunLog) -> Call
             f"validation needs 1 + {r}k frames and a size that is a multiple of 8, "
             f"got validation.num_frames={given.num_frames} and validation.size={given.size}"
         )
+    if given.manifest and not Path(given.manifest).exists():
+        raise OSError(f"{given.manifest}: no such file; validation.manifest= (empty) validates on all clips")
     options = {"metrics": given.metrics, "keep": given.samples}
     config = complete(
         {"data": given.data, "root": given.root, "manifest": given.manifest, "num_frames": given.num_frames,
          "size": given.size, "clips": given.clips or None, "options": options}
     )  # fmt: skip
-    source = list_clips(plugins.find("data", given.data).build(config), given.data)
+    try:
+        source = list_clips(plugins.find("data", given.data).build(config), given.data)
+    except (ValueError, OSError) as error:  # a source names the settings of `vaebench run`
+        raise ValueError(str(error).replace("root=DIR", "validation.root=DIR")) from None
     if not given.metrics:
         raise ValueError(
             "validation.metrics should name at least one metric; set validation.data= (empty) for no validation"
