@@ -183,6 +183,7 @@ def test_a_demand_that_would_test_nothing_is_refused(capsys: pytest.CaptureFixtu
     assert run("vaes=[pool/4x8x8]", "require=lossless") == 2
     assert "claims no lossless mode" in capsys.readouterr().err
     assert run("vaes=[pool/4x8x8]", "require=lossles") == 2
+    assert "require='lossles' is not known; the only value is lossless" in capsys.readouterr().err
     assert run("vaes=[pool/4x8x8]", "lengths=[99]") == 2
 
 
@@ -433,6 +434,14 @@ def test_independent_chunks_are_named_by_the_length_that_is_run():
     assert {name.partition("@")[2] for name in record("cogvideox-tiny").scores if "independent" in name} == {
         "independent-9"
     }
+
+
+def test_independent_chunks_as_long_as_the_clips_are_noted(capsys: pytest.CaptureFixture[str]):
+    assert run("vaes=[pool/4x8x8]", "independent=[12,16]", "clips=1") == 0
+    scores = record("pool-4x8x8").scores
+    assert scores["psnr@independent-12"].note == ""
+    assert scores["psnr@independent-16"].note == "independent-16 cuts nothing: each clip fits into one chunk"
+    assert "psnr: independent-16 cuts nothing: each clip fits into one chunk\n" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(

@@ -14,7 +14,7 @@ import torch
 import adapters
 import vaebench
 from adapters import _codec
-from vaebench import cli, yardstick, yuv
+from vaebench import cli, records, yardstick, yuv
 from vaebench.config import RunConfig
 from vaebench.data import bundle
 from vaebench.vae import CodedVAE, reconstruct
@@ -214,7 +214,9 @@ def test_nothing_is_extrapolated_and_a_curve_that_turns_is_refused() -> None:
         yardstick.equivalent([*CURVE, Point(51, 0.009, 25.0)], 30.0)
 
 
-def test_statements_name_the_measured_range_and_compare_equal_clips_only(tmp_path: Path) -> None:
+def test_statements_name_the_measured_range_and_compare_equal_clips_only(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     metrics = ["psnr", "flicker"]
     run = [
         vaebench.evaluate(adapters.load(name), clips=1, num_frames=9, size=32, metrics=metrics)
@@ -226,6 +228,12 @@ def test_statements_name_the_measured_range_and_compare_equal_clips_only(tmp_pat
         f"worse than x265 at CRF 20 ({psnr} dB), the worst measured",
         f"worse than x265 at CRF 20 ({flicker} levels), the worst measured",
     ]
+    assert yardstick.statements(run, ["psnr"]) == lines[:1]
+    for each in run:
+        records.write(each, tmp_path, {})
+    capsys.readouterr()
+    assert cli.main(["table", str(tmp_path), "--columns", "psnr"]) == 0
+    assert capsys.readouterr().err.splitlines() == lines[:1]
     other = replace(run[2], data={**run[2].data, "sha256": "other clips"})
     assert yardstick.statements([*run[:2], other]) == []
     assert yardstick.statements([run[0], run[2]]) == [], "a curve needs two points"

@@ -164,6 +164,31 @@ def test_without_a_clip_list_the_values_are_shown_and_the_reason(pair: tuple[Pat
     assert psnr.reason == "B has no .clips.csv beside its record"
 
 
+@pytest.mark.parametrize("count", [1, 2])
+def test_a_missing_clip_list_is_named_also_for_too_few_clips_for_an_interval(
+    count: int, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+):
+    a, b = (write(tmp_path / name, PSNR_A[:count], fvd=9.0) for name in "ab")
+    a.with_suffix(".clips.csv").unlink()
+    assert compare(a, b) == 0
+    captured = capsys.readouterr()
+    psnr, fvd = [line for line in captured.out.splitlines() if line.startswith(("psnr", "fvd"))]
+    assert psnr.endswith("  A has no .clips.csv beside its record")
+    assert fvd.endswith("a score of the whole set: single clips have none")
+    assert "note: only B has scores" not in captured.err
+    b.with_suffix(".clips.csv").unlink()
+    assert compare(a, b) == 0
+    assert "A and B have no .clips.csv beside their records" in capsys.readouterr().out
+
+
+def test_clips_that_differ_are_named_for_scores_of_the_whole_set_too(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+):
+    a, b = write(tmp_path / "a", PSNR_A[:3], fvd=9.0), write(tmp_path / "b", PSNR_B, fvd=9.0)
+    assert compare(a, b, "--columns", "fvd") == 0
+    assert "note: only B has scores of c3\n" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize(
     ("limit", "passes"),
     [
@@ -222,7 +247,13 @@ def test_a_lost_clip_fails_the_gate_also_without_clip_lists(
     assert "the numbers of clips differ in baseline and candidate: psnr 4 and 2" in captured.out
     assert all(str(file) in captured.out for file in lists)
     assert "pass: psnr changed" in captured.out
-    assert f"{'AB'[without[0]]} has no .clips.csv beside its record; A is of 4 clips and B of 2" in captured.out
+    who = (
+        "A and B have no .clips.csv beside their records"
+        if len(without) > 1
+        else f"{'AB'[without[0]]} has no .clips.csv beside its record"
+    )
+    assert f"{who}; A is of 4 clips and B of 2" in captured.out
+    assert "means are over" not in captured.err
 
 
 def test_a_clip_whose_row_lacks_a_metric_is_named_and_fails_the_gate(
@@ -365,6 +396,20 @@ def test_pictures_of_relays_are_refused(tmp_path: Path, capsys: pytest.CaptureFi
     assert "records of the suite relay do not have" in capsys.readouterr().err
 
 
+def test_costs_state_why_they_have_no_interval():
+    a, b, *_ = (paired.read(file) for file in sorted((ROOT / "results" / "efficiency").glob("*/*.json"))[:2])
+    assert {change.reason for change in paired.changes(a, b)} == {"a cost: it is measured on no clips"}
+
+
+def test_the_help_says_which_limits_are_refused(capsys: pytest.CaptureFixture[str]):
+    with pytest.raises(SystemExit):
+        compare("--help")
+    words = " ".join(capsys.readouterr().out.split())
+    assert (
+        "--fail-above is refused for a metric where higher is better, and --fail-below where lower is better" in words
+    )
+
+
 def test_counts_of_tokens_state_why_they_have_no_interval():
     a, b, *_ = (paired.read(file) for file in sorted((ROOT / "results" / "tokens").glob("*/*.json")))
     assert {change.reason for change in paired.changes(a, b)} == {"an exact count: it is measured on no clips"}
@@ -387,7 +432,9 @@ def test_vaes_are_measured_and_the_clips_that_differ_most_are_drawn(
     assert (
         compare("dct/4", "dct/16", *SMALL, "--columns", "psnr", "--out", "pictures", "--video", "--format", "json") == 0
     )
-    shown = json.loads(capsys.readouterr().out)
+    captured = capsys.readouterr()
+    assert "\ndct/4 and dct/16: again, for the pictures of the 3 clips that differ most\n" in captured.err
+    shown = json.loads(captured.out)
     assert (shown["a"]["vae"], shown["b"]["vae"]) == ("dct/4", "dct/16")
     assert shown["metrics"].keys() == {"psnr"}
     assert shown["metrics"]["psnr"]["b_wins"] == 3  # sixteen coefficients contain the four

@@ -63,7 +63,7 @@ def test_options_are_checked_against_the_suites_own_dataclass():
         (["metrix=psnr"], "no setting 'metrix'; did you mean 'metrics'"),
         (["require=lossless"], "no setting 'require'; it is an option of --suite blockwise"),
         (["posterior=median"], "posterior='median' is not one of mode, sample"),
-        (["suite=blockwise", "require=lossles"], "require='lossles' is not one of lossless"),
+        (["suite=blockwise", "require=lossles"], "require='lossles' is not known; the only value is lossless"),
         (["suite=efficiency", "dtypes=float32,int8"], "dtypes='int8' is not one of float32, bfloat16, float16"),
         (["dtype=int8"], "dtype='int8' is not one of float32, bfloat16, float16"),
         (["size"], "expected key=value"),

@@ -144,7 +144,7 @@ def test_a_broken_clip_fails_alone(tree: Path) -> None:
 
 def test_a_short_clip_says_what_to_do(tree: Path) -> None:
     clip = next(iter(build("folder", tree, num_frames=9)))
-    with pytest.raises(ValueError, match=r"a b\.mp4: too short: it holds 8 frames.*lower num_frames"):
+    with pytest.raises(ValueError, match=r"a b\.mp4: too short: it has 8 frames.*lower num_frames"):
         clip.load()
 
 

@@ -303,10 +303,14 @@ def test_a_short_video_says_how_long_it_is(tmp_path: Path) -> None:
     file = write(tmp_path / "five.mp4", pictures(5))
     with pytest.raises(
         ValueError,
-        match=r"five\.mp4: too short: it holds 5 frames, frames 0 to 32 are needed; lower num_frames",
+        match=r"five\.mp4: too short: it has 5 frames, but 33 are needed; lower num_frames",
     ):
         read(file, 0, 33)
-    with pytest.raises(ValueError, match=r"five\.mp4: too short: it ends before frame 50, frames 50 to 52"):
+    with pytest.raises(ValueError, match=r"one\.mp4: too short: it has 1 frame, but 9 are needed; lower num_frames"):
+        read(write(tmp_path / "one.mp4", pictures(1)), 0, 9)
+    with pytest.raises(
+        ValueError, match=r"five\.mp4: too short: it ends before frame 50, but frames 50 to 52 are needed"
+    ):
         read(file, 50, 3)
 
 

@@ -71,7 +71,7 @@ def test_other_pixels_are_refused(
 
 def test_a_file_that_is_too_short_says_how_long_it_is(tmp_path: Path) -> None:
     file = write(tmp_path / "five.mp4", pictures(5, 64, 96))
-    with pytest.raises(ValueError, match=r"five\.mp4: too short: it holds 5 frames, frames 0 to 32"):
+    with pytest.raises(ValueError, match=r"five\.mp4: too short: it has 5 frames, but 33 are needed"):
         by_decord(file, 0, 33)
 
 

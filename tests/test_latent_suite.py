@@ -209,6 +209,12 @@ def test_non_finite_latents_fail_with_the_reason() -> None:
         vaebench.evaluate(Changed(vae, lambda z: z * math.nan, lambda z: z), "latent", **QUICK)
 
 
+def test_scores_of_few_clips_say_how_many() -> None:
+    for clips, text in ((1, "from 1 clip; use 64 or more"), (2, "from 2 clips; use 64 or more")):
+        few = vaebench.evaluate(load("dct/8"), "latent", **QUICK | {"clips": clips, "noise": [], "masks": []})
+        assert any(text in score.note for score in few.scores.values())
+
+
 def test_constant_latents_give_a_record_with_reasons() -> None:
     vae = load("dct/4")
     found = vaebench.evaluate(Changed(vae, torch.zeros_like, lambda z: z), "latent", **QUICK)

@@ -130,6 +130,12 @@ def test_a_manifest_has_the_number_of_frames_and_the_command_names_the_shortest_
     assert cli.main(["manifest", str(tmp_path / "clips"), str(pin)]) == 0
     assert capsys.readouterr().out == f"{pin}: 2 clips; the shortest, short, has 35 frames\n"
     assert {row.id: row.frames for row in manifest.read(pin)} == {"long": 40, "short": 35}
+    (tmp_path / "clips/long.mp4").unlink()
+    assert cli.main(["manifest", str(tmp_path / "clips"), str(tmp_path / "one.csv")]) == 0
+    assert ": 1 clip; the shortest, short, has 35 frames\n" in capsys.readouterr().out
+    assert cli.main(["data", "check", str(tmp_path / "one.csv"), str(tmp_path / "clips")]) == 0
+    assert ": 1 clip: 1 as pinned\n" in capsys.readouterr().out
+    pin.write_text("\n".join(line for line in pin.read_text().splitlines() if "long" not in line))
     before = build("folder", tmp_path / "clips", manifest=str(pin)).identity
     pin.write_text("\n".join(line.rpartition(",")[0] for line in pin.read_text().splitlines()))  # of an earlier version
     assert {row.frames for row in manifest.read(pin)} == {0}

@@ -269,8 +269,8 @@ def test_bubbles_pair_equal_frames_and_sizes_and_say_who_is_left_out(
         "bubbles-clips-33x256-toy-device-bfloat16-33x256.png",
     ]
     assert captured.err == (
-        "bubbles: no cost at 33x256 of toy/b (only at 5x256): run `vaebench run --suite efficiency frames=33 sizes=256`; "
-        "no cost at 5x64 of toy/a (only at 33x256, 33x512): run `vaebench run --suite efficiency frames=5 sizes=64`\n"
+        "bubbles: no cost at 33x256 of toy/b (only at 5x256): run `vaebench run --suite efficiency frames=33 sizes=256`\n"
+        "bubbles: no cost at 5x64 of toy/a (only at 33x256, 33x512): run `vaebench run --suite efficiency frames=5 sizes=64`\n"
     )
 
 

@@ -83,7 +83,7 @@ def test_a_manifest_without_checksums_is_found_but_not_pinned(
     given.write_text("id,file\nx,more/videoSRC02.mp4\n")
     code, lines, _ = run(capsys, "data", "check", str(given), str(jcv))
     assert code == 0
-    assert lines == ["hash not pinned: x (more/videoSRC02.mp4)", f"{given}: 1 clips: 1 hash not pinned"]
+    assert lines == ["hash not pinned: x (more/videoSRC02.mp4)", f"{given}: 1 clip: 1 hash not pinned"]
 
 
 def test_clips_of_a_long_list_are_chosen_by_a_hash_of_seed_and_name() -> None:
@@ -114,7 +114,7 @@ def test_webvid_is_chosen_from_its_csv(
     assert "add --list FILE, with b.csv" in errors[0]
     listed.write_text("videoid,page_dir\n1,x\n")
     code, _, errors = run(capsys, *words)
-    assert "has 1 clips, 3 are to be chosen" in errors[0]
+    assert "has 1 clip, 3 are to be chosen" in errors[0]
     assert code == 2
 
 
@@ -189,6 +189,7 @@ def test_presets_are_listed_and_a_wrong_name_is_corrected(tmp_path: Path, capsys
     assert [line.split()[0] for line in lines] == list(PRESETS)
     for words, complaint in (
         (["check", "mcl-jvc", str(tmp_path)], "no data preset 'mcl-jvc'; did you mean 'mcl-jcv'"),
+        (["check", "mcl-jvc", str(tmp_path / "no")], "no data preset 'mcl-jvc'"),
         (["check", "mcl-jcv", str(tmp_path / "no")], "no such folder"),
         (["check", str(tmp_path / "no.csv"), str(tmp_path)], "no.csv: No such file or directory; expected a CSV"),
         (["check", "mcl-jcv", str(tmp_path), "--list", "x"], "names its clips itself; remove --list"),

@@ -14,6 +14,7 @@ import pytest
 import torch
 
 import vaebench
+from tests.records import cost, quality
 from tests.videos import pictures, write
 from vaebench import cli, kept_video, protocol, records
 from vaebench.plots.reconstruction import read_last
@@ -140,7 +141,7 @@ def test_each_unusable_video_fails_alone_and_is_named(folders: tuple[Path, Path]
     assert "broken.mkv" in reasons["broken"]
     assert reasons["extra"] == "no reference: this name is only in the folder of reconstructions"
     for case in reasons:
-        assert f"failed: {case} (" in captured.err
+        assert f"failed: {case}" in captured.err
 
 
 def test_a_video_that_is_too_short_has_the_remedy_that_fits(folders: tuple[Path, Path]):
@@ -153,8 +154,7 @@ def test_a_video_that_is_too_short_has_the_remedy_that_fits(folders: tuple[Path,
     reasons = {failure.case: failure.reason for failure in only_record().failed}
     for case, count in (("short", 3), ("brief", 2)):
         assert reasons[case] == (
-            f"{case}.mkv: too short: it holds {count} frames, frames 0 to 4 are needed; num_frames=5 scores as many frames of both "
-            "videos: lower it, or write this one again"
+            f"{case}.mkv: too short: it has {count} frames, but 5 are needed; lower num_frames, or write it again"
         )
 
 
@@ -162,10 +162,53 @@ def test_a_video_with_fewer_frames_than_it_announces_is_called_damaged(
     folders: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ):
     monkeypatch.setattr("vaebench.video_io.decode.frame_count", lambda _: FRAMES + 1)
-    assert score(*folders) == 2
+    assert score(*folders) == 1
     message = capsys.readouterr().err
-    assert f"it holds {FRAMES} frames" in message
+    assert f"it has {FRAMES} frames, but {FRAMES + 1} are needed" in message
     assert "it is damaged: write it again, or score the first N frames of both videos with num_frames=N" in message
+
+
+def test_videos_that_all_fail_are_listed_with_exit_code_1(
+    folders: tuple[Path, Path], capsys: pytest.CaptureFixture[str]
+):
+    lossless(folders[1] / "extra.mkv", pictures(FRAMES, SIZE, SIZE))
+    assert score(*folders, "num_frames=5000") == 1
+    captured = capsys.readouterr()
+    assert captured.out == ""
+    too_short = f"too short: it has {FRAMES} frames, but 5000 are needed; lower num_frames, or write it again [made]"
+    assert sorted(captured.err.splitlines()) == sorted(
+        [
+            *(f"failed: {name}: {name}.mkv: {too_short}" for name in NAMES),
+            "failed: extra (extra.mkv): no reference: this name is only in the folder of reconstructions [made]",
+        ]
+    )
+    assert not list(Path("runs").rglob("*.json"))
+
+
+def test_whole_videos_stand_in_figures_and_report_beside_measured_vaes(
+    folders: tuple[Path, Path], capsys: pytest.CaptureFixture[str]
+):
+    assert score(*folders) == 0
+    results = ["--results", "runs/results"]
+    assert cli.main(["plot", *results, "--format", "png"]) == 0
+    captured = capsys.readouterr()
+    assert "per_clip-psnr-" in captured.out
+    assert "bubbles" not in captured.err  # they have no cost that could be measured
+    records.write(quality("toy/a"), Path("runs/results"), {})
+    records.write(cost("toy/a", ("float32", 33, 256)), Path("runs/results"), {})
+    for words in (["plot", "--only", "bubbles", "--format", "png"], ["report"]):
+        assert cli.main([*words, *results]) == 0
+        assert "bubbles:" not in capsys.readouterr().err
+
+
+def test_a_run_cannot_repeat_a_record_of_whole_videos(folders: tuple[Path, Path], capsys: pytest.CaptureFixture[str]):
+    assert score(*folders, "size=32") == 0
+    file = str(records.file_of(Path("runs/results"), only_record()))
+    capsys.readouterr()
+    assert cli.main(["run", "--config", file]) == 2
+    said = "this record was scored from files: repeat it with `vaebench score`, or give num_frames=N to run a VAE\n"
+    assert capsys.readouterr().err == f"vaebench: {file}: {said}"
+    assert cli.main(["run", "--config", file, "vaes=dct/4", f"num_frames={FRAMES}"]) == 0
 
 
 def test_a_protocol_changes_the_scores_and_the_setting(folders: tuple[Path, Path]):
@@ -271,7 +314,6 @@ def test_another_folder_of_the_same_name_does_not_replace_a_record(
             ["clips", "others"],
             "no video of others has the name of a video of clips: these have x and one, sub/two, three",
         ),
-        (["clips", "made", "size=64"], "no case could be measured"),
         (["clips", "made", "size=0"], "size='0' should be a side such as 256"),
         (["clips", "made", "protocol=vidtuk"], "no protocol 'vidtuk'"),
         (["clips", "made", "name=a/b"], "name=a/b should be a name without /"),

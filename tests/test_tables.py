@@ -156,6 +156,12 @@ def test_best_values_are_bold_among_trained_vaes_and_equal_ones_share_it(form: s
     assert tables.render(competitors(), "text", best=True) == tables.render(competitors(), "text")
 
 
+def test_the_help_says_which_rows_are_never_bold(capsys: pytest.CaptureFixture[str]):
+    with pytest.raises(SystemExit):
+        cli.main(["table", "--help"])
+    assert "identity, codecs and untrained VAEs do not compete" in " ".join(capsys.readouterr().out.split())
+
+
 def test_a_value_without_competitors_is_not_bold():
     heading = 2  # marks
     assert tables.render(competitors()[:2], "markdown", best=True).count("**") == heading

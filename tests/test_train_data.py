@@ -160,6 +160,10 @@ def test_a_folder_of_broken_files_is_an_error_not_an_endless_search(tmp_path: Pa
         clips(folder, tmp_path)[0]
     with pytest.raises(ValueError, match="none of the 1 training videos"):
         clips(folder, tmp_path, cache="memory")
+    (folder / "noise.mp4").unlink()
+    write(folder / "brief.mkv", 0, frames=1)
+    with pytest.raises(ValueError, match=r"brief\.mkv: too short: it has 1 frame, but 5 are needed"):
+        clips(folder, tmp_path)[0]
 
 
 def pack(shard: Path, *files: Path | tuple[Path, str]) -> None:

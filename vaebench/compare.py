@@ -259,6 +259,9 @@ class _Operands:
         clips = list(dict.fromkeys(clip for change in changes for clip in change.furthest(FURTHEST)))
         if self.config and clips and self.config.suite == "reconstruction":
             options = {**self.config.options, "keep": clips, **({"keep_video": clips} if video else {})}
+            which = "clip that differs" if len(clips) == 1 else f"{len(clips)} clips that differ"
+            names = " and ".join(self.config.vaes or [])
+            print(f"{names}: again, for the pictures of the {which} most", file=sys.stderr)
             again = runner.run(replace(self.config, options=options))
             self.failed = self.failed or bool(again.failed)
             report(replace(again, records=[]))  # the first run has reported which scores are absent
@@ -305,18 +308,16 @@ def _video(clip: str, a: Measured, b: Measured, out: Path) -> Iterator[Path]:
 
 
 def _missing(a: Measured, b: Measured, changes: Sequence[Change]) -> list[str]:
-    only = zip("AB", paired.missing_clips(a, b), strict=True)
+    # without the clips of one record, it is unknown which clips it lacks
+    only = zip("AB", paired.missing_clips(a, b), strict=True) if a.clips and b.clips else ()
+    means = "; means are over the clips of both" if any(change.clips for change in changes) else ""
     lacking = [
         f"{change.key}: {', '.join(f'{clip} has no score in {side}' for clip, side in change.lacking.items())}; means are over the "
         "other clips"
         for change in changes
         if change.lacking
     ]
-    return lacking + [
-        f"only {side} has scores of {', '.join(clips)}; means are over the clips of both"
-        for side, clips in only
-        if clips
-    ]
+    return lacking + [f"only {side} has scores of {', '.join(clips)}{means}" for side, clips in only if clips]
 
 
 def render(

@@ -168,10 +168,22 @@ def parse_run(
         {"suite": suite} if suite else {},
         _with_options(from_words(words)),
     ]
-    config = complete(merge(*layers))
+    merged = merge(*layers)
+    if file and file.endswith(".json"):
+        _check_shape(file, merged)
+    config = complete(merged)
     if config.weights and (config.vaes is None or len(config.vaes) != 1):
         raise ValueError("weights=PATH requires exactly one VAE: add vaes=family/variant")
     return config
+
+
+def _check_shape(record: str, given: Mapping[str, Any]) -> None:
+    """Raises ValueError if a record of whole videos (`vaebench score`) leaves the frames or the size of a run open."""
+    if unset := [f"{key}=N" for key in ("num_frames", "size") if given.get(key, 1) is None]:
+        raise ValueError(
+            f"{record}: this record was scored from files: repeat it with `vaebench score`, or give {' and '.join(unset)} "
+            "to run a VAE"
+        )
 
 
 def complete(given: Mapping[str, Any]) -> RunConfig:

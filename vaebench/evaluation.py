@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import hashlib
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields, replace
 from datetime import datetime, timezone
 from functools import cached_property, partial
@@ -117,6 +117,14 @@ class Evaluation:
     videos: Mapping[str, Pair] = field(default_factory=dict)  # clip id -> all frames, as `keep_video` asks
 
 
+class NothingMeasured(ValueError):
+    """No case could be measured; the message has the reason of the first failure."""
+
+    def __init__(self, failed: Sequence[Failure]) -> None:
+        super().__init__(f"no case could be measured: {failed[0].reason if failed else 'the suite lists no cases'}")
+        self.failed = failed
+
+
 def evaluate(
     vae: VideoVAE | VAEFactory,
     suite: str = "reconstruction",
@@ -183,7 +191,7 @@ def run(suite: Suite[Any], candidate: Candidate, source: VideoSource) -> Evaluat
     """Measure every case of a suite on one VAE, in this process.
 
     Raises:
-        ValueError: no case could be measured (with the reason of the first failure)
+        NothingMeasured: no case could be measured
     """
     # a training that validates keeps its own choice of flags
     with flags_set(suite.flags["tf32"], suite.flags["cudnn_benchmark"]):
@@ -225,9 +233,7 @@ def _run(suite: Suite[Any], candidate: Candidate, source: VideoSource) -> Evalua
     for case in suite.revisit(cases, statistics):
         statistics[case.id] = {**statistics[case.id], **suite.measure(subject, case)}
     if not statistics:
-        raise ValueError(
-            f"no case could be measured: {failed[0].reason if failed else 'the suite lists no cases'}"
-        ) from first
+        raise NothingMeasured(failed) from first
     for note in suite.notes:
         warnings.warn(note, stacklevel=2)
     idle = asdict(meter.result) if meter.result else None

@@ -27,7 +27,11 @@ WITHOUT_EFFECT = {
 }
 OF_MACHINE = ("efficiency",)  # suites whose scores are of one machine, which their setting names
 
-WITHOUT_CLIPS = {"tokens": "an exact count: it is measured on no clips"}  # suite -> why it has no interval
+# suite -> why its scores have no paired interval
+WITHOUT_CLIPS = {
+    "tokens": "an exact count: it is measured on no clips",
+    "efficiency": "a cost: it is measured on no clips",
+}
 
 
 @dataclass(frozen=True)
@@ -283,10 +287,13 @@ def _why(score: Score, other: Score, a: Measured, b: Measured) -> str:
     if a.record.suite in WITHOUT_CLIPS:
         return WITHOUT_CLIPS[a.record.suite]
     counts = score.n, other.n
-    for side, measured in (("A", a), ("B", b)):
-        if not measured.clips and score.low is not None:
-            sets = f"; A is of {counts[0]} clips and B of {counts[1]}" if counts[0] != counts[1] else ""
-            return f"{side} has no .clips.csv beside its record{sets}"
+    # a score of two clips has no interval, and a score of one has no standard error either
+    single = score.stderr is not None or score.low is not None or any(_of_clips(score, side.clips) for side in (a, b))
+    single = single or (score.n == 1 and a.record.suite == "reconstruction" and not (a.clips or b.clips))
+    if lost := [side for side, measured in (("A", a), ("B", b)) if single and not measured.clips]:
+        sets = f"; A is of {counts[0]} clips and B of {counts[1]}" if counts[0] != counts[1] else ""
+        records_of = "their records" if len(lost) > 1 else "its record"
+        return f"{' and '.join(lost)} {'have' if len(lost) > 1 else 'has'} no .clips.csv beside {records_of}{sets}"
     if a.record.failed or b.record.failed:
         return "a score of the whole set of clips, and clips failed: the two sets may differ"
     return "a score of the whole set: single clips have none"

@@ -14,6 +14,7 @@ from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
+from vaebench import long_video
 from vaebench import video as ranges
 from vaebench.compression import CODECS, each_clip
 from vaebench.plugins import did_you_mean
@@ -173,7 +174,10 @@ def load(name: str) -> Protocol:
             f"protocol={name} names several protocols, which only `vaebench run` evaluates in one call: give one"
         )
     if name not in known:
-        raise ValueError(f"no protocol {name!r}{did_you_mean(name, known)} (available: {', '.join(known)})")
+        near = did_you_mean(name, known)
+        if name in long_video.PROTOCOLS:
+            near = f": it is one of the relay suite, where the setting is protocols={name}"
+        raise ValueError(f"no protocol {name!r}{near} (available: {', '.join(known)})")
     variants = _variants()
     if name not in variants:
         return parse(name, read_yaml(FOLDER / f"{name}.yaml"))

@@ -73,7 +73,7 @@ def check(limit: Limit, compared: Sequence[Compared]) -> Compared:
     """The change or score that `limit` is about.
 
     Raises:
-        ValueError: the metric was not compared, or the limit is on the side of an improvement
+        ValueError: the metric was not compared, or a better score is on the side of the limit
     """
     known = {each.key: each for each in compared if (each.a if isinstance(each, Change) else each.value) is not None}
     if limit.key not in known:

@@ -23,11 +23,12 @@ from vaebench import evaluation, frame_size, kept_video, plugins, protocol, reco
 from vaebench import settings as parser
 from vaebench.config import RunConfig, ScoreConfig
 from vaebench.data import ListedSource
-from vaebench.evaluation import Evaluation
+from vaebench.evaluation import Evaluation, NothingMeasured
 from vaebench.fingerprint import fingerprint
 from vaebench.frame_size import Size
 from vaebench.machine import set_flags
 from vaebench.options import ReconstructionOptions
+from vaebench.outcome import Outcome, report
 from vaebench.records import Failure, Record
 from vaebench.suites.reconstruction import Reconstruction
 from vaebench.vae import VAESpec, VideoVAE
@@ -70,7 +71,7 @@ class Folder:
         if not rows:
             raise ValueError(f"{option} {root}: no videos (files ending in {', '.join(manifest.EXTENSIONS)})")
         damaged = "it is damaged: write it again, or score the first N frames of both videos with num_frames=N"
-        short = f"num_frames={num_frames} scores as many frames of both videos: lower it, or write this one again"
+        short = "lower num_frames, or write it again"
         return cls(path, rows, short if num_frames else damaged)
 
     @property
@@ -180,7 +181,8 @@ def score(reference: str, reconstruction: str, asked: ScoreConfig) -> tuple[Eval
         the record with the scores of clips, and its file; missing, additional and unequal videos are in `record.failed`
 
     Raises:
-        ValueError: a folder or setting is invalid, no names match, or no clip could be scored
+        ValueError: a folder or setting is invalid, or no names match
+        NothingMeasured: no clip could be scored; missing and additional videos are in its list too
         OSError: a folder cannot be read or written
     """
     set_flags(tf32=False, cudnn_benchmark=False)
@@ -198,14 +200,20 @@ def score(reference: str, reconstruction: str, asked: ScoreConfig) -> tuple[Eval
     suite = FromFiles(config, asked, mine)
     identity = plugins.find("data", "folder").build(config).identity
     source = ListedSource(identity, list(_clips(originals, asked)))
-    name = asked.name or Path(reconstruction).resolve().name
-    candidate = _Files(VAESpec("files", name, 1, 1, 3, causal=False), mine.sha256)
-    result = evaluation.run(suite, candidate, source)
+    candidate = _Files(VAESpec("files", _name(asked, reconstruction), 1, 1, 3, causal=False), mine.sha256)
+    try:
+        result = evaluation.run(suite, candidate, source)
+    except NothingMeasured as error:
+        raise NothingMeasured([*error.failed, *_additional(mine, originals)]) from error
     result.record = _of_files(result.record, asked, mine, originals)
     file = records.write(result.record, Path(asked.results), result.clips)
     records.write_pictures(Path(asked.results), result.record, result.pictures)
     kept_video.write_all(Path(asked.results), result.record, result.videos)
     return result, file
+
+
+def _name(asked: ScoreConfig, reconstruction: str) -> str:
+    return asked.name or Path(reconstruction).resolve().name
 
 
 def _some(folder: Folder) -> str:
@@ -243,15 +251,16 @@ def _clips(folder: Folder, asked: ScoreConfig) -> Iterator[Clip]:
         yield Clip(row.id, row.fps, file_source.below(folder.root, load), file=row.file)
 
 
+def _additional(mine: Folder, originals: Folder) -> list[Failure]:
+    """A failure for each reconstruction that has no reference."""
+    reason = "no reference: this name is only in the folder of reconstructions"
+    return [Failure(row.id, row.file, reason) for row in mine.rows.values() if row.id not in originals.rows]
+
+
 def _of_files(record: Record, asked: ScoreConfig, mine: Folder, originals: Folder) -> Record:
     """The record, with what is known of files instead of what is known of a VAE."""
     unknown = ("temporal_compression", "spatial_compression", "latent_channels", "causal", "frames", "parameters")
     vae = {**record.vae, **dict.fromkeys(unknown), "modes": ["files"], "reference_mode": "files", "mode": "files"}
-    extra = [
-        Failure(row.id, row.file, "no reference: this name is only in the folder of reconstructions")
-        for row in mine.rows.values()
-        if row.id not in originals.rows
-    ]
     codecs = _codecs(mine)
     files: dict[str, Any] = {
         "reference": {"name": originals.root.resolve().name, "sha256": record.data["sha256"], "videos": len(originals.rows)},
@@ -270,7 +279,7 @@ def _of_files(record: Record, asked: ScoreConfig, mine: Folder, originals: Folde
             "size": asked.size,
             "options": {"metrics": asked.metrics},
         },
-        failed=[*record.failed, *extra],
+        failed=[*record.failed, *_additional(mine, originals)],
         fingerprint=fingerprint(facts),
         extra={"scored_from_files": files},
     )
@@ -297,13 +306,15 @@ def command(reference: str, reconstruction: str, words: Sequence[str], form: str
     protocol.load(asked.protocol)
     if os.sep in asked.name:
         raise ValueError(f"name={asked.name} should be a name without {os.sep}")
-    result, file = score(reference, reconstruction, asked)
+    name = _name(asked, reconstruction)
+    try:
+        result, file = score(reference, reconstruction, asked)
+    except NothingMeasured as error:
+        report(Outcome(failed=[(name, failure) for failure in error.failed]))
+        return 1
     print(tables.render([result.record], form, best=True), end="")
     for line in tables.notes([result.record]):
         print(line, file=sys.stderr)
-    for failure in result.record.failed:
-        print(f"failed: {failure.case} ({failure.file}): {failure.reason}", file=sys.stderr)
-    for name, reason in result.record.absent.items():
-        print(f"absent: {name}: {reason}", file=sys.stderr)
+    report(Outcome([result.record], failed=[(name, failure) for failure in result.record.failed]))
     print(f"record: {file}", file=sys.stderr)
     return int(bool(result.record.failed))

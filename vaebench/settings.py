@@ -210,7 +210,10 @@ def _value(hint: Any, given: Any, key: str) -> Any:
         for choice in parts:
             if str(choice) == str(given):
                 return choice
-        raise ValueError(f"{key}={given!r} is not one of {', '.join(str(choice) for choice in parts if choice != '')}")
+        choices = [str(choice) for choice in parts if choice != ""]
+        if len(choices) == 1:
+            raise ValueError(f"{key}={given!r} is not known; the only value is {choices[0]}")
+        raise ValueError(f"{key}={given!r} is not one of {', '.join(choices)}")
     return _scalar(hint, given, key)
 
 

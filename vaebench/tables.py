@@ -407,13 +407,17 @@ def _protocol(record: Record) -> str:
     return str(record.config.get("protocol", "default"))
 
 
-def notes(records: Sequence[Record]) -> list[str]:
-    """Notes below a table: warnings of scores, notes of the protocol and about untrained VAEs, and the codecs of equal quality."""
+def notes(records: Sequence[Record], columns: Sequence[str] = ()) -> list[str]:
+    """Notes below a table: warnings of scores, notes of the protocol and about untrained VAEs, and the codecs of equal quality.
+
+    Args:
+        columns: the metrics that the table shows; empty: all
+    """
     # note -> its metrics and its VAEs, in order
     cautions: dict[str, tuple[dict[str, None], dict[str, None]]] = {}
     for record in records:
         for score in record.scores.values():
-            if score.note:
+            if score.note and (not columns or score.metric in columns):
                 metrics, vaes = cautions.setdefault(score.note, ({}, {}))
                 metrics[score.metric] = vaes[record.name] = None
     lines: dict[str, None] = {}
@@ -445,5 +449,5 @@ def notes(records: Sequence[Record]) -> list[str]:
                 )
     if any(record.vae.get("weights") == "random" for record in records if record.suite != "efficiency"):
         lines["(untrained): random weights; these scores say nothing about the quality of the VAE"] = None
-    lines |= dict.fromkeys(yardstick.statements(records))
+    lines |= dict.fromkeys(yardstick.statements(records, columns))
     return list(lines)

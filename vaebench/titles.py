@@ -21,7 +21,7 @@ def setting_title(record: Record) -> str:
         threads = record.machine.get("flags", {}).get("threads")
         # on a GPU the threads of the CPU are not part of the setting
         on_cpu = threads and "threads" in record.setting
-        return str(record.machine["device"]) + (f", {_count(threads, 'thread')}" if on_cpu else "")
+        return str(record.machine["device"]) + (f", {counted(threads, 'thread')}" if on_cpu else "")
     name, config = record.data.get("name"), record.config
     if record.suite not in CLIP_SUITES or not name or not {"num_frames", "size"} <= config.keys():
         return record.setting
@@ -30,11 +30,11 @@ def setting_title(record: Record) -> str:
 
 def _clips(config: dict[str, Any]) -> list[str]:
     frames, size = config["num_frames"], str(config["size"])
-    shape = f"{_count(frames, 'frame') if frames else 'all frames'}"
+    shape = f"{counted(frames, 'frame') if frames else 'all frames'}"
     if config["size"]:
         shape += f" of {size if 'x' in size else f'{size}x{size}'}"
     first = config.get("clips")
-    return [shape] + ([f"first {_count(first, 'clip') if first > 1 else 'clip'}"] if first else [])
+    return [shape] + ([f"first {counted(first, 'clip') if first > 1 else 'clip'}"] if first else [])
 
 
 def _choices(record: Record) -> list[str]:
@@ -52,5 +52,9 @@ def _choices(record: Record) -> list[str]:
     return words
 
 
-def _count(number: int, what: str) -> str:
+def counted(number: int, what: str) -> str:
+    """
+    >>> counted(1, "clip"), counted(2, "clip")
+    ('1 clip', '2 clips')
+    """
     return f"{number} {what}{'s' if number != 1 else ''}"

@@ -57,7 +57,10 @@ def named(name: str) -> File:
     if name.startswith(("hf:", "github:")):
         return File(name, name, "VAE", "see its repository")
     if "/" not in name:
-        entry = weights.entry_of(name)
+        try:
+            entry = weights.entry_of(name)
+        except ValueError as reason:
+            raise ValueError(f"{reason}; `vaebench list adapters` has the names of VAEs, such as wfvae/s") from None
         return File(name, name, entry.used_by, entry.license)
     spec = adapters.find(name)
     if not spec.source:

@@ -58,11 +58,12 @@ def equivalent(curve: Sequence[Point], quality: float) -> Point | None:
     return None
 
 
-def statements(records: Sequence[Record]) -> list[str]:
+def statements(records: Sequence[Record], metrics: Sequence[str] = ()) -> list[str]:
     """One line per VAE and metric that says which CRF of each codec has the same quality; [] without codecs.
 
     Args:
         records: of any suites and settings; those of one setting of the reconstruction suite are compared
+        metrics: the metrics to state; empty: all
     """
     lines = []
     settings: dict[str, list[Record]] = {}
@@ -71,13 +72,13 @@ def statements(records: Sequence[Record]) -> list[str]:
             settings.setdefault(record.setting, []).append(record)
     for group in settings.values():
         for record in group:
-            lines += [] if is_codec(record) or record.vae["family"] == "identity" else list(_of(record, group))
+            lines += [] if is_codec(record) or record.vae["family"] == "identity" else list(_of(record, group, metrics))
     return lines
 
 
-def _of(record: Record, group: Sequence[Record]) -> Iterable[str]:
+def _of(record: Record, group: Sequence[Record], metrics: Sequence[str]) -> Iterable[str]:
     for metric, score in record.scores.items():
-        if score.value is None or score.better == "neither" or score.signed:
+        if score.value is None or score.better == "neither" or score.signed or (metrics and metric not in metrics):
             continue
         sentences = []
         for encoder, curve in curves((other for other in group if _same_clips(record, other)), metric).items():

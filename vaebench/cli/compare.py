@@ -19,7 +19,9 @@ As a regression gate, A is the baseline and B the candidate; the exit code is 1 
 baseline has no score in the candidate:
   --fail-below psnr=-0.05    fails if the PSNR drops by more than 0.05 dB
   --fail-above lpips=0.002   fails if the LPIPS rises by more than 0.002
-A limit on the side of an improvement is refused."""
+  --fail-below psnr=0.05     fails unless the PSNR rises by at least 0.05 dB
+--fail-above is refused for a metric where higher is better, and --fail-below where lower is better, since such a limit
+would let every regression pass."""
 
 
 def add_compare(verbs: Verbs) -> None:

@@ -50,12 +50,14 @@ class _Pinned:
 
 
 def _manifest(arguments: argparse.Namespace) -> int:
+    from vaebench.titles import counted
     from vaebench.video_io import manifest
 
     pinned = settings.parse(_Pinned, arguments.settings)
     count, skipped = manifest.write(Path(arguments.root), Path(arguments.out), pinned.num_frames)
     shortest = min(manifest.read(arguments.out), key=lambda row: row.frames - row.start)
-    print(f"{arguments.out}: {count} clips; the shortest, {shortest.id}, has {shortest.frames - shortest.start} frames")
+    frames = counted(shortest.frames - shortest.start, "frame")
+    print(f"{arguments.out}: {counted(count, 'clip')}; the shortest, {shortest.id}, has {frames}")
     for reason in skipped:
         print(f"skipped: {reason}", file=sys.stderr)
     return 1 if skipped else 0
@@ -81,10 +83,11 @@ def _data_check(arguments: argparse.Namespace) -> int:
 
 
 def _data_pin(arguments: argparse.Namespace) -> int:
+    from vaebench.titles import counted
     from vaebench.video_io import checking
 
     count, left_out = checking.pin(arguments.preset, arguments.root, arguments.out, arguments.list)
-    print(f"{arguments.out}: {count} clips")
+    print(f"{arguments.out}: {counted(count, 'clip')}")
     for reason in left_out:
         print(f"not pinned: {reason}", file=sys.stderr)
     return int(bool(left_out))

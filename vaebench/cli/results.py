@@ -19,7 +19,8 @@ def add_table(verbs: Verbs) -> None:
     table = verbs.add_parser(
         "table",
         help="print tables from records, also for a paper (LaTeX) or a README (markdown)",
-        description="Print the tables of records: no VAE is run.  LaTeX and markdown print the best values in bold.",
+        description="Print the tables of records: no VAE is run.  LaTeX and markdown print the best value of each metric "
+        "in bold; identity, codecs and untrained VAEs do not compete.",
     )
     table.examples = "table"
     table.add_argument(
@@ -87,7 +88,7 @@ def _table(arguments: argparse.Namespace) -> int:
     print(tables.render(records, arguments.format, columns=columns, best=True), end="")
     if arguments.published:
         print_published(records, arguments.format)
-    for line in tables.notes(records):
+    for line in tables.notes(records, columns):
         print(line, file=sys.stderr)
     return 0
 
@@ -128,7 +129,10 @@ def print_published_alone(names: Sequence[str], form: str) -> None:
 def _codecs(arguments: argparse.Namespace) -> int:
     from vaebench import records, yardstick
 
-    lines = yardstick.statements(list(records.read_all(Path(arguments.results), "reconstruction")))
+    results = Path(arguments.results)
+    if not results.is_dir():
+        raise ValueError(f"{results}: no such folder; expected the results folder of `vaebench run`")
+    lines = yardstick.statements(list(records.read_all(results, "reconstruction")))
     if not lines:
         raise ValueError(
             f"no VAE in {arguments.results} can be compared with a codec: run `vaebench run vaes=...` with VAEs and with "

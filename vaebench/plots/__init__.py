@@ -25,7 +25,15 @@ if TYPE_CHECKING:
 
 
 class Incomplete(Exception):
-    """A figure needs records that are missing; the message lists them and the commands that create them."""
+    """A figure needs records that are missing; each argument is a reason, with the command that creates them."""
+
+    def __str__(self) -> str:
+        return "; ".join(self.args)
+
+    def tell(self, figure: str, say: Callable[[str], object]) -> None:
+        """Say each reason in a line of its own."""
+        for reason in self.args:
+            say(f"{figure}: {reason}")
 
 
 def figures() -> dict[str, Drawing]:
@@ -79,7 +87,7 @@ def draw(
             except Incomplete as missing:
                 incomplete = str(missing)
                 if drawn or not only:
-                    say(f"{name}: {missing}")
+                    missing.tell(name, say)
     if not only:
         yield from _tables(results, out)
     elif not drawn:

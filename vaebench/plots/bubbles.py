@@ -29,20 +29,22 @@ def bubbles(root: Path, style: str) -> Iterator[tuple[str, Figure]]:
     """PSNR against the throughput of encode and decode together; area = peak memory, for clips of equal frames and size.
 
     Only trained VAEs are drawn, since the PSNR of random weights is meaningless.  `identity` is excluded: at 59 dB it would
-    compress the axis of all others.
+    compress the axis of all others.  Codecs and videos that were made elsewhere are excluded: they have no cost records.
 
     Raises:
         Incomplete: a VAE has only quality or only cost; raised after all figures are yielded
     """
     # a folder with neither suite, such as one of relays, lacks nothing
-    if any(any(records.read_all(root, suite)) for suite in ("reconstruction", "efficiency")):
+    if any(
+        not _of_files(record) for suite in ("reconstruction", "efficiency") for record in records.read_all(root, suite)
+    ):
         yield from _figures(root)
 
 
 def _figures(root: Path, with_published: bool = False) -> Iterator[tuple[str, Figure]]:
     scored = [record for record in records.read_all(root, "reconstruction") if _psnr(record) is not None]
     quality = [r for r in scored if not plot_style.untrained(r) and r.vae["family"] != "identity"]
-    quality = [record for record in quality if not record.vae.get("codec")]  # codecs have no cost records
+    quality = [record for record in quality if not (record.vae.get("codec") or _of_files(record))]
     costs = by_setting(root)
     looks = _looks.of_vaes(root)
     shapes = {record.setting: _shape(root, record) for record in quality}
@@ -56,7 +58,12 @@ def _figures(root: Path, with_published: bool = False) -> Iterator[tuple[str, Fi
                     yield stem, _bubbles(drawn, case, looks, with_published)
     ignored = {record.name for record in scored if record not in quality}
     if missing := _missing(root, quality, [r for records in costs.values() for r in records], ignored):
-        raise Incomplete("; ".join(missing))
+        raise Incomplete(*missing)
+
+
+def _of_files(record: Record) -> bool:
+    """Whether the videos were made elsewhere (`vaebench score`), so that their cost is unknown."""
+    return "scored_from_files" in record.extra
 
 
 def _psnr(record: Record) -> float | None:
@@ -230,7 +237,7 @@ def draw_published(
         except Incomplete as missing:
             if not drawn:
                 raise ValueError(f"bubbles cannot be drawn from {results}: {missing}") from None
-            say(f"bubbles: {missing}")
+            missing.tell("bubbles", say)
 
 
 def _published() -> Figure:

@@ -64,7 +64,7 @@ def protocols(root: Path, style: str) -> Iterator[tuple[str, Figure]]:
                     f"{setting} has no record with protocol={BASE}: run `vaebench run protocol={BASE}` with it"
                 )
     if missing:
-        raise Incomplete("; ".join(missing))
+        raise Incomplete(*missing)
 
 
 def _by_seed(same: list[Record]) -> dict[int, Group]:

@@ -47,7 +47,7 @@ def draw(root: Path, say: Callable[[str], object]) -> Iterator[Drawing]:
                     plt.close(figure)
                     count += 1
             except plots.Incomplete as missing:
-                say(f"{kind}: {missing}")
+                missing.tell(kind, say)
 
 
 def _svg(figure: Figure, prefix: str, title: str) -> str:

@@ -195,7 +195,7 @@ class Blockwise(Suite[Modes]):
             for name, metric in self.metrics.items():
                 before, after = stack(longest, f"{name}@whole"), stack(longest, f"{name}@{label}")
                 changed = change(name, metric, before, after, condition)
-                notes = [note for note in (changed.note, _more_latents(longest, label)) if note]
+                notes = [note for note in (changed.note, _more_latents(longest, label), _uncut(longest, label)) if note]
                 scores.append(replace(changed, note="; ".join(notes)))
             for name in ("pixels_max", "pixels_rms", "latents_max", "latents_rms"):
                 everywhere = stack(statistics, f"{name}@{label}")
@@ -304,6 +304,14 @@ def _more_latents(longest: Mapping[str, Statistics], label: str) -> str:
     counts = {tuple(int(n) for n in values[f"latent_frames@{label}"]) for values in longest.values()}
     pairs = [f"{ours} latent frames instead of {whole}" for whole, ours in sorted(counts) if whole != ours]
     return f"{label} has {' or '.join(pairs)} in whole inference, so its compression differs" if pairs else ""
+
+
+def _uncut(longest: Mapping[str, Statistics], label: str) -> str:
+    """A note if no clip is longer than an independent chunk, so that the mode is whole inference."""
+    kind, _, frames = label.partition("-")
+    if kind != "independent" or any(int(values["length"]) > int(frames) for values in longest.values()):
+        return ""
+    return f"{label} cuts nothing: each clip fits into one chunk"
 
 
 def _bytes(video: Video) -> NDArray:

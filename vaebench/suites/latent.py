@@ -187,7 +187,7 @@ class LatentSuite(Suite[Subject]):
 
     def summarize(self, statistics: Mapping[str, Statistics]) -> dict[str, Score]:
         n = len(statistics)
-        few = f"from {n} clips; use {RELIABLE} or more for a reliable value"
+        few = f"from {n} clip{'' if n == 1 else 's'}; use {RELIABLE} or more for a reliable value"
         notes = dict.fromkeys(BIASED, few) if n < RELIABLE else {}
         of_decoder = scores.of_decoder(self.noise, self.masks)
         definitions = {"psnr": of_decoder["psnr"], **scores.LATENTS, **of_decoder}

@@ -17,6 +17,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from vaebench.data import synthetic
+from vaebench.titles import counted
 from vaebench.training.clip_files import Entry, entries
 from vaebench.training.config import TrainingData
 from vaebench.video import to_model
@@ -113,7 +114,7 @@ class TrainingClips:
         stride = max(1, min(stride, (length - 1) // max(num_frames - 1, 1)))
         span = (num_frames - 1) * stride + 1
         if length < span:
-            raise ValueError(f"{entry.name}: too short: it holds {length} frames, {span} are needed")
+            raise ValueError(f"{entry.name}: too short: it has {counted(length, 'frame')}, but {span} are needed")
         start = _draw(length - span + 1, generator)
         if cached is not None:
             return cached[:, start : start + span : stride]

@@ -7,6 +7,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
+from vaebench.titles import counted
 from vaebench.video_io import manifest, presets
 from vaebench.video_io.manifest import Row
 from vaebench.video_io.presets import Preset
@@ -59,22 +60,21 @@ def check(given: str, root: str, listed: str = "") -> tuple[list[State], str]:
         ValueError: the manifest, the preset or the list is invalid
         OSError: the folder or a file cannot be read
     """
+    if given not in presets.PRESETS and not Path(given).exists() and not given.lower().endswith(".csv"):
+        presets.find(given)  # raises the error that names the presets
     folder = Path(root)
     if not folder.is_dir():
         raise OSError(f"{root}: no such folder; ROOT should be the folder of the videos")
     if given in presets.PRESETS:
         preset = presets.find(given)
         states = list(check_preset(preset, presets.names_of(preset, listed), folder))
-    elif not Path(given).exists() and not given.lower().endswith(".csv"):
-        presets.find(given)  # raises the error that names the presets
-        raise AssertionError(given)
     elif listed:
         raise ValueError(f"--list {listed}: a manifest names its clips itself; remove --list")
     else:
         states = list(check_manifest(manifest.read(given), folder))
     times = Counter(state.state for state in states)
     counts = [f"{times[state]} {state}" for state in (AS_PINNED, NOT_PINNED, *FAULTS) if times[state]]
-    return states, f"{len(states)} clips: {', '.join(counts)}"
+    return states, f"{counted(len(states), 'clip')}: {', '.join(counts)}"
 
 
 def pin(name: str, root: str, out: str, listed: str = "") -> tuple[int, list[str]]:

@@ -79,8 +79,14 @@ def read(
             f"{file}: cannot be decoded as video at frame {start + given} ({reason.strerror}); {REMEDY}"
         ) from None
     if given < count:
-        end = f"holds {start + given} frames" if given else f"ends before frame {start}"
-        raise ValueError(f"{file}: too short: it {end}, frames {start} to {start + count - 1} are needed; {remedy}")
+        raise ValueError(f"{file}: too short: {_lack(start, count, given)}; {remedy}")
+
+
+def _lack(start: int, count: int, given: int) -> str:
+    """Why a video with `given` of the frames from `start` to `start + count - 1` is too short."""
+    held = start + given
+    end = f"it has {held} frame{'' if held == 1 else 's'}" if given else f"it ends before frame {start}"
+    return f"{end}, but {f'frames {start} to {start + count - 1}' if start else count} are needed"
 
 
 def fps(file: str | Path) -> float:

@@ -119,7 +119,8 @@ def names_of(preset: Preset, listed: str = "") -> list[str]:
     if not names:
         raise ValueError(f"{listed}: names no clip; expected {preset.source}")
     if preset.count > len(names):
-        raise ValueError(f"{listed}: has {len(names)} clips, {preset.count} are to be chosen; expected {preset.source}")
+        clips = "1 clip" if len(names) == 1 else f"{len(names)} clips"
+        raise ValueError(f"{listed}: has {clips}, {preset.count} are to be chosen; expected {preset.source}")
     return select(names, preset.count, preset.seed) if preset.count else names
 
 
