@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import struct
 import warnings
 from concurrent.futures import ThreadPoolExecutor
@@ -442,6 +443,19 @@ def test_a_picture_that_changes_size_is_refused(tmp_path: Path) -> None:
     first.write_bytes(first.read_bytes() + second.read_bytes())
     with pytest.raises(ValueError, match=r"a\.h264: the picture changes from 64x48 to 96x64 at frame 4"):
         read(first, 0, 8)
+
+
+@pytest.mark.large
+@pytest.mark.skipif(not ODD, reason="needs ../shared/clips/corrupt")
+@pytest.mark.skipif(not hasattr(os, "sched_setaffinity"), reason="the system cannot limit a process to one core")
+def test_a_damaged_file_is_read_alike_with_one_core() -> None:
+    cores = os.sched_getaffinity(0)
+    whole = read(ODD["truncated_faststart"], 0, 33)
+    os.sched_setaffinity(0, {min(cores)})
+    try:
+        assert np.array_equal(read(ODD["truncated_faststart"], 0, 33), whole)
+    finally:
+        os.sched_setaffinity(0, cores)
 
 
 @pytest.mark.large

@@ -191,4 +191,6 @@ def writing(folder: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        raise DiskError(f"{folder} cannot be written: {error.strerror or error}; what was stored before is kept") from error
+        raise DiskError(
+            f"{folder} cannot be written: {error.strerror or error}; what was stored before is kept"
+        ) from error

@@ -9,6 +9,9 @@ from typing import Any
 
 ATTACHED_PIC = 0x400  # AV_DISPOSITION_ATTACHED_PIC, libavformat/avformat.h
 LISTS = ("concat", "dash", "hls", "imf", "sdp")  # FFmpeg formats that are lists of other files
+THREADS = (
+    4  # of a decoder, on every machine: how many frames precede an error of a damaged file depends on their number
+)
 REMEDY = "replace the file or leave it out"
 
 
@@ -45,6 +48,7 @@ def video_stream(container: Any, file: str | Path, options: dict[str, str], thre
     if not streams:
         raise ValueError(f"{file}: has no video stream that can be decoded; {REMEDY}")
     streams[0].thread_type = threads
+    streams[0].codec_context.thread_count = THREADS
     streams[0].codec_context.options = options
     return streams[0]
 
