@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import hashlib
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -198,6 +199,9 @@ def resolve(name: str, weights: str = "") -> ResolvedVAE:
     module, variant, checkpoint = _parts(name)
     if weights and checkpoint:
         raise ValueError(f"{name} already names its weights: remove weights={weights}")
+    if weights and getattr(module, "checkpoint_of", str)(weights) != weights:
+        run = f"{name.removesuffix(f'/{variant}')}:{weights}"
+        raise ValueError(f"{weights} is the folder of a training run: name it as {run}, and remove weights={weights}")
     spec, untrained = _spec(name, module, variant, checkpoint)
     if weights and (untrained or not spec.source):
         raise ValueError(f"{name} reads no weights: remove weights={weights}")
@@ -233,7 +237,7 @@ def _halves(name: str) -> tuple[str, str] | None:
 def _parts(name: str) -> tuple[ModuleType, str, str]:
     """The adapter's module, the variant, and the path of a user checkpoint; the last two are "" where not given."""
     if file := FILE.fullmatch(name):
-        module = plugins.find("adapters", file["file"])
+        module = _module(file["file"])
         families = {spec.family for spec in module.VARIANTS.values()}
         if taken := families & set(plugins.names("adapters")):
             raise ValueError(f"{file['file']}: the family {taken.pop()!r} already exists: rename yours")
@@ -241,12 +245,34 @@ def _parts(name: str) -> tuple[ModuleType, str, str]:
     family, colon, path = name.partition(":")
     if not colon:
         family, _, variant = name.partition("/")
-        return plugins.find("adapters", family), variant, ""
-    module = plugins.find("adapters", family)
+        if family not in plugins.names("adapters"):
+            plugins.refuse_path(name)
+        return _module(family), variant, ""
+    module = _module(family)
     if not path:
         return module, "", ""
     # the folder of a training run stands for one of its checkpoints
     return module, "", str(getattr(module, "checkpoint_of", str)(path))
+
+
+def _module(name: str) -> ModuleType:
+    """The adapter of a family or in a file; ValueError if it does not define what every adapter does."""
+    module = plugins.find("adapters", name)
+    variants = getattr(module, "VARIANTS", None)
+    if not (
+        isinstance(variants, Mapping) and variants and all(isinstance(spec, VAESpec) for spec in variants.values())
+    ):
+        close = "" if variants is not None else plugins.did_you_mean("VARIANTS", list(vars(module)))
+        raise ValueError(f"{name} should define VARIANTS, a dict of variant name -> vaebench.VAESpec{close}")
+    _require(module, "load", "spec, *, weights, device, dtype, mode", name)
+    return module
+
+
+def _require(module: ModuleType, function: str, arguments: str, name: str) -> None:
+    """Raises ValueError if the adapter called `name` lacks a function."""
+    if not callable(getattr(module, function, None)):
+        close = plugins.did_you_mean(function, [other for other, value in vars(module).items() if callable(value)])
+        raise ValueError(f"{name} has no function {function}({arguments}){close}")
 
 
 def _spec(name: str, module: ModuleType, variant: str, checkpoint: str) -> tuple[VAESpec, bool]:
@@ -266,6 +292,7 @@ def _spec(name: str, module: ModuleType, variant: str, checkpoint: str) -> tuple
         weight_files.find("", checkpoint)
         return spec_of_checkpoint(first, checkpoint), False
     if variant in UNTRAINED and variant not in variants:
+        _require(module, "tiny", "*, device, dtype, mode", name.removesuffix(f"/{variant}"))
         spec: VAESpec = module.tiny().spec
         reference_mode = next(iter(variants.values())).reference_mode
         return replace(spec, variant=variant, reference_mode=reference_mode), True
@@ -274,6 +301,9 @@ def _spec(name: str, module: ModuleType, variant: str, checkpoint: str) -> tuple
     if variant not in variants:
         family = next(iter(variants.values())).family
         close = plugins.did_you_mean(variant, list(variants))
-        untrained = "tiny-random" if "tiny" in variants else "tiny"
-        raise ValueError(f"{family} has no variant {variant!r}{close} (there are: {', '.join([*variants, untrained])})")
+        there = [*variants, "tiny-random" if "tiny" in variants else "tiny"]
+        if not variant:
+            prefix = name.rstrip("/:")
+            raise ValueError(f"{prefix}: name a variant: {', '.join(f'{prefix}/{one}' for one in there)}")
+        raise ValueError(f"{family} has no variant {variant!r}{close} (there are: {', '.join(there)})")
     return variants[variant], False

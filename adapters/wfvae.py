@@ -274,7 +274,12 @@ def spec_of(path: str) -> VAESpec:
     place = Path(path).expanduser()
     if not place.exists():
         raise FileNotFoundError(
-            f"{place} does not exist: give a folder in the official layout, or a .safetensors or .ckpt file"
+            f"{place} does not exist: give the folder of a training run, a folder in the official layout, "
+            "or a .safetensors or .ckpt file"
+        )
+    if runs := _runs_in(place):
+        raise FileNotFoundError(
+            f"{place} is a folder of training runs: name one of them: {', '.join(f'wfvae:{run}' for run in runs)}"
         )
     config = read_config((place if place.is_dir() else place.parent) / "config.json")
     with torch.device("meta"):
@@ -293,6 +298,13 @@ def spec_of(path: str) -> VAESpec:
         shift=_normalisation("shift", config),
         note="",
     )
+
+
+def _runs_in(place: Path) -> list[Path]:
+    """The training runs in a folder; none in the folder of a checkpoint, and none for a file."""
+    if not place.is_dir() or (place / "config.json").is_file():
+        return []
+    return sorted(found.parent for found in place.glob("*/checkpoints") if found.is_dir())
 
 
 def _normalisation(name: str, config: WFVAEConfig) -> float | tuple[float, ...]:

@@ -250,6 +250,8 @@ def test_a_good_vae_passes_and_every_test_of_it_applies(
     config = check.CheckConfig(num_frames=9, size=24)
     skipped = [verdict.test for verdict in check.verdicts(adapters.resolve("own/a"), config) if verdict.passed is None]
     assert skipped == ["weights checksum", "block wise against whole", "canary"]
+    first = next(check.verdicts(adapters.resolve("own/a"), config))
+    assert str(first) == "n/a   weights checksum: not applicable: the VAE has no weights"
 
 
 @pytest.mark.parametrize("fault", FAULTS, ids=lambda fault: fault.__name__)
@@ -277,6 +279,111 @@ def test_the_adapter_that_writes_into_its_input_is_told_which_half_does(
 ):
     said = _failed(WritesIntoVideo(), monkeypatch, capsys)["inputs unchanged"]
     assert said == "encode changes its input; work on a copy"
+
+
+def _nan(values: Tensor) -> Tensor:
+    return values * float("nan")
+
+
+class DecodesNaN(Good):
+    def decode(self, latent: Tensor) -> Tensor:
+        return _nan(super().decode(latent))
+
+
+class EncodesNaN(Good):
+    def encode(self, video: Tensor) -> Posterior:
+        return Posterior(_nan(super().encode(video).mean))
+
+
+# tests that look at neither the values of the latent nor at those of the frames
+STRUCTURE = {"weights checksum", "dtype and device", "parameters", "block wise against whole", "canary"}
+
+
+@pytest.mark.parametrize(
+    ("fault", "what", "unaffected"),
+    [
+        (DecodesNaN, "reconstruction", STRUCTURE | {"inputs unchanged", "batch", "causality"}),
+        (EncodesNaN, "latent", STRUCTURE),
+    ],
+)
+def test_a_vae_that_gives_nan_fails_what_depends_on_it_for_that_reason(
+    fault: type[Good],
+    what: str,
+    unaffected: set[str],
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+):
+    failed = _failed(fault(), monkeypatch, capsys)
+    assert failed.keys() == {test.__name__.replace("_", " ") for test in check.TESTS} - unaffected
+    padded = "own/a: the reconstruction has NaN or infinite pixels; check encode and decode of the adapter"
+    said = {test: sentence for test, sentence in failed.items() if padded not in sentence}
+    assert set(said.values()) == {f"the {what} is not finite: it has NaN or infinite values"}
+    assert failed.keys() - said.keys() == {"frame rule", "sizes"} | ({"shapes"} if what == "reconstruction" else set())
+
+
+def test_a_mode_that_gives_nan_is_named(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]):
+    good, nan = Good(), DecodesNaN()
+    good.spec = replace(SPEC, modes=("whole", "tiled"), lossless_modes=("tiled",))
+    module = ModuleType("own")
+    module.VARIANTS = {"a": good.spec}
+    module.load = lambda spec, *, mode, **_: nan if mode == "tiled" else good
+    real = plugins.find
+    monkeypatch.setattr(plugins, "find", lambda kind, name: module if name == "own" else real(kind, name))
+    assert cli.main(["check", "own/a", "num_frames=9", "size=24"]) == 1
+    lines = [line for line in capsys.readouterr().out.splitlines() if line.startswith("FAIL")]
+    assert lines == [
+        "FAIL  block wise against whole: tiled: the reconstruction is not finite: it has NaN or infinite values"
+    ]
+
+
+def test_an_overflow_of_scaled_latents_is_no_fault(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]):
+    class Overflows(Good):
+        def decode(self, latent: Tensor) -> Tensor:
+            video = super().decode(latent)
+            return video if latent.abs().max() < 1 else _nan(video)
+
+    assert _failed(Overflows(), monkeypatch, capsys) == {}
+
+
+def test_a_latent_in_place_of_its_posterior_is_told_as_such(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+):
+    class Plain(Good):
+        def encode(self, video: Tensor) -> Tensor:
+            return super().encode(video).mean
+
+    failed = _failed(Plain(), monkeypatch, capsys)
+    assert len(failed) == len(check.TESTS) - 4  # checksum, parameters, block-wise modes and canary
+    assert set(failed.values()) == {
+        "own/a: encode should return a vaebench.Posterior, got a Tensor: return Posterior(latent)"
+    }
+
+
+def test_frames_of_a_wrong_size_are_told_by_every_test_that_compares_them(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+):
+    class Cuts(Good):
+        def decode(self, latent: Tensor) -> Tensor:
+            return super().decode(latent)[..., 1:, :]
+
+    failed = _failed(Cuts(), monkeypatch, capsys)
+    comparing = {"shapes", "frame rule", "sizes", "value range", "gain and offset", "frame shift", "hidden tiles"}
+    assert failed.keys() == comparing
+    assert all("own/a: the reconstruction of a video" in sentence for sentence in failed.values())
+
+
+def test_an_error_of_several_lines_is_a_verdict_of_one(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+):
+    class Raises(Good):
+        error: Exception = ValueError("my\nbug")
+
+        def decode(self, latent: Tensor) -> Tensor:
+            raise self.error
+
+    assert set(_failed(Raises(), monkeypatch, capsys).values()) == {"my bug"}
+    Raises.error = RuntimeError("my\n bug")
+    assert set(_failed(Raises(), monkeypatch, capsys).values()) == {"RuntimeError: my bug"}
 
 
 def test_what_an_untrained_network_cannot_show_is_not_applicable_with_a_reason():

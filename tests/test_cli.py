@@ -135,6 +135,8 @@ def test_recipes_are_listed_with_their_descriptions(capsys: pytest.CaptureFixtur
         (["run", "vaes=[pool/4x8x8]", "metrics=[PSNR]"], "no 'PSNR' in metrics; did you mean 'psnr'"),
         (["run", "vaes=Pool/4x8x8"], "no 'Pool' in adapters; did you mean 'pool'"),
         (["run", "vaes=dct/4,dct/9"], "dct has no variant '9' (there are: 4, 8, 16, tiny)"),
+        (["run", "vaes=dct"], "dct: name a variant: dct/4, dct/8, dct/16, dct/tiny"),
+        (["check", "wfvae"], "wfvae: name a variant: wfvae/l-16, "),
         (["run", "vaes=dct/4,,dct/8"], "an empty or badly quoted item"),
         (["run", "vaes=[pool/4x8x8]", "keep=-1"], "keep=-1 should be a number of clips, ids of clips, or worst:N"),
         (["run", "vaes=[pool/4x8x8]", "mode=tiled"], "mode 'tiled'"),

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from vaebench import plugins
+from vaebench import cli, plugins
 
 
 def test_an_unknown_name_is_answered_with_the_nearest():
@@ -26,3 +26,82 @@ def test_a_file_is_a_plugin_and_one_that_cannot_be_imported_is_named(tmp_path: P
         plugins.find("metrics", str(tmp_path / "broken.py"))
     with pytest.raises(ValueError, match=r"gone\.py: no such file"):
         plugins.find("suites", str(tmp_path / "gone.py"))
+
+
+HALVES = """
+from vaebench import Posterior, VAESpec
+
+VARIANTS = {"2": VAESpec("halves", "2", 1, 2, 3, causal=True, size_multiple=2)}
+
+def load(spec, **settings):
+    raise NotImplementedError
+
+def tiny(**settings):
+    raise NotImplementedError
+"""
+
+
+@pytest.mark.parametrize("command", [["check"], ["run", "clips=1"]], ids=["check", "run"])
+@pytest.mark.parametrize(
+    ("right", "wrong", "variant", "said"),
+    [
+        (
+            "def load",
+            "def loadd",
+            "",
+            "has no function load(spec, *, weights, device, dtype, mode); did you mean 'loadd'?",
+        ),
+        ("def tiny", "def small", "/tiny", "has no function tiny(*, device, dtype, mode)"),
+        (
+            "VARIANTS =",
+            "VARIANT =",
+            "",
+            "should define VARIANTS, a dict of variant name -> vaebench.VAESpec; did you mean 'VARIANT'?",
+        ),
+        (
+            "VARIANTS =",
+            "VARIANTS = {}; SPECS =",
+            "",
+            "should define VARIANTS, a dict of variant name -> vaebench.VAESpec",
+        ),
+    ],
+    ids=["load", "tiny", "VARIANTS", "empty"],
+)
+def test_an_adapter_that_lacks_a_part_is_told_which(
+    command: list[str],
+    right: str,
+    wrong: str,
+    variant: str,
+    said: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "halves.py").write_text(HALVES.replace(right, wrong))
+    name = f"./halves.py{variant}"
+    assert cli.main([command[0], f"vaes={name}" if command[0] == "run" else name, *command[1:]]) == 2
+    assert capsys.readouterr().err == f"vaebench: ./halves.py {said}\n"
+
+
+@pytest.mark.parametrize(
+    ("name", "said"),
+    [
+        ("{}/halves", "no such file: {0}/halves; did you mean {0}/halves.py?"),
+        ("./halves", "no such file: ./halves; did you mean ./halves.py?"),
+        ("halves", "no such file: halves; did you mean halves.py?"),
+        ("sub/halves", "no such file: sub/halves; did you mean sub/halves.py?"),
+        ("{}/halfs", "no such file: {0}/halfs"),
+        ("./sub", "./sub is not a Python file (.py)"),
+    ],
+)
+def test_a_path_without_its_suffix_is_told_the_file(
+    name: str, said: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "sub").mkdir()
+    for folder in (tmp_path, tmp_path / "sub"):
+        (folder / "halves.py").write_text(HALVES)
+    for words in (["check", name], ["run", f"vaes={name}"], ["run", "vaes=dct/4", f"metrics={name}"]):
+        assert cli.main([word.format(tmp_path) for word in words]) == 2
+        assert capsys.readouterr().err == f"vaebench: {said.format(tmp_path)}\n"

@@ -55,6 +55,13 @@ def test_quick_steps_print_nothing_until_the_part_ends():
     assert log.getvalue() == "efficiency: 1000 of 1000 cases, 0 s (a finished)\n"
 
 
+def test_a_part_of_which_every_step_failed_is_not_said_to_be_finished():
+    log = io.StringIO()
+    with Progress("x", 1, "cases", stream=log, clock=Clock()) as progress, progress.part("a", lambda: True):
+        progress.update()
+    assert log.getvalue() == "x: 1 of 1 cases, 0 s (a failed)\n"
+
+
 def test_cases_that_are_measured_again_raise_the_total():
     log = io.StringIO()
     with Progress("blockwise", 2, "cases", stream=log, clock=Clock()) as progress, progress.part("a"):

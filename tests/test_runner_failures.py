@@ -12,8 +12,9 @@ import torch
 from safetensors.torch import save_file
 
 import adapters
+import vaebench
 from tests.runs import BUNDLE, kept, record, run
-from vaebench import evaluation
+from vaebench import cli, evaluation
 from vaebench.config import RunConfig
 from vaebench.data import bundle
 from vaebench.video import Clip
@@ -110,8 +111,45 @@ def test_a_vae_that_breaks_does_not_stop_the_others(
 
     monkeypatch.setattr(adapters.ResolvedVAE, "load", load)
     assert run("vaes=[dct/4,pool/4x8x8]") == 1
-    assert "failed: dct/4: RuntimeError: no such network" in capsys.readouterr().err
+    said = capsys.readouterr().err
+    assert "failed: dct/4: RuntimeError: no such network" in said
+    assert "(dct/4 failed)" in said
+    assert "(pool/4x8x8 finished)" in said
     assert record().scores["psnr"].n == 8
+
+
+def test_a_vae_of_which_every_clip_fails_has_failed_and_one_of_which_some_fail_has_finished(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+):
+    kind = type(adapters.load("pool/4x8x8"))
+    real, calls = kind.encode, []
+
+    def only_second(self, video: torch.Tensor):
+        calls.append(1)
+        if len(calls) != 2:
+            raise ValueError("planted")
+        return real(self, video)
+
+    monkeypatch.setattr(kind, "encode", only_second)
+    assert run("vaes=pool/4x8x8", "clips=2") == 1
+    assert "(pool/4x8x8 finished)" in capsys.readouterr().err
+    assert run("vaes=pool/4x8x8", "clips=2", "runs=again") == 1
+    assert "(pool/4x8x8 failed)" in capsys.readouterr().err
+
+
+def test_a_latent_in_place_of_its_posterior_is_told_as_such(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+):
+    kind = type(adapters.load("pool/4x8x8"))
+    real = kind.encode
+    monkeypatch.setattr(kind, "encode", lambda self, video: real(self, video).mean)
+    said = "pool/4x8x8: encode should return a vaebench.Posterior, got a Tensor: return Posterior(latent)"
+    for words in (["batch_size=2"], ["--suite", "blockwise"], ["--suite", "latent"], ["--suite", "relay"]):
+        suite = [] if words[-1] in ("latent", "relay") else ["metrics=psnr"]
+        assert cli.main(["run", "vaes=pool/4x8x8", "num_frames=4", "size=32", "clips=2", *suite, *words]) == 1
+        assert said in capsys.readouterr().err
+    with pytest.raises(ValueError, match=r"encode should return a vaebench\.Posterior"):
+        vaebench.evaluate(adapters.load("pool/4x8x8"), num_frames=4, size=32, clips=1, metrics=["psnr"])
 
 
 @pytest.mark.parametrize("broken", ["summarize", "per_case"])

@@ -52,6 +52,31 @@ def test_a_run_without_a_checkpoint_says_so(tmp_path: Path, capsys: pytest.Captu
     assert "has no checkpoint yet" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (
+            ["wfvae/tiny", "weights=a,b"],
+            "a,b is the folder of a training run: name it as wfvae:a,b, and remove weights=a,b",
+        ),
+        (
+            ["wfvae:a,c"],
+            "a,c does not exist: give the folder of a training run, a folder in the official layout, or a ",
+        ),
+        (["wfvae:."], ". is a folder of training runs: name one of them: wfvae:a,b\n"),
+    ],
+)
+def test_a_run_that_is_named_in_a_wrong_way_is_told_the_right_one(
+    words: list[str], said: str, finished: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(finished.parent)
+    assert cli.main(["check", *words]) == 2
+    assert said in capsys.readouterr().err
+    name, *settings = words
+    assert cli.main(["run", f'vaes="{name}"', *settings, "clips=1", "metrics=psnr"]) == 2
+    assert said in capsys.readouterr().err
+
+
 def test_a_training_ends_with_its_checkpoint_and_the_command_that_evaluates_it(
     finished: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -81,6 +81,8 @@ class Toy:
 
     def encode(self, video):
         latent = self.inner.encode(video).mean
+        if self.wrong in ("plain", "pair"):
+            return latent if self.wrong == "plain" else (latent, latent)
         return Posterior(latent[:, :2] if self.wrong == "latent" else latent)
 
     def decode(self, latent):
@@ -90,12 +92,32 @@ class Toy:
 
 @pytest.mark.parametrize(
     ("wrong", "said"),
-    [("latent", "the latent of a video"), ("frames", "the reconstruction of a video"), ("nan", "NaN")],
+    [
+        ("latent", "the latent of a video"),
+        ("frames", "the reconstruction of a video"),
+        ("nan", r"NaN or infinite pixels; check encode and decode of the adapter, or try dtype=float32"),
+        ("plain", r"encode should return a vaebench.Posterior, got a Tensor: return Posterior\(latent\)"),
+        ("pair", r"encode should return a vaebench.Posterior, got a tuple: return Posterior\(mean, logvar\)"),
+    ],
 )
 def test_the_doorway_names_the_vae_and_both_shapes(wrong: str, said: str):
     with pytest.raises(ValueError, match=said) as caught:
         reconstruct(Toy(wrong), torch.zeros(1, 3, 4, 16, 16))
     assert "pool/4x8x8" in str(caught.value)
+
+
+class Duck:
+    """A distribution of another library, with the members of a posterior."""
+
+    def __init__(self, mean: torch.Tensor) -> None:
+        self.mean, self.logvar, self.mode = mean, None, lambda: mean
+
+
+def test_a_posterior_of_another_library_is_taken():
+    toy = Toy("")
+    toy.encode = lambda video: Duck(toy.inner.encode(video).mean)
+    video = torch.rand(1, 3, 4, 16, 16)
+    assert torch.equal(reconstruct(toy, video)[0], reconstruct(toy.inner, video)[0])
 
 
 def test_every_clip_is_scored_on_its_own_frames_and_pixels():

@@ -177,6 +177,10 @@ class Job:
             with writing(self.store.folder):
                 self.store.fail(case.id, "", "its stored statistics are incomplete or damaged after two measurements")
 
+    def failed(self, cases: Sequence[Case]) -> bool:
+        """Whether all of these cases failed, so that the VAE has no score of them."""
+        return bool(self.broken) or all(isinstance(self.read(case), Failure) for case in cases)
+
     def read(self, case: Case) -> Statistics | Failure | None:
         """The stored statistics of a case, or its failure; None if neither exists or the file is damaged."""
         statistics = self.store.get(case.id)

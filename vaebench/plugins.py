@@ -71,7 +71,7 @@ def find(kind: str, name: str) -> ModuleType:
         name: name in `names(kind)`, or path of a `.py` file
 
     Raises:
-        ValueError: the name is unknown (the message suggests the closest one), or the file cannot be imported
+        ValueError: the name is unknown (the message suggests the closest one, or a file), or the file cannot be imported
     """
     if name.endswith(".py"):
         return _from_file(Path(name).expanduser().resolve())
@@ -80,8 +80,19 @@ def find(kind: str, name: str) -> ModuleType:
     if name in _outside(kind):
         module: ModuleType = _outside(kind)[name].load()
         return module
+    refuse_path(name)
     known = names(kind)
     raise ValueError(f"no {name!r} in {kind}{did_you_mean(name, known)} (available: {', '.join(known)})")
+
+
+def refuse_path(name: str) -> None:
+    """Raises ValueError if an unknown name is the path of a file without its suffix, or of one that does not exist."""
+    file = Path(f"{name}.py").expanduser()
+    if file.is_file():
+        raise ValueError(f"no such file: {name}; did you mean {name}.py?")
+    if name.startswith((".", "/", "~")):
+        exists = Path(name).expanduser().exists()
+        raise ValueError(f"{name} is not a Python file (.py)" if exists else f"no such file: {name}")
 
 
 def _from_file(file: Path) -> ModuleType:

@@ -81,15 +81,15 @@ class Progress:
             self.bar.set_postfix_str(about, refresh=False)
 
     @contextmanager
-    def part(self, name: str) -> Iterator[None]:
-        """A part of the work; without a terminal, its end is a line if it had steps."""
+    def part(self, name: str, failed: Callable[[], bool] = lambda: False) -> Iterator[None]:
+        """A part of the work; without a terminal, its end is a line if it had steps, which says whether all of it `failed`."""
         self.show(name)
         if self.bar is not None:
             self.bar.refresh()
         before = self.done
         yield
         if self.bar is None and self.done > before:
-            self._print(f"{name} finished")
+            self._print(f"{name} {'failed' if failed() else 'finished'}")
 
     def close(self) -> None:
         """Finish the bar; an inner one disappears."""

@@ -72,10 +72,15 @@ def _run(config: RunConfig) -> Outcome:
     title = f"{config.suite} shard {index}/{count}" if count > 1 else config.suite
     with Prefetch(pick_device(config.device)) as prefetch, Progress(title, todo, "cases") as progress:
         for jobs in groups:
-            with progress.part(jobs[0].name):
-                _run_group(jobs, {job: job.cases[index::count] for job in jobs}, prefetch, progress, outcome)
+            own = {job: job.cases[index::count] for job in jobs}
+            with progress.part(jobs[0].name, partial(_all_failed, own)):
+                _run_group(jobs, own, prefetch, progress, outcome)
     outcome.notes += dict.fromkeys(note for together in parts for part in together for note in part.suite.notes)
     return outcome
+
+
+def _all_failed(own: Mapping[Job, Sequence[Case]]) -> bool:
+    return all(job.failed(cases) for job, cases in own.items())
 
 
 class Prepared(NamedTuple):

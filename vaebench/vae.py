@@ -243,6 +243,22 @@ def pad(video: Video, spec: VAESpec) -> Video:
     return F.pad(video, (0, width, 0, height, 0, frames), mode="replicate")
 
 
+def check_posterior(vae: VideoVAE, posterior: Posterior) -> Posterior:
+    """Return what `vae.encode` returned if it is a posterior.
+
+    Raises:
+        ValueError: it is something else, such as the latent itself
+    """
+    import torch
+
+    if isinstance(getattr(posterior, "mean", None), torch.Tensor):  # of a tensor, `mean` is a method
+        return posterior
+    remedy = "Posterior(latent)" if isinstance(posterior, torch.Tensor) else "Posterior(mean, logvar)"
+    raise ValueError(
+        f"{vae.spec.name}: encode should return a vaebench.Posterior, got a {type(posterior).__name__}: return {remedy}"
+    )
+
+
 def check_latent(vae: VideoVAE, video: Video, latent: Latent) -> Latent:
     """Return `latent` if its shape is the one that the spec defines for `video` (B, 3, T, H, W).
 
@@ -297,7 +313,7 @@ def check_finite(vae: VideoVAE, reconstruction: Video) -> Video:
 
 
 def _remedy(vae: VideoVAE) -> str:
-    """The remedy for non-finite pixels: other weights if they are damaged, else a dtype with a wider range."""
+    """The remedy for non-finite pixels: other weights if they are damaged, else a dtype with a wider range, if it may help."""
     import torch
 
     model = getattr(vae, "model", None)
@@ -307,7 +323,10 @@ def _remedy(vae: VideoVAE) -> str:
         return (
             f"{len(damaged)} tensors of the weights have NaN or infinite values ({damaged[0]}): replace the weight file"
         )
-    if getattr(vae, "dtype", None) == torch.float32:
+    dtype = getattr(vae, "dtype", None)
+    if dtype is None:
+        return "check encode and decode of the adapter, or try dtype=float32"
+    if dtype == torch.float32:
         return "dtype and weights are valid (float32, finite): check that the weights belong to this VAE"
     return "try dtype=float32" + (f" ({vae.spec.note})" if vae.spec.note else "")
 
@@ -329,7 +348,7 @@ def reconstruct(
         the reconstruction, with the shape of `video`, and the latent (B, c, t, h, w) of the padded video
 
     Raises:
-        ValueError: the latent or the reconstruction has a wrong shape, or pixels are NaN or infinite
+        ValueError: encode returns no posterior, the latent or the reconstruction has a wrong shape, or pixels are NaN or infinite
     """
     latent = encode_padded(vae, pad(video, vae.spec), posterior=posterior, generator=generator)
     return decode_as(vae, video, latent), latent
@@ -340,7 +359,7 @@ def encode_padded(
 ) -> Latent:
     """The latent that `reconstruct` decodes, of a video from `pad`, into which the adapter may write."""
     shape = tuple(padded.shape)
-    q = vae.encode(padded)
+    q = check_posterior(vae, vae.encode(padded))
     latent = q.mode() if posterior == "mode" else q.sample(generator)
     check_latent_shape(vae, shape, tuple(latent.shape))
     return latent.clone()

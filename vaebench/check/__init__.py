@@ -108,5 +108,11 @@ def verdicts(candidate: Candidate, config: CheckConfig) -> Iterator[Verdict]:
             with torch.inference_mode():
                 passed, sentence = test(subject)
         except Exception as error:  # a crash is a failure, and the other tests still run
-            passed, sentence = False, f"{type(error).__name__}: {error}"
+            passed, sentence = False, _one_line(error)
         yield Verdict(test.__name__.strip("_").replace("_", " "), passed, sentence)
+
+
+def _one_line(error: Exception) -> str:
+    """What an exception says; with its type, unless it is a ValueError, which is meant for the user."""
+    text = " ".join(str(error).split())
+    return text if text and isinstance(error, ValueError) else f"{type(error).__name__}: {text}"

@@ -10,7 +10,7 @@ from torch import Tensor
 from vaebench.config import CheckConfig
 from vaebench.machine import pick_device
 from vaebench.suite import Candidate
-from vaebench.vae import VideoVAE
+from vaebench.vae import VideoVAE, check_latent, check_posterior, check_shape
 
 Answer = tuple[bool | None, str]  # whether the test passed (None: not applicable), and a sentence
 
@@ -34,11 +34,23 @@ class Subject:
         return self.candidate.load(mode, device=self.video.device, dtype=getattr(torch, self.config.dtype))
 
     def encode(self, video: Tensor) -> Tensor:
-        """The mean of the posterior.  The adapter gets a copy, so that changes of its input do not affect other tests."""
-        return self.vae.encode(video.clone()).mode()
+        """The mean of the posterior.  The adapter gets a copy, so that changes of its input do not affect other tests.
+
+        Raises:
+            ValueError: encode returns no posterior, or the latent is not finite; NaN would pass or fail comparisons at random
+        """
+        return finite("latent", check_posterior(self.vae, self.vae.encode(video.clone())).mode())
 
     def decode(self, latent: Tensor) -> Tensor:
-        return self.vae.decode(latent.clone())
+        """The video of a latent, of which the adapter gets a copy; ValueError if it is not finite."""
+        return finite("reconstruction", self.vae.decode(latent.clone()))
+
+    def reconstruct(self, video: Tensor) -> Tensor:
+        """The reconstruction of a video with a valid shape, as `decode`; ValueError also if it has another shape."""
+        latent = check_latent(self.vae, video, self.encode(video))
+        frames = self.decode(latent)
+        check_shape(self.vae, tuple(video.shape), tuple(frames.shape))
+        return frames
 
     def clip(self, num_frames: int, side: int = 0) -> Tensor:
         """The test pattern in the shortest valid length of at least `num_frames`."""
@@ -73,6 +85,13 @@ def smooth(num_frames: int, size: int, speed: float) -> Tensor:
     x = torch.arange(size, dtype=torch.float64).view(1, 1, -1) / size
     waves = [torch.sin(2 * torch.pi * (a * x + b * y) + c * t) for a, b, c in ((1, 0, 2.0), (0, 1, 1.6), (1, -1, 1.2))]
     return torch.stack([0.7 * wave for wave in waves]).float().unsqueeze(0)
+
+
+def finite(what: str, values: Tensor) -> Tensor:
+    """`values`; ValueError if one of them is NaN or infinite."""
+    if not values.isfinite().all():
+        raise ValueError(f"the {what} is not finite: it has NaN or infinite values")
+    return values
 
 
 def distance(a: Tensor, b: Tensor) -> float:

@@ -23,7 +23,7 @@ from vaebench.device_idle import StepMeter
 from vaebench.files import draft, sweep
 from vaebench.generation.latte.batch import Batch
 from vaebench.progress import Progress
-from vaebench.vae import VAESpec, VideoVAE, check_latent
+from vaebench.vae import VAESpec, VideoVAE, check_latent, check_posterior
 from vaebench.video import to_model
 
 if TYPE_CHECKING:
@@ -181,7 +181,7 @@ def _encode_shard(vae: VideoVAE, windows: Iterable[Window], file: Path, device: 
         except (OSError, ValueError) as reason:
             failed[window.id] = str(reason)
             continue
-        posterior = vae.encode(video)
+        posterior = check_posterior(vae, vae.encode(video))
         mean = check_latent(vae, video, posterior.mode())[0].float().cpu()
         if not bool(mean.isfinite().all()) or float(mean.abs().max()) > LARGEST:
             raise ValueError(f"{vae.spec.name}: latents of {window.id} reach {float(mean.abs().max()):g}, beyond fp16")

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Literal
 import torch
 
 from vaebench.timing import free_bytes, is_out_of_memory, peak_memory
-from vaebench.vae import Posterior, VAESpec, VideoVAE, check_latent_shape
+from vaebench.vae import Posterior, VAESpec, VideoVAE, check_latent_shape, check_posterior
 
 if TYPE_CHECKING:
     from vaebench.video import Latent, Video
@@ -86,7 +86,7 @@ def encode_clips(vae: VideoVAE, padded: Video, *, posterior: str, generators: Se
         ValueError: the latent has a wrong shape
     """
     shape = tuple(padded.shape)
-    q = vae.encode(padded)
+    q = check_posterior(vae, vae.encode(padded))
     check_latent_shape(vae, shape, tuple(q.mean.shape))
     if posterior == "mode":
         return q.mode().clone()

@@ -14,6 +14,7 @@ from vaebench.vae import (
     VAESpec,
     VideoVAE,
     check_latent,
+    check_posterior,
     decode_as,
     networks,
     pad,
@@ -143,7 +144,7 @@ class IndependentChunks:
     def _encode(self, chunk: Video) -> Posterior:
         """A copy of the posterior, because the next call may reuse the memory of the result."""
         padded = pad(chunk, self.vae.spec)
-        q = self.vae.encode(padded)
+        q = check_posterior(self.vae, self.vae.encode(padded))
         mean = check_latent(self.vae, padded, q.mean).clone()
         return Posterior(mean, None if q.logvar is None else q.logvar.clone())
 

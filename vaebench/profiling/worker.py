@@ -24,7 +24,7 @@ from vaebench.device_idle import Profiler, profiler_of, union_seconds
 from vaebench.frame_size import Size
 from vaebench.suite import Candidate
 from vaebench.timing import is_out_of_memory, peak_memory, stopwatch, synchronize
-from vaebench.vae import VideoVAE, networks
+from vaebench.vae import VideoVAE, check_posterior, networks
 
 WARM_CALLS = 3  # at least, and until two in a row differ by less than 5 %
 MOST_WARM_CALLS = 8
@@ -112,7 +112,7 @@ def to_channels_last(vae: VideoVAE) -> None:
 
 def halves(vae: VideoVAE, job: Job) -> tuple[Callable[[Tensor], Tensor], Callable[[Tensor], Tensor]]:
     """Encode and decode, compiled if the job asks for it."""
-    encode: Callable[[Tensor], Tensor] = lambda clip: vae.encode(clip).mode()  # noqa: E731
+    encode: Callable[[Tensor], Tensor] = lambda clip: check_posterior(vae, vae.encode(clip)).mode()  # noqa: E731
     return (torch.compile(encode), torch.compile(vae.decode)) if job.compile else (encode, vae.decode)
 
 
@@ -288,7 +288,7 @@ def _flops(vae: VideoVAE, video: Tensor) -> dict[str, int]:
     from torch.utils.flop_counter import FlopCounterMode
 
     with FlopCounterMode(display=False) as encoding:
-        latent = vae.encode(video).mode()
+        latent = check_posterior(vae, vae.encode(video)).mode()
     with FlopCounterMode(display=False) as decoding:
         vae.decode(latent)
     return {"encode_flop": encoding.get_total_flops(), "decode_flop": decoding.get_total_flops()}

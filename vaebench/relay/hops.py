@@ -10,7 +10,7 @@ import torch
 
 from vaebench.relay import pixels
 from vaebench.relay.content import Timeline
-from vaebench.vae import Posterior, VAESpec, VideoVAE, check_latent, decode_as, pad
+from vaebench.vae import Posterior, VAESpec, VideoVAE, check_latent, check_posterior, decode_as, pad
 
 if TYPE_CHECKING:
     from vaebench.video import Latent, Video
@@ -22,7 +22,7 @@ def encoded(vae: VideoVAE, video: Video) -> Posterior:
     It has copies of the tensors of the VAE, which may reuse their memory in the next call.
     """
     padded = pad(video, vae.spec)
-    q = vae.encode(padded)
+    q = check_posterior(vae, vae.encode(padded))
     mean = check_latent(vae, padded, q.mean).clone()
     return Posterior(mean, None if q.logvar is None else q.logvar.clone())
 

@@ -24,7 +24,7 @@ from vaebench.machine import pick_device
 from vaebench.options import LatentOptions as Options
 from vaebench.settings import build as build_settings
 from vaebench.suite import Case, Suite, clip_cases, clip_generator, video_setting
-from vaebench.vae import Posterior, VAESpec, VideoVAE, check_latent, decode_as, pad
+from vaebench.vae import Posterior, VAESpec, VideoVAE, check_latent, check_posterior, decode_as, pad
 from vaebench.video import to_model, to_stored
 
 if TYPE_CHECKING:
@@ -138,7 +138,7 @@ class LatentSuite(Suite[Subject]):
         """
         video = to_model(clip.load().to(self.device, non_blocking=True)).unsqueeze(0)
         padded = pad(video, vae.spec)
-        q = vae.encode(padded)
+        q = check_posterior(vae, vae.encode(padded))
         latent = check_latent(vae, padded, q.mode()).float().clone()
         if not bool(latent.isfinite().all()):
             raise ValueError(f"{vae.spec.name}: the latent has NaN or infinite values; try dtype=float32")
