@@ -355,7 +355,7 @@ def test_a_latent_in_place_of_its_posterior_is_told_as_such(
     failed = _failed(Plain(), monkeypatch, capsys)
     assert len(failed) == len(check.TESTS) - 4  # checksum, parameters, block-wise modes and canary
     assert set(failed.values()) == {
-        "own/a: encode should return a vaebench.Posterior, got a Tensor: return Posterior(latent)"
+        "own/a: encode should return a vaebench.Posterior, got Tensor: return Posterior(latent)"
     }
 
 

@@ -401,6 +401,11 @@ def test_costs_state_why_they_have_no_interval():
     assert {change.reason for change in paired.changes(a, b)} == {"a cost: it is measured on no clips"}
 
 
+def test_scores_of_generated_videos_state_why_they_have_no_interval():
+    a, b, *_ = (paired.read(file) for file in sorted((ROOT / "results" / "diffusability").glob("*/*.json"))[:2])
+    assert {change.reason for change in paired.changes(a, b)} == {"a score of sets of videos: single videos have none"}
+
+
 def test_the_help_says_which_limits_are_refused(capsys: pytest.CaptureFixture[str]):
     with pytest.raises(SystemExit):
         compare("--help")

@@ -143,7 +143,7 @@ def test_a_latent_in_place_of_its_posterior_is_told_as_such(
     kind = type(adapters.load("pool/4x8x8"))
     real = kind.encode
     monkeypatch.setattr(kind, "encode", lambda self, video: real(self, video).mean)
-    said = "pool/4x8x8: encode should return a vaebench.Posterior, got a Tensor: return Posterior(latent)"
+    said = "pool/4x8x8: encode should return a vaebench.Posterior, got Tensor: return Posterior(latent)"
     for words in (["batch_size=2"], ["--suite", "blockwise"], ["--suite", "latent"], ["--suite", "relay"]):
         suite = [] if words[-1] in ("latent", "relay") else ["metrics=psnr"]
         assert cli.main(["run", "vaes=pool/4x8x8", "num_frames=4", "size=32", "clips=2", *suite, *words]) == 1

@@ -206,7 +206,10 @@ def test_a_run_cannot_repeat_a_record_of_whole_videos(folders: tuple[Path, Path]
     file = str(records.file_of(Path("runs/results"), only_record()))
     capsys.readouterr()
     assert cli.main(["run", "--config", file]) == 2
-    said = "this record was scored from files: repeat it with `vaebench score`, or give num_frames=N to run a VAE\n"
+    said = (
+        "this record was scored from files: repeat it with `vaebench score`; to compare it with a VAE, score the videos again "
+        "with num_frames=N\n"
+    )
     assert capsys.readouterr().err == f"vaebench: {file}: {said}"
     assert cli.main(["run", "--config", file, "vaes=dct/4", f"num_frames={FRAMES}"]) == 0
 

@@ -213,6 +213,7 @@ def test_ctrl_c_says_from_which_step_the_run_resumes(
     assert "\nstopped; there is no checkpoint yet: the same command starts again from" in capsys.readouterr().err
     monkeypatch.undo()
     assert cli.main(words) == 0
+    assert capsys.readouterr().err.startswith(f"training to step 4; log: {tmp_path / 'log.csv'}\n")
     (tmp_path / "checkpoints" / "step-00000004").rename(tmp_path / "lost")
     monkeypatch.setattr(Trainer, "train", stop)
     assert cli.main(words) == 130

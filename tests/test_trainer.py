@@ -103,6 +103,9 @@ def test_no_more_workers_are_started_than_the_process_has_cores(
     for workers in (0, 1, 4):
         trainer(tmp_path, replace(QUICK, workers=workers))._stream()
     assert started == [0, 1, 2]
+    monkeypatch.setenv("LOCAL_WORLD_SIZE", "2")  # of torchrun
+    trainer(tmp_path, replace(QUICK, workers=4))._stream()
+    assert started[3:] == [1]
 
 
 class Killed(BaseException):

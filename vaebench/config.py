@@ -181,8 +181,8 @@ def _check_shape(record: str, given: Mapping[str, Any]) -> None:
     """Raises ValueError if a record of whole videos (`vaebench score`) leaves the frames or the size of a run open."""
     if unset := [f"{key}=N" for key in ("num_frames", "size") if given.get(key, 1) is None]:
         raise ValueError(
-            f"{record}: this record was scored from files: repeat it with `vaebench score`, or give {' and '.join(unset)} "
-            "to run a VAE"
+            f"{record}: this record was scored from files: repeat it with `vaebench score`; to compare it with a VAE, score the "
+            f"videos again with {' '.join(unset)}"
         )
 
 

@@ -31,6 +31,7 @@ OF_MACHINE = ("efficiency",)  # suites whose scores are of one machine, which th
 WITHOUT_CLIPS = {
     "tokens": "an exact count: it is measured on no clips",
     "efficiency": "a cost: it is measured on no clips",
+    "diffusability": "a score of sets of videos: single videos have none",
 }
 
 

@@ -253,10 +253,12 @@ def check_posterior(vae: VideoVAE, posterior: Posterior) -> Posterior:
 
     if isinstance(getattr(posterior, "mean", None), torch.Tensor):  # of a tensor, `mean` is a method
         return posterior
-    remedy = "Posterior(latent)" if isinstance(posterior, torch.Tensor) else "Posterior(mean, logvar)"
-    raise ValueError(
-        f"{vae.spec.name}: encode should return a vaebench.Posterior, got a {type(posterior).__name__}: return {remedy}"
-    )
+    given = type(posterior).__name__
+    if isinstance(posterior, torch.Tensor):
+        wrong = f"{given}: return Posterior(latent)"
+    else:
+        wrong = f"{given} without a tensor `mean`: return Posterior(mean) or Posterior(mean, logvar)"
+    raise ValueError(f"{vae.spec.name}: encode should return a vaebench.Posterior, got {wrong}")
 
 
 def check_latent(vae: VideoVAE, video: Video, latent: Latent) -> Latent:
@@ -324,11 +326,10 @@ def _remedy(vae: VideoVAE) -> str:
             f"{len(damaged)} tensors of the weights have NaN or infinite values ({damaged[0]}): replace the weight file"
         )
     dtype = getattr(vae, "dtype", None)
-    if dtype is None:
-        return "check encode and decode of the adapter, or try dtype=float32"
     if dtype == torch.float32:
         return "dtype and weights are valid (float32, finite): check that the weights belong to this VAE"
-    return "try dtype=float32" + (f" ({vae.spec.note})" if vae.spec.note else "")
+    wider = "try dtype=float32" + (f" ({vae.spec.note})" if vae.spec.note else "")
+    return wider if dtype else f"{wider}, or check encode and decode of the adapter"
 
 
 def reconstruct(

@@ -74,9 +74,10 @@ def _seed(*parts: int) -> int:
 
 
 def _cores() -> int:
-    """The number of processor cores that this process may run on."""
+    """The number of processor cores for this process; torchrun lets all processes of a machine run on all of them."""
     affinity = getattr(os, "sched_getaffinity", None)  # absent on macOS
-    return len(affinity(0)) if affinity else os.cpu_count() or 1
+    available = len(affinity(0)) if affinity else os.cpu_count() or 1
+    return max(1, available // int(os.environ.get("LOCAL_WORLD_SIZE") or 1))
 
 
 class Trainer:

@@ -9,6 +9,7 @@ reason); 130 stopped by Ctrl-C.
 from __future__ import annotations
 
 import argparse
+import re
 import sys
 from collections.abc import Callable, Sequence
 
@@ -16,6 +17,7 @@ from vaebench import __version__
 from vaebench.cli import check, compare, data, figures, listing, results, run, train, weights
 from vaebench.cli.encoding import print_in_any_encoding
 from vaebench.cli.verb import Verb
+from vaebench.plugins import did_you_mean
 
 EXTRAS = {"accelerate": "train", "tensorboard": "train"}  # packages that only some commands need
 COMMANDS = (  # in the order of `vaebench --help`
@@ -45,7 +47,10 @@ def main(words: Sequence[str] | None = None) -> int:
     if strange := [word for word in rest if word.startswith("-") or not hasattr(arguments, "settings")]:
         if not hasattr(arguments, "settings"):
             parser.error(f"unrecognized arguments: {' '.join(strange)}")
-        print(f"vaebench: unrecognized argument {strange[0]}: {_as_setting(strange[0], words)}", file=sys.stderr)
+        print(
+            f"vaebench: unrecognized argument {strange[0]}{_remedy(strange[0], words, arguments.verb.format_usage())}",
+            file=sys.stderr,
+        )
         return 2
     if rest:  # argparse does not collect settings that follow an option
         arguments.settings += rest
@@ -79,14 +84,24 @@ def main(words: Sequence[str] | None = None) -> int:
         return 2
 
 
-def _as_setting(option: str, words: Sequence[str]) -> str:
-    """How to write `--clips 1` or `--clips=1` as a setting."""
-    name, _, value = option.lstrip("-").partition("=")
-    following = words[words.index(option) + 1 :][:1]
-    if not value and following and "=" not in following[0] and not following[0].startswith("-"):
-        value = following[0]
-    written = f": {name.replace('-', '_')}={value}" if value else f", see `vaebench {words[0]} --help`"
-    return f"settings are key=value words{written}"
+def _remedy(option: str, words: Sequence[str], usage: str) -> str:
+    """What to write instead of an unknown option: the option that is meant, or `clips=1` for `--clips 1` and `--clips=1`.
+
+    Args:
+        usage: the usage line of the command, which names its options
+    """
+    before, after = words[: words.index(option)], words[words.index(option) + 1 :]
+    verb = next((word for word in before if not word.startswith("-")), "")
+    if not verb:
+        return ": options follow the command, see `vaebench --help`"
+    name, _, value = option.partition("=")
+    if near := did_you_mean(name, re.findall(r"--[a-z-]+", usage)):
+        return near
+    if not value and after and "=" not in after[0] and not after[0].startswith("-"):
+        value = after[0]
+    if not value:
+        return f": settings are key=value words, see `vaebench {verb} --help`"
+    return f": settings are key=value words: {name.lstrip('-').replace('-', '_')}={value}"
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -99,4 +114,6 @@ def _parser() -> argparse.ArgumentParser:
     verbs = parser.add_subparsers(required=True, metavar="COMMAND", parser_class=Verb)
     for add in COMMANDS:
         add(verbs)
+    for verb in verbs.choices.values():
+        verb.set_defaults(verb=verb)
     return parser

@@ -113,7 +113,8 @@ class Chunked:
         return self.vae.spec
 
     def encode(self, video: Video) -> Posterior:
-        return concatenated(list(self.vae.encode_stream(video.split(self.frames, dim=2))))
+        pieces = self.vae.encode_stream(video.split(self.frames, dim=2))
+        return concatenated([check_posterior(self.vae, piece) for piece in pieces])
 
     def decode(self, latent: Latent) -> Video:
         latents = max(1, self.frames // self.spec.temporal_compression)

@@ -74,7 +74,9 @@ def run(config: TrainConfig) -> int:
 def _run(config: TrainConfig) -> int:
     folder = Path(config.run)
     claim(folder, config)
-    if rank_and_world()[0] == 0:  # reading the clips and the first steps can take minutes
+    done = state.checkpoints(folder)
+    goes_on = not done or _step(done[-1]) < config.trainer.steps
+    if goes_on and rank_and_world()[0] == 0:  # reading the clips and the first steps can take minutes
         print(f"training to step {config.trainer.steps}; log: {folder / LOG}", file=sys.stderr, flush=True)
     perceptual = lpips_loss() if config.loss.perceptual else None
     index = Path(config.data.index or folder / "files.csv")
@@ -122,7 +124,11 @@ def _how_to_resume(folder: Path) -> str:
     done = state.checkpoints(folder)
     if not done:
         return "there is no checkpoint yet: the same command starts again from the beginning"
-    return f"the same command resumes from step {int(done[-1].name.removeprefix('step-'))} ({done[-1]})"
+    return f"the same command resumes from step {_step(done[-1])} ({done[-1]})"
+
+
+def _step(checkpoint: Path) -> int:
+    return int(checkpoint.name.removeprefix("step-"))
 
 
 def _outcome(folder: Path) -> str:

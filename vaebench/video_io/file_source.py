@@ -109,9 +109,6 @@ def published(
     listed = None
     if not config.manifest:
         rows = [replace(row, label=label_of(row.file)) for row in manifest.scan(root)]
-        notes.note(
-            f"{root}: every video below it is taken for a clip of {config.data}; manifest= names the data set's own list"
-        )
     elif manifest.is_manifest(config.manifest):
         rows = manifest.read(config.manifest)
     else:
@@ -122,6 +119,8 @@ def published(
     if not rows:
         where = f"{root}, of the {listed} that {config.manifest} lists" if listed else config.manifest or str(root)
         raise ValueError(f"no clip of data={config.data} is in {where}; the layout expected is {layout}")
+    if not config.manifest:
+        notes.note(f"{root}: every video below it is taken for a clip of {config.data}, as no manifest lists the clips")
     return source(named(config.data, Path(config.manifest).stem), root, rows, config, listed)
 
 
