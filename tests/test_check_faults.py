@@ -315,7 +315,7 @@ def test_a_vae_that_gives_nan_fails_what_depends_on_it_for_that_reason(
 ):
     failed = _failed(fault(), monkeypatch, capsys)
     assert failed.keys() == {test.__name__.replace("_", " ") for test in check.TESTS} - unaffected
-    padded = "own/a: the reconstruction has NaN or infinite pixels; check encode and decode of the adapter"
+    padded = "own/a: the reconstruction has NaN or infinite pixels; try dtype=float32, or check encode and decode of"
     said = {test: sentence for test, sentence in failed.items() if padded not in sentence}
     assert set(said.values()) == {f"the {what} is not finite: it has NaN or infinite values"}
     assert failed.keys() - said.keys() == {"frame rule", "sizes"} | ({"shapes"} if what == "reconstruction" else set())

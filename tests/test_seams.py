@@ -53,7 +53,7 @@ def test_the_saved_frame_is_that_with_the_largest_difference_in_every_mode(resul
         frame = expected[0, :, index].permute(1, 2, 0).numpy()
         assert np.abs(got - frame).max() < 1.5 / 255, name  # a rounding may differ where inference has another batch
         assert np.abs(got - frame).mean() < 0.01 / 255, name
-    assert np.abs(decoded[3] - decoded[0]).max() > 8 / 255  # so equal frames would fail
+    assert np.abs(decoded[3] - decoded[0]).max() > 5 / 255  # so equal frames would fail
 
 
 def test_the_figure_states_modes_frame_and_differences(
