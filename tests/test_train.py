@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import os
 import shutil
 import subprocess
 import sys
@@ -22,6 +23,7 @@ from vaebench.training import start as training_start
 from vaebench.training.run import parse, train
 from vaebench.training.validation import sheet
 from wfvae import WFVAE, WFVAEConfig, start, state
+from wfvae.schedule import TrainerConfig
 from wfvae.trainer import Trainer
 
 
@@ -218,7 +220,26 @@ def test_ctrl_c_says_from_which_step_the_run_resumes(
     monkeypatch.setattr(Trainer, "train", stop)
     assert cli.main(words) == 130
     newest = state.checkpoint_folder(tmp_path, 2)
-    assert f"\nstopped; the same command resumes from step 2 ({newest})\n" in capsys.readouterr().err
+    assert f"\nstopped; the same command resumes from {newest}\n" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(("processes", "workers"), [("1", [0, 1, 2]), ("2", [0, 1, 1])])
+def test_no_more_workers_are_started_than_there_are_cores(
+    processes: str, workers: list[int], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    started: list[int] = []
+
+    def stop(*_: object, config: TrainerConfig, **__: object) -> None:
+        started.append(config.workers)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(training_run, "Trainer", stop)
+    monkeypatch.setattr(os, "sched_getaffinity", lambda process: {0, 5}, raising=False)
+    monkeypatch.setenv("LOCAL_WORLD_SIZE", processes)  # of torchrun
+    for given in (0, 1, 4):
+        words = [*SHORT, f"run={tmp_path / str(given)}", f"trainer.workers={given}", "validation.data="]
+        assert cli.main(["train", "smoke", *words]) == 130
+    assert started == workers
 
 
 def test_lpips_is_computed_where_the_videos_are(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -17,7 +17,6 @@ from torch import Tensor, nn
 
 from tests.processes import run_two
 from wfvae import WFVAE, WFVAEConfig, state
-from wfvae import trainer as trainer_module
 from wfvae.batches import Sample, batches
 from wfvae.objective import LCRConfig, LMRConfig, LossConfig
 from wfvae.schedule import TrainerConfig, learning_rate
@@ -92,20 +91,6 @@ def curve(log: dict[int, dict[str, float]]) -> Callable[[int, dict[str, float]],
         log[step] = {name: value for name, value in values.items() if name != "clips_per_s"}
 
     return write
-
-
-def test_no_more_workers_are_started_than_the_process_has_cores(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    started: list[int] = []
-    monkeypatch.setattr(trainer_module, "batches", lambda *_, workers, **__: started.append(workers))
-    monkeypatch.setattr(os, "sched_getaffinity", lambda process: {0, 5}, raising=False)
-    for workers in (0, 1, 4):
-        trainer(tmp_path, replace(QUICK, workers=workers))._stream()
-    assert started == [0, 1, 2]
-    monkeypatch.setenv("LOCAL_WORLD_SIZE", "2")  # of torchrun
-    trainer(tmp_path, replace(QUICK, workers=4))._stream()
-    assert started[3:] == [1]
 
 
 class Killed(BaseException):

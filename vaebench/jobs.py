@@ -179,7 +179,7 @@ class Job:
 
     def failed(self, cases: Sequence[Case]) -> bool:
         """Whether all of these cases failed, so that the VAE has no score of them."""
-        return bool(self.broken) or all(isinstance(self.read(case), Failure) for case in cases)
+        return bool(self.broken) or all(self.store.failure(case.id) for case in cases)
 
     def read(self, case: Case) -> Statistics | Failure | None:
         """The stored statistics of a case, or its failure; None if neither exists or the file is damaged."""

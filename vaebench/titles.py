@@ -53,7 +53,8 @@ def _choices(record: Record) -> list[str]:
 
 
 def counted(number: int, what: str) -> str:
-    """
+    """A number with its noun.
+
     >>> counted(1, "clip"), counted(2, "clip")
     ('1 clip', '2 clips')
     """

@@ -14,7 +14,6 @@ The adaptive weights are those of the batch of all processes; BatchNorm and LCR 
 from __future__ import annotations
 
 import math
-import os
 import time
 from collections.abc import Callable, Iterator
 from contextlib import nullcontext
@@ -71,13 +70,6 @@ def _seed(*parts: int) -> int:
     for part in parts:
         value = (value * 1_000_003 + part + 1) % (2**63 - 1)
     return value
-
-
-def _cores() -> int:
-    """The number of processor cores for this process; torchrun lets all processes of a machine run on all of them."""
-    affinity = getattr(os, "sched_getaffinity", None)  # absent on macOS
-    available = len(affinity(0)) if affinity else os.cpu_count() or 1
-    return max(1, available // int(os.environ.get("LOCAL_WORLD_SIZE") or 1))
 
 
 class Trainer:
@@ -222,7 +214,7 @@ class Trainer:
             start=self.step * self.config.gradient_accumulation_steps,
             rank=self.accelerator.process_index,
             world=self.accelerator.num_processes,
-            workers=min(self.config.workers, _cores()),  # the clips do not depend on the number of workers
+            workers=self.config.workers,
             pin=self.accelerator.device.type == "cuda",
         )
 

@@ -17,13 +17,13 @@ from __future__ import annotations
 
 import shlex
 import sys
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import torch
 
 from adapters import wfvae
-from vaebench.distributed import rank_and_world
+from vaebench.distributed import cores, rank_and_world
 from vaebench.training.claim import claim
 from vaebench.training.clips import TrainingClips
 from vaebench.training.config import TrainConfig, parse
@@ -75,7 +75,7 @@ def _run(config: TrainConfig) -> int:
     folder = Path(config.run)
     claim(folder, config)
     done = state.checkpoints(folder)
-    goes_on = not done or _step(done[-1]) < config.trainer.steps
+    goes_on = not done or done[-1] < state.checkpoint_folder(folder, config.trainer.steps)
     if goes_on and rank_and_world()[0] == 0:  # reading the clips and the first steps can take minutes
         print(f"training to step {config.trainer.steps}; log: {folder / LOG}", file=sys.stderr, flush=True)
     perceptual = lpips_loss() if config.loss.perceptual else None
@@ -90,7 +90,8 @@ def _run(config: TrainConfig) -> int:
         model,
         clips,
         folder,
-        config=config.trainer,
+        # more workers than cores are slower; the clips do not depend on their number
+        config=replace(config.trainer, workers=min(config.trainer.workers, cores())),
         loss=config.loss,
         lcr=config.lcr,
         lmr=config.lmr,
@@ -124,11 +125,7 @@ def _how_to_resume(folder: Path) -> str:
     done = state.checkpoints(folder)
     if not done:
         return "there is no checkpoint yet: the same command starts again from the beginning"
-    return f"the same command resumes from step {_step(done[-1])} ({done[-1]})"
-
-
-def _step(checkpoint: Path) -> int:
-    return int(checkpoint.name.removeprefix("step-"))
+    return f"the same command resumes from {done[-1]}"
 
 
 def _outcome(folder: Path) -> str:
