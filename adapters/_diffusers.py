@@ -74,6 +74,7 @@ class Family:
     least_side: int = 1  # minimum height and width, where a network pads by reflection
     one_by_one: bool = False  # the class cannot take a batch
     float32_pixels: bool = False  # the encoder casts by itself
+    needs_config: str = ""  # what only the config.json of the release holds, and no default could replace
     dtype_warnings: Mapping[str, str] = field(default_factory=dict)  # dtype -> what goes wrong
     not_on_cpu: tuple[str, ...] = ()  # dtypes that torch cannot run it in on a CPU
 
@@ -108,6 +109,8 @@ class Family:
         state, layout = self._converted(read, file)
         variant = spec.variant if spec.source else self._nearest(_shapes(state))
         published = self._published_config(file)
+        if self.needs_config and not published:
+            raise ValueError(f"{file}: put the release's config.json beside it: it holds {self.needs_config}")
         with _uninitialised():
             model = self._build(published or self.configs.get(variant, {}))
         if published and _shapes(model.state_dict()) != self.expected_shapes(variant):
@@ -262,7 +265,7 @@ class DiffusersVAE:
             raise ValueError(f"{spec.name} cannot run in {name} on a CPU: use dtype=float32 or a GPU")
         if name in family.dtype_warnings:
             warnings.warn(f"{spec.name} in {name}: {family.dtype_warnings[name]}", stacklevel=3)
-        torch.nn.Module.to(model, self.device, self.dtype)  # the `to` of diffusers logs at every cast
+        _cast(model, self.device, self.dtype)
         self.model = model.eval().requires_grad_(False)
         self.spec = family.describe(self.model, spec) if family.describe else spec
         family.set_mode(self.model, mode)
@@ -304,6 +307,23 @@ class DiffusersVAE:
                 yield
         finally:
             self.family.clear(self.model)
+
+
+def _cast(model: Any, device: torch.device, dtype: torch.dtype) -> None:
+    """In half precision, the modules that the class lists as sensitive to casts keep their float32 values."""
+    import torch
+
+    sensitive = set(getattr(model, "_keep_in_fp32_modules", None) or ()) if dtype.itemsize < 4 else set()
+
+    def kept(name: str) -> bool:
+        return not sensitive.isdisjoint(name.split("."))
+
+    exact = {name: value for name, value in model.state_dict().items() if kept(name)}
+    torch.nn.Module.to(model, device, dtype)  # the `to` of diffusers logs at every cast
+    for name, module in model.named_modules():
+        if kept(name):
+            torch.nn.Module.to(module, torch.float32)
+    model.load_state_dict(exact, strict=False)
 
 
 def count(model: Any) -> int:

@@ -2,8 +2,8 @@
 
 Yang et al., CogVideoX, arXiv 2408.06072.  The blocks pass on their convolution caches, so block-wise and whole inference differ
 only by the group norms, which take their statistics over the frames of a block; they also make the encoder look ahead.  The
-authors' code, `native`, encodes a video in one pass and decodes 3, then 2 latents at a time; the VAE was trained on whole clips,
-so `whole` is the reference mode.  `diffusers` is the default of that library, which encodes in blocks too.
+authors' code, `native`, encodes a video in one pass and decodes 3, then 2 latents at a time; it is the reference mode.
+`diffusers` is the default of that library, which encodes in blocks too.
 
 Later code of the authors (THUDM/CogVideo e519eced) decodes in at most 10 blocks: the same blocks up to 21 latents; beyond, blocks
 of odd length lose frames, because the code takes each for the start of a video.  `native` stays at 2 at a time.
@@ -29,6 +29,7 @@ B2 = VAESpec(
     frames=FrameRule(8, 1),
     size_multiple=8,
     modes=("whole", "native", "diffusers", "tiled"),
+    reference_mode="native",
     source=SOURCE.format("-2b@1137dacfc2c9c012bed6a0793f4ecf2ca8e7ba01"),
     latent_space="cogvideox",
     license="Apache-2.0",

@@ -68,11 +68,12 @@ V090 = VAESpec(
 )
 
 
-def _conditioned(version: str, source: str, parameters: int) -> list[VAESpec]:
+def _conditioned(version: str, source: str, parameters: int, license: str = V090.license) -> list[VAESpec]:
     base = replace(
         V090,
         variant=version,
         source=f"hf:{source}:vae/diffusion_pytorch_model.safetensors",
+        license=license,
         parameters=parameters,
     )
     conditionings = {
@@ -91,7 +92,12 @@ VARIANTS = {
     for spec in (
         V090,
         *_conditioned("0.9.1", "Lightricks/LTX-Video-0.9.1@main", 934_976_434),
-        *_conditioned("0.9.5", "Lightricks/LTX-Video-0.9.5@main", 1_246_913_522),
+        *_conditioned(
+            "0.9.5",
+            "Lightricks/LTX-Video-0.9.5@main",
+            1_246_913_522,
+            "Apache-2.0 (code), OpenRAIL-M according to its documentation (weights)",
+        ),
         *_conditioned(
             "0.9.7", "Lightricks/LTX-Video-0.9.7-dev@2101082f5eb5540770a2df43747feadb6f69b889", 1_246_913_522
         ),

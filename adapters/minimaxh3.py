@@ -37,7 +37,7 @@ VARIANTS = {
         parameters=2_603_868_984,
         note="17n+5 frames, at least 22 (33 are padded to 39), of at least 32x32; "
         "causal within a chunk of 17 frames; encoder and norms stay float32 in every dtype; "
-        "latents are normalised by the means and deviations in the released config, which is read if present",
+        "latents are normalised by the means and deviations in the release's config.json, which must lie beside the weights",
     )
 }
 
@@ -58,17 +58,8 @@ def _decode(vae: DiffusersVAE, latent: Tensor) -> Tensor:
 
 
 def _describe(model: Any, spec: VAESpec) -> VAESpec:
-    """Also casts back to float32 the modules that the class lists as sensitive to casts."""
     from dataclasses import replace
 
-    import torch
-
-    for name, module in model.named_modules():
-        if (
-            set(name.split(".")) & set(model._keep_in_fp32_modules)
-            and next(module.parameters(), torch.ones(())).dtype != torch.float64
-        ):
-            module.float()
     mean, std = model.config.latents_mean, model.config.latents_std
     return replace(spec, shift=tuple(mean), scale=tuple(1 / value for value in std))
 
@@ -95,6 +86,7 @@ FAMILY = Family(
     decode=_decode,
     describe=_describe,
     float32_pixels=True,
+    needs_config="the means and deviations of the latents",
     least_side=32,
 )
 load = FAMILY.load

@@ -4,7 +4,7 @@ Genmo, Mochi 1, 2024 (github.com/genmoai/mochi).  The features multiply a pixel,
 frames in bfloat16 change the latent by 52 % rms.  Here pixels stay float32 up to the features, whatever the dtype of the network.
 
 After each of its temporal expansions by 3 and 2 the authors' decoder drops the first 2 frames and 1 frame, which have no real
-predecessor.  The decoder of diffusers instead drops 5 frames at the end, so its first frames are another function of the latent.
+predecessor.  The decoder of diffusers instead drops the first 5 frames of its output: other frames result.
 Every mode but `diffusers` computes the authors' function.
 """
 
@@ -44,8 +44,8 @@ VARIANTS = {
         scale=tuple(1 / std for std in STD),
         shift=MEAN,
         note="native is whole; diffusers decodes as that library does, which is not the authors' function: it drops "
-        "5 frames at the end instead of the first 2 and 1 after each temporal expansion; 6k+1 frames (the library silently "
-        "returns 31 of 33); tiles of 256 pixels overlapping by 64; the release runs in float32",
+        "the first 5 frames of its output instead of the first 2 and 1 after each temporal expansion; 6k+1 frames (the library "
+        "silently returns 31 of 33); tiles of 256 pixels overlapping by 64; the release runs in float32",
     )
 }
 HALF = "the release runs in float32; with Fourier features in float32, as here, {} still changes the latent by about {} rms"

@@ -41,6 +41,13 @@ L16 = VAESpec(
     parameters=84_586_912 + 232_494_332,
     scale=0.18215,  # in the released config.json
 )
+# of Open-Sora-Plan 1.5: `ae` in its examples/opensoraplan1.5/inference_t2v_model1_5.json
+SCALE32 = (0.7031, 0.7109, 1.5391, 1.2969, 0.7109, 1.4141, 1.3828, 2.1719, 1.7266, 1.8281, 1.9141,
+           1.2031, 0.6875, 0.9609, 1.6484, 1.1875, 1.5312, 1.1328, 0.8828, 0.6836, 0.8828, 0.9219,
+           1.6953, 1.4453, 1.5312, 0.6836, 0.7656, 0.8242, 1.2344, 1.0312, 1.7266, 0.9492)  # fmt: skip
+SHIFT32 = (-0.2129, 0.1226, 1.6328, 0.6211, -0.8750, 0.6172, -0.5703, 0.1348, -0.2178, -0.9375, 0.3184,
+           0.3281, -0.0544, -0.1826, -0.2812, 0.4355, 0.1621, -0.2578, 0.7148, -0.7422, -0.2295, -0.2324,
+           -1.4922, 0.6328, 1.1250, -0.2578, -2.1094, 1.0391, 1.1797, -1.2422, -0.2988, -0.9570)  # fmt: skip
 VARIANTS = {
     "l-16": L16,
     "s-8": replace(
@@ -50,8 +57,9 @@ VARIANTS = {
         source="hf:LanguageBind/Open-Sora-Plan-v1.3.0@1176b850fff7c33f3b28b2cae1bf8326f11f4b17:vae/merged.ckpt",
         license="MIT",
         parameters=38_268_176 + 108_394_428,
-        note="of Open-Sora-Plan 1.3, with an encoder distilled from OD-VAE; its authors advise against it; the file name "
-        "is unconfirmed",
+        note="of Open-Sora-Plan 1.3, with an encoder distilled from OD-VAE; its authors advise against it; the file name is "
+        "unconfirmed; its examples name 64 channels for the energy flow of the encoder, not 128: if the file is refused, put its "
+        "config.json beside it and run wfvae:FOLDER",
     ),
     "m-32-8x8x8": replace(
         L16,
@@ -60,7 +68,10 @@ VARIANTS = {
         latent_channels=32,
         frames=FrameRule(8, 1),
         source="hf:LanguageBind/Open-Sora-Plan-v1.5.0@main:wfvae_888_dim32.ckpt",
+        license="unknown; see the model card",
         parameters=60_326_272 + 166_709_352,
+        scale=SCALE32,
+        shift=SHIFT32,
         note="of Open-Sora-Plan 1.5; the commit and the file name are unconfirmed",
     ),
     **{
@@ -192,6 +203,9 @@ def load(
         size = (model.config.latent_channels, model.config.temporal_compression, _count(model))
         if size != (spec.latent_channels, spec.temporal_compression, spec.parameters):
             raise ValueError(f"{described} describes another network than {spec.name}: run it as wfvae:{file.parent}")
+        if described.is_file():
+            scale, shift = (_normalisation(name, model.config) for name in ("scale", "shift"))
+            spec = replace(spec, scale=scale, shift=shift)
     return StreamedWFVAE(spec, model, device, dtype, CHUNK if mode == "streamed" else 0)
 
 

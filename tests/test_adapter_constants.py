@@ -66,3 +66,14 @@ def test_ltx_decodes_at_its_timestep_with_its_share_of_noise(version: str, way: 
         mixed = 0.975 * (latent - mean) / std + 0.025 * torch.randn(latent.shape)
         expected = vae.model.decode(mixed * std + mean, temb=torch.tensor([0.05])).sample
     torch.testing.assert_close(vae.decode(latent), expected, atol=2e-5, rtol=1e-5)
+
+
+def test_minimax_h3_in_half_precision_keeps_the_values_of_what_stays_in_float32():
+    family = plugins.find("adapters", "minimaxh3")
+    exact, half = (family.tiny(dtype=dtype).model.state_dict() for dtype in (torch.float32, torch.bfloat16))
+    kept = {name for name, value in half.items() if value.dtype == torch.float32}
+    assert any(name.startswith("encoder.") for name in kept)
+    assert not any(name.startswith("decoder.") and "norm" not in name and "scale" not in name for name in kept)
+    for name in half:
+        expected = exact[name] if name in kept else exact[name].bfloat16()
+        assert torch.equal(half[name], expected), name

@@ -15,7 +15,7 @@ from vaebench.vae import Posterior, VAESpec
 
 ROOT = Path(__file__).parent.parent
 # whose released code always works in tiles or chunks; all others run a video in one pass
-NATIVE = {"allegro", "cvvae", "easyanimate", "kandinsky6sr", "kvae", "minimaxh3", "opensora", "svd", "wan"}
+NATIVE = {"allegro", "cogvideox", "cvvae", "easyanimate", "kandinsky6sr", "kvae", "minimaxh3", "opensora", "svd", "wan"}
 SPEC = VAESpec(
     "tiler", "a", 1, 1, 3, causal=True, modes=("whole", "native", "half"), reference_mode="native", license="-"
 )

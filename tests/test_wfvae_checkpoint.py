@@ -283,6 +283,16 @@ def test_the_spec_of_ones_own_has_its_parameters_and_its_normalisation(tmp_path:
         adapters.find(f"wfvae:{tmp_path}")
 
 
+def test_a_release_is_normalised_as_its_config_says(tmp_path: Path) -> None:
+    model = WFVAE(replace(CONFIG, scale=(0.5, 0.25), shift=(0.0, 1.5)))
+    save(model, tmp_path)
+    count = sum(p.numel() for p in model.parameters())
+    spec = replace(adapters.find("wfvae/l-16"), latent_channels=2, parameters=count)
+    vae = adapters.wfvae.load(spec, weights=str(tmp_path))
+    assert (spec.scale, spec.shift) == (0.18215, 0.0)
+    assert (vae.spec.scale, vae.spec.shift) == ((0.5, 0.25), (0.0, 1.5))
+
+
 def test_another_network_does_not_run_under_the_name_of_a_release(model: WFVAE, tmp_path: Path) -> None:
     save(model, tmp_path)
     with pytest.raises(ValueError, match=r"config\.json describes another network than wfvae/l-16: run it as wfvae:"):
