@@ -357,3 +357,10 @@ def test_perceptual_term_weighs_every_pixel_of_the_frame_in_the_official_reducti
 def test_impossible_loss_settings_are_refused(bad: dict) -> None:
     with pytest.raises(ValueError, match=r"loss\."):
         LossConfig(**bad)
+
+
+def test_an_adaptive_weight_of_gradients_too_small_for_float16_survives_with_a_scale() -> None:
+    layer = torch.ones(2, requires_grad=True)
+    main, other = ((layer.half() * factor).float().sum() * 1e-7 for factor in (2e-1, 1e-1))
+    assert adaptive_weight(main, other, layer, 0.0, 100.0).isnan()  # both gradients became 0
+    assert adaptive_weight(main, other, layer, 0.0, 100.0, scale=2.0**16).item() == pytest.approx(2.0, rel=1e-2)

@@ -8,6 +8,7 @@ import shutil
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -16,12 +17,14 @@ import yaml
 
 import adapters
 from tests.trainings import SHORT, curve
-from vaebench import cli
+from vaebench import cli, evaluation
+from vaebench.records import Score
 from vaebench.training import perceptual
 from vaebench.training import run as training_run
 from vaebench.training import start as training_start
+from vaebench.training.config import Validation
 from vaebench.training.run import parse, train
-from vaebench.training.validation import sheet
+from vaebench.training.validation import sheet, validator
 from wfvae import WFVAE, WFVAEConfig, start, state
 from wfvae.schedule import TrainerConfig
 from wfvae.trainer import Trainer
@@ -174,6 +177,34 @@ def test_a_validation_that_cannot_run_is_refused_before_the_first_step(tmp_path:
         with pytest.raises(ValueError, match=r"1 \+ 4k frames and a size that is a multiple of 8"):
             train("smoke", [*SHORT, f"run={tmp_path}", f"validation.{bad}"])
     assert not (tmp_path / "log.csv").exists()
+
+
+@pytest.mark.parametrize(
+    ("word", "answer"),
+    [
+        ("data.num_frames=24", r"takes clips of 1 \+ 4k frames, got data.num_frames=24"),
+        ("data.shapes=[33x64,24x64]", r"takes clips of 1 \+ 4k frames, got data.shapes=\['33x64', '24x64'\]"),
+        ("trainer.warmup=-5", r"trainer\.warmup should be at least 0, got -5"),
+        ("loss.adaptive_limit=-1", r"loss\.adaptive_limit should be >= 0, got -1"),
+        ("lcr.limit=-1", r"lcr\.limit should be >= 0, got -1"),
+    ],
+)
+def test_settings_that_cannot_train_are_refused_by_name(word: str, answer: str) -> None:
+    with pytest.raises(ValueError, match=answer):
+        parse("smoke", [word])
+
+
+def test_a_first_metric_without_a_value_gives_the_lowest_score(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    found = {
+        "psnr": Score(None, "dB", "higher", 0, metric="psnr", status="undefined"),
+        "ssim": Score(0.5, "", "higher", 1, metric="ssim"),
+    }
+    result = SimpleNamespace(pictures={}, record=SimpleNamespace(scores=found))
+    monkeypatch.setattr(evaluation, "run", lambda *_: result)
+    given = Validation(data="synthetic", clips=1, num_frames=5, size=32, metrics=["psnr", "ssim"])
+    log = SimpleNamespace(scores=lambda *_: None)
+    scores = validator(given, 4, log)(1, WFVAE(WFVAEConfig(4, 2, 4, 1, 1, 1, 4, 4)))
+    assert scores == {"score": float("-inf"), "ssim": 0.5}
 
 
 @pytest.mark.parametrize(

@@ -285,12 +285,14 @@ def test_a_run_killed_before_it_marks_its_best_checkpoint_marks_it_when_it_goes_
 
 @pytest.fixture
 def eager(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[str]]:
-    """torch.compile that traces everything and generates no code, which needs no C++ compiler."""
+    """torch.compile that traces forward and backward and generates no code, which needs no C++ compiler."""
+    from torch._dynamo.backends.debugging import aot_eager
+
     graphs: list[str] = []
 
-    def backend(graph: torch.fx.GraphModule, _: object) -> object:
+    def backend(graph: torch.fx.GraphModule, inputs: object) -> object:
         graphs.append(graph.code)
-        return graph.forward
+        return aot_eager(graph, inputs)
 
     monkeypatch.setattr(torch, "compile", partial(torch.compile, backend=backend))
     torch.set_default_dtype(torch.float64)
@@ -316,3 +318,24 @@ def test_a_compiled_run_equals_a_plain_one_and_either_goes_on_with_its_files(tmp
             for name, value in a[kind].items():
                 assert torch.allclose(value, b[kind][name], rtol=0, atol=1e-9), f"{kind} {name}"
     assert torch.equal(load(compiled).last_layer, b["ema"]["model.decoder.conv_out.weight"])
+
+
+def test_a_frozen_encoder_starts_from_the_average_that_was_exported(tmp_path: Path) -> None:
+    config = replace(QUICK, steps=4, ema=0.9, learning_rate=1e-2)
+    trainer(tmp_path / "first", config, ALONE).train()
+    source = state.checkpoint_folder(tmp_path / "first", 4)
+    found = trainer(tmp_path / "second", replace(config, freeze_encoder=True), ALONE)
+    start_from(found, source, refresh_discriminator=False)
+    exported, raw = load(source).state_dict(), state.read(source)["model"]
+    for name, value in found.model.state_dict().items():
+        if name.startswith("encoder."):
+            assert torch.equal(value, exported[name]), name
+    kernel = "encoder.conv_out.conv.weight"
+    assert not torch.equal(exported[kernel], raw[f"model.{kernel}"])
+
+
+def test_a_validation_without_a_value_of_its_metric_does_not_choose_the_best_checkpoint(tmp_path: Path) -> None:
+    scores = iter([{"score": -1.0}, {"score": float("-inf"), "lpips": 0.9}])
+    found = trainer(tmp_path, replace(QUICK, steps=4, validate_every=2), ALONE, Hooks(validate=lambda *_: next(scores)))
+    found.train()
+    assert (found.best_score, found.best[-1]) == (-1.0, "2")

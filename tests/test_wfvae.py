@@ -272,3 +272,15 @@ def test_whole_and_steady_stream_compile_without_a_graph_break() -> None:
         stream.last = True
         found.append(step(last(z[:, :, 2:]), stream))
     torch.testing.assert_close(first(torch.cat(found, dim=1)), whole, rtol=0, atol=2e-5)
+
+
+def test_group_norm_takes_the_statistics_of_all_frames_however_small_the_windows(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    flows = {"encoder_flow_channels": 32, "decoder_flow_channels": 32}
+    model = small(norm="groupnorm", base_channels=32, **flows)
+    latent = torch.randn(1, 4, 3, 2, 2, dtype=torch.float64)
+    expected = model.decode(latent).detach()
+    monkeypatch.setitem(blocks.WINDOW, "cpu", 1)
+    with torch.no_grad():
+        torch.testing.assert_close(model.decode(latent), expected, rtol=0, atol=1e-10)

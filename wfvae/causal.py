@@ -11,16 +11,13 @@ fast 2-D kernels take single frames.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import Any, TypeVar
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from wfvae.config import Interpolation
-
-if TYPE_CHECKING:
-    pass
 
 Forms = TypeVar("Forms", bound=tuple[Tensor, ...])
 

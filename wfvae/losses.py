@@ -153,15 +153,18 @@ def adaptive_weight(
     delta: float,
     limit: float,
     reduce: Callable[[Tensor], Tensor] | None = None,
+    scale: float = 1.0,
 ) -> Tensor:
     """`balance` of the gradients of two scalar losses with respect to `layer`; both graphs are retained.
 
-    `reduce` averages a gradient over processes, so that all of them use the weight of the batch of all processes.
+    `reduce` averages a gradient over processes, so that all of them use the weight of the batch of all processes.  `scale` is that
+    of `differentiate_once`.  Where the gradient of `main` overflows in float16, the weight may be 0: the scaler skips such a step.
     """
-    gradients = [torch.autograd.grad(loss, layer, retain_graph=True)[0] for loss in (main, other)]
+    gradients = [torch.autograd.grad(loss * scale, layer, retain_graph=True)[0] / scale for loss in (main, other)]
     if reduce is not None:
         gradients = [reduce(gradient) for gradient in gradients]
-    return balance(gradients[0], gradients[1], delta, limit)
+    weight = balance(gradients[0], gradients[1], delta, limit)
+    return weight if scale == 1 else weight.nan_to_num(0.0)
 
 
 def generator_loss(
@@ -204,7 +207,7 @@ def generator_loss(
             raise ValueError("fake_logits needs last_layer, the weight at which the adaptive weight compares gradients")
         adversarial = differentiate_once(-fake_logits.mean(), output.video, scale)
         weight = config.adversarial * adaptive_weight(
-            nll, adversarial, last_layer, config.delta, config.adaptive_limit, reduce
+            nll, adversarial, last_layer, config.delta, config.adaptive_limit, reduce, scale
         )
         total = total + weight * adversarial
         terms |= {"adversarial": adversarial, "adversarial_weight": weight}

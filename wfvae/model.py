@@ -115,6 +115,7 @@ class Decoder(nn.Module):
             [*(ResnetBlock(flow, flow, norm) for _ in range(connect)), Conv2d(flow, 24 if eight else 12)]
         )
         self.connect_l2 = nn.ModuleList([*(ResnetBlock(flow, flow, norm) for _ in range(connect)), Conv2d(flow, 24)])
+        self.windowed = norm == "layernorm"  # the statistics of groupnorm are those of all frames
         self.norm_out = make_norm(norm, c)
         self.conv_out = Conv2d(c, 24)
         self.inverse_wavelet_transform_out = HaarSynthesis3d()
@@ -136,7 +137,10 @@ class Decoder(nn.Module):
         h = h[..., : self.width]
         for layer in (*self.up1, *self.layer):
             h = layer(h, stream)
-        w1 = by_windows(lambda w: self.conv_out(w, stream, self.norm_out), h, stream, (*h.shape[2:4], 24))
+        if self.windowed:
+            w1 = by_windows(lambda w: self.conv_out(w, stream, self.norm_out), h, stream, (*h.shape[2:4], 24))
+        else:
+            w1 = self.conv_out(h, stream, self.norm_out)
         w1, l1 = self.join_out(w1, l1, stream)
         return self.inverse_wavelet_transform_out(add_low_band(w1, l1), stream), w2, w3
 

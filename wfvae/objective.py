@@ -44,7 +44,7 @@ class LossConfig:
                 "loss.reconstruction should be l1 or l2, and loss.reduction official or mean; "
                 f"got {self.reconstruction!r} and {self.reduction!r}"
             )
-        for name in ("perceptual", "kl", "wavelet", "adversarial"):
+        for name in ("perceptual", "kl", "wavelet", "adversarial", "delta", "adaptive_limit"):
             if not getattr(self, name) >= 0:
                 raise ValueError(f"loss.{name} should be >= 0, got {getattr(self, name)}")
 
@@ -84,8 +84,9 @@ class LCRConfig:
                 "lcr.window should have sizes of at least 1 and at least two positions per frame, such as 2,2,2; "
                 f"got {self.window}"
             )
-        if not self.weight >= 0:
-            raise ValueError(f"lcr.weight should be >= 0, got {self.weight}")
+        for name in ("weight", "delta", "limit"):
+            if not getattr(self, name) >= 0:
+                raise ValueError(f"lcr.{name} should be >= 0, got {getattr(self, name)}")
 
 
 @dataclass(frozen=True)

@@ -42,6 +42,14 @@ def named(parts: tuple[Tensor, ...]) -> Reconstruction:
     return Reconstruction(video, Posterior(mean, logvar), *coefficients)
 
 
+def keep_buffers() -> None:
+    """Lets a compiled pass be differentiated several times, for the adaptive weights: backward overwrites no saved tensor."""
+    from torch._functorch import config
+
+    if hasattr(config, "donated_buffer"):  # since torch 2.6
+        config.donated_buffer = False
+
+
 def checkpoint_blocks(model: WFVAE) -> None:
     """Activation checkpointing: residual blocks store only their input, and run again in the backward pass."""
     for block in model.modules():

@@ -71,8 +71,9 @@ class TrainerConfig:
     )
 
     def __post_init__(self) -> None:
-        if self.decay_steps < 0:
-            raise ValueError(f"trainer.decay_steps should be at least 0, got {self.decay_steps}")
+        for name in ("warmup", "decay_steps"):
+            if getattr(self, name) < 0:
+                raise ValueError(f"trainer.{name} should be at least 0, got {getattr(self, name)}")
         at_least_one = ("steps", "batch_size", "gradient_accumulation_steps", "save_every", "keep", "validate_every")
         for name in at_least_one:
             if getattr(self, name) < 1:

@@ -173,8 +173,8 @@ def start_from(
 ) -> None:
     """Starts a run with the weights at `source`; a resumed run is not changed.
 
-    From a checkpoint of a run come its raw weights, EMA and discriminator.  A released folder or file has weights only, which
-    also initialize the EMA.  Optimizers and the step count start from zero.
+    From a checkpoint of a run come its raw weights, EMA and discriminator; frozen weights start from the EMA.  A released folder or
+    file has weights only, which also initialize the EMA.  Optimizers and the step count start from zero.
 
     Args:
         trainer: the run
@@ -199,6 +199,10 @@ def start_from(
         start, discriminator = {f"model.{name}": value for name, value in weights.items()}, {}
         average = start
     held = trainer.passes.state_dict()  # the mask token exists in runs with masking only
+    frozen = [name for name, value in trainer.passes.named_parameters() if not value.requires_grad]
+    start |= {
+        name: average[name] for name in frozen if name in average
+    }  # the EMA, which was exported, will not move them
     start = {name: value for name, value in start.items() if name in held}
     trainer.passes.load_state_dict(sharding.scatter_weights(start, trainer.passes), strict=not trainer.lmr.active)
     if trainer.ema is not None:

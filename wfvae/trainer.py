@@ -18,12 +18,13 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import nullcontext
 from dataclasses import dataclass
+from datetime import timedelta
 from pathlib import Path
 from typing import Any, NoReturn
 
 import torch
 from accelerate import Accelerator
-from accelerate.utils import broadcast_object_list
+from accelerate.utils import InitProcessGroupKwargs, broadcast_object_list
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
@@ -33,12 +34,15 @@ from wfvae.discriminator import PatchDiscriminator3D
 from wfvae.losses import Perceptual, adaptive_weight, discriminator_loss, generator_loss
 from wfvae.model import WFVAE, Reconstruction
 from wfvae.objective import LCRConfig, LMRConfig, LossConfig
-from wfvae.passes import Pass, checkpoint_blocks, named
+from wfvae.passes import Pass, checkpoint_blocks, keep_buffers, named
 from wfvae.processes import check_processes
 from wfvae.regularizers import LatentMask, local_correlation_loss
 from wfvae.schedule import TrainerConfig, learning_rate
 
 Values = dict[str, float]
+
+# how long the other processes wait for the main one, which validates: torch's default of 10 minutes may be too short
+VALIDATION = timedelta(hours=6)
 
 
 @dataclass(frozen=True)
@@ -113,7 +117,8 @@ class Trainer:
         self.model, self.clips, self.run, self.config = model, clips, run, config
         self.loss, self.lcr, self.lmr, self.perceptual, self.hooks = loss, lcr, lmr, perceptual, hooks
         torch.manual_seed(_seed(config.seed))  # for the weights of the discriminator and the mask token
-        self.accelerator = Accelerator(mixed_precision=config.precision, cpu=cpu)
+        waits = InitProcessGroupKwargs(timeout=VALIDATION)
+        self.accelerator = Accelerator(mixed_precision=config.precision, cpu=cpu, kwargs_handlers=[waits])
         check_processes(self.accelerator.num_processes)
         if config.freeze_encoder:
             model.encoder.requires_grad_(False)
@@ -157,6 +162,8 @@ class Trainer:
         if config.shard:
             self.prepared = sharding.shard(self.passes, accelerator.device)
         else:
+            if config.compile:
+                keep_buffers()
             self.prepared = self._distribute(
                 torch.compile(self.passes, dynamic=False) if config.compile else self.passes
             )
@@ -321,6 +328,7 @@ class Trainer:
     def _generator_loss(
         self, video: Tensor, output: Reconstruction, adversarial: bool
     ) -> tuple[Tensor, dict[str, Tensor]]:
+        scale = self.accelerator.scaler.get_scale() if self.accelerator.scaler else 1.0
         logits = None
         if adversarial:
             assert self.discriminator is not None
@@ -337,7 +345,7 @@ class Trainer:
                 fake_logits=logits,
                 last_layer=self.model.last_layer,
                 reduce=self._average,
-                scale=self.accelerator.scaler.get_scale() if self.accelerator.scaler else 1.0,
+                scale=scale,
             )
         total, terms = losses.total, losses.terms
         if self.lcr.weight:
@@ -346,7 +354,7 @@ class Trainer:
             weight = (
                 self.lcr.base
                 * self.lcr.weight
-                * adaptive_weight(losses.nll, hinge, layer, self.lcr.delta, self.lcr.limit, self._average)
+                * adaptive_weight(losses.nll, hinge, layer, self.lcr.delta, self.lcr.limit, self._average, scale)
             )
             total = total + weight * hinge
             terms = terms | {
@@ -366,9 +374,11 @@ class Trainer:
 
     def _stop(self, fault: str) -> NoReturn:
         """Raises the ValueError that ends a training with a non-finite value."""
+        good = state.last_good(self.run)
         raise ValueError(
-            f"{fault} at step {self.step}; the last good checkpoint is {state.last_good(self.run) or 'none'}. "
-            "Lower trainer.learning_rate, set trainer.max_grad_norm, or use trainer.precision=bf16"
+            f"{fault} at step {self.step}; the last good checkpoint is {good or 'none'}. Start a new run"
+            f"{f' from it (run=NEW start_from={good})' if good else ''} with a lower trainer.learning_rate, "
+            f"trainer.max_grad_norm{'' if self.config.precision == 'bf16' else ' or trainer.precision=bf16'}"
         )
 
     def _update(self, optimizer: Any, module: nn.Module) -> Tensor:

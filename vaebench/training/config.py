@@ -132,6 +132,12 @@ class TrainConfig:
     device: Literal["auto", "cpu"] = setting("auto", "device to train on; auto = a GPU if there is one")
     wandb: str = setting("", 'Weights & Biases project to log to; "" = none')
 
+    def __post_init__(self) -> None:
+        r = self.model.temporal_compression
+        name = "shapes" if self.data.shapes else "num_frames"
+        if any(num_frames % r != 1 for num_frames, _ in self.data.pairs or [(self.data.num_frames, 0)]):
+            raise ValueError(f"this WF-VAE takes clips of 1 + {r}k frames, got data.{name}={getattr(self.data, name)}")
+
 
 def parse(recipe: str, overrides: Sequence[str]) -> TrainConfig:
     """The settings of a recipe, overridden by `key=value` words.

@@ -45,7 +45,7 @@ class InTraining:
 def validator(given: Validation, temporal_compression: int, log: RunLog) -> Callable[[int, WFVAE], dict[str, float]]:
     """A function `validate(step, model) -> scores` that also writes the scores and samples to the log.
 
-    The score "score" is the first metric, negated if lower is better; it is missing if that metric is NaN.
+    The score "score" is the first metric, negated if lower is better; it is -inf if that metric has no value.
 
     Args:
         given: settings of the validation
@@ -88,10 +88,10 @@ def validator(given: Validation, temporal_compression: int, log: RunLog) -> Call
         scores = {name: float(score.value or 0) for name, score in available.items()}
         log.scores(step, scores)
         first = plugins.label(given.metrics[0])
-        if first not in scores:  # unavailable, or too few clips: no checkpoint is the best one
-            return scores
-        signed = -scores[first] if available[first].better == "lower" else scores[first]
-        return scores if math.isnan(signed) else {"score": signed, **scores}
+        value = scores.get(first, math.nan)
+        if math.isnan(value):  # unavailable, or too few clips: this checkpoint is not the best one
+            return {"score": -math.inf, **scores}
+        return {"score": -value if available[first].better == "lower" else value, **scores}
 
     return validate
 
