@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from vaebench import evaluation, frame_size, kept_video, plugins, protocol, records, tables
+from vaebench import evaluation, frame_size, kept_video, plugins, protocol, records, table_notes, tables
 from vaebench import settings as parser
 from vaebench.config import RunConfig, ScoreConfig
 from vaebench.data import ListedSource
@@ -313,7 +313,7 @@ def command(reference: str, reconstruction: str, words: Sequence[str], form: str
         report(Outcome(failed=[(name, failure) for failure in error.failed]))
         return 1
     print(tables.render([result.record], form, best=True), end="")
-    for line in tables.notes([result.record]):
+    for line in table_notes.notes([result.record]):
         print(line, file=sys.stderr)
     report(Outcome([result.record], failed=[(name, failure) for failure in result.record.failed]))
     print(f"record: {file}", file=sys.stderr)
