@@ -207,9 +207,11 @@ class Reconstruction(Suite[VideoVAE]):
         wanted = {*(pictured if case.params["keep"] else []), *(filmed if case.params["keep_video"] else [])}
         pairs = saving.saving(self._windows(trip), wanted, saved)
         scored = scoring.measure(missing, pairs, trip.prepared.digest)
+        self._check_finite(scored)
         statistics = {**statistics, **{self.keys[name]: value for name, value in scored.items()}}
         if by_own is not None:
             values = scoring.measure(missing, self._windows(by_own), by_own.prepared.digest)
+            self._check_finite(values)
             statistics |= {f"own {self.keys[name]}": value for name, value in values.items()}
         if case.params["keep"]:
             statistics["frames"] = np.stack([saved[index] for index in pictured], axis=1)
@@ -219,6 +221,17 @@ class Reconstruction(Suite[VideoVAE]):
         if self.keep_latents:
             statistics["latent"] = torch.cat(trip.latents, dim=2).cpu().numpy()
         return statistics
+
+    def _check_finite(self, scored: Mapping[str, NDArray]) -> None:
+        """Raises ValueError if the score of a clip is NaN or infinite, since the mean over clips would be, too.
+
+        Statistics of other metrics than `per_clip` are theirs to reduce.
+        """
+        for name, value in scored.items():
+            if self.metrics[name].per_clip and not np.isfinite(value).all():
+                raise ValueError(
+                    f"{name} is {value}, expected a finite number: leave the metric or this clip out, or correct the metric"
+                )
 
     def _windows(self, trip: _RoundTrip) -> Iterator[tuple[Video, Video]]:
         """Windows of the reference and of the reconstruction, float32 (1, 3, n, H, W) in 0..1: the input of the metrics."""
