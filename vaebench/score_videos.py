@@ -201,6 +201,9 @@ def score(reference: str, reconstruction: str, asked: ScoreConfig) -> tuple[Eval
     identity = plugins.find("data", "folder").build(config).identity
     source = ListedSource(identity, list(_clips(originals, asked)))
     candidate = _Files(VAESpec("files", _name(asked, reconstruction), 1, 1, 3, causal=False), mine.sha256)
+    vae = evaluation.vae_of(suite, candidate)
+    record = records.record_path(Path(asked.results), suite.name, suite.setting(source), vae["name"])
+    records.check_replaceable(record, vae, source.identity)  # now, because scores are not cached
     try:
         result = evaluation.run(suite, candidate, source)
     except NothingMeasured as error:

@@ -368,9 +368,7 @@ class Reconstruction(Suite[VideoVAE]):
         return shape, chain([first], windows), Reference(given=None, scored=None, digest=b"")
 
     def summarize(self, statistics: Mapping[str, Statistics]) -> dict[str, Score]:
-        scores = {
-            name: score(name, metric, stack(statistics, self.keys[name])) for name, metric in self.metrics.items()
-        }
+        scores = {name: self._summary(name, metric, statistics) for name, metric in self.metrics.items()}
         for name, metric in self.metrics.items():
             key = self.keys[name]
             if all(f"own {key}" in values for values in statistics.values()):
@@ -382,6 +380,13 @@ class Reconstruction(Suite[VideoVAE]):
             spread = interval(rates)
             scores[BITS] = Score(rates.mean(), "", "neither", len(rates), *spread, metric=BITS)
         return scores
+
+    def _summary(self, name: str, metric: Metric, statistics: Mapping[str, Statistics]) -> Score:
+        key = self.keys[name]
+        if len({values[key].shape for values in statistics.values()}) > 1:  # such as windows of a distance of sets
+            note = "the clips have different lengths: set num_frames=N"
+            return Score(None, metric.unit, metric.better, len(statistics), note=note, metric=name, status="undefined")
+        return score(name, metric, stack(statistics, key))
 
     def per_case(self, statistics: Mapping[str, Statistics]) -> dict[str, dict[str, float]]:
         own = [name for name, metric in self.metrics.items() if metric.per_clip]
