@@ -377,3 +377,11 @@ def test_a_metric_of_sets_is_undefined_for_clips_of_different_lengths_and_the_ot
     assert score(*folders, "metrics=psnr,./windows.py", f"num_frames={FRAMES}") == 0  # the remedy
     (equal,) = (made for made in records.read_all(Path("runs/results")) if f"-{FRAMES}x" in made.setting)
     assert equal.scores["windows"].status == "ok"
+
+
+def test_fail_fast_shows_the_traceback(folders: tuple[Path, Path]):
+    lossless(folders[1] / "one.mkv", pictures(FRAMES + 1, SIZE, SIZE))
+    assert score(*folders) == 1
+    assert score(*folders, "fail_fast=false") == 1
+    with pytest.raises(ValueError, match=f"{FRAMES + 1} frames and its reference {FRAMES}"):
+        score(*folders, "fail_fast=true")
