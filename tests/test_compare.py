@@ -466,3 +466,24 @@ def test_records_hold_the_code_of_their_metrics(tmp_path: Path, monkeypatch: pyt
     (made,) = records.read_all(Path("runs/results"))
     assert made.digests.keys() == {"psnr", "flicker"}
     assert made.digests["psnr"] == code(["vaebench.metrics.psnr"])["sha256"][:8]
+
+
+def test_the_folder_of_the_junit_file_is_created(pair: tuple[Path, Path], tmp_path: Path):
+    for folder, names, code in (("passed", pair, 0), ("refused", (pair[0], tmp_path / "none.json"), 2)):
+        xml = tmp_path / folder / "sub" / "gate.xml"
+        assert compare(*names, "--fail-below", "psnr=-9", "--junit", xml) == code
+        assert ElementTree.parse(xml).getroot()[0].attrib["errors"] == ("0" if code == 0 else "1")
+
+
+def test_fail_fast_shows_the_traceback(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.chdir(tmp_path)
+    words = ["dct/4", "dct/8", "num_frames=5", "size=32", "clips=1", "metrics=psnr"]
+
+    def broken(*_: object) -> None:
+        raise ValueError("planted")
+
+    monkeypatch.setattr("vaebench.suites.reconstruction.decode_as", broken)
+    assert compare(*words) == 2
+    assert compare(*words, "fail_fast=true", "fail_fast=no") == 2
+    with pytest.raises(ValueError, match="planted"):
+        compare(*words, "fail_fast=true")

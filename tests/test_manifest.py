@@ -140,3 +140,9 @@ def test_a_manifest_has_the_number_of_frames_and_the_command_names_the_shortest_
     pin.write_text("\n".join(line.rpartition(",")[0] for line in pin.read_text().splitlines()))  # of an earlier version
     assert {row.frames for row in manifest.read(pin)} == {0}
     assert build("folder", tmp_path / "clips", manifest=str(pin)).identity == before
+
+
+def test_the_folder_of_the_manifest_is_created(tree: Path, tmp_path: Path) -> None:
+    out = tmp_path / "new" / "sub" / "pin.csv"
+    assert cli.main(["manifest", str(tree), str(out), "num_frames=5"]) == 0
+    assert len(manifest.read(out)) == 4

@@ -10,7 +10,7 @@ import pytest
 from PIL import Image
 
 from tests.benchmarks import coverage
-from vaebench import records, tables
+from vaebench import records, table_notes, tables
 from vaebench.records import Failure, Record, Score, by_key
 
 RECORD = Record(
@@ -229,7 +229,7 @@ def test_the_best_row_stands_first_and_the_untrained_are_marked():
     table = tables.tabulate([RECORD, better])
     assert list(table["VAE"]) == ["toy/tiny (untrained)", "pool/4x8x8"]
     assert table["lpips"][0] == "—"
-    assert any("random weights" in note for note in tables.notes([better]))
+    assert any("random weights" in note for note in table_notes.notes([better]))
 
 
 def test_a_score_that_could_not_be_had_has_a_column_of_dashes():
@@ -250,4 +250,4 @@ def test_a_caution_is_said_once_with_its_scores_and_names_its_vaes_where_it_is_n
     rounded, all_of_them = "5x64 is run as 8x64, the next legal shape", "measured once"
     one = costs("toy/one", encode_s=rounded, decode_s=rounded, load_s=all_of_them)
     two = costs("toy/two", encode_s="", decode_s="", load_s=all_of_them)
-    assert tables.notes([one, two]) == [f"encode_s, decode_s of toy/one: {rounded}", f"load_s: {all_of_them}"]
+    assert table_notes.notes([one, two]) == [f"encode_s, decode_s of toy/one: {rounded}", f"load_s: {all_of_them}"]

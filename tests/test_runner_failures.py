@@ -14,7 +14,7 @@ from safetensors.torch import save_file
 import adapters
 import vaebench
 from tests.runs import BUNDLE, kept, record, run
-from vaebench import cli, evaluation
+from vaebench import cli, evaluation, records
 from vaebench.config import RunConfig
 from vaebench.data import bundle
 from vaebench.video import Clip
@@ -240,3 +240,47 @@ def test_a_full_disk_is_one_line_and_loses_nothing(monkeypatch: pytest.MonkeyPat
     assert not list(Path("runs").rglob("*.part"))
     monkeypatch.setattr(os, "fsync", real)
     assert run("vaes=[pool/4x8x8]") == 0
+
+
+FIRST = """
+import torch
+from vaebench.metric import Metric
+
+
+class First(Metric):
+    per_clip = {per_clip}
+    calls = 0
+
+    def measure(self, reference, reconstruction):
+        self.calls += 1
+        return torch.full((len(reference),), float("{value}") if self.calls == 1 else 1.0)
+
+    def reduce(self, statistics):
+        return float(statistics[statistics == 1].mean())
+
+
+def build(device):
+    return First()
+"""
+
+
+@pytest.mark.parametrize("value", ["nan", "inf"])
+def test_a_score_that_is_not_finite_fails_its_clip_by_name_and_the_others_have_a_record(
+    value: str, capsys: pytest.CaptureFixture[str]
+):
+    Path("first.py").write_text(FIRST.format(per_clip=True, value=value))
+    assert run("vaes=pool/4x8x8", "clips=2", "metrics=psnr,./first.py") == 1
+    (file,) = Path("runs/results").rglob("pool-4x8x8.json")
+    found = records.read(file)
+    (failure,) = found.failed
+    assert failure.reason.startswith(f"first is {value}, expected a finite number")
+    assert f"failed: {failure.case}" in capsys.readouterr().err
+    assert {name: score.n for name, score in found.scores.items()} == {"psnr": 1, "first": 1}
+    assert failure.case not in records.clips_beside(file)
+
+
+def test_a_metric_of_sets_may_leave_out_clips_without_a_value(capsys: pytest.CaptureFixture[str]):
+    Path("first.py").write_text(FIRST.format(per_clip=False, value="nan"))
+    assert run("vaes=pool/4x8x8", "clips=2", "metrics=psnr,./first.py") == 0
+    (file,) = Path("runs/results").rglob("pool-4x8x8.json")
+    assert records.read(file).scores["first"].value == 1

@@ -299,12 +299,15 @@ def test_a_lossy_codec_is_named(folders: tuple[Path, Path], tmp_path: Path, caps
 
 
 def test_another_folder_of_the_same_name_does_not_replace_a_record(
-    folders: tuple[Path, Path], capsys: pytest.CaptureFixture[str]
+    folders: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ):
     assert score(*folders, "name=x") == 0
     assert score(*folders, "name=x") == 0
     shutil.copy(folders[0] / "one.mkv", folders[1] / "one.mkv")
+    scored: list[object] = []
+    monkeypatch.setattr("vaebench.evaluation.run", lambda *given: scored.append(given))
     assert score(*folders, "name=x") == 2
+    assert not scored  # it is refused before the videos are scored
     assert "is a different result: its vae.weights" in capsys.readouterr().err
 
 
@@ -334,3 +337,51 @@ def test_a_mistake_is_one_line_and_exit_code_2(
     assert captured.out == ""
     assert said in captured.err
     assert not list(Path("runs").rglob("*.json"))
+
+
+WINDOWS = """
+import torch
+from vaebench.metric import Metric
+
+
+class Windows(Metric):
+    per_clip = False
+
+    def measure(self, reference, reconstruction):
+        return reconstruction.mean(dim=(1, 3, 4))[:, : reference.shape[2] // 2 * 2].reshape(len(reference), -1, 2)
+
+    def reduce(self, statistics):
+        return float(statistics.mean())
+
+
+def build(device):
+    return Windows()
+"""
+
+
+def test_a_metric_of_sets_is_undefined_for_clips_of_different_lengths_and_the_others_have_scores(
+    folders: tuple[Path, Path], capsys: pytest.CaptureFixture[str]
+):
+    Path("windows.py").write_text(WINDOWS)
+    assert score(*folders, "metrics=psnr,./windows.py") == 0  # all clips have 5 frames
+    assert only_record().scores["windows"].status == "ok"
+    shutil.rmtree("runs")
+    for folder in folders:
+        lossless(folder / "long.mkv", pictures(9, SIZE, SIZE))
+    capsys.readouterr()
+    assert score(*folders, "metrics=psnr,./windows.py") == 0
+    assert "windows: the clips have different lengths: set num_frames=N" in capsys.readouterr().err
+    lost = only_record().scores["windows"]
+    assert (lost.value, lost.status, lost.n) == (None, "undefined", 4)
+    assert only_record().scores["psnr"].n == 4
+    assert score(*folders, "metrics=psnr,./windows.py", f"num_frames={FRAMES}") == 0  # the remedy
+    (equal,) = (made for made in records.read_all(Path("runs/results")) if f"-{FRAMES}x" in made.setting)
+    assert equal.scores["windows"].status == "ok"
+
+
+def test_fail_fast_shows_the_traceback(folders: tuple[Path, Path]):
+    lossless(folders[1] / "one.mkv", pictures(FRAMES + 1, SIZE, SIZE))
+    assert score(*folders) == 1
+    assert score(*folders, "fail_fast=false") == 1
+    with pytest.raises(ValueError, match=f"{FRAMES + 1} frames and its reference {FRAMES}"):
+        score(*folders, "fail_fast=true")

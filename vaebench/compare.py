@@ -83,9 +83,14 @@ def _report_error(request: Request, reason: str) -> None:
     """Write the reports of a gate whose limits could not be checked."""
     if request.junit:
         title = f"{' '.join(request.words)} against {request.baseline}" if request.baseline else " ".join(request.words)
-        write_atomically(Path(request.junit), regression.junit_error(reason, title))
+        _write_junit(request.junit, regression.junit_error(reason, title))
     if request.form == "json":
         print(json.dumps({"error": reason, "gate": {"passed": False, "checks": []}}, indent=1))
+
+
+def _write_junit(file: str, xml: str) -> None:
+    Path(file).parent.mkdir(parents=True, exist_ok=True)
+    write_atomically(Path(file), xml)
 
 
 def _compared(request: Request, names: list[str], settings: list[str], limits: Sequence[Limit]) -> int:
@@ -111,7 +116,7 @@ def _compared(request: Request, names: list[str], settings: list[str], limits: S
             print(f"no pictures of {without}: A or B has no saved frames; keep={without} saves them", file=sys.stderr)
     if request.junit:
         title = f"{a.record.suite}: {b.name} against {a.name}"
-        write_atomically(Path(request.junit), regression.junit(verdicts, title))
+        _write_junit(request.junit, regression.junit(verdicts, title))
     return int(comparison.failed or any(not verdict.passed for verdict in verdicts))
 
 

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from vaebench import evaluation, frame_size, kept_video, plugins, protocol, records, tables
+from vaebench import evaluation, frame_size, kept_video, plugins, protocol, records, table_notes, tables
 from vaebench import settings as parser
 from vaebench.config import RunConfig, ScoreConfig
 from vaebench.data import ListedSource
@@ -201,6 +201,9 @@ def score(reference: str, reconstruction: str, asked: ScoreConfig) -> tuple[Eval
     identity = plugins.find("data", "folder").build(config).identity
     source = ListedSource(identity, list(_clips(originals, asked)))
     candidate = _Files(VAESpec("files", _name(asked, reconstruction), 1, 1, 3, causal=False), mine.sha256)
+    vae = evaluation.vae_of(suite, candidate)
+    record = records.record_path(Path(asked.results), suite.name, suite.setting(source), vae["name"])
+    records.check_replaceable(record, vae, source.identity)  # now, because scores are not cached
     try:
         result = evaluation.run(suite, candidate, source)
     except NothingMeasured as error:
@@ -313,7 +316,7 @@ def command(reference: str, reconstruction: str, words: Sequence[str], form: str
         report(Outcome(failed=[(name, failure) for failure in error.failed]))
         return 1
     print(tables.render([result.record], form, best=True), end="")
-    for line in tables.notes([result.record]):
+    for line in table_notes.notes([result.record]):
         print(line, file=sys.stderr)
     report(Outcome([result.record], failed=[(name, failure) for failure in result.record.failed]))
     print(f"record: {file}", file=sys.stderr)

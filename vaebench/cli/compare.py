@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 
-from vaebench.cli.verb import FORMATS, Verbs
+from vaebench.cli.verb import FORMATS, Verbs, asks_for_traceback
 
 COMPARE = """\
 Compare two VAEs or records clip by clip.
@@ -93,6 +93,7 @@ def _compare(arguments: argparse.Namespace) -> int:
     from vaebench.compare import Request, compare
     from vaebench.settings import split_list
 
+    arguments.fail_fast = asks_for_traceback(arguments.settings)
     request = Request(
         words=[*arguments.settings, *([f"suite={arguments.suite}"] if arguments.suite else [])],
         baseline=arguments.baseline,
@@ -110,4 +111,5 @@ def _compare(arguments: argparse.Namespace) -> int:
 def _score(arguments: argparse.Namespace) -> int:
     from vaebench import score_videos
 
+    arguments.fail_fast = asks_for_traceback(arguments.settings)
     return score_videos.command(arguments.reference, arguments.reconstruction, arguments.settings, arguments.format)

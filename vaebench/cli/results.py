@@ -78,7 +78,7 @@ def add_published(verbs: Verbs) -> None:
 
 
 def _table(arguments: argparse.Namespace) -> int:
-    from vaebench import tables
+    from vaebench import table_notes, tables
     from vaebench.settings import split_list
 
     records = tables.select(arguments.results, arguments.suite)
@@ -88,7 +88,7 @@ def _table(arguments: argparse.Namespace) -> int:
     print(tables.render(records, arguments.format, columns=columns, best=True), end="")
     if arguments.published:
         print_published(records, arguments.format)
-    for line in tables.notes(records, columns):
+    for line in table_notes.notes(records, columns):
         print(line, file=sys.stderr)
     return 0
 

@@ -73,7 +73,7 @@ def _run(arguments: argparse.Namespace) -> int:
 
 def _run_suite(config: RunConfig, arguments: argparse.Namespace, alone: bool) -> int:
     """Run one suite, print its table, and return the exit code; if it is not alone, an invalid run does not stop the others."""
-    from vaebench import runner, tables
+    from vaebench import runner, table_notes, tables
     from vaebench.outcome import report
 
     try:
@@ -87,7 +87,7 @@ def _run_suite(config: RunConfig, arguments: argparse.Namespace, alone: bool) ->
         print(tables.render(outcome.records, arguments.format, best=True), end="")
         if config.published:
             print_published(outcome.records, arguments.format)
-        for line in tables.notes(outcome.records):
+        for line in table_notes.notes(outcome.records):
             print(line, file=sys.stderr)
     if config.published and config.vaes is not None:
         print_published_alone(list(outcome.not_ready), arguments.format)

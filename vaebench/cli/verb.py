@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import argparse
+from collections.abc import Sequence
 from typing import Any, TypeAlias
+
+from vaebench.settings import BOOLEANS
 
 FORMATS = ("text", "markdown", "latex", "csv", "json")  # of tables, as `vaebench.tables.FORMATS`
 HOW = "Settings are key=value words. Lists: {key}={items} or '{key}=[{items}]'."
@@ -40,3 +43,9 @@ class Verb(argparse.ArgumentParser):
 
 
 Verbs: TypeAlias = "argparse._SubParsersAction[Verb]"  # what `add_subparsers` returns: the place to add a command
+
+
+def asks_for_traceback(words: Sequence[str]) -> bool:
+    """Whether the words of a command set `fail_fast=true`; its own parser refuses an invalid value."""
+    values = [word.partition("=")[2] for word in words if word.startswith("fail_fast=")]
+    return bool(values) and BOOLEANS.get(values[-1].strip().lower(), False)

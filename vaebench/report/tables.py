@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
-from vaebench import tables
+from vaebench import table_notes, tables
 from vaebench.records import Record, Score
 from vaebench.tables import Line
 from vaebench.titles import setting_title
@@ -87,7 +87,7 @@ def _hint(score: Score) -> str:
 
 def _notes(group: Sequence[Record]) -> list[str]:
     """Notes of the table, then failed cases and unavailable metrics, each once."""
-    notes = dict.fromkeys(tables.notes(group))
+    notes = dict.fromkeys(table_notes.notes(group))
     for record in group:
         notes |= {f"failed: {f.case} of {record.name}: {f.reason}": None for f in record.failed}
     absent: dict[tuple[str, str], list[str]] = {}

@@ -207,9 +207,11 @@ class Reconstruction(Suite[VideoVAE]):
         wanted = {*(pictured if case.params["keep"] else []), *(filmed if case.params["keep_video"] else [])}
         pairs = saving.saving(self._windows(trip), wanted, saved)
         scored = scoring.measure(missing, pairs, trip.prepared.digest)
+        self._check_finite(scored)
         statistics = {**statistics, **{self.keys[name]: value for name, value in scored.items()}}
         if by_own is not None:
             values = scoring.measure(missing, self._windows(by_own), by_own.prepared.digest)
+            self._check_finite(values)
             statistics |= {f"own {self.keys[name]}": value for name, value in values.items()}
         if case.params["keep"]:
             statistics["frames"] = np.stack([saved[index] for index in pictured], axis=1)
@@ -219,6 +221,17 @@ class Reconstruction(Suite[VideoVAE]):
         if self.keep_latents:
             statistics["latent"] = torch.cat(trip.latents, dim=2).cpu().numpy()
         return statistics
+
+    def _check_finite(self, scored: Mapping[str, NDArray]) -> None:
+        """Raises ValueError if the score of a clip is NaN or infinite, since the mean over clips would be, too.
+
+        Statistics of other metrics than `per_clip` are theirs to reduce.
+        """
+        for name, value in scored.items():
+            if self.metrics[name].per_clip and not np.isfinite(value).all():
+                raise ValueError(
+                    f"{name} is {value}, expected a finite number: leave the metric or this clip out, or correct the metric"
+                )
 
     def _windows(self, trip: _RoundTrip) -> Iterator[tuple[Video, Video]]:
         """Windows of the reference and of the reconstruction, float32 (1, 3, n, H, W) in 0..1: the input of the metrics."""
@@ -355,9 +368,7 @@ class Reconstruction(Suite[VideoVAE]):
         return shape, chain([first], windows), Reference(given=None, scored=None, digest=b"")
 
     def summarize(self, statistics: Mapping[str, Statistics]) -> dict[str, Score]:
-        scores = {
-            name: score(name, metric, stack(statistics, self.keys[name])) for name, metric in self.metrics.items()
-        }
+        scores = {name: self._summary(name, metric, statistics) for name, metric in self.metrics.items()}
         for name, metric in self.metrics.items():
             key = self.keys[name]
             if all(f"own {key}" in values for values in statistics.values()):
@@ -369,6 +380,13 @@ class Reconstruction(Suite[VideoVAE]):
             spread = interval(rates)
             scores[BITS] = Score(rates.mean(), "", "neither", len(rates), *spread, metric=BITS)
         return scores
+
+    def _summary(self, name: str, metric: Metric, statistics: Mapping[str, Statistics]) -> Score:
+        key = self.keys[name]
+        if len({values[key].shape for values in statistics.values()}) > 1:  # such as windows of a distance of sets
+            note = "the clips have different lengths: set num_frames=N"
+            return Score(None, metric.unit, metric.better, len(statistics), note=note, metric=name, status="undefined")
+        return score(name, metric, stack(statistics, key))
 
     def per_case(self, statistics: Mapping[str, Statistics]) -> dict[str, dict[str, float]]:
         own = [name for name, metric in self.metrics.items() if metric.per_clip]

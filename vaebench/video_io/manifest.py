@@ -251,6 +251,7 @@ def write(
         if not left_out:
             raise ValueError(f"{root}: there is no video below it")
         raise ValueError(f"{root}: no video below it has {num_frames} frames that can be read; {left_out[0]}")
+    Path(out).parent.mkdir(parents=True, exist_ok=True)
     with draft(Path(out)) as part, part.open("w", encoding="utf-8", newline="") as text:
         writer = csv.DictWriter(text, COLUMNS, lineterminator="\n")
         writer.writeheader()
