@@ -157,14 +157,17 @@ class Job:
         """Finish and store a case.  Its time is without that of the case before it, which ended at `previous`."""
         try:
             statistics = finish()
+            seconds = perf_counter() - max(start, previous)
+            with writing(self.store.folder):
+                self.store.put(case.id, {**case.stored, **(self.store.get(case.id) or {}), **statistics})
+        except DiskError:  # no other case could be stored either
+            raise
         except Exception as error:
             if self.config.fail_fast:
                 raise
             self._fail(case, explain(error))
             return
-        seconds = perf_counter() - max(start, previous)
         with writing(self.store.folder):
-            self.store.put(case.id, {**case.stored, **(self.store.get(case.id) or {}), **statistics})
             self.store.add_seconds(case.id, seconds)
 
     def _fail(self, case: Case, reason: str, previous: float = 0.0) -> None:
