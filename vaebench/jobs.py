@@ -93,8 +93,10 @@ class Job:
         self.name, self.spec = candidate.name, candidate.spec
         self.vae = vae_of(suite, candidate)
         record = records.record_path(Path(config.results), suite.name, suite.setting(source), self.vae["name"])
-        records.check_replaceable(record, self.vae, source.identity)
+        earlier = records.check_replaceable(record, self.vae, source.identity)
         self.cases = list(suite.cases(source, self.spec))
+        if earlier and (reason := suite.replacement_refusal(earlier, self.cases)):
+            raise records.ReplaceError(f"{record} {reason}")
         network = candidate.code if suite.runs_network else []
         roots = [plugins.find("suites", config.suite), *network, plugins.find("data", config.data)]
         device = pick_device(config.device)
