@@ -10,9 +10,10 @@ from __future__ import annotations
 
 import hashlib
 import re
+import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from functools import cached_property
+from functools import cache, cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -37,11 +38,13 @@ class UnreadableCheckpoint(ValueError):
 
 def names() -> list[str]:
     """All `family/variant` names without the untrained `family/tiny`; no weight is read and torch is not imported."""
-    return [
-        f"{family}/{variant}"
-        for family in plugins.names("adapters")
-        for variant in plugins.find("adapters", family).VARIANTS
-    ]
+    return [f"{family}/{variant}" for family, module in families().items() for variant in module.VARIANTS]
+
+
+def families() -> dict[str, ModuleType]:
+    """Family -> its adapter.  A broken adapter of another package is skipped, with one line on stderr."""
+    modules = {family: _module_unless_broken(family) for family in plugins.names("adapters")}
+    return {family: module for family, module in modules.items() if module}
 
 
 @dataclass(frozen=True)
@@ -258,6 +261,7 @@ def _parts(name: str) -> tuple[ModuleType, str, str]:
 def _module(name: str) -> ModuleType:
     """The adapter of a family or in a file; ValueError if it does not define what every adapter does."""
     module = plugins.find("adapters", name)
+    name = plugins.described("adapters", name)
     variants = getattr(module, "VARIANTS", None)
     if not (
         isinstance(variants, Mapping) and variants and all(isinstance(spec, VAESpec) for spec in variants.values())
@@ -266,6 +270,22 @@ def _module(name: str) -> ModuleType:
         raise ValueError(f"{name} should define VARIANTS, a dict of variant name -> vaebench.VAESpec{close}")
     _require(module, "load", "spec, *, weights, device, dtype, mode", name)
     return module
+
+
+def _module_unless_broken(family: str) -> ModuleType | None:
+    """The adapter of a family; None if it belongs to another package and is broken, so that the other families can be used."""
+    try:
+        return _module(family)
+    except ValueError as reason:
+        if not plugins.package_of("adapters", family):
+            raise
+        _print_once(f"vaebench: skipped: {reason}")
+        return None
+
+
+@cache
+def _print_once(line: str) -> None:
+    print(line, file=sys.stderr)
 
 
 def _require(module: ModuleType, function: str, arguments: str, name: str) -> None:

@@ -181,10 +181,18 @@ def test_the_signs_are_those_of_the_papers_table():
 
 def test_a_demand_that_would_test_nothing_is_refused(capsys: pytest.CaptureFixture[str]):
     assert run("vaes=[pool/4x8x8]", "require=lossless") == 2
-    assert "claims no lossless mode" in capsys.readouterr().err
+    assert "not ready: pool/4x8x8: claims no lossless mode" in capsys.readouterr().err
     assert run("vaes=[pool/4x8x8]", "require=lossles") == 2
     assert "require='lossles' is not known; the only value is lossless" in capsys.readouterr().err
     assert run("vaes=[pool/4x8x8]", "lengths=[99]") == 2
+
+
+def test_a_vae_without_a_lossless_mode_does_not_stop_the_others(capsys: pytest.CaptureFixture[str]):
+    assert run("vaes=[pool/4x8x8,wfvae/tiny-random]", "require=lossless", "clips=1", "independent=[]") == 1
+    captured = capsys.readouterr().err
+    assert "not ready: pool/4x8x8: claims no lossless mode" in captured
+    assert "wfvae/tiny-random: lossless (" in captured
+    assert record("wfvae-tiny-random").scores
 
 
 def test_independent_chunks_of_a_vae_without_memory_cost_nothing_and_of_one_with_memory_do():

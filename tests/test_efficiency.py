@@ -9,9 +9,10 @@ import torch
 
 import adapters
 from tests.profiled import UNUSED, suite
+from tests.records import record as toy_record
 from vaebench import cli, records
 from vaebench.config import parse_run
-from vaebench.profiling import worker
+from vaebench.profiling import grid, worker
 from vaebench.suite import Case
 from vaebench.suites import efficiency
 
@@ -78,6 +79,49 @@ def test_a_worker_that_dies_is_a_failure_and_the_next_model_runs(
     assert cli.main(["run", "--suite", "efficiency", *words]) == 1
     assert "no variant 'nothing'" in capsys.readouterr().err
     assert record("pool-4x8x8").scores["decode_frames_per_s@float32 4x16"].value == pytest.approx(20)
+
+
+def test_a_run_with_fewer_cases_never_replaces_a_record(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+):
+    halves = {f"{half}_{what}": 1.0 for half in ("encode", "decode") for what in ("above_bytes", "total_bytes", "flop")}
+    times = {"encode_s": [0.1], "decode_s": [0.2], "matmul_flop_per_s": 1e9}
+
+    def spawn(self, job, what):
+        if what == "memory":
+            return {"out_of_memory": "planted"} if job.num_frames == 8 else halves
+        return times
+
+    def run(*words: str) -> int:
+        return cli.main(["run", "--suite", "efficiency", "device=cpu", *words])
+
+    monkeypatch.setattr(efficiency.Efficiency, "_spawn", spawn)
+    assert run("vaes=pool/4x8x8", "frames=4,8", "sizes=16x24,32") == 0
+    (file,) = Path("runs/results").rglob("pool-4x8x8.json")
+    before = file.read_bytes()
+    capsys.readouterr()
+    assert run("vaes=pool/4x8x8,dct/4", "frames=4,12", "sizes=32") == 1
+    assert (
+        f"failed: pool/4x8x8: {file} has cases that this run would delete: float32 4x16x24, float32 8x16x24, float32 8x32; "
+        "set frames=4,8,12 sizes=16x24,32 dtypes=float32, or write to another folder with results=DIR\n"
+    ) in capsys.readouterr().err
+    assert file.read_bytes() == before
+    assert "encode_s@float32 12x32" in record("dct-4").scores  # the other VAE is measured
+    assert run("vaes=pool/4x8x8", "frames=4", "sizes=32", "results=other") == 0
+    # the same cases and more of them replace the record
+    assert run("vaes=pool/4x8x8", "frames=4,8", "sizes=16x24,32") == 0
+    assert run("vaes=pool/4x8x8", "frames=4,8,12", "sizes=16x24,32", "dtypes=float32") == 0
+    assert "encode_s@float32 12x16x24" in record("pool-4x8x8").scores
+
+
+def test_the_search_for_the_longest_video_is_a_case_of_a_record():
+    condition = {"dtype": "float32", "size": 64}
+    longest = records.Score(97.0, "frames", "higher", 1, metric="largest_frames", condition=condition)
+    found = toy_record("efficiency", "toy-device", "toy/a", records.by_key([longest]))
+    shape = {"dtype": "float32", "frames": 5, "size": 64}
+    assert grid.replacement_refusal(found, [condition, shape]) == ""
+    refusal = grid.replacement_refusal(found, [shape])
+    assert "would delete: float32 largest 64; set frames=5 sizes=64 dtypes=float32 largest=true, or" in refusal
 
 
 def test_a_case_is_named_as_asked_and_runs_the_next_legal_shape(monkeypatch: pytest.MonkeyPatch):

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from itertools import chain
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from safetensors.torch import save_file
@@ -17,6 +18,9 @@ from tests.runs import BUNDLE, kept, record, run
 from vaebench import cli, evaluation, records
 from vaebench.config import RunConfig
 from vaebench.data import bundle
+from vaebench.suite import Case, Suite
+from vaebench.suites.reconstruction import Reconstruction
+from vaebench.vae import VideoVAE
 from vaebench.video import Clip
 
 pytestmark = pytest.mark.usefixtures("elsewhere")
@@ -152,12 +156,29 @@ def test_a_latent_in_place_of_its_posterior_is_told_as_such(
         vaebench.evaluate(adapters.load("pool/4x8x8"), num_frames=4, size=32, clips=1, metrics=["psnr"])
 
 
+def test_a_result_that_cannot_be_stored_does_not_stop_the_others(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+):
+    real = Reconstruction.measure
+
+    def measure(self, vae: VideoVAE, case: Case):
+        objects = {"planted": np.array([2**64])} if vae.spec.name == "dct/4" else {}
+        return {**real(self, vae, case), **objects}
+
+    monkeypatch.setattr(Reconstruction, "measure", measure)
+    monkeypatch.setattr(Reconstruction, "start", Suite.start)  # which calls `measure`
+    assert run("vaes=[dct/4,pool/4x8x8]", "clips=1") == 1
+    captured = capsys.readouterr().err
+    assert "failed: " in captured
+    assert "Object arrays cannot be saved when allow_pickle=False [dct/4]" in captured
+    assert not list(Path("runs").rglob("*.part"))
+    assert record("bundle-5x32-first1").scores["psnr"].n == 1
+
+
 @pytest.mark.parametrize("broken", ["summarize", "per_case"])
 def test_scores_that_cannot_be_summed_up_do_not_stop_the_others(
     broken: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ):
-    from vaebench.suites.reconstruction import Reconstruction
-
     real, calls = getattr(Reconstruction, broken), []
 
     def once(self, statistics):

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 import adapters
-from tests.runs import BUNDLE, ROOT, record, run
+from tests.runs import BUNDLE, ROOT, SMALL, record, run
 from vaebench import cli, records
 
 pytestmark = pytest.mark.usefixtures("elsewhere")
@@ -62,7 +62,9 @@ def test_a_record_of_other_weights_is_never_replaced(capsys: pytest.CaptureFixtu
     before = json.dumps(old)
     file.write_text(before)
     capsys.readouterr()
-    assert run("vaes=[pool/4x8x8,wfvae/tiny]", "clips=1") == 2
+    assert cli.main(["run", "vaes=wfvae/tiny", "clips=1", *SMALL, "--dry-run"]) == 1
+    assert f"failed: wfvae/tiny: {file} is a different result: " in capsys.readouterr().out
+    assert run("vaes=[pool/4x8x8,wfvae/tiny]", "clips=1") == 1
     said = capsys.readouterr().err
     assert (
         f"{file} is a different result: its vae.weights is '{'0' * 64}', that of this run is '{adapters.find('wfvae/tiny').sha256}'"
@@ -70,7 +72,7 @@ def test_a_record_of_other_weights_is_never_replaced(capsys: pytest.CaptureFixtu
     )
     assert "move or delete it, or choose another folder with results=DIR" in said
     assert file.read_text() == before
-    assert not list(Path("runs/results").rglob("pool-*"))  # nothing was measured
+    assert record("bundle-5x32-first1").scores["psnr"].n == 1  # the other VAE is measured
     assert run("vaes=[wfvae/tiny]", "clips=1", "results=other") == 0
 
 
@@ -85,9 +87,23 @@ def test_a_record_of_other_data_is_never_replaced(monkeypatch: pytest.MonkeyPatc
         shutil.copy(sorted(BUNDLE.glob("*.mp4"))[clip], place)
     assert run("vaes=[pool/4x8x8]", "data=folder", "root=a/clips") == 0
     first = record("clips-5x32")
-    assert run("vaes=[pool/4x8x8]", "data=folder", "root=b/clips") == 2
+    assert run("vaes=[pool/4x8x8]", "data=folder", "root=b/clips") == 1
     assert "is a different result: its data.sha256 is" in capsys.readouterr().err
     assert record("clips-5x32") == first
+
+
+def test_a_damaged_record_fails_only_its_vae(capsys: pytest.CaptureFixture[str]):
+    file = Path("runs/results/reconstruction/bundle-5x32-first1-psnr+flicker/dct-4.json")
+    file.parent.mkdir(parents=True)
+    file.write_text("{")
+    assert run("vaes=[dct/4,pool/4x8x8]", "clips=1") == 1
+    captured = capsys.readouterr().err
+    assert f"failed: dct/4: {file} is not a record of vaebench: " in captured
+    assert "move or delete it, or choose another folder with results=DIR" in captured
+    assert file.read_text() == "{"
+    assert record("bundle-5x32-first1").scores["psnr"].n == 1
+    with pytest.raises(records.ReplaceError):
+        run("vaes=[dct/4,pool/4x8x8]", "clips=1", "fail_fast=true")
 
 
 def test_weights_of_ones_own_take_no_place_of_the_release():

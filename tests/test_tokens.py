@@ -110,6 +110,13 @@ def test_attention_is_the_square_of_tokens_and_windows_add_up():
     assert last["tokens"] == (31 + 31 + 13) * 34 * 60
 
 
+def test_pair_counts_above_64_bits_are_recorded():
+    scores = run("vaes=identity/pixels", "frame_size=4320x7680", "seconds=60")["identity/pixels"].scores
+    count = scores["tokens@60 s"].value
+    assert count**2 > 2**64
+    assert scores["attention@60 s"].value == count**2
+
+
 def test_every_protocol_of_a_system_exists_and_fits_its_vae():
     planned = set()
     for name in adapters.names():

@@ -102,7 +102,7 @@ def _suite(name: str) -> str:
     try:
         kind = options_of(name)
     except Exception as reason:  # a broken plug-in does not hide the other settings
-        return f"unavailable: its module cannot be imported ({type(reason).__name__}: {reason})"
+        return f"unavailable: {reason}"
     return "".join(text for _, text in _settings(kind)) or "none"
 
 

@@ -93,8 +93,10 @@ class Job:
         self.name, self.spec = candidate.name, candidate.spec
         self.vae = vae_of(suite, candidate)
         record = records.record_path(Path(config.results), suite.name, suite.setting(source), self.vae["name"])
-        records.check_replaceable(record, self.vae, source.identity)
+        earlier = records.check_replaceable(record, self.vae, source.identity)
         self.cases = list(suite.cases(source, self.spec))
+        if earlier and (reason := suite.replacement_refusal(earlier, self.cases)):
+            raise records.ReplaceError(f"{record} {reason}")
         network = candidate.code if suite.runs_network else []
         roots = [plugins.find("suites", config.suite), *network, plugins.find("data", config.data)]
         device = pick_device(config.device)
@@ -157,14 +159,17 @@ class Job:
         """Finish and store a case.  Its time is without that of the case before it, which ended at `previous`."""
         try:
             statistics = finish()
+            seconds = perf_counter() - max(start, previous)
+            with writing(self.store.folder):
+                self.store.put(case.id, {**case.stored, **(self.store.get(case.id) or {}), **statistics})
+        except DiskError:  # no other case could be stored either
+            raise
         except Exception as error:
             if self.config.fail_fast:
                 raise
             self._fail(case, explain(error))
             return
-        seconds = perf_counter() - max(start, previous)
         with writing(self.store.folder):
-            self.store.put(case.id, {**case.stored, **(self.store.get(case.id) or {}), **statistics})
             self.store.add_seconds(case.id, seconds)
 
     def _fail(self, case: Case, reason: str, previous: float = 0.0) -> None:

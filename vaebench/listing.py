@@ -96,11 +96,15 @@ def protocols_table() -> str:
 
 
 def first_sentence(kind: str, name: str) -> str:
+    """The first line of the docstring of a plug-in; the reason if one of another package cannot be imported."""
     try:
         module = importlib.util.find_spec(f"{plugins.PACKAGES[kind]}.{name}")
     except ModuleNotFoundError:
         module = None
     if module is None or module.origin is None:
-        return (plugins.find(kind, name).__doc__ or "").strip().partition("\n")[0]
+        try:
+            return (plugins.find(kind, name).__doc__ or "").strip().partition("\n")[0]
+        except ValueError as reason:
+            return f"unavailable: {reason}"
     doc = ast.get_docstring(ast.parse(Path(module.origin).read_text(encoding="utf-8"))) or ""
     return doc.partition("\n")[0]

@@ -81,14 +81,14 @@ def run_plan(config: RunConfig) -> tuple[str, int]:
             f"  {line}" for line in columns([["VAE ready", "cases done", "time left"], *cells]).splitlines() if own
         ]
         rows += own
-    lines += [] if jobs else ["  cannot run: no VAE is ready"]
+    lines += [] if jobs or outcome.failed else ["  cannot run: no VAE is ready"]
     lines += _problems(config, outcome)
     absent = {metric: reason for together in parts for part in together for metric, reason in part.suite.absent.items()}
     lines += [f"  absent: {metric}: {reason}" for metric, reason in absent.items()]
     lines += _weight_files(config)
     lines += _total(rows) if rows else []
     incomplete = bool(outcome.failed) or (config.vaes is not None and bool(outcome.not_ready))
-    return "\n".join(lines) + "\n", int(incomplete) if jobs else 2
+    return "\n".join(lines) + "\n", int(incomplete) if jobs or outcome.failed else 2
 
 
 def _without_data(config: RunConfig) -> list[str]:

@@ -63,6 +63,18 @@ def label(name: str) -> str:
     return Path(name).stem if name.endswith(".py") else name
 
 
+def package_of(kind: str, name: str) -> str:
+    """The package that registers a plug-in as an entry point; "" for a module of this package and for a file."""
+    point = None if name in _inside(kind) else _outside(kind).get(name)
+    return point.dist.name if point and point.dist else ""
+
+
+def described(kind: str, name: str) -> str:
+    """The name of a plug-in in error messages: "halves (package their-vaes)" for an entry point of another package."""
+    package = package_of(kind, name)
+    return f"{name} (package {package})" if package else name
+
+
 def find(kind: str, name: str) -> ModuleType:
     """Import a plug-in.
 
@@ -71,15 +83,15 @@ def find(kind: str, name: str) -> ModuleType:
         name: name in `names(kind)`, or path of a `.py` file
 
     Raises:
-        ValueError: the name is unknown (the message suggests the closest one, or a file), or the file cannot be imported
+        ValueError: the name is unknown (the message suggests the closest one, or a file), or the file or the module of another
+            package cannot be imported
     """
     if name.endswith(".py"):
         return _from_file(Path(name).expanduser().resolve())
     if name in _inside(kind):
         return importlib.import_module(f"{PACKAGES[kind]}.{name}")
     if name in _outside(kind):
-        module: ModuleType = _outside(kind)[name].load()
-        return module
+        return _from_package(kind, name)
     refuse_path(name)
     known = names(kind)
     raise ValueError(f"no {name!r} in {kind}{did_you_mean(name, known)} (available: {', '.join(known)})")
@@ -93,6 +105,16 @@ def refuse_path(name: str) -> None:
     if name.startswith((".", "/", "~")):
         exists = Path(name).expanduser().exists()
         raise ValueError(f"{name} is not a Python file (.py)" if exists else f"no such file: {name}")
+
+
+def _from_package(kind: str, name: str) -> ModuleType:
+    """The module of an entry point."""
+    try:
+        module: ModuleType = _outside(kind)[name].load()
+    except Exception as error:  # of the module, which may raise anything
+        reason = " ".join(f"{type(error).__name__}: {error}".split())
+        raise ValueError(f"{described(kind, name)} cannot be imported: {reason}") from error
+    return module
 
 
 def _from_file(file: Path) -> ModuleType:

@@ -172,29 +172,34 @@ def invalid(root: Path, record: Record, reason: str) -> ValueError:
     return ValueError(f"{file_of(root, record)} is not a valid record of suite {record.suite}: {reason}")
 
 
-def check_replaceable(file: Path, vae: Mapping[str, Any], data: Mapping[str, Any]) -> None:
-    """Check that a new record may replace `file`.
+class ReplaceError(ValueError):
+    """A record may not be written because it would replace another result; the message names the file and the remedy."""
+
+
+def check_replaceable(file: Path, vae: Mapping[str, Any], data: Mapping[str, Any]) -> Record | None:
+    """The record in `file`, which a new record may replace; None if there is no file.
 
     Raises:
-        ValueError: `file` is not a record, or is the record of another VAE, other weights or other data
+        ReplaceError: `file` is not a record, or is the record of another VAE, other weights or other data
     """
     pictures = file.with_suffix(".frames")
     if not file.exists():
         if pictures.exists():  # the pictures would become part of the new record
-            raise ValueError(f"{pictures} contains pictures of a deleted record: move or delete the folder")
-        return
+            raise ReplaceError(f"{pictures} contains pictures of a deleted record: move or delete the folder")
+        return None
     remedy = f"move or delete it{' and its .frames folder' if pictures.exists() else ''}, or choose another folder with results=DIR"
     try:
         old = read(file)
     except ValueError as reason:
-        raise ValueError(f"{reason}; {remedy}") from None
+        raise ReplaceError(f"{reason}; {remedy}") from None
     before, after = {"vae": old.vae, "data": old.data}, {"vae": vae, "data": data}
     for part, key in IDENTITY:
         if key in before[part] and before[part][key] != after[part].get(key):
-            raise ValueError(
+            raise ReplaceError(
                 f"{file} is a different result: its {part}.{key} is {before[part][key]!r}, that of this run is "
                 f"{after[part].get(key)!r}; {remedy}"
             )
+    return old
 
 
 def write(record: Record, root: Path, clips: Mapping[str, Mapping[str, float]]) -> Path:

@@ -14,6 +14,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from adapters import ResolvedVAE
 from vaebench import kept_video, plugins, records
 from vaebench.choosing import check_distinct, choose
 from vaebench.config import RunConfig, check_options
@@ -88,7 +89,7 @@ class Prepared(NamedTuple):
 
     parts: list[list[Part]]  # its protocols; those that share reconstructions are in one list
     groups: list[list[Job]]  # of each VAE, the jobs that share reconstructions
-    outcome: Outcome  # the VAEs that cannot be run
+    outcome: Outcome  # the VAEs that cannot be run, and those whose record would replace another result
 
 
 def prepare(config: RunConfig) -> Prepared:
@@ -107,8 +108,23 @@ def prepare(config: RunConfig) -> Prepared:
     check_distinct(candidates)
     _check_writable(Path(config.results))
     _check_writable(Path(config.runs))
-    groups = [[Job(candidate, part) for part in together] for candidate in candidates for together in parts]
-    return Prepared(parts, groups, outcome)
+    groups = [
+        [job for part in together if (job := _job(candidate, part, outcome))]
+        for candidate in candidates
+        for together in parts
+    ]
+    return Prepared(parts, [jobs for jobs in groups if jobs], outcome)
+
+
+def _job(candidate: ResolvedVAE, part: Part, outcome: Outcome) -> Job | None:
+    """The job of a VAE; None if its record would replace another result, which is a failure of this VAE."""
+    try:
+        return Job(candidate, part)
+    except records.ReplaceError as error:
+        if part.config.fail_fast:
+            raise
+        outcome.failed.append((candidate.name, Failure(candidate.name, "", str(error))))
+        return None
 
 
 def _run_group(

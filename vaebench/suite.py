@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from vaebench.data import VideoSource
     from vaebench.device_idle import IdleMeter
     from vaebench.kept_video import Pair
-    from vaebench.records import Score
+    from vaebench.records import Record, Score
     from vaebench.vae import VAESpec, VideoVAE
     from vaebench.video import Clip
 
@@ -221,6 +221,14 @@ class Suite(ABC, Generic[Subject]):
     def setting(self, source: VideoSource) -> str:
         """The name of the record's folder, such as "bundle-33x256"; records are comparable only if it is equal."""
         return video_setting(self.config, source)
+
+    def replacement_refusal(self, record: Record, cases: Sequence[Case]) -> str:
+        """The reason why a record of `cases` may not replace `record`, with the remedy; "" (the default) if it may.
+
+        Args:
+            record: an earlier record of the same VAE, data and setting
+        """
+        return ""
 
     def is_complete(self, case: Case, names: Collection[str]) -> bool:
         """Whether statistics with these names are all that this run needs of a case."""

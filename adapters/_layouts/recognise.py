@@ -91,9 +91,10 @@ def _candidates(state: State) -> Iterator[tuple[str, Shapes, Shapes]]:
 @cache
 def _released() -> dict[str, dict[str, Shapes]]:
     """Family -> variant -> the shapes of its tensors, of all families that have weights; it takes some seconds."""
+    import adapters
+
     released = {}
-    for family in plugins.names("adapters"):
-        module = plugins.find("adapters", family)
+    for family, module in adapters.families().items():
         network = getattr(module, "FAMILY", module)
         if hasattr(network, "expected_shapes"):  # not a transform
             released[family] = {variant: network.expected_shapes(variant) for variant in module.VARIANTS}

@@ -97,7 +97,8 @@ def _run_suite(config: RunConfig, arguments: argparse.Namespace, alone: bool) ->
             print(f"not ready: {name}: {how}", file=sys.stderr)
     elif outcome.not_ready:
         names = ", ".join(outcome.not_ready)
-        print(f"not ready: {names}; see `vaebench list adapters` for the reason and the remedy", file=sys.stderr)
+        where = "see `vaebench list adapters`, or name one with vaes=, for the reason and the remedy"
+        print(f"not ready: {names}; {where}", file=sys.stderr)
     if not (outcome.records or outcome.waiting or outcome.failed):
         return 2  # nothing could be run
     return int(bool(outcome.failed) or (config.vaes is not None and bool(outcome.not_ready)))

@@ -101,11 +101,11 @@ class Blockwise(Suite[Modes]):
     def meter(self, total: int) -> StepMeter:
         return self.idle
 
+    def refusal(self, spec: VAESpec) -> str:
+        nothing = "claims no lossless mode, so require=lossless has nothing to test; leave the option or the VAE out"
+        return super().refusal(spec) or (nothing if self.chosen.require and not spec.lossless_modes else "")
+
     def cases(self, source: VideoSource, spec: VAESpec) -> Iterable[Case]:
-        if self.chosen.require and not spec.lossless_modes:
-            raise ValueError(
-                f"{spec.name} claims no lossless mode, so require=lossless has nothing to test; leave the option or the VAE out"
-            )
         clips, longest = clip_cases(source, self.config), max(self.lengths)
         cases = [
             Case(

@@ -29,9 +29,9 @@ from vaebench.config import RunConfig
 from vaebench.frame_size import Size
 from vaebench.machine import device_name, pick_device
 from vaebench.options import EfficiencyOptions as Options
-from vaebench.profiling import worker
+from vaebench.profiling import grid, worker
 from vaebench.profiling.worker import Job, no_energy
-from vaebench.records import Better, Score, by_key
+from vaebench.records import Better, Record, Score, by_key
 from vaebench.settings import build as build_settings
 from vaebench.suite import Candidate, Case, Suite
 from vaebench.vae import VAESpec
@@ -98,15 +98,12 @@ class Efficiency(Suite[Candidate]):
         return candidate
 
     def cases(self, source: VideoSource, spec: VAESpec) -> Iterable[Case]:
-        grid = {
-            f"{d} {f}x{s}": {"dtype": d, "frames": f, "size": s}
-            for d in self.dtypes
-            for f in self.frames
-            for s in self.sizes
-        }
-        if self.chosen.largest:
-            grid |= {f"{d} largest {s}": {"dtype": d, "size": s} for d in self.dtypes for s in self.sizes}
-        return [Case(name, params=params) for name, params in grid.items()]
+        cases = grid.cases(self.dtypes, self.frames, self.sizes, largest=self.chosen.largest)
+        return [Case(name, params=params) for name, params in cases.items()]
+
+    def replacement_refusal(self, record: Record, cases: Sequence[Case]) -> str:
+        """The setting's name does not list the cases, so a run with fewer of them would write the same file."""
+        return grid.replacement_refusal(record, [case.params for case in cases])
 
     def measure(self, vae: Candidate, case: Case) -> Statistics:
         dtype, size = case.params["dtype"], case.params["size"]

@@ -189,7 +189,10 @@ class Tokens(Suite[VAESpec]):
         return {
             "rows": np.asarray(list(table)),
             "names": np.asarray(list(UNITS)),
-            "values": np.asarray([[row.get(name, np.nan) for name in UNITS] for row in table.values()]),
+            # a pair count may exceed 64 bits, which NumPy can only hold as float or object
+            "values": np.asarray(
+                [[row.get(name, np.nan) for name in UNITS] for row in table.values()], dtype=np.float64
+            ),
             "notes": np.asarray([[row.get(name, "") for name in UNITS] for row in notes]),
             **self._curves(vae),
         }
