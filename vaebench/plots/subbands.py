@@ -14,8 +14,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from vaebench import plot_style, records
-from vaebench.files import file_name
+from vaebench import kept_pictures, plot_style
 from vaebench.plots import _looks
 from vaebench.plots.latent import legend, log, settings
 from vaebench.plots.relay import read_sheet
@@ -36,7 +35,7 @@ def subbands(root: Path, style: str) -> Iterator[tuple[str, Figure]]:
                 if case in shown:  # the clip is the same for every VAE
                     continue
                 shown.add(case)
-                file = records.pictures_folder(root, record) / f"{file_name(case)}.png"
+                file = kept_pictures.path(kept_pictures.folder(root, record), case)
                 if not file.is_file():
                     raise ValueError(f"{file} is missing: run this VAE again with keep=N")
                 title = f"{case}, frames {index[0]} and {index[1]} (first: 0); {setting_title(record)}"
