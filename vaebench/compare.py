@@ -293,8 +293,9 @@ def _picture(clip: str, a: Measured, b: Measured, out: Path) -> Iterator[Path]:
     from vaebench import plot_style
     from vaebench.plots.reconstruction import read_last, strip
 
-    files = [kept_pictures.path(measured.file.with_suffix(".frames"), clip) for measured in (a, b)]
-    if not all(file.is_file() for file in files):
+    pictures = [kept_pictures.find(each.file.with_suffix(".frames"), each.record, clip) for each in (a, b)]
+    files = [file for file in pictures if file]
+    if len(files) < len(pictures):
         return
     sheets: dict[str, np.ndarray] = {}
     for side, measured, file in zip("AB", (a, b), files, strict=True):

@@ -1,7 +1,7 @@
 """Saved frames of single cases as lossless PNG files `<record>.frames/<case>.png`, which `keep` writes.
 
-A file has rows of n frames each, usually the reference above the reconstruction.  Its text entry "frames" is n; files of earlier
-versions lack it.
+A file has rows of n frames each, usually the reference above the reconstruction.  Its text entries are "frames", which is n, and
+"fingerprint", which is the record's.  Files of earlier versions lack the fingerprint, the oldest lack both.
 """
 
 from __future__ import annotations
@@ -51,6 +51,7 @@ def write_all(root: Path, record: Record, pictures: Mapping[str, NDArray]) -> No
         sheet = frames.transpose(0, 2, 1, 3, 4).reshape(rows * height, count * width, 3)
         content, about = io.BytesIO(), PngImagePlugin.PngInfo()
         about.add_text("frames", str(count))  # defines the width of a frame, which need not be square
+        about.add_text("fingerprint", record.fingerprint)
         Image.fromarray(sheet).save(content, "PNG", pnginfo=about)
         write_atomically(file, content.getvalue())
 
@@ -58,6 +59,42 @@ def write_all(root: Path, record: Record, pictures: Mapping[str, NDArray]) -> No
 def path(pictures: Path, case: str) -> Path:
     """The file of `case` in the folder `pictures`."""
     return pictures / f"{file_name(case)}.png"
+
+
+def of_record(root: Path, record: Record) -> list[Path]:
+    """The pictures of a record, sorted by path.
+
+    Pictures of another run than the record's are skipped: their pixels have other scores.
+
+    Raises:
+        ValueError: a file is damaged; the message names it
+    """
+    return [file for file in sorted(folder(root, record).glob("*.png")) if _is_of(file, record)]
+
+
+def find(pictures: Path, record: Record, case: str) -> Path | None:
+    """The picture of `case` in the folder `pictures` of `record`; None if there is none.  As `of_record`."""
+    file = path(pictures, case)
+    return file if file.is_file() and _is_of(file, record) else None
+
+
+def required(pictures: Path, record: Record, case: str) -> Path:
+    """`find` for a picture that the record lists.
+
+    Raises:
+        ValueError: there is none, or the file is damaged; the message names the file
+    """
+    if file := find(pictures, record, case):
+        return file
+    file = path(pictures, case)
+    state = "is of another run than its record" if file.is_file() else "is missing"
+    raise ValueError(f"{file} {state}: run this VAE again with keep=N")
+
+
+def _is_of(file: Path, record: Record) -> bool:
+    with _opened(file) as image:
+        # earlier versions wrote no fingerprint, so the run of their pictures is unknown: they remain valid
+        return image.info.get("fingerprint", record.fingerprint) == record.fingerprint
 
 
 def read(file: Path, size: Size) -> NDArray:

@@ -142,7 +142,7 @@ def strips(root: Path, style: str) -> Iterator[tuple[str, Figure]]:
         ids: dict[str, str] = {}  # file name of a picture -> clip id
         for record in tables.in_order(group):
             ids |= {file_name(clip): clip for clip in records.read_clips(root, record) if clip.isascii()}
-            for file in sorted(kept_pictures.folder(root, record).glob("*.png")):
+            for file in kept_pictures.of_record(root, record):
                 of_clip = sheets.setdefault(file.stem, {})
                 like = next(iter(of_clip.values()), None)
                 of_clip[plot_style.vae_name(record)] = read_last(file, record.config.get("size") or 1, like)

@@ -115,7 +115,7 @@ def relay_strips(root: Path, style: str) -> Iterator[tuple[str, Figure]]:
             folder = kept_pictures.folder(root, record)
             cases = [case for case in records.read_clips(root, record) if case.isascii()]
             for case in cases:
-                if (file := kept_pictures.path(folder, case)).is_file():
+                if file := kept_pictures.find(folder, record, case):
                     names[file.stem], hops = case, record.extra["hops_shown"]
                     sheet = read_sheet(file, len(hops))
                     of_case = sheets.setdefault(file.stem, {FLOOR: sheet[0]})

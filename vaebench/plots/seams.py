@@ -30,9 +30,7 @@ def seams(root: Path, style: str) -> Iterator[tuple[str, Figure]]:
         folder = kept_pictures.folder(root, record)
         modes, index_of = _saved(root, record)
         for case, index in index_of.items():
-            file = kept_pictures.path(folder, case)
-            if not file.is_file():
-                raise ValueError(f"{file} is missing: run this VAE again with keep=N")
+            file = kept_pictures.required(folder, record, case)
             real, decoded = read_sheet(file, len(modes))
             name = record.vae["name"].replace("/", "-")
             clip, _, length = case.rpartition("@")

@@ -80,7 +80,7 @@ def _of_record(root: Path, record: Record) -> Iterator[tuple[str, str, kept_vide
     for clip, pair in videos.items():
         yield clip, "video", pair
     names = {file_name(clip): clip for clip in records.read_clips(root, record)}
-    for file in sorted(kept_pictures.folder(root, record).glob("*.png")):
+    for file in kept_pictures.of_record(root, record):
         clip = names.get(file.stem, file.stem)
         if clip not in videos:
             yield clip, "pictures", kept_video.Pair(kept_pictures.read(file, record.config.get("size") or 1), 0.0)
