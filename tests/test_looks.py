@@ -13,7 +13,7 @@ from matplotlib.colors import to_hex
 from matplotlib.figure import Figure
 
 from tests.records import record, write_toy_records
-from vaebench import plot_style, plots, records, titles
+from vaebench import kept_pictures, plot_style, plots, records, titles
 from vaebench.plots import _looks
 from vaebench.plots.blockwise import _boundaries
 from vaebench.records import Score
@@ -115,7 +115,7 @@ def test_strips_stand_in_the_order_of_the_table(tmp_path: Path):
     for name, psnr in (("toy/16", 25.0), ("toy/4", 20.0), ("toy/8", 30.0)):
         made = record("reconstruction", "s", name, {"psnr": Score(psnr, "dB", "higher", 1, metric="psnr")})
         records.write(made, tmp_path, {"clip": {"psnr": psnr}})
-        records.write_pictures(tmp_path, made, {"clip": frames})
+        kept_pictures.write_all(tmp_path, made, {"clip": frames})
     drawn = figure(tmp_path, "strips", "strips-s-clip")
     names = [axes.get_title(loc="left").partition(",")[0] for axes in drawn.axes[::4]]
     assert names == ["reference", "toy/8", "toy/16", "toy/4"]

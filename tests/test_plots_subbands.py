@@ -11,7 +11,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pytest
 
-from vaebench import cli, kept_video, records
+from vaebench import cli, kept_pictures, kept_video, records
 from vaebench.latents.subbands import middle_pair
 from vaebench.suites.latent import LatentSuite
 
@@ -58,7 +58,7 @@ def haar(frames: np.ndarray) -> np.ndarray:
 
 def test_the_pictures_of_a_real_clip_state_the_shares_of_its_energy() -> None:
     assert run("clips=2", "keep=bottles_two_hands") == 0
-    (file,) = records.pictures_folder(Path("runs/results"), record()).glob("*.png")
+    (file,) = kept_pictures.folder(Path("runs/results"), record()).glob("*.png")
     frames = plt.imread(file).reshape(32, 2, 32, 3).swapaxes(0, 1)
     expected = dict(
         zip(("hhh", "hhg", "hgh", "hgg", "ghh", "ghg", "ggh", "ggg"), 100 * haar(2 * frames - 1), strict=True)

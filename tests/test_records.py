@@ -10,7 +10,7 @@ import pytest
 from PIL import Image
 
 from tests.benchmarks import coverage
-from vaebench import records, table_notes, tables
+from vaebench import kept_pictures, records, table_notes, tables
 from vaebench.records import Failure, Record, Score, by_key
 
 RECORD = Record(
@@ -71,13 +71,13 @@ def sheets(*cases: str, grey: int = 0) -> dict[str, np.ndarray]:
 def test_pictures_of_another_run_are_never_missing_while_one_is_written(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
-    folder = records.pictures_folder(tmp_path, RECORD)
-    records.write_pictures(tmp_path, RECORD, sheets("a", "b", "c"))
+    folder = kept_pictures.folder(tmp_path, RECORD)
+    kept_pictures.write_all(tmp_path, RECORD, sheets("a", "b", "c"))
     seen: list[list[str]] = []
     real = os.fsync
     monkeypatch.setattr(os, "fsync", lambda f: (seen.append(sorted(p.name for p in folder.glob("*.png"))), real(f)))
-    records.write_pictures(tmp_path, RECORD, sheets("a", grey=9))
-    records.write_pictures(tmp_path, RECORD, {})
+    kept_pictures.write_all(tmp_path, RECORD, sheets("a", grey=9))
+    kept_pictures.write_all(tmp_path, RECORD, {})
     assert seen
     assert all(names == ["a.png", "b.png", "c.png"] for names in seen)
     assert [np.asarray(Image.open(folder / f"{case}.png")).max() for case in "abc"] == [9, 0, 0]
@@ -90,7 +90,7 @@ def test_runs_that_finish_at_once_all_write_their_pictures(tmp_path: Path):
     def finish(grey: int) -> None:
         try:
             for _ in range(20):
-                records.write_pictures(tmp_path, RECORD, sheets("a", "b", "c", grey=grey))
+                kept_pictures.write_all(tmp_path, RECORD, sheets("a", "b", "c", grey=grey))
         except BaseException as error:
             errors.append(error)
 
@@ -100,7 +100,7 @@ def test_runs_that_finish_at_once_all_write_their_pictures(tmp_path: Path):
     for thread in threads:
         thread.join()
     assert errors == []
-    assert sorted(file.name for file in records.pictures_folder(tmp_path, RECORD).iterdir()) == [
+    assert sorted(file.name for file in kept_pictures.folder(tmp_path, RECORD).iterdir()) == [
         "a.png",
         "b.png",
         "c.png",
@@ -127,7 +127,7 @@ def test_a_record_of_something_else_is_not_replaced(tmp_path: Path):
 
 def test_pictures_of_another_record_are_not_taken_over(tmp_path: Path):
     file = records.write(RECORD, tmp_path, {})
-    records.write_pictures(tmp_path, RECORD, sheets("a"))
+    kept_pictures.write_all(tmp_path, RECORD, sheets("a"))
     other = replace(RECORD, vae={**RECORD.vae, "weights": "1" * 64})
     with pytest.raises(ValueError, match=r"move or delete it and its \.frames folder, or choose another"):
         records.write(other, tmp_path, {})

@@ -256,6 +256,16 @@ def test_figures_show_the_drift_of_several_vaes_above_one_floor_and_strips_of_fr
     plt.close("all")
 
 
+def test_strips_of_another_run_are_not_drawn() -> None:
+    assert run("vaes=[pool/1x8x8]", "keep=1", "protocols=static") == 0
+    assert len(drawn("relay_strips")) == 1
+    file = Path(f"runs/results/relay/{SETTING}-static-hops3/pool-1x8x8.json")
+    fingerprint = record(f"{SETTING}-static-hops3", "pool-1x8x8").fingerprint
+    file.write_text(file.read_text().replace(fingerprint, "0" * 16))
+    assert drawn("relay_strips") == {}
+    plt.close("all")
+
+
 def test_a_record_with_broken_curves_is_named_by_file_and_field(capsys: pytest.CaptureFixture[str]) -> None:
     assert run("vaes=[pool/1x8x8]", "protocols=static") == 0
     file = Path(f"runs/results/relay/{SETTING}-static-hops3/pool-1x8x8.json")

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from tests.records import cost, quality, write_toy_records
-from vaebench import cli, kept_video, records
+from vaebench import cli, kept_pictures, kept_video, records
 from vaebench.records import Failure, Record, Score
 from vaebench.report import charts, clips, tables
 from vaebench.tables import grouped
@@ -196,7 +196,7 @@ def test_vaes_share_the_frames_of_their_reference(tmp_path: Path):
 def test_a_damaged_picture_is_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
     record = quality("toy/a")
     records.write(record, tmp_path, {"x": {"psnr": 30.0}})
-    folder = records.pictures_folder(tmp_path, record)
+    folder = kept_pictures.folder(tmp_path, record)
     folder.mkdir()
     (folder / "x.png").write_bytes(b"no picture")
     assert cli.main(["report", "--results", str(tmp_path)]) == 2

@@ -9,7 +9,7 @@ import torch
 
 import vaebench
 from tests.sources import build
-from vaebench import cli, records, video
+from vaebench import cli, kept_pictures, records, video
 from vaebench.inference.modes import IndependentChunks
 from vaebench.plots.relay import read_sheet
 from vaebench.vae import reconstruct
@@ -46,7 +46,7 @@ def test_the_saved_frame_is_that_with_the_largest_difference_in_every_mode(resul
     chunked = video.to_score(IndependentChunks(vae, 5).reconstruct(reference)[0])
     index = int((whole - chunked).square().mean(dim=(0, 1, 3, 4)).argmax())
     assert record.extra["saved"] == {"modes": MODES, "frame": {f"{clip.id}@13": index}}
-    (file,) = records.pictures_folder(results, record).iterdir()  # of one clip, at its full length
+    (file,) = kept_pictures.folder(results, record).iterdir()  # of one clip, at its full length
     real, decoded = read_sheet(file, len(MODES))
     for name, got, expected in (("real", real[0], video.to_score(reference)), ("whole", decoded[0], whole),
                                 ("independent", decoded[3], chunked)):  # fmt: skip
@@ -66,7 +66,7 @@ def test_the_figure_states_modes_frame_and_differences(
     ((case, index),) = record.extra["saved"]["frame"].items()
     assert words[-1].endswith(f"{case.partition('@')[0]}, frame {index} (first: 0) of 13")
     assert [word.partition(",")[0] for word in words if word.endswith(" dB")] == MODES
-    decoded = read_sheet(next(records.pictures_folder(results, record).iterdir()), len(MODES))[1]
+    decoded = read_sheet(next(kept_pictures.folder(results, record).iterdir()), len(MODES))[1]
     most = [round(float(np.abs(frame - decoded[0]).max()) * 255) for frame in decoded[1:]]
     assert [word for word in words if "at most" in word] == [
         f"difference to whole x 8, at most {levels}/255" for levels in most

@@ -172,16 +172,6 @@ def test_relay_and_latent_run_at_another_shape_and_relay_draws_its_frames(capsys
     assert cli.main(["run", "--suite", "latent", *words]) == 0
 
 
-def test_a_report_shows_kept_frames_of_another_shape():
-    assert cli.main(["run", *SMALL, "size=24x40", "keep=1"]) == 0
-    from vaebench.report.clips import _sheet
-
-    (file,) = Path("runs/results").rglob("*.png")
-    assert _sheet(file, "24x40").shape == (2, 3, 24, 40, 3)
-    with pytest.raises(ValueError, match=r"should have frames of the shape 7x24.*\(48, 120, 3\)"):
-        _sheet(file, "7x24")
-
-
 def test_videos_made_elsewhere_are_scored_at_another_shape(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
     bundle = str(Path(vaebench.__file__).parent / "data/bundle")
     words = ["--reference", bundle, "--reconstruction", bundle, "num_frames=2", "metrics=psnr"]

@@ -15,7 +15,18 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import adapters
-from vaebench import kept_video, paired, plugins, protocol, records, regression, runner, side_by_side, tables
+from vaebench import (
+    kept_pictures,
+    kept_video,
+    paired,
+    plugins,
+    protocol,
+    records,
+    regression,
+    runner,
+    side_by_side,
+    tables,
+)
 from vaebench.choosing import choose
 from vaebench.config import RunConfig, as_dict, parse_run
 from vaebench.files import file_name, write_atomically
@@ -287,8 +298,9 @@ def _picture(clip: str, a: Measured, b: Measured, out: Path) -> Iterator[Path]:
     from vaebench import plot_style
     from vaebench.plots.reconstruction import read_last, strip
 
-    files = [measured.file.with_suffix(".frames") / f"{file_name(clip)}.png" for measured in (a, b)]
-    if not all(file.is_file() for file in files):
+    pictures = [kept_pictures.find(each.file.with_suffix(".frames"), each.record, clip) for each in (a, b)]
+    files = [file for file in pictures if file]
+    if len(files) < len(pictures):
         return
     sheets: dict[str, np.ndarray] = {}
     for side, measured, file in zip("AB", (a, b), files, strict=True):

@@ -229,32 +229,6 @@ def write(record: Record, root: Path, clips: Mapping[str, Mapping[str, float]]) 
     return file
 
 
-def pictures_folder(root: Path, record: Record) -> Path:
-    """The folder with the saved frames of a record."""
-    return file_of(root, record).with_suffix(".frames")
-
-
-def write_pictures(root: Path, record: Record, pictures: Mapping[str, NDArray]) -> None:
-    """Write saved frames as lossless `.frames/<case>.png`, usually the reference above the reconstruction.
-
-    Pictures of other cases are not deleted: another process may be writing them.
-
-    Args:
-        pictures: case id -> uint8 (rows, n, H, W, 3)
-    """
-    from PIL import Image, PngImagePlugin
-
-    folder = pictures_folder(root, record)
-    for case, frames in pictures.items():
-        folder.mkdir(parents=True, exist_ok=True)
-        rows, count, height, width, _ = frames.shape
-        sheet = frames.transpose(0, 2, 1, 3, 4).reshape(rows * height, count * width, 3)
-        content, about = io.BytesIO(), PngImagePlugin.PngInfo()
-        about.add_text("frames", str(count))  # frames of any shape can be told apart
-        Image.fromarray(sheet).save(content, "PNG", pnginfo=about)
-        write_atomically(folder / f"{file_name(case)}.png", content.getvalue())
-
-
 def read(file: Path) -> Record:
     """Read a record; schema 1 is upgraded to the current schema.
 

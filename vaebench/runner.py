@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from adapters import ResolvedVAE
-from vaebench import kept_video, plugins, records
+from vaebench import kept_pictures, kept_video, plugins, records
 from vaebench.choosing import check_distinct, choose
 from vaebench.config import RunConfig, check_options
 from vaebench.distributed import rank_and_world
@@ -264,7 +264,7 @@ def _write(job: Job, statistics: Mapping[str, Statistics], failed: list[Failure]
     root = Path(job.config.results)
     with writing(root):
         records.write(record, root, suite.per_case(statistics))
-        records.write_pictures(root, record, suite.pictures(statistics))
+        kept_pictures.write_all(root, record, suite.pictures(statistics))
         kept_video.write_all(root, record, suite.videos(statistics))
     outcome.met.extend((job.name, required.sentence) for required in requirements if required.met)
     unmet = [required for required in requirements if not required.met]

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from vaebench import evaluation, frame_size, kept_video, plugins, protocol, records, table_notes, tables
+from vaebench import evaluation, frame_size, kept_pictures, kept_video, plugins, protocol, records, table_notes, tables
 from vaebench import settings as parser
 from vaebench.config import RunConfig, ScoreConfig
 from vaebench.data import ListedSource
@@ -210,7 +210,7 @@ def score(reference: str, reconstruction: str, asked: ScoreConfig) -> tuple[Eval
         raise NothingMeasured([*error.failed, *_additional(mine, originals)]) from error
     result.record = _of_files(result.record, asked, mine, originals)
     file = records.write(result.record, Path(asked.results), result.clips)
-    records.write_pictures(Path(asked.results), result.record, result.pictures)
+    kept_pictures.write_all(Path(asked.results), result.record, result.pictures)
     kept_video.write_all(Path(asked.results), result.record, result.videos)
     return result, file
 

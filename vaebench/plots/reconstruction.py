@@ -11,9 +11,9 @@ import numpy as np
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter
 
-from vaebench import plot_style, records, tables
+from vaebench import kept_pictures, plot_style, records, tables
 from vaebench.files import file_name
-from vaebench.frame_size import Size, parse
+from vaebench.frame_size import Size
 from vaebench.plots import _looks
 from vaebench.records import BITS, Record
 from vaebench.titles import setting_title
@@ -142,7 +142,7 @@ def strips(root: Path, style: str) -> Iterator[tuple[str, Figure]]:
         ids: dict[str, str] = {}  # file name of a picture -> clip id
         for record in tables.in_order(group):
             ids |= {file_name(clip): clip for clip in records.read_clips(root, record) if clip.isascii()}
-            for file in sorted(records.pictures_folder(root, record).glob("*.png")):
+            for file in kept_pictures.of_record(root, record):
                 of_clip = sheets.setdefault(file.stem, {})
                 like = next(iter(of_clip.values()), None)
                 of_clip[plot_style.vae_name(record)] = read_last(file, record.config.get("size") or 1, like)
@@ -150,41 +150,19 @@ def strips(root: Path, style: str) -> Iterator[tuple[str, Figure]]:
             yield f"strips-{setting}-{clip}", strip(of_vaes, ids.get(clip, clip))
 
 
-def _frames_in(file: Path) -> int:
-    """The number of frames of the reference that a PNG file states; 0 if it states none."""
-    from PIL import Image
-
-    with Image.open(file) as image:
-        stated = str(image.info.get("frames", ""))
-    return int(stated) if stated.isdecimal() else 0
-
-
 def read_last(file: Path, size: Size, like: np.ndarray | None) -> np.ndarray:
-    """Read the last of the saved frames as (2, H, W, 3) in 0..1, reference and reconstruction, in the shape of `like`.
-
-    The file has (2 H, n W, 3): n frames of the reference above those of the reconstruction.  `size` is the size of a frame, for
-    files of earlier versions, which do not state n.
+    """Read the last of the saved frames as (2, H, W, 3) in 0..1, reference and reconstruction, in the height of `like`.
 
     Raises:
         ValueError: the file is damaged or has another layout or height; the message names it
     """
-    try:
-        sheet = plt.imread(file)
-        count = _frames_in(file)
-    except (OSError, SyntaxError, ValueError) as reason:  # Pillow raises all three for a damaged file
-        raise ValueError(f"{file} cannot be read as a picture: {reason}") from None
-    high, wide = parse(size)
-    height = sheet.shape[0] // 2
-    width = sheet.shape[1] // count if count else height * wide // high or 1
-    if sheet.ndim != 3 or sheet.shape[2] < 3 or sheet.shape[0] % 2 or sheet.shape[1] % width:
-        shape = "square RGB frames" if high == wide else f"RGB frames of the shape {high}x{wide}"
-        raise ValueError(f"{file} should have {shape}, reference above reconstruction; its shape is {sheet.shape}")
-    if like is not None and like.shape[1] != height:
+    frames = kept_pictures.read(file, size)[:, -1]
+    if like is not None and like.shape[1] != frames.shape[1]:
         raise ValueError(
-            f"{file} has frames of {height} pixels, those of other VAEs have {like.shape[1]}: delete it and "
+            f"{file} has frames of {frames.shape[1]} pixels, those of other VAEs have {like.shape[1]}: delete it and "
             "run that VAE again with keep=N"
         )
-    return np.stack([sheet[:height, -width:, :3], sheet[height:, -width:, :3]])
+    return np.divide(frames, 255, dtype=np.float32)
 
 
 def strip(of_vaes: dict[str, np.ndarray], clip: str) -> Figure:

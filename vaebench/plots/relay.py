@@ -11,8 +11,7 @@ import numpy as np
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from vaebench import plot_style, records
-from vaebench.files import file_name
+from vaebench import kept_pictures, plot_style, records
 from vaebench.plots import _looks
 from vaebench.records import Record
 from vaebench.titles import setting_title
@@ -113,10 +112,10 @@ def relay_strips(root: Path, style: str) -> Iterator[tuple[str, Figure]]:
         names: dict[str, str] = {}
         hops: list[int] = []
         for record in group:
-            folder = records.pictures_folder(root, record)
+            folder = kept_pictures.folder(root, record)
             cases = [case for case in records.read_clips(root, record) if case.isascii()]
             for case in cases:
-                if (file := folder / f"{file_name(case)}.png").is_file():
+                if file := kept_pictures.find(folder, record, case):
                     names[file.stem], hops = case, record.extra["hops_shown"]
                     sheet = read_sheet(file, len(hops))
                     of_case = sheets.setdefault(file.stem, {FLOOR: sheet[0]})

@@ -14,8 +14,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 from matplotlib.figure import Figure
 
-from vaebench import plot_style, records
-from vaebench.files import file_name
+from vaebench import kept_pictures, plot_style, records
 from vaebench.plots.relay import read_sheet
 from vaebench.records import Record
 from vaebench.titles import setting_title
@@ -28,12 +27,10 @@ CROP = 4  # the detail is a quarter of the frame's shorter side, at least 8 pixe
 def seams(root: Path, style: str) -> Iterator[tuple[str, Figure]]:
     """The same frame in every inference mode, with its amplified difference to whole inference (`keep=N`)."""
     for record in records.read_all(root, "blockwise"):
-        folder = records.pictures_folder(root, record)
+        folder = kept_pictures.folder(root, record)
         modes, index_of = _saved(root, record)
         for case, index in index_of.items():
-            file = folder / f"{file_name(case)}.png"
-            if not file.is_file():
-                raise ValueError(f"{file} is missing: run this VAE again with keep=N")
+            file = kept_pictures.required(folder, record, case)
             real, decoded = read_sheet(file, len(modes))
             name = record.vae["name"].replace("/", "-")
             clip, _, length = case.rpartition("@")

@@ -14,8 +14,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from vaebench import plot_style, records
-from vaebench.files import file_name
+from vaebench import kept_pictures, plot_style
 from vaebench.plots import _looks
 from vaebench.plots.latent import legend, log, settings
 from vaebench.plots.relay import read_sheet
@@ -36,9 +35,7 @@ def subbands(root: Path, style: str) -> Iterator[tuple[str, Figure]]:
                 if case in shown:  # the clip is the same for every VAE
                     continue
                 shown.add(case)
-                file = records.pictures_folder(root, record) / f"{file_name(case)}.png"
-                if not file.is_file():
-                    raise ValueError(f"{file} is missing: run this VAE again with keep=N")
+                file = kept_pictures.required(kept_pictures.folder(root, record), record, case)
                 title = f"{case}, frames {index[0]} and {index[1]} (first: 0); {setting_title(record)}"
                 yield f"subbands-{setting}-{file.stem}", _pictures(read_sheet(file, 2, rows=1)[0], index, title)
 

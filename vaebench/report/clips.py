@@ -18,9 +18,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from vaebench import kept_video, plot_style, records
+from vaebench import kept_pictures, kept_video, plot_style, records
 from vaebench.files import file_name
-from vaebench.frame_size import Size, parse
 from vaebench.records import Record
 from vaebench.report import charts
 from vaebench.titles import setting_title
@@ -81,32 +80,10 @@ def _of_record(root: Path, record: Record) -> Iterator[tuple[str, str, kept_vide
     for clip, pair in videos.items():
         yield clip, "video", pair
     names = {file_name(clip): clip for clip in records.read_clips(root, record)}
-    for file in sorted(records.pictures_folder(root, record).glob("*.png")):
+    for file in kept_pictures.of_record(root, record):
         clip = names.get(file.stem, file.stem)
         if clip not in videos:
-            yield clip, "pictures", kept_video.Pair(_sheet(file, record.config.get("size") or 1), 0.0)
-
-
-def _sheet(file: Path, size: Size) -> NDArray:
-    """A picture of `records.write_pictures`, with frames of the shape of `size` -> uint8 (2, n, H, W, 3).
-
-    Raises:
-        ValueError: the file is damaged or has another layout; the message names it
-    """
-    from PIL import Image
-
-    try:
-        with Image.open(file) as image:
-            sheet = np.asarray(image.convert("RGB"))
-    except (OSError, SyntaxError, ValueError) as reason:  # Pillow raises all three for a damaged file
-        raise ValueError(f"{file} cannot be read as a picture: {reason}") from None
-    height = sheet.shape[0] // 2
-    high, wide = parse(size)
-    width = height * wide // high or 1
-    if sheet.shape[0] % 2 or sheet.shape[1] % width:
-        shape = "square frames" if high == wide else f"frames of the shape {high}x{wide}"
-        raise ValueError(f"{file} should have {shape}, reference above reconstruction; its shape is {sheet.shape}")
-    return sheet.reshape(2, height, -1, width, 3).transpose(0, 2, 1, 3, 4)
+            yield clip, "pictures", kept_video.Pair(kept_pictures.read(file, record.config.get("size") or 1), 0.0)
 
 
 def _film(frames: NDArray, kept: Kept, ids: dict[int, str]) -> dict[str, Any]:
