@@ -197,7 +197,8 @@ def test_a_file_reads_a_string_as_it_stands_in_it(tmp_path: Path):
     assert (config.size, config.fail_fast, config.seed, config.clips) == (64, True, 10, None)
     assert config.options == {"metrics": ["12:30", "${HOME}"]}
     file.write_text(
-        "base: smoke\ndata: {root: 0012, index: 1e3, synthetic: 0}\nmodel: {scale: [1, 2.5e-1], temporal_compression: 8}\n"
+        "base: smoke\ndata: {root: 0012, index: 1e3, synthetic: 0, num_frames: 9}\n"
+        "model: {scale: [1, 2.5e-1], temporal_compression: 8}\n"
     )
     config = run.parse(str(file), ["lcr.window=1,2,3", "trainer.workers=2", "loss.kl=1e-9"])
     assert (config.data.root, config.data.index) == ("0012", "1e3")

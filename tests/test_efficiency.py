@@ -41,7 +41,7 @@ def test_each_case_is_measured_and_recorded_with_units(capsys: pytest.CaptureFix
     assert scores[f"encode_flop@{case}"].value > 1e6
     assert found.extra[case]["matmul_flop_per_s"] > 1e8
     table = capsys.readouterr().out
-    assert "cogvideox/tiny · float32 9x32" in table
+    assert "cogvideox/tiny · native · float32 9x32" in table
     assert "MiB" in table
     assert "untrained" not in table
 
