@@ -339,3 +339,10 @@ def test_a_validation_without_a_value_of_its_metric_does_not_choose_the_best_che
     found = trainer(tmp_path, replace(QUICK, steps=4, validate_every=2), ALONE, Hooks(validate=lambda *_: next(scores)))
     found.train()
     assert (found.best_score, found.best[-1]) == (-1.0, "2")
+
+
+@pytest.mark.usefixtures("eager")
+def test_a_compiled_run_may_start_its_discriminator_after_its_first_step(tmp_path: Path) -> None:
+    config = replace(QUICK, steps=2, discriminator_start=1, order="simultaneous", compile=True)
+    values = trainer(tmp_path, config, clips=Doubled()).train()
+    assert values["adversarial_weight"] > 0
