@@ -291,6 +291,11 @@ def test_a_release_is_normalised_as_its_config_says(tmp_path: Path) -> None:
     vae = adapters.wfvae.load(spec, weights=str(tmp_path))
     assert (spec.scale, spec.shift) == (0.18215, 0.0)
     assert (vae.spec.scale, vae.spec.shift) == ((0.5, 0.25), (0.0, 1.5))
+    file = tmp_path / "config.json"
+    stated = json.loads(file.read_text())
+    file.write_text(json.dumps({key: value for key, value in stated.items() if key not in ("scale", "shift")}))
+    own = replace(spec, scale=0.5, shift=0.25)
+    assert adapters.wfvae.load(own, weights=str(tmp_path)).spec == own
 
 
 def test_another_network_does_not_run_under_the_name_of_a_release(model: WFVAE, tmp_path: Path) -> None:

@@ -43,9 +43,8 @@ def _metric_code(records: Sequence[Record], columns: Sequence[str]) -> Iterator[
     groups = tables.grouped(records)
     for (suite, setting), group in groups.items():
         where = f"{suite} · {setting}: " if len(groups) > 1 else ""
-        together: dict[
-            tuple[str, tuple[str, ...]], list[str]
-        ] = {}  # (newest, VAEs) -> metrics: one line for all of them
+        # (newest, VAEs) -> metrics: one line for all of them
+        together: dict[tuple[str, tuple[str, ...]], list[str]] = {}
         for metric in dict.fromkeys(name for record in group for name in record.digests):
             newest, others = _scored_otherwise(metric, group, columns)
             if others:

@@ -200,9 +200,8 @@ def start_from(
         average = start
     held = trainer.passes.state_dict()  # the mask token exists in runs with masking only
     frozen = [name for name, value in trainer.passes.named_parameters() if not value.requires_grad]
-    start |= {
-        name: average[name] for name in frozen if name in average
-    }  # the EMA, which was exported, will not move them
+    # the checkpoint was validated and exported with the EMA, which does not move these
+    start |= {name: average[name] for name in frozen if name in average}
     start = {name: value for name, value in start.items() if name in held}
     trainer.passes.load_state_dict(sharding.scatter_weights(start, trainer.passes), strict=not trainer.lmr.active)
     if trainer.ema is not None:
