@@ -203,11 +203,14 @@ def load(
         size = (model.config.latent_channels, model.config.temporal_compression, _count(model))
         if size != (spec.latent_channels, spec.temporal_compression, spec.parameters):
             raise ValueError(f"{described} describes another network than {spec.name}: run it as wfvae:{file.parent}")
-        if (
-            described.is_file()
-        ):  # without these keys, the config has the defaults of its class, not those of the release
-            stated = {"scale", "shift"} & json.loads(described.read_text()).keys()
-            spec = replace(spec, **{name: _normalisation(name, model.config) for name in stated})
+        if described.is_file():
+            # a key that is absent has the default of the class in `model.config`, which is not that of the release
+            stated = json.loads(described.read_text())
+            scale, shift = (
+                _normalisation(name, model.config) if name in stated else getattr(spec, name)
+                for name in ("scale", "shift")
+            )
+            spec = replace(spec, scale=scale, shift=shift)
     return StreamedWFVAE(spec, model, device, dtype, CHUNK if mode == "streamed" else 0)
 
 
